@@ -1,2 +1,39 @@
-//! Being written.
-fn main() {}
+//! `pipes-agent --config PATH`: starts the agent of one server and runs it until SIGTERM or SIGINT.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use pipes_agent::{agent, config::Config};
+use tracing_subscriber::EnvFilter;
+
+/// The agent of Pipes: one a server.
+#[derive(Parser)]
+#[command(name = "pipes-agent", version)]
+struct Arguments {
+    /// The agent's configuration, agent.toml.
+    #[arg(long, value_name = "PATH")]
+    config: PathBuf,
+}
+
+/// How many arenas the allocator may have: each may keep megabytes, and few threads allocate much here.
+const ARENAS_MAX: libc::c_int = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // SAFETY: no other thread runs yet. Where the allocator does not know the option, nothing changes.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, ARENAS_MAX);
+    }
+    let filter = EnvFilter::try_from_env("PIPES_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let served = Config::read(&arguments.config).map_err(anyhow::Error::from).and_then(agent::run);
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The composition root: starts part after part, waits for a signal, stops them in order.
+//!
+//!     lock -> certificates -> sockets -> store -> router -> mesh -> member -> present -> executor -> api -> ready
+//!
+//! Sockets are bound first, so that a taken port is said before anything is begun, and served last. The store, Raft's
+//! connections and the node's lease live on a runtime of their own, the router on a thread of its own: neither waits
+//! for what streams through the other.
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, bail};
+use pipes_raft::Node;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+use crate::blob::{self, Blobs, Shelf};
+use crate::config::Config;
+use crate::lifecycle::{Kind, Lifecycle};
+use crate::links::Links;
+use crate::listen::Sockets;
+use crate::mesh::listener::{HANDED_OVER_MAX, Incoming, Listener};
+use crate::mesh::raft_rpc::RaftRpc;
+use crate::mesh::tls::Tls;
+use crate::mesh::{Dialer, Local, bulk};
+use crate::node::Record;
+use crate::router::Router;
+use crate::{credentials, leftover, membership, presence, router};
+
+/// Threads of each runtime: one may wait for a lock or a disk while the other goes on.
+const WORKERS: usize = 2;
+
+/// Threads for blocking work (files of blobs, mostly); further work waits.
+const BLOCKING_MAX: usize = 16;
+
+/// How long the parts may take to stop, then how long the mesh and the store may.
+const STOP_PARTS: Duration = Duration::from_secs(4);
+const STOP_STORE: Duration = Duration::from_secs(2);
+
+/// Runs an agent until a signal, or until a part of it fails.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let config = Arc::new(config);
+    let _lock = lock(&config.data)?;
+    let tls = certificates(&config)?;
+    let sockets = Sockets::bind(&config)?;
+    let store_runtime = runtime("store")?;
+    let runtime = runtime("agent")?;
+    let served = runtime.block_on(serve(config, tls, sockets, store_runtime.handle().clone()));
+    runtime.shutdown_timeout(STOP_STORE);
+    store_runtime.shutdown_timeout(STOP_STORE);
+    served
+}
+
+fn runtime(name: &str) -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_MAX)
+        .thread_name(name)
+        .enable_all()
+        .build()
+}
+
+/// One agent a data folder; the lock goes with the process, however that ends.
+fn lock(data: &Path) -> anyhow::Result<File> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
+    made.with_context(|| format!("cannot make {}", data.display()))?;
+    let path = data.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    // SAFETY: the descriptor is open, and flock takes nothing else.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        bail!("{} is in use by another agent", data.display());
+    }
+    fs::write(data.join("agent.pid"), format!("{}\n", std::process::id()))?;
+    Ok(file)
+}
+
+fn certificates(config: &Config) -> anyhow::Result<Tls> {
+    let tls = Tls::read(&config.tls_folder())?;
+    let named = tls.identity();
+    if named.cluster != config.cluster_id || named.name != config.name {
+        bail!(
+            "the certificate in {} is that of node {} of cluster {}, agent.toml says node {} of cluster {}",
+            config.tls_folder().display(),
+            named.name,
+            named.cluster,
+            config.name,
+            config.cluster_id
+        );
+    }
+    Ok(tls)
+}
+
+/// Everything that runs, for stopping it.
+struct Running {
+    parts: Lifecycle,
+    mesh: Lifecycle,
+    router: Router,
+    router_thread: std::thread::JoinHandle<()>,
+    node: Arc<Node>,
+}
+
+async fn serve(config: Arc<Config>, tls: Tls, sockets: Sockets, store_runtime: Handle) -> anyhow::Result<()> {
+    // Before anything that takes time, so that a signal is not lost.
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let ready = config.ready_file();
+    // Of a former life that was killed.
+    let _ = fs::remove_file(&ready);
+    let parts = Lifecycle::new();
+    let mesh = parts.beside();
+
+    let (running, entering) = start(&config, tls, sockets, &store_runtime, &parts, &mesh).await?;
+    let started = enter(&config, &running, entering, &store_runtime);
+    let outcome = tokio::select! {
+        started = started => started,
+        _ = term.recv() => Err(anyhow::anyhow!("stopped before it was ready")),
+        _ = interrupt.recv() => Err(anyhow::anyhow!("stopped before it was ready")),
+        () = parts.failed() => Ok(()),
+    };
+    if outcome.is_ok() && parts.failure().is_none() {
+        fs::write(&ready, format!("{}\n", std::process::id()))?;
+        info!(node = running.node.id(), name = config.name, "ready");
+        tokio::select! {
+            _ = term.recv() => info!("SIGTERM"),
+            _ = interrupt.recv() => info!("SIGINT"),
+            () = parts.failed() => {}
+        }
+    }
+    // It may never have been written.
+    let _ = fs::remove_file(&ready);
+    let failure = parts.failure();
+    stop(running).await;
+    match failure {
+        Some(failure) => bail!("{failure}"),
+        None => outcome,
+    }
+}
+
+/// What is there before the agent is a member.
+struct Entering {
+    dialer: Dialer,
+    blobs: Blobs,
+    router_links: mpsc::Receiver<Incoming>,
+}
+
+/// Starts what does not need to be a member: store, router, mesh.
+async fn start(
+    config: &Arc<Config>,
+    tls: Tls,
+    sockets: Sockets,
+    store_runtime: &Handle,
+    parts: &Lifecycle,
+    mesh: &Lifecycle,
+) -> anyhow::Result<(Running, Entering)> {
+    let local = Local::new(tls.identity().clone());
+    let dialer = Dialer::new(tls.clone(), local.clone(), config.address);
+    let bulk = bulk::Client::new(dialer.clone(), mesh, Handle::current());
+    let transport = RaftRpc::new(dialer.clone(), bulk.clone(), mesh, store_runtime.clone());
+    let options = pipes_raft::Options::new(config.raft_folder(), config.cluster_id.clone());
+    let node = store_runtime
+        .spawn(Node::open(options, Arc::new(transport)))
+        .await?
+        .with_context(|| format!("cannot open the store in {}", config.raft_folder().display()))?;
+    let node = Arc::new(node);
+    if let Some(id) = node.id() {
+        local.is_node(id);
+        leftover::end(&format!("{}/{id}", config.cluster_id));
+    }
+
+    let Sockets {
+        mesh: mesh_socket,
+        wamp,
+        operators,
+        stages,
+    } = sockets;
+    let (router, router_thread) = Router::start(router::RouterConfig {
+        node: 0,
+        listeners: vec![
+            router::Listener::Tcp {
+                listener: wamp,
+                loopback: config.address.is_loopback(),
+            },
+            router::Listener::Operators(operators),
+            router::Listener::Stages(stages),
+        ],
+        // SAFETY: geteuid takes nothing and cannot fail.
+        agent_uid: unsafe { libc::geteuid() },
+    })?;
+
+    let shelf = Shelf::open(config.blob_folder())?;
+    let group = Arc::new(node.store());
+    let blobs = Blobs::new(shelf.clone(), bulk, group, parts);
+    let (to_links, router_links) = mpsc::channel(HANDED_OVER_MAX);
+    let (to_bulk, bulk_connections) = mpsc::channel(HANDED_OVER_MAX);
+    let listener = Listener {
+        tls,
+        local,
+        answers: node.clone(),
+        router: to_links,
+        bulk: to_bulk,
+        streams: Handle::current(),
+        lifecycle: mesh.clone(),
+    };
+    mesh.spawn_on(
+        store_runtime,
+        Kind::Part,
+        "mesh listener",
+        listener.run(mesh_socket),
+    );
+    mesh.spawn(
+        Kind::Part,
+        "bulk",
+        blob::serve(bulk_connections, shelf, node.clone(), mesh.clone()),
+    );
+    let running = Running {
+        parts: parts.clone(),
+        mesh: mesh.clone(),
+        router,
+        router_thread,
+        node,
+    };
+    Ok((
+        running,
+        Entering {
+            dialer,
+            blobs,
+            router_links,
+        },
+    ))
+}
+
+/// Becomes a member, then starts what needs to be one. When this returns, the agent serves.
+async fn enter(
+    config: &Arc<Config>,
+    running: &Running,
+    entering: Entering,
+    store_runtime: &Handle,
+) -> anyhow::Result<()> {
+    let Entering {
+        dialer,
+        blobs,
+        router_links,
+    } = entering;
+    let Running {
+        parts, router, node, ..
+    } = running;
+    let id = membership::enter(config, node, &dialer).await?;
+    dialer.local().is_node(id);
+    router.set_node(id);
+    let store = node.store();
+    let record = Record {
+        id,
+        name: config.name.clone(),
+        address: config.address.to_string(),
+        mesh: config.ports.mesh,
+        wamp: config.ports.wamp,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+    };
+    let (present, is_present) = oneshot::channel();
+    let presence = presence::keep(store.clone(), record, present, parts.stopping());
+    parts.spawn_on(store_runtime, Kind::Part, "presence", presence);
+    is_present.await?;
+    credentials::found(&store, config).await?;
+    let (known, credentials_known) = oneshot::channel();
+    spawn_until_stop(
+        parts,
+        "credentials",
+        credentials::follow(store.clone(), router.clone(), known),
+    );
+    let links = Links {
+        router: router.clone(),
+        dialer,
+        store: store.clone(),
+        lifecycle: parts.clone(),
+    };
+    parts.spawn(Kind::Part, "links", links.run(router_links));
+    spawn_until_stop(parts, "blobs", blob::tend(blobs.clone(), store.clone()));
+    credentials_known.await?;
+    Ok(())
+}
+
+/// A part that has no end of its own: it is dropped when the agent stops.
+fn spawn_until_stop(
+    lifecycle: &Lifecycle,
+    name: &'static str,
+    part: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) {
+    let stopping = lifecycle.stopping();
+    lifecycle.spawn(Kind::Part, name, async move {
+        stopping.run_until_cancelled(part).await.unwrap_or(Ok(()))
+    });
+}
+
+/// Parts first, while the store still answers (the node's lease is given back), then the router, the mesh and the store.
+async fn stop(running: Running) {
+    let Running {
+        parts,
+        mesh,
+        router,
+        router_thread,
+        node,
+    } = running;
+    parts.stop(STOP_PARTS).await;
+    router.shutdown();
+    let joined = tokio::task::spawn_blocking(move || router_thread.join().is_ok());
+    if !matches!(tokio::time::timeout(STOP_STORE, joined).await, Ok(Ok(true))) {
+        warn!("the router did not stop in order");
+    }
+    if tokio::time::timeout(STOP_STORE, node.shutdown()).await.is_err() {
+        warn!("the store did not stop in time");
+    }
+    mesh.stop(STOP_STORE).await;
+    info!("stopped");
+}

@@ -1,0 +1,23 @@
+//! Blobs: large bytes, known by their digest.
+//!
+//!     upload -> file beside, fsynced, renamed, folder fsynced -> the same at a majority of the voters -> finish() returns
+//!     ensure(digest) -> here already | fetched from a peer, checked by its digest -> path
+//!
+//! Always: (1) a file under its digest's name is whole and fsynced, and is that of its digest when it was written; (2) a
+//! digest that `finish` gave is on a majority of the voters; (3) several that want one digest wait for one fetch; (4) voters fetch
+//! beside it all that keys name (`/pipes/blobs/DIGEST/by/KEY`), others only cache.
+//! Not here: collecting what nothing names, which goes through the store and comes with what removes names.
+
+mod digest;
+mod error;
+mod serve;
+mod shelf;
+mod tend;
+mod transfer;
+
+pub use digest::Digest;
+pub use error::Error;
+pub use serve::serve;
+pub use shelf::Shelf;
+pub use tend::tend;
+pub use transfer::{Blobs, Group, Members, Upload};

@@ -1,0 +1,137 @@
+//! What peers ask of this node's blobs, and the store's large calls that come the same way.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use super::{Digest, Shelf};
+use crate::lifecycle::{Kind, Lifecycle};
+use crate::mesh::Error;
+use crate::mesh::bulk::{Answer, CALL_MAX, Channel, PATIENCE, Request};
+use crate::mesh::listener::Incoming;
+use crate::mesh::raft_rpc::Answers;
+
+/// Serves the connections of class Bulk until the agent stops.
+pub async fn serve(
+    mut incoming: mpsc::Receiver<Incoming>,
+    shelf: Shelf,
+    answers: Arc<dyn Answers>,
+    lifecycle: Lifecycle,
+) -> anyhow::Result<()> {
+    let stopping = lifecycle.stopping();
+    while let Some(Some(Incoming {
+        hello, stream, place, ..
+    })) = stopping.run_until_cancelled(incoming.recv()).await
+    {
+        let (shelf, answers, stopping) = (shelf.clone(), Arc::clone(&answers), stopping.clone());
+        lifecycle.spawn(Kind::Connection, "bulk", async move {
+            let served = stopping
+                .run_until_cancelled(serve_one(Channel::new(stream), &shelf, &*answers))
+                .await;
+            if let Some(Err(error)) = served {
+                debug!(peer = hello.name, %error, "a bulk connection ended");
+            }
+            drop(place);
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
+async fn serve_one<S>(mut channel: Channel<S>, shelf: &Shelf, answers: &dyn Answers) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(request) = channel.hear::<Request>(PATIENCE).await? {
+        match request {
+            Request::Call { size } => {
+                let request = channel.whole_body(size, CALL_MAX).await?;
+                let answer = answers.answer(request).await;
+                let size = answer.len() as u64;
+                channel.say(&Answer::Found { size }).await?;
+                channel.send_body(size, &mut answer.as_slice()).await?;
+            }
+            Request::Put { digest, size } => take(&mut channel, shelf, digest.into(), size).await?,
+            Request::Get { digest } => give(&mut channel, shelf, digest.into()).await?,
+            Request::Has { digest } => {
+                let here = shelf.find(&digest.into()).is_some();
+                channel
+                    .say(if here { &Answer::Have } else { &Answer::Absent })
+                    .await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn take<S>(channel: &mut Channel<S>, shelf: &Shelf, digest: Digest, size: u64) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if shelf.find(&digest).is_some() {
+        return channel.say(&Answer::Have).await;
+    }
+    let mut writer = match shelf.begin(size) {
+        Ok(writer) => writer,
+        Err(error) => {
+            return channel
+                .say(&Answer::Failed {
+                    reason: error.to_string(),
+                })
+                .await;
+        }
+    };
+    channel.say(&Answer::Send).await?;
+    let mut left = size;
+    // A body is read to its end whatever becomes of it: only then may the next thing be said.
+    let mut failed = None;
+    while left > 0 {
+        let bytes = channel.body(&mut left).await?;
+        if failed.is_none() {
+            failed = writer.write(bytes).await.err();
+        }
+    }
+    let kept = match failed {
+        None => writer.keep(Some(digest)).await.map(|_| ()),
+        Some(error) => Err(error),
+    };
+    match kept {
+        Ok(()) => channel.say(&Answer::Done).await,
+        Err(error) => {
+            channel
+                .say(&Answer::Failed {
+                    reason: error.to_string(),
+                })
+                .await
+        }
+    }
+}
+
+async fn give<S>(channel: &mut Channel<S>, shelf: &Shelf, digest: Digest) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Some(path) = shelf.find(&digest) else {
+        return channel.say(&Answer::Absent).await;
+    };
+    let opened = async {
+        let file = tokio::fs::File::open(&path).await?;
+        let size = file.metadata().await?.len();
+        std::io::Result::Ok((file, size))
+    };
+    match opened.await {
+        Ok((mut file, size)) => {
+            channel.say(&Answer::Found { size }).await?;
+            channel.send_body(size, &mut file).await
+        }
+        Err(error) => {
+            channel
+                .say(&Answer::Failed {
+                    reason: format!("{}: {error}", path.display()),
+                })
+                .await
+        }
+    }
+}

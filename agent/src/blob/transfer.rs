@@ -1,0 +1,354 @@
+//! Blobs between nodes: on a majority before they are named, fetched where they are missing.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use tokio::io::AsyncRead;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::shelf::{Shelf, Writer};
+use super::{Digest, Error};
+use crate::lifecycle::{Kind, Lifecycle};
+use crate::mesh::bulk;
+use crate::retry::Backoff;
+
+/// How often a voter is asked to keep a blob before its answer counts as no: a connection that rested too long or an
+/// agent that is just starting deserves another try.
+const PUT_TRIES: usize = 3;
+
+/// How often the voters may change while a blob is spread before that is given up.
+const CHANGES_MAX: usize = 5;
+
+/// Who there is to keep blobs and to ask for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// This node; 0 while it is no member.
+    pub me: u64,
+    /// The voters, this node too if it is one.
+    pub voters: Vec<(u64, SocketAddr)>,
+    /// All other nodes.
+    pub others: Vec<(u64, SocketAddr)>,
+}
+
+/// Knows the members as they are now.
+pub trait Group: Send + Sync + 'static {
+    /// The members as they are now.
+    fn members(&self) -> Members;
+}
+
+impl Group for pipes_raft::Store {
+    fn members(&self) -> Members {
+        let status = self.status();
+        let with_address = |ids: &[u64]| {
+            ids.iter()
+                .filter_map(|id| Some((*id, *status.addresses.get(id)?)))
+                .collect()
+        };
+        Members {
+            me: status.id.unwrap_or(0),
+            voters: with_address(&status.voters),
+            others: with_address(&status.learners),
+        }
+    }
+}
+
+type Fetch = Shared<BoxFuture<'static, Result<PathBuf, Error>>>;
+
+struct Inner {
+    shelf: Shelf,
+    client: bulk::Client,
+    group: Arc<dyn Group>,
+    lifecycle: Lifecycle,
+    fetches: Mutex<HashMap<Digest, Fetch>>,
+}
+
+/// The blobs of the cluster, seen from this node. Clones are the same one.
+#[derive(Clone)]
+pub struct Blobs(Arc<Inner>);
+
+/// A blob that is being given to the cluster.
+pub struct Upload {
+    blobs: Blobs,
+    writer: Writer,
+}
+
+impl Blobs {
+    /// Blobs that lie in `shelf` here and are exchanged by `client` with `group`.
+    pub fn new(shelf: Shelf, client: bulk::Client, group: Arc<dyn Group>, lifecycle: &Lifecycle) -> Blobs {
+        let lifecycle = lifecycle.clone();
+        Blobs(Arc::new(Inner {
+            shelf,
+            client,
+            group,
+            lifecycle,
+            fetches: Mutex::default(),
+        }))
+    }
+
+    /// Begins a blob of about `size_hint` bytes.
+    pub fn begin(&self, size_hint: u64) -> Result<Upload, Error> {
+        Ok(Upload {
+            blobs: self.clone(),
+            writer: self.0.shelf.begin(size_hint)?,
+        })
+    }
+
+    /// Keeps all that `source` gives; returns its digest and size once a majority of the voters has fsynced it.
+    pub async fn put_stream<R>(
+        &self,
+        source: &mut R,
+        expected: Option<Digest>,
+    ) -> Result<(Digest, u64), Error>
+    where
+        R: AsyncRead + Unpin,
+    {
+        use tokio::io::AsyncReadExt;
+        let mut upload = self.begin(0)?;
+        let mut buffer = vec![0; crate::mesh::frame::PIECE_MAX];
+        let mut size = 0;
+        loop {
+            let read = source.read(&mut buffer).await;
+            match read.map_err(Error::disk(std::path::Path::new("the source of a blob")))? {
+                0 => break,
+                length => {
+                    upload.write(&buffer[..length]).await?;
+                    size += length as u64;
+                }
+            }
+        }
+        Ok((upload.finish(expected).await?, size))
+    }
+
+    /// Whether the blob lies here.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.0.shelf.find(digest).is_some()
+    }
+
+    /// Whether the blob is on a majority of the voters, here included; asks them.
+    pub async fn is_kept(&self, digest: &Digest) -> bool {
+        let members = self.0.group.members();
+        let asked = members.voters.iter().map(|(id, address)| async {
+            if *id == members.me {
+                return self.has(digest);
+            }
+            self.0.client.has(*address, digest.bytes()).await.unwrap_or(false)
+        });
+        let kept = futures::future::join_all(asked)
+            .await
+            .into_iter()
+            .filter(|has| *has)
+            .count();
+        kept > members.voters.len() / 2
+    }
+
+    /// The blob's file here; fetched from another node if it is not here yet.
+    pub async fn ensure(&self, digest: &Digest) -> Result<PathBuf, Error> {
+        if let Some(path) = self.0.shelf.find(digest) {
+            return Ok(path);
+        }
+        let fetch = {
+            let mut fetches = self.0.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+            fetches
+                .entry(*digest)
+                .or_insert_with(|| self.begin_fetch(*digest))
+                .clone()
+        };
+        fetch.await
+    }
+
+    /// One fetch that all who want the blob wait for; it goes on if they go.
+    fn begin_fetch(&self, digest: Digest) -> Fetch {
+        let blobs = self.clone();
+        let (done, outcome) = tokio::sync::oneshot::channel();
+        let stopping = self.0.lifecycle.stopping();
+        self.0.lifecycle.spawn(Kind::Work, "blob fetch", async move {
+            let fetched = stopping
+                .run_until_cancelled(blobs.fetch(digest))
+                .await
+                .unwrap_or(Err(Error::Stopping));
+            blobs
+                .0
+                .fetches
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&digest);
+            // Whoever wanted it may have gone.
+            let _ = done.send(fetched);
+            Ok(())
+        });
+        async move { outcome.await.unwrap_or(Err(Error::Stopping)) }
+            .boxed()
+            .shared()
+    }
+
+    async fn fetch(&self, digest: Digest) -> Result<PathBuf, Error> {
+        let members = self.0.group.members();
+        let mut asked = Vec::new();
+        let peers = members
+            .voters
+            .iter()
+            .chain(&members.others)
+            .filter(|(id, _)| *id != members.me);
+        for (id, address) in peers {
+            match self.fetch_from(*address, digest).await {
+                Ok(true) => {
+                    let path = self.0.shelf.find(&digest);
+                    return path.ok_or(Error::Absent {
+                        digest,
+                        asked: "removed as it came".to_owned(),
+                    });
+                }
+                Ok(false) => asked.push(format!("node {id} has none")),
+                Err(why) => {
+                    debug!(node = id, %digest, why, "a blob was not fetched");
+                    asked.push(format!("node {id}: {why}"));
+                }
+            }
+        }
+        let asked = if asked.is_empty() {
+            "there is no other".to_owned()
+        } else {
+            asked.join("; ")
+        };
+        Err(Error::Absent { digest, asked })
+    }
+
+    async fn fetch_from(&self, address: SocketAddr, digest: Digest) -> Result<bool, String> {
+        let words = |error: &dyn std::error::Error| error.to_string();
+        let fetched = self
+            .0
+            .client
+            .fetch(address, digest.bytes())
+            .await
+            .map_err(|error| words(&error))?;
+        let Some(mut body) = fetched else { return Ok(false) };
+        let mut writer = self.0.shelf.begin(body.size()).map_err(|error| words(&error))?;
+        while let Some(bytes) = body.next().await.map_err(|error| words(&error))? {
+            writer.write(bytes).await.map_err(|error| words(&error))?;
+        }
+        body.end();
+        let kept = writer.keep(Some(digest)).await;
+        if let Err(error @ Error::Mismatch { .. }) = &kept {
+            warn!(%address, %error, "a peer's blob is not what its name says");
+        }
+        kept.map(|_| true).map_err(|error| words(&error))
+    }
+
+    /// Returns once a majority of the voters has fsynced the blob, which lies here; the others get it meanwhile.
+    async fn spread(&self, digest: Digest) -> Result<(), Error> {
+        let mut members = self.0.group.members();
+        for _ in 0..CHANGES_MAX {
+            self.spread_to(digest, &members).await?;
+            let now = self.0.group.members();
+            if now.voters == members.voters {
+                return Ok(());
+            }
+            members = now;
+        }
+        let (kept, voters, why) = (0, members.voters.len(), "the voters keep changing".to_owned());
+        Err(Error::NoMajority {
+            digest,
+            kept,
+            voters,
+            why,
+        })
+    }
+
+    async fn spread_to(&self, digest: Digest, members: &Members) -> Result<(), Error> {
+        let voters = members.voters.len();
+        let mut kept = members.voters.iter().filter(|(id, _)| *id == members.me).count();
+        let (done, mut answers) = mpsc::channel(voters.max(1));
+        for (id, address) in members.voters.iter().copied().filter(|(id, _)| *id != members.me) {
+            let (blobs, done, stopping) = (self.clone(), done.clone(), self.0.lifecycle.stopping());
+            self.0.lifecycle.spawn(Kind::Work, "blob put", async move {
+                let put = stopping
+                    .run_until_cancelled(blobs.put_to(id, address, digest))
+                    .await;
+                // The majority may be reached already and nobody listen any more.
+                let _ = done.send(put.unwrap_or(Err("the agent stops".to_owned()))).await;
+                Ok(())
+            });
+        }
+        drop(done);
+        let mut refusals = Vec::new();
+        while kept <= voters / 2 {
+            match answers.recv().await {
+                Some(Ok(())) => kept += 1,
+                Some(Err(why)) => refusals.push(why),
+                None => {
+                    let why = if refusals.is_empty() {
+                        "no other voter".to_owned()
+                    } else {
+                        refusals.join("; ")
+                    };
+                    return Err(Error::NoMajority {
+                        digest,
+                        kept,
+                        voters,
+                        why,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_to(&self, id: u64, address: SocketAddr, digest: Digest) -> Result<(), String> {
+        let mut backoff = Backoff::default();
+        let mut why = String::new();
+        for _ in 0..PUT_TRIES {
+            match self.try_put(address, digest).await {
+                Ok(()) => return Ok(()),
+                Err(error) => why = format!("node {id}: {error}"),
+            }
+            backoff.rest().await;
+        }
+        debug!(node = id, %digest, why, "a voter did not keep a blob");
+        Err(why)
+    }
+
+    async fn try_put(&self, address: SocketAddr, digest: Digest) -> anyhow::Result<()> {
+        let path = self
+            .0
+            .shelf
+            .find(&digest)
+            .ok_or_else(|| anyhow::anyhow!("{digest} is not here any more"))?;
+        let mut file = tokio::fs::File::open(path).await?;
+        let size = file.metadata().await?.len();
+        Ok(self
+            .0
+            .client
+            .put(address, digest.bytes(), size, &mut file)
+            .await?)
+    }
+
+    pub(super) fn shelf(&self) -> &Shelf {
+        &self.0.shelf
+    }
+
+    /// Whether this node is one of those that keep every blob.
+    pub(super) fn is_voter(&self) -> bool {
+        let members = self.0.group.members();
+        members.voters.iter().any(|(id, _)| *id == members.me)
+    }
+}
+
+impl Upload {
+    /// Adds bytes at the end.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.writer.write(bytes).await
+    }
+
+    /// Ends the blob; returns its digest once a majority of the voters has fsynced it. With `expected` it is refused
+    /// if it is another.
+    pub async fn finish(self, expected: Option<Digest>) -> Result<Digest, Error> {
+        let digest = self.writer.keep(expected).await?;
+        self.blobs.spread(digest).await?;
+        Ok(digest)
+    }
+}

@@ -1,0 +1,78 @@
+//! A prefix of the store, listed once and then watched: first all, then the changes in order.
+//!
+//!     next() -> All([...])     the state at revision R
+//!     next() -> Events([...])  what changed at R+1, R+2, ...
+//!     next() -> All([...])     again, after the history in between was compacted
+//!
+//! Whoever follows forgets what it knew at `All`. An error of the store is no end: it is tried again with growing rests.
+
+use pipes_raft::{Event, KeyValue, Store, Watch};
+use tracing::debug;
+
+use crate::retry::Backoff;
+
+/// What is new.
+#[derive(Debug)]
+pub enum Change {
+    /// All that there is; what was known before is void.
+    All(Vec<KeyValue>),
+    /// What changed since, in order.
+    Events(Vec<Event>),
+}
+
+/// Follows a prefix.
+pub struct Follow {
+    store: Store,
+    prefix: Vec<u8>,
+    watch: Option<Watch>,
+}
+
+impl Follow {
+    /// Follows every key that begins with `prefix`.
+    pub fn new(store: Store, prefix: Vec<u8>) -> Follow {
+        Follow {
+            store,
+            prefix,
+            watch: None,
+        }
+    }
+
+    /// What is new; may be dropped and called again without losing anything but a listing.
+    pub async fn next(&mut self) -> Change {
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match &mut self.watch {
+                Some(watch) => match watch.next().await {
+                    Ok(events) => return Change::Events(events),
+                    Err(error) => {
+                        self.watch = None;
+                        error
+                    }
+                },
+                None => match self.list().await {
+                    Ok(all) => return Change::All(all),
+                    Err(error) => {
+                        backoff.rest().await;
+                        error
+                    }
+                },
+            };
+            debug!(prefix = %String::from_utf8_lossy(&self.prefix), %error, "following anew");
+        }
+    }
+
+    async fn list(&mut self) -> Result<Vec<KeyValue>, pipes_raft::Error> {
+        let end = pipes_raft::prefix_end(&self.prefix);
+        let range = pipes_raft::Range {
+            key: self.prefix.clone(),
+            end: end.clone(),
+            ..Default::default()
+        };
+        let all = self
+            .store
+            .range(range, pipes_raft::Consistency::Linearizable)
+            .await?;
+        self.watch = Some(self.store.watch(self.prefix.clone(), end, all.revision + 1));
+        Ok(all.kvs)
+    }
+}

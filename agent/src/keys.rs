@@ -1,0 +1,141 @@
+//! Every key under `/pipes/`: what is durable and where it lies in the store.
+//!
+//! | key | value (JSON) |
+//! |---|---|
+//! | `/pipes/cluster/id` | the cluster's id, written once, together with the first operators |
+//! | `/pipes/cluster/settings/NAME` | `warm`, `slots`, `replicas` |
+//! | `/pipes/nodes/ID` | the node's record: name, address, ports, version |
+//! | `/pipes/presence/ID` | under the node's lease: there as long as the node lives |
+//! | `/pipes/services/NAME`, `/pipes/versions/NAME/DIGEST` | the newest version of a service, and each |
+//! | `/pipes/blobs/DIGEST/by/KEY` | that the key KEY names the blob DIGEST |
+//! | `/pipes/runs/ID` | a run that was, for `ps -a` |
+//! | `/pipes/operators/HEXKEY`, `/pipes/tokens/SHA256HEX` | who may speak in realm `pipes` |
+//!
+//! The layout is for looking, not an interface. A prefix ends with `/`, so that no name is the beginning of another.
+
+/// What everything of Pipes' own begins with; outsiders may not touch it.
+pub const ROOT: &str = "/pipes/";
+
+fn key(path: &str) -> Vec<u8> {
+    format!("{ROOT}{path}").into_bytes()
+}
+
+/// The cluster's id; whoever writes it first writes the first operators with it.
+pub fn cluster_id() -> Vec<u8> {
+    key("cluster/id")
+}
+
+/// Prefix of all settings.
+pub fn settings() -> Vec<u8> {
+    key("cluster/settings/")
+}
+
+/// One setting: `warm`, `slots` or `replicas`.
+pub fn setting(name: &str) -> Vec<u8> {
+    key(&format!("cluster/settings/{name}"))
+}
+
+/// Prefix of all node records.
+pub fn nodes() -> Vec<u8> {
+    key("nodes/")
+}
+
+/// The record of one node.
+pub fn node(id: u64) -> Vec<u8> {
+    key(&format!("nodes/{id}"))
+}
+
+/// Prefix of all nodes that are present.
+pub fn presences() -> Vec<u8> {
+    key("presence/")
+}
+
+/// The presence of one node, under its lease.
+pub fn presence(id: u64) -> Vec<u8> {
+    key(&format!("presence/{id}"))
+}
+
+/// Prefix of all services.
+pub fn services() -> Vec<u8> {
+    key("services/")
+}
+
+/// The newest version of a service.
+pub fn service(name: &str) -> Vec<u8> {
+    key(&format!("services/{name}"))
+}
+
+/// Prefix of all versions of a service.
+pub fn versions(name: &str) -> Vec<u8> {
+    key(&format!("versions/{name}/"))
+}
+
+/// One version of a service; `digest` as `sha256:HEX`.
+pub fn version(name: &str, digest: &str) -> Vec<u8> {
+    key(&format!("versions/{name}/{digest}"))
+}
+
+/// Prefix of everything known of blobs.
+pub fn blobs() -> Vec<u8> {
+    key("blobs/")
+}
+
+/// Prefix of the keys that name one blob.
+pub fn blob_names(digest: &str) -> Vec<u8> {
+    key(&format!("blobs/{digest}/by/"))
+}
+
+/// That `by` names the blob; `by` is a key under `/pipes/`, whose root is left out here.
+pub fn blob_named_by(digest: &str, by: &[u8]) -> Vec<u8> {
+    let mut named = blob_names(digest);
+    named.extend_from_slice(by.strip_prefix(ROOT.as_bytes()).unwrap_or(by));
+    named
+}
+
+/// Prefix of all runs.
+pub fn runs() -> Vec<u8> {
+    key("runs/")
+}
+
+/// The record of one run.
+pub fn run(id: &str) -> Vec<u8> {
+    key(&format!("runs/{id}"))
+}
+
+/// Prefix of all operators.
+pub fn operators() -> Vec<u8> {
+    key("operators/")
+}
+
+/// One operator, by the public key in hexadecimal digits.
+pub fn operator(public_key: &str) -> Vec<u8> {
+    key(&format!("operators/{public_key}"))
+}
+
+/// Prefix of all tokens.
+pub fn tokens() -> Vec<u8> {
+    key("tokens/")
+}
+
+/// One token, by the SHA-256 of its bytes in hexadecimal digits.
+pub fn token(sha256: &str) -> Vec<u8> {
+    key(&format!("tokens/{sha256}"))
+}
+
+/// What a key says after a prefix, as text; `None` where it does not begin so or is no UTF-8.
+pub fn after<'a>(key: &'a [u8], prefix: &[u8]) -> Option<&'a str> {
+    std::str::from_utf8(key.strip_prefix(prefix)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_prefix_is_read_back() {
+        assert_eq!(after(&node(12), &nodes()), Some("12"));
+        assert_eq!(after(&node(12), &services()), None);
+        let by = blob_named_by("sha256:ab", &service("cat"));
+        assert_eq!(by, b"/pipes/blobs/sha256:ab/by/services/cat");
+    }
+}

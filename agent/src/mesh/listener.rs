@@ -1,0 +1,209 @@
+//! Who comes in: TCP, TLS, the greeting, then to the part the connection is for.
+//!
+//! Connections are accepted on the store's runtime. The class stands in the first octets of TLS (ALPN), so what is not
+//! Raft's goes to the other runtime before any work is done for it. A connection that fails, whatever was sent on it,
+//! ends alone, with one line in the log.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::server::Acceptor;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+use tracing::{debug, info, warn};
+
+use super::handshake::{self, Class, Hello, Local};
+use super::raft_rpc::{self, Answers};
+use super::tls::{self, Tls};
+use super::{Error, dial};
+use crate::lifecycle::{Kind, Lifecycle};
+
+/// Connections not yet greeted, at once; further ones wait in the kernel. Each is over within the handshake's limit.
+const GREETED_AT_ONCE: usize = 64;
+
+/// Connections of all classes at once; further ones wait in the kernel. A hundred agents have six each.
+const CONNECTIONS_MAX: usize = 1024;
+
+/// Connections handed over and not yet taken, a class; the next wait greeted.
+pub const HANDED_OVER_MAX: usize = 16;
+
+/// After a failed accept (no descriptors left, mostly) nothing is accepted for so long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// A greeted connection for another part.
+pub struct Incoming {
+    /// Who is there, as the certificate confirms.
+    pub hello: Hello,
+    /// From where.
+    pub address: SocketAddr,
+    /// The connection.
+    pub stream: TlsStream<TcpStream>,
+    /// Its place among all; to be held as long as the connection is.
+    pub place: OwnedSemaphorePermit,
+}
+
+/// Accepts connections of the mesh.
+pub struct Listener {
+    /// Our certificates.
+    pub tls: Tls,
+    /// What we say of ourselves.
+    pub local: Local,
+    /// Who answers the calls of class Raft.
+    pub answers: Arc<dyn Answers>,
+    /// Takes the connections of class Router.
+    pub router: mpsc::Sender<Incoming>,
+    /// Takes the connections of class Bulk.
+    pub bulk: mpsc::Sender<Incoming>,
+    /// Where what is not Raft's goes on.
+    pub streams: Handle,
+    /// Stops and awaits the connections.
+    pub lifecycle: Lifecycle,
+}
+
+impl Listener {
+    /// Accepts until the agent stops; to be run on the store's runtime.
+    pub async fn run(self, listener: std::net::TcpListener) -> anyhow::Result<()> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let shared = Arc::new(self);
+        let stopping = shared.lifecycle.stopping();
+        stopping
+            .run_until_cancelled(shared.accept(listener))
+            .await
+            .unwrap_or(Ok(()))
+    }
+
+    async fn accept(self: &Arc<Self>, listener: TcpListener) -> anyhow::Result<()> {
+        let greetings = Arc::new(Semaphore::new(GREETED_AT_ONCE));
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let greeting = Arc::clone(&greetings).acquire_owned().await?;
+            let place = Arc::clone(&places).acquire_owned().await?;
+            let (stream, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection of the mesh");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let shared = Arc::clone(self);
+            self.lifecycle
+                .spawn(Kind::Connection, "mesh greeting", async move {
+                    if let Err(error) = Arc::clone(&shared).greet(stream, address, greeting, place).await {
+                        shared.log(address, &error);
+                    }
+                    Ok(())
+                });
+        }
+    }
+
+    fn log(&self, address: SocketAddr, error: &Error) {
+        let why = error.to_string();
+        match error {
+            Error::Certificate(_) | Error::Foreign(_) | Error::Malformed(_) | Error::TooLong { .. } => {
+                warn!(%address, why, "turned away a connection of the mesh");
+            }
+            _ => info!(%address, why, "a connection of the mesh failed"),
+        }
+    }
+
+    /// Finds out the class and goes on where it belongs.
+    async fn greet(
+        self: Arc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+        greeting: OwnedSemaphorePermit,
+        place: OwnedSemaphorePermit,
+    ) -> Result<(), Error> {
+        dial::prepare(&SockRef::from(&stream))?;
+        let first = LazyConfigAcceptor::new(Acceptor::default(), stream);
+        let start = tokio::time::timeout(handshake::LIMIT, first)
+            .await
+            .map_err(|_| Error::TimedOut(handshake::LIMIT))?
+            .map_err(Error::of_tls)?;
+        let Some(class) = class(&start) else {
+            return Err(Error::Malformed("no class of the mesh is asked for".to_owned()));
+        };
+        if class == Class::Raft {
+            return self.welcome(start, class, address, greeting, place).await;
+        }
+        let stream = start.io.into_std()?;
+        let accepted = start.accepted;
+        let streams = self.streams.clone();
+        let lifecycle = self.lifecycle.clone();
+        lifecycle.spawn_on(&streams, Kind::Connection, "mesh welcome", async move {
+            let start = StartHandshake::from_parts(accepted, TcpStream::from_std(stream)?);
+            if let Err(error) = Arc::clone(&self)
+                .welcome(start, class, address, greeting, place)
+                .await
+            {
+                self.log(address, &error);
+            }
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// TLS and the greeting; then the class' part has it.
+    async fn welcome(
+        self: Arc<Self>,
+        start: StartHandshake<TcpStream>,
+        class: Class,
+        address: SocketAddr,
+        greeting: OwnedSemaphorePermit,
+        place: OwnedSemaphorePermit,
+    ) -> Result<(), Error> {
+        let greeted = async {
+            let mut stream = start
+                .into_stream(self.tls.server())
+                .await
+                .map_err(Error::of_tls)?;
+            let certificate = stream
+                .get_ref()
+                .1
+                .peer_certificates()
+                .and_then(|chain| chain.first());
+            let Some(peer) = certificate.and_then(tls::identity) else {
+                return Err(Error::Foreign("it has no certificate of a node".to_owned()));
+            };
+            let hello = handshake::receive(&mut stream, &self.local, &peer, class).await?;
+            Ok((stream, hello))
+        };
+        let (stream, hello) = tokio::time::timeout(handshake::LIMIT, greeted)
+            .await
+            .unwrap_or(Err(Error::TimedOut(handshake::LIMIT)))?;
+        drop(greeting);
+        debug!(%address, name = hello.name, node = hello.node, ?class, "welcomed");
+        let incoming = |place| Incoming {
+            hello,
+            address,
+            stream,
+            place,
+        };
+        let handed_over = match class {
+            Class::Raft => {
+                let Incoming { stream, place, .. } = incoming(place);
+                let served = raft_rpc::serve(stream, Arc::clone(&self.answers), self.lifecycle.clone()).await;
+                drop(place);
+                return served;
+            }
+            Class::Router => self.router.send(incoming(place)).await,
+            Class::Bulk => self.bulk.send(incoming(place)).await,
+        };
+        handed_over.map_err(|_| Error::Broken(std::io::Error::other("the agent stops")))
+    }
+}
+
+fn class(start: &StartHandshake<TcpStream>) -> Option<Class> {
+    let hello = start.client_hello();
+    let asked: Vec<&[u8]> = hello.alpn()?.collect();
+    Class::ALL
+        .into_iter()
+        .find(|class| asked.contains(&class.protocol()))
+}

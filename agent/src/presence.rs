@@ -1,0 +1,114 @@
+//! A node's presence: a lease that ends with it, and its record.
+//!
+//!     /pipes/nodes/2      {"id":2,"name":"n2","address":"127.77.0.2","mesh":7071,"wamp":7072,...}   stays
+//!     /pipes/presence/2   {"id":2,"name":"n2"}   under a lease of 3 s, renewed each 500 ms, in the leader's memory
+//!
+//! Runs on the store's runtime, so that streams at full speed never cost a node its lease. A lease that was lost (the
+//! agent stood still) is taken anew. On an orderly stop it is given back, so that the others know at once.
+
+use std::time::Duration;
+
+use pipes_raft::{Error, Store};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::keys;
+use crate::node::Record;
+use crate::retry::Backoff;
+
+/// How long a node that says nothing counts as present.
+pub const LEASE: Duration = Duration::from_secs(3);
+
+/// How often it says so: five may be lost.
+const RENEW_EVERY: Duration = Duration::from_millis(500);
+
+/// How long giving the lease back may take at a stop; then it ends by itself.
+const GIVE_BACK: Duration = Duration::from_secs(1);
+
+/// Keeps the node present until `stopping`; tells `present` when it is for the first time.
+pub async fn keep(
+    store: Store,
+    record: Record,
+    present: tokio::sync::oneshot::Sender<()>,
+    stopping: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut present = Some(present);
+    let mut backoff = Backoff::default();
+    let mut lease = None;
+    let presence = async {
+        loop {
+            match appear(&store, &record).await {
+                Ok(granted) => {
+                    lease = Some(granted);
+                    backoff.reset();
+                    if let Some(present) = present.take() {
+                        // Whoever waits for it may have been told to stop.
+                        let _ = present.send(());
+                    }
+                    renew(&store, granted).await;
+                    warn!(node = record.id, "the node's lease was lost and is taken anew");
+                }
+                Err(error) => {
+                    info!(node = record.id, %error, "the node is not present yet");
+                    backoff.rest().await;
+                }
+            }
+        }
+    };
+    let Some(()) = stopping.run_until_cancelled(presence).await else {
+        if let Some(lease) = lease
+            && !matches!(
+                tokio::time::timeout(GIVE_BACK, store.revoke(lease)).await,
+                Ok(Ok(_))
+            )
+        {
+            info!(node = record.id, "the node's lease is left to end by itself");
+        }
+        return Ok(());
+    };
+    Ok(())
+}
+
+/// Writes the record where it differs, and the presence under a new lease.
+async fn appear(store: &Store, record: &Record) -> anyhow::Result<i64> {
+    let key = keys::node(record.id);
+    let value = serde_json::to_vec(record)?;
+    if store
+        .get(key.clone())
+        .await?
+        .is_none_or(|there| there.value != value)
+    {
+        store.put(key, value, None).await?;
+    }
+    let lease = store.grant(LEASE, 0).await?;
+    let presence = serde_json::json!({ "id": record.id, "name": record.name });
+    store
+        .put(
+            keys::presence(record.id),
+            serde_json::to_vec(&presence)?,
+            Some(lease),
+        )
+        .await?;
+    Ok(lease)
+}
+
+/// Renews until the lease is gone.
+async fn renew(store: &Store, lease: i64) {
+    let mut last = None;
+    let mut ticks = tokio::time::interval(RENEW_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match store.keep_alive(lease).await {
+            Ok(_) => last = None,
+            Err(Error::LeaseNotFound) => return,
+            Err(error) => {
+                let why = error.to_string();
+                if last.as_ref() != Some(&why) {
+                    info!(why, "the node's lease was not renewed");
+                }
+                last = Some(why);
+            }
+        }
+    }
+}
