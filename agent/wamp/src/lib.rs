@@ -1,1 +1,29 @@
-//! Being written.
+//! WAMP for Pipes: messages, transports, the router's core and a client.
+//!
+//! Everything but `client` is free of sockets, clocks and tasks, so that the router, the shim and the tests drive the
+//! same code each in its own way.
+//!
+//! | part | what it knows |
+//! |---|---|
+//! | [`message`], [`payload`] | messages in MessagePack: heads decoded, payloads passed on as bytes |
+//! | [`transport`] | RawSocket: handshake and frames |
+//! | [`session`] | HELLO to WELCOME, seen from the client |
+//! | [`router`] | realms, sessions and the dealer, as functions of what came in |
+//! | [`flow`] | credit, and pumping a pipe against it |
+//! | [`client`] | an asynchronous client (feature `client`) |
+//!
+//! Source: the WAMP specification (wamp-proto.org), Basic and Advanced Profile.
+
+#[cfg(feature = "client")]
+pub mod client;
+pub mod error;
+pub mod id;
+pub mod message;
+pub mod payload;
+pub mod scan;
+pub mod session;
+pub mod transport;
+pub mod uri;
+pub mod write;
+
+pub use error::Error;

@@ -1,0 +1,76 @@
+//! What can be wrong with what a peer sent, and the URIs that errors travel under.
+
+/// A peer's message or frame that breaks the protocol; its connection ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not MessagePack, or not of the shape the specification gives.
+    #[error("malformed message: {0}")]
+    Malformed(&'static str),
+    /// More than the limit, told before anything was allocated.
+    #[error("a message of {length} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// Bytes announced.
+        length: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// The RawSocket handshake failed.
+    #[error("RawSocket handshake: {0}")]
+    Handshake(String),
+    /// The router refused the session.
+    #[error("the router refused the session: {reason}: {message}")]
+    Refused {
+        /// Error URI of the ABORT.
+        reason: String,
+        /// Its sentence, if it had one.
+        message: String,
+    },
+    /// The connection ended in the middle of something.
+    #[error("the connection ended")]
+    Closed,
+    /// The socket's own error.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Error URIs of the specification.
+pub mod uri {
+    /// The peer broke the protocol.
+    pub const PROTOCOL_VIOLATION: &str = "wamp.error.protocol_violation";
+    /// No such realm, or not over this transport.
+    pub const NO_SUCH_REALM: &str = "wamp.error.no_such_realm";
+    /// No method of authentication that both know.
+    pub const NO_MATCHING_AUTH_METHOD: &str = "wamp.error.no_matching_auth_method";
+    /// The proof of identity was not accepted.
+    pub const AUTHENTICATION_FAILED: &str = "wamp.error.authentication_failed";
+    /// Not allowed to this session.
+    pub const NOT_AUTHORIZED: &str = "wamp.error.not_authorized";
+    /// Not a valid URI for this.
+    pub const INVALID_URI: &str = "wamp.error.invalid_uri";
+    /// Nobody registered it.
+    pub const NO_SUCH_PROCEDURE: &str = "wamp.error.no_such_procedure";
+    /// Registered, but nobody can take the call now.
+    pub const NO_AVAILABLE_CALLEE: &str = "wamp.error.no_available_callee";
+    /// Registered already.
+    pub const PROCEDURE_ALREADY_EXISTS: &str = "wamp.error.procedure_already_exists";
+    /// No registration of this id in this session.
+    pub const NO_SUCH_REGISTRATION: &str = "wamp.error.no_such_registration";
+    /// The call was cancelled, or its callee left.
+    pub const CANCELED: &str = "wamp.error.canceled";
+    /// The call's time ran out.
+    pub const TIMEOUT: &str = "wamp.error.timeout";
+    /// The callee lacks a feature that the call needs.
+    pub const FEATURE_NOT_SUPPORTED: &str = "wamp.error.feature_not_supported";
+    /// An option that the router's policy refuses.
+    pub const DISCLOSE_ME: &str = "wamp.error.option_disallowed.disclose_me";
+    /// The link to the callee's router was lost in the middle of the call.
+    pub const NETWORK_FAILURE: &str = "wamp.error.network_failure";
+    /// Answer to GOODBYE.
+    pub const GOODBYE_AND_OUT: &str = "wamp.close.goodbye_and_out";
+    /// A session leaves its realm.
+    pub const CLOSE_REALM: &str = "wamp.close.close_realm";
+    /// The router is going down.
+    pub const SYSTEM_SHUTDOWN: &str = "wamp.close.system_shutdown";
+    /// Too many sessions.
+    pub const BUSY: &str = "wamp.error.unavailable";
+}

@@ -1,0 +1,105 @@
+//! HELLO to WELCOME, seen from the client: what to send, and what to make of the answer. No socket.
+
+use crate::message::{HelloDetails, Message, RoleFeatures};
+use crate::scan::Scan;
+use crate::{Error, write};
+
+/// All that this client can do in a role.
+const FEATURES: RoleFeatures = RoleFeatures {
+    present: true,
+    progressive_results: true,
+    progressive_invocations: true,
+    canceling: true,
+    timeout: true,
+};
+
+/// Appends the HELLO of a client with both roles, offering `method`; `pubkey` in hex for cryptosign.
+pub fn hello(out: &mut Vec<u8>, realm: &str, method: &str, authid: Option<&str>, pubkey: Option<&str>) {
+    let mut methods = Vec::new();
+    write::array(&mut methods, 1);
+    write::text(&mut methods, method);
+    let details = HelloDetails {
+        has_role: true,
+        caller: FEATURES,
+        callee: FEATURES,
+        authmethods: Some(&methods),
+        authid,
+        pubkey,
+    };
+    Message::Hello { realm, details }.encode(out);
+}
+
+/// Appends the AUTHENTICATE that answers a challenge.
+pub fn authenticate(out: &mut Vec<u8>, signature: &str) {
+    Message::Authenticate { signature, extra: crate::message::EMPTY_MAP }.encode(out);
+}
+
+/// What the router's answer means.
+#[derive(Debug, PartialEq)]
+pub enum Step {
+    /// Prove who you are; for cryptosign the challenge in hex.
+    Challenge(String),
+    /// The session is there.
+    Welcome(u64),
+}
+
+/// Reads the router's answer to HELLO or AUTHENTICATE.
+pub fn answer(message: &Message<'_>) -> Result<Step, Error> {
+    match message {
+        Message::Welcome { session, .. } => Ok(Step::Welcome(*session)),
+        Message::Challenge { extra, .. } => Ok(Step::Challenge(entry(extra, "challenge").unwrap_or_default())),
+        Message::Abort { reason, details } => Err(Error::Refused {
+            reason: (*reason).to_owned(),
+            message: entry(details, "message").unwrap_or_default(),
+        }),
+        _ => Err(Error::Malformed("neither WELCOME, CHALLENGE nor ABORT")),
+    }
+}
+
+/// A text of an undecoded dictionary.
+pub fn entry(dictionary: &[u8], wanted: &str) -> Option<String> {
+    let mut scan = Scan::new(dictionary);
+    for _ in 0..scan.map().ok()? {
+        let key = scan.text().ok()?;
+        if key == wanted {
+            return scan.text().ok().map(str::to_owned);
+        }
+        scan.skip().ok()?;
+    }
+    None
+}
+
+/// Signs a challenge: hex of the ed25519 signature and the challenge after it (specification, Cryptosign).
+#[cfg(feature = "client")]
+pub fn sign_cryptosign(key: &ring::signature::Ed25519KeyPair, challenge: &str) -> Result<String, Error> {
+    let bytes = hex::decode(challenge).map_err(|_| Error::Malformed("the challenge is not hex"))?;
+    Ok(hex::encode(key.sign(&bytes)) + challenge)
+}
+
+/// Checks what a client signed.
+#[cfg(feature = "client")]
+pub fn verify_cryptosign(public_key: &[u8; 32], challenge: &[u8; 32], signature: &str) -> bool {
+    let Ok(signed) = hex::decode(signature) else { return false };
+    // 64 octets of signature, then the challenge, if the client repeats it.
+    let (Some(signature), rest) = (signed.get(..64), signed.get(64..).unwrap_or_default()) else { return false };
+    let repeats = rest.is_empty() || rest == challenge;
+    let key = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, public_key);
+    repeats && key.verify(challenge, signature).is_ok()
+}
+
+#[cfg(all(test, feature = "client"))]
+mod tests {
+    use super::*;
+    use ring::signature::{Ed25519KeyPair, KeyPair};
+
+    #[test]
+    fn a_signature_is_good_for_its_challenge_and_key_alone() {
+        let key = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
+        let public: [u8; 32] = key.public_key().as_ref().try_into().unwrap();
+        let signed = sign_cryptosign(&key, &hex::encode([5; 32])).unwrap();
+        assert!(verify_cryptosign(&public, &[5; 32], &signed));
+        assert!(!verify_cryptosign(&public, &[6; 32], &signed));
+        assert!(!verify_cryptosign(&[9; 32], &[5; 32], &signed));
+        assert!(!verify_cryptosign(&public, &[5; 32], "zz"));
+    }
+}
