@@ -162,9 +162,12 @@ async fn start(
     let dialer = Dialer::new(tls.clone(), local.clone(), config.address);
     let bulk = bulk::Client::new(dialer.clone(), mesh, Handle::current());
     let transport = RaftRpc::new(dialer.clone(), bulk.clone(), mesh, store_runtime.clone());
-    let options = pipes_raft::Options::new(config.raft_folder(), config.cluster_id.clone());
+    let options = pipes_raft::Options {
+        name: config.name.clone(),
+        ..pipes_raft::Options::new(config.raft_folder(), config.cluster_id.clone())
+    };
     let node = store_runtime
-        .spawn(Node::open(options, Arc::new(transport)))
+        .spawn(Node::open(options, None, Arc::new(transport)))
         .await?
         .with_context(|| format!("cannot open the store in {}", config.raft_folder().display()))?;
     let node = Arc::new(node);
@@ -313,9 +316,14 @@ async fn stop(running: Running) {
     if !matches!(tokio::time::timeout(STOP_STORE, joined).await, Ok(Ok(true))) {
         warn!("the router did not stop in order");
     }
-    if tokio::time::timeout(STOP_STORE, node.shutdown()).await.is_err() {
-        warn!("the store did not stop in time");
-    }
     mesh.stop(STOP_STORE).await;
+    // With the mesh stopped nobody else has it.
+    let shut_down = match Arc::try_unwrap(node) {
+        Ok(node) => tokio::time::timeout(STOP_STORE, node.shutdown()).await.is_ok(),
+        Err(_) => false,
+    };
+    if !shut_down {
+        warn!("the store did not stop in order");
+    }
     info!("stopped");
 }

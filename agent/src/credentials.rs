@@ -22,14 +22,10 @@ struct Named {
 
 /// Writes the cluster's id and first operators, unless somebody has.
 pub async fn found(store: &Store, config: &Config) -> anyhow::Result<()> {
-    let mut success = vec![Op::put(
-        keys::cluster_id(),
-        config.cluster_id.clone().into_bytes(),
-        None,
-    )];
+    let mut success = vec![Op::put(keys::cluster_id(), config.cluster_id.clone())];
     for operator in &config.operators {
         let value = serde_json::to_vec(&serde_json::json!({ "name": operator.name }))?;
-        success.push(Op::put(keys::operator(&operator.key), value, None));
+        success.push(Op::put(keys::operator(&operator.key), value));
     }
     let txn = Txn {
         compares: vec![Compare::absent(keys::cluster_id())],

@@ -6,7 +6,7 @@
 //!
 //! Whoever follows forgets what it knew at `All`. An error of the store is no end: it is tried again with growing rests.
 
-use pipes_raft::{Event, KeyValue, Store, Watch};
+use pipes_raft::{Consistency, Event, KeyValue, Range, Store, Watch};
 use tracing::debug;
 
 use crate::retry::Backoff;
@@ -43,7 +43,7 @@ impl Follow {
         loop {
             let error = match &mut self.watch {
                 Some(watch) => match watch.next().await {
-                    Ok(events) => return Change::Events(events),
+                    Ok(event) => return Change::Events(vec![event]),
                     Err(error) => {
                         self.watch = None;
                         error
@@ -62,16 +62,9 @@ impl Follow {
     }
 
     async fn list(&mut self) -> Result<Vec<KeyValue>, pipes_raft::Error> {
-        let end = pipes_raft::prefix_end(&self.prefix);
-        let range = pipes_raft::Range {
-            key: self.prefix.clone(),
-            end: end.clone(),
-            ..Default::default()
-        };
-        let all = self
-            .store
-            .range(range, pipes_raft::Consistency::Linearizable)
-            .await?;
+        let range = Range::prefix(self.prefix.clone());
+        let end = range.end.clone();
+        let all = self.store.range(range, Consistency::Linearizable).await?;
         self.watch = Some(self.store.watch(self.prefix.clone(), end, all.revision + 1));
         Ok(all.kvs)
     }

@@ -8,6 +8,7 @@
 //! | `/pipes/presence/ID` | under the node's lease: there as long as the node lives |
 //! | `/pipes/services/NAME`, `/pipes/versions/NAME/DIGEST` | the newest version of a service, and each |
 //! | `/pipes/blobs/DIGEST/by/KEY` | that the key KEY names the blob DIGEST |
+//! | `/pipes/blobs/DIGEST/gone`, `/pipes/blobs/generation/HH` | that it is being collected; raised for a group of digests as one is |
 //! | `/pipes/runs/ID` | a run that was, for `ps -a` |
 //! | `/pipes/operators/HEXKEY`, `/pipes/tokens/SHA256HEX` | who may speak in realm `pipes` |
 //!
@@ -90,6 +91,16 @@ pub fn blob_named_by(digest: &str, by: &[u8]) -> Vec<u8> {
     let mut named = blob_names(digest);
     named.extend_from_slice(by.strip_prefix(ROOT.as_bytes()).unwrap_or(by));
     named
+}
+
+/// The generation of a group of blobs, those whose digests begin with the byte `group`: collectors raise it.
+pub fn blob_generation(group: u8) -> Vec<u8> {
+    key(&format!("blobs/generation/{group:02x}"))
+}
+
+/// That a blob is being collected; `digest` as `sha256:HEX`.
+pub fn blob_gone(digest: &str) -> Vec<u8> {
+    key(&format!("blobs/{digest}/gone"))
 }
 
 /// Prefix of all runs.

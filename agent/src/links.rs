@@ -138,7 +138,7 @@ impl Links {
     /// Gives the router a link that a peer dialled, if the peer is in the list.
     fn take(&self, peers: &HashMap<u64, Peer>, link: Incoming) -> anyhow::Result<()> {
         let (id, name) = (link.hello.node, &link.hello.name);
-        if !peers.get(&id).is_some_and(|peer| peer.name == *name) {
+        if peers.get(&id).is_none_or(|peer| peer.name != *name) {
             // It may have become a member a moment ago; it dials again.
             info!(node = id, name, address = %link.address, "no node of the list: its link is not taken");
             return Ok(());

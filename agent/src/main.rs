@@ -26,9 +26,16 @@ fn main() -> ExitCode {
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, ARENAS_MAX);
     }
-    let filter = EnvFilter::try_from_env("PIPES_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    let served = Config::read(&arguments.config).map_err(anyhow::Error::from).and_then(agent::run);
+    let filter =
+        EnvFilter::try_from_env("PIPES_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let served = Config::read(&arguments.config)
+        .map_err(anyhow::Error::from)
+        .and_then(agent::run);
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

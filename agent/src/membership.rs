@@ -18,6 +18,9 @@ use crate::config::{Config, Member};
 use crate::mesh::{Dialer, dial};
 use crate::retry::Backoff;
 
+/// The id of the node that a cluster begins with.
+const FIRST: u64 = 1;
+
 /// What the others of the list say.
 enum List {
     /// One at least has a log: where those are.
@@ -46,9 +49,9 @@ pub async fn enter(config: &Config, node: &Node, dialer: &Dialer) -> anyhow::Res
                 Err(error) => format!("cannot join yet: {error}"),
             },
             List::Empty if config.is_first() => {
-                let id = node.initialize(config.mesh_address()).await?;
-                info!(node = id, "a new cluster begins");
-                return Ok(id);
+                node.initialize(config.mesh_address()).await?;
+                info!(node = FIRST, "a new cluster begins");
+                return Ok(FIRST);
             }
             List::Empty => "no server of the list is a member yet".to_owned(),
             List::Silent(silent) => format!(

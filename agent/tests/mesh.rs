@@ -321,7 +321,9 @@ async fn a_link_for_the_router_is_handed_over_with_nothing_of_tls_to_come() {
 fn three() -> [Agent; 3] {
     let authority = Authority::new();
     let agents = [1, 2, 3].map(|id| Agent::start(&authority, "c", id));
-    let voters: Vec<_> = (1..).zip(agents.iter().map(|agent| agent.address)).collect();
+    let voters: Vec<_> = (1..)
+        .zip(agents.iter().map(|agent| Some(agent.address)))
+        .collect();
     for (me, agent) in (1..).zip(&agents) {
         *agent.voters.0.lock().unwrap() = Members {
             me,
@@ -344,7 +346,7 @@ async fn put(agent: &Agent, bytes: &[u8]) -> Result<Digest, blob::Error> {
 async fn a_blob_is_on_a_majority_when_its_put_is_answered_and_comes_to_whoever_wants_it() {
     let agents = three();
     let bytes: Vec<u8> = (0..3_000_000u32)
-        .map(|index| (index * index >> 7) as u8)
+        .map(|index| (index.wrapping_mul(index) >> 7) as u8)
         .collect();
     let digest = put(&agents[0], &bytes).await.unwrap();
     assert!(agents.iter().filter(|agent| agent.blobs.has(&digest)).count() >= 2);

@@ -1,6 +1,6 @@
 //! Blobs between nodes: on a majority before they are named, fetched where they are missing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,15 +24,18 @@ const PUT_TRIES: usize = 3;
 /// How often the voters may change while a blob is spread before that is given up.
 const CHANGES_MAX: usize = 5;
 
-/// Who there is to keep blobs and to ask for them.
+/// What is said of a node whose address is not known.
+const NO_ADDRESS: &str = "its address is not known";
+
+/// Who there is to keep blobs and to ask for them; one whose address is not known counts and is not asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members {
     /// This node; 0 while it is no member.
     pub me: u64,
     /// The voters, this node too if it is one.
-    pub voters: Vec<(u64, SocketAddr)>,
+    pub voters: Vec<(u64, Option<SocketAddr>)>,
     /// All other nodes.
-    pub others: Vec<(u64, SocketAddr)>,
+    pub others: Vec<(u64, Option<SocketAddr>)>,
 }
 
 /// Knows the members as they are now.
@@ -44,10 +47,14 @@ pub trait Group: Send + Sync + 'static {
 impl Group for pipes_raft::Store {
     fn members(&self) -> Members {
         let status = self.status();
-        let with_address = |ids: &[u64]| {
-            ids.iter()
-                .filter_map(|id| Some((*id, *status.addresses.get(id)?)))
-                .collect()
+        let with_address = |ids: &BTreeSet<u64>| {
+            let address = |id| {
+                status
+                    .members
+                    .get(id)
+                    .and_then(|member| member.address.parse().ok())
+            };
+            ids.iter().map(|id| (*id, address(id))).collect()
         };
         Members {
             me: status.id.unwrap_or(0),
@@ -136,7 +143,10 @@ impl Blobs {
             if *id == members.me {
                 return self.has(digest);
             }
-            self.0.client.has(*address, digest.bytes()).await.unwrap_or(false)
+            match address {
+                Some(address) => self.0.client.has(*address, digest.bytes()).await.unwrap_or(false),
+                None => false,
+            }
         });
         let kept = futures::future::join_all(asked)
             .await
@@ -218,7 +228,8 @@ impl Blobs {
         Err(Error::Absent { digest, asked })
     }
 
-    async fn fetch_from(&self, address: SocketAddr, digest: Digest) -> Result<bool, String> {
+    async fn fetch_from(&self, address: Option<SocketAddr>, digest: Digest) -> Result<bool, String> {
+        let address = address.ok_or(NO_ADDRESS)?;
         let words = |error: &dyn std::error::Error| error.to_string();
         let fetched = self
             .0
@@ -298,7 +309,8 @@ impl Blobs {
         Ok(())
     }
 
-    async fn put_to(&self, id: u64, address: SocketAddr, digest: Digest) -> Result<(), String> {
+    async fn put_to(&self, id: u64, address: Option<SocketAddr>, digest: Digest) -> Result<(), String> {
+        let address = address.ok_or(NO_ADDRESS)?;
         let mut backoff = Backoff::default();
         let mut why = String::new();
         for _ in 0..PUT_TRIES {
