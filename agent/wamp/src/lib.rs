@@ -17,6 +17,7 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod error;
+pub mod flow;
 pub mod id;
 pub mod message;
 pub mod payload;
