@@ -13,9 +13,7 @@ use crate::scan::Scan;
 mod encode;
 mod options;
 
-pub use options::{
-    CallOptions, CancelMode, HelloDetails, InvocationDetails, RegisterOptions, RoleFeatures,
-};
+pub use options::{CallOptions, CancelMode, HelloDetails, InvocationDetails, RegisterOptions, RoleFeatures};
 
 /// An empty dictionary, for details that say nothing.
 pub const EMPTY_MAP: &[u8] = &[0x80];
@@ -62,10 +60,16 @@ impl Payload<'_> {
 
 /// One message, borrowed from the buffer it was read into.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[allow(missing_docs, reason = "fields have the specification's names; `details` are undecoded MessagePack")]
+#[allow(
+    missing_docs,
+    reason = "fields have the specification's names; `details` are undecoded MessagePack"
+)]
 pub enum Message<'a> {
     /// A client asks to join a realm.
-    Hello { realm: &'a str, details: HelloDetails<'a> },
+    Hello {
+        realm: &'a str,
+        details: HelloDetails<'a>,
+    },
     /// The router lets it in.
     Welcome { session: u64, details: &'a [u8] },
     /// Either side refuses the session.
@@ -77,9 +81,19 @@ pub enum Message<'a> {
     /// Either side closes the session.
     Goodbye { details: &'a [u8], reason: &'a str },
     /// An answer that is an error; `kind` is the request's message type.
-    Error { kind: u64, request: u64, details: &'a [u8], error: &'a str, payload: Payload<'a> },
+    Error {
+        kind: u64,
+        request: u64,
+        details: &'a [u8],
+        error: &'a str,
+        payload: Payload<'a>,
+    },
     /// A callee offers a procedure.
-    Register { request: u64, options: RegisterOptions<'a>, procedure: &'a str },
+    Register {
+        request: u64,
+        options: RegisterOptions<'a>,
+        procedure: &'a str,
+    },
     /// It is offered.
     Registered { request: u64, registration: u64 },
     /// A callee takes a procedure back.
@@ -87,17 +101,39 @@ pub enum Message<'a> {
     /// It is taken back.
     Unregistered { request: u64 },
     /// A call, or a further chunk of one.
-    Call { request: u64, options: CallOptions<'a>, procedure: &'a str, payload: Payload<'a> },
+    Call {
+        request: u64,
+        options: CallOptions<'a>,
+        procedure: &'a str,
+        payload: Payload<'a>,
+    },
     /// The caller gives a call up.
     Cancel { request: u64, mode: CancelMode },
     /// An answer to the caller, or a part of one.
-    Result { request: u64, progress: bool, payload: Payload<'a> },
+    Result {
+        request: u64,
+        progress: bool,
+        payload: Payload<'a>,
+    },
     /// A call, or a chunk of one, as the callee gets it.
-    Invocation { request: u64, registration: u64, details: InvocationDetails<'a>, payload: Payload<'a> },
+    Invocation {
+        request: u64,
+        registration: u64,
+        details: InvocationDetails<'a>,
+        payload: Payload<'a>,
+    },
     /// The callee's work is no longer wanted.
-    Interrupt { request: u64, mode: CancelMode, reason: Option<&'a str> },
+    Interrupt {
+        request: u64,
+        mode: CancelMode,
+        reason: Option<&'a str>,
+    },
     /// The callee's answer, or a part of one.
-    Yield { request: u64, progress: bool, payload: Payload<'a> },
+    Yield {
+        request: u64,
+        progress: bool,
+        payload: Payload<'a>,
+    },
 }
 
 impl<'a> Message<'a> {
@@ -111,27 +147,56 @@ impl<'a> Message<'a> {
             return Err(Error::Malformed("a message has too few elements"));
         }
         let message = match kind {
-            kinds::HELLO => Message::Hello { realm: scan.text()?, details: HelloDetails::read(&mut scan)? },
-            kinds::WELCOME => Message::Welcome { session: scan.id()?, details: dictionary(&mut scan)? },
-            kinds::ABORT => Message::Abort { details: dictionary(&mut scan)?, reason: scan.text()? },
-            kinds::CHALLENGE => Message::Challenge { method: scan.text()?, extra: dictionary(&mut scan)? },
-            kinds::AUTHENTICATE => {
-                Message::Authenticate { signature: scan.text()?, extra: dictionary(&mut scan)? }
-            }
-            kinds::GOODBYE => Message::Goodbye { details: dictionary(&mut scan)?, reason: scan.text()? },
+            kinds::HELLO => Message::Hello {
+                realm: scan.text()?,
+                details: HelloDetails::read(&mut scan)?,
+            },
+            kinds::WELCOME => Message::Welcome {
+                session: scan.id()?,
+                details: dictionary(&mut scan)?,
+            },
+            kinds::ABORT => Message::Abort {
+                details: dictionary(&mut scan)?,
+                reason: scan.text()?,
+            },
+            kinds::CHALLENGE => Message::Challenge {
+                method: scan.text()?,
+                extra: dictionary(&mut scan)?,
+            },
+            kinds::AUTHENTICATE => Message::Authenticate {
+                signature: scan.text()?,
+                extra: dictionary(&mut scan)?,
+            },
+            kinds::GOODBYE => Message::Goodbye {
+                details: dictionary(&mut scan)?,
+                reason: scan.text()?,
+            },
             kinds::REGISTER => Message::Register {
                 request: scan.id()?,
                 options: RegisterOptions::read(&mut scan)?,
                 procedure: scan.text()?,
             },
-            kinds::REGISTERED => Message::Registered { request: scan.id()?, registration: scan.id()? },
-            kinds::UNREGISTER => Message::Unregister { request: scan.id()?, registration: scan.id()? },
+            kinds::REGISTERED => Message::Registered {
+                request: scan.id()?,
+                registration: scan.id()?,
+            },
+            kinds::UNREGISTER => Message::Unregister {
+                request: scan.id()?,
+                registration: scan.id()?,
+            },
             kinds::UNREGISTERED => Message::Unregistered { request: scan.id()? },
-            kinds::CANCEL => Message::Cancel { request: scan.id()?, mode: CancelMode::read(&mut scan)?.0 },
+            kinds::CANCEL => Message::Cancel {
+                request: scan.id()?,
+                mode: CancelMode::read(&mut scan)?.0,
+            },
             kinds::INTERRUPT => {
                 let request = scan.id()?;
                 let (mode, reason) = CancelMode::read(&mut scan)?;
-                Message::Interrupt { request, mode, reason }
+                Message::Interrupt {
+                    request,
+                    mode,
+                    reason,
+                }
             }
             _ => return Message::parse_with_payload(scan, kind, length - least),
         };
@@ -215,7 +280,10 @@ fn payload(mut scan: Scan<'_>, parts: usize) -> Result<Payload<'_>, Error> {
         }
     }
     // At most 2 by the loop above.
-    Ok(Payload { parts: parts as u8, bytes })
+    Ok(Payload {
+        parts: parts as u8,
+        bytes,
+    })
 }
 
 /// `[bin]` and nothing after it: what nearly all chunks are.

@@ -40,7 +40,10 @@ impl PayloadBuf {
 
     /// From keyword arguments alone.
     pub fn of_kwargs(pairs: Vec<(&str, Value)>) -> PayloadBuf {
-        let pairs = pairs.into_iter().map(|(key, value)| (Value::from(key), value)).collect();
+        let pairs = pairs
+            .into_iter()
+            .map(|(key, value)| (Value::from(key), value))
+            .collect();
         PayloadBuf::of_values(Vec::new(), Some(Value::Map(pairs)))
     }
 
@@ -60,13 +63,19 @@ impl PayloadBuf {
 
     /// Borrowed, as messages want it.
     pub fn as_payload(&self) -> Payload<'_> {
-        Payload { parts: self.parts, bytes: &self.bytes }
+        Payload {
+            parts: self.parts,
+            bytes: &self.bytes,
+        }
     }
 }
 
 impl From<Payload<'_>> for PayloadBuf {
     fn from(payload: Payload<'_>) -> PayloadBuf {
-        PayloadBuf { parts: payload.parts, bytes: payload.bytes.to_vec() }
+        PayloadBuf {
+            parts: payload.parts,
+            bytes: payload.bytes.to_vec(),
+        }
     }
 }
 
@@ -93,7 +102,10 @@ impl<'a> Payload<'a> {
             return Err(Error::Malformed("keyword arguments are not a dictionary"));
         };
         let named = pairs.into_iter().map(|(key, value)| match key {
-            Value::String(key) => Ok((key.into_str().ok_or(Error::Malformed("a key is not UTF-8"))?, value)),
+            Value::String(key) => Ok((
+                key.into_str().ok_or(Error::Malformed("a key is not UTF-8"))?,
+                value,
+            )),
             _ => Err(Error::Malformed("a key is not a text")),
         });
         named.collect()
@@ -118,7 +130,8 @@ fn put(out: &mut Vec<u8>, value: &Value) {
 }
 
 fn decode(bytes: &mut &[u8]) -> Result<Value, Error> {
-    rmpv::decode::read_value_with_max_depth(bytes, DEPTH_MAX).map_err(|_| Error::Malformed("a payload is not readable"))
+    rmpv::decode::read_value_with_max_depth(bytes, DEPTH_MAX)
+        .map_err(|_| Error::Malformed("a payload is not readable"))
 }
 
 /// The first argument, where it is bytes.
@@ -174,6 +187,13 @@ mod tests {
     fn deep_nesting_is_refused() {
         let mut bytes = vec![0x91; 1000];
         bytes.push(0x90);
-        assert!(Payload { parts: 1, bytes: &bytes }.args().is_err());
+        assert!(
+            Payload {
+                parts: 1,
+                bytes: &bytes
+            }
+            .args()
+            .is_err()
+        );
     }
 }

@@ -34,7 +34,11 @@ impl<'a> Scan<'a> {
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
-        let end = self.at.checked_add(count).filter(|end| *end <= self.bytes.len()).ok_or(SHORT)?;
+        let end = self
+            .at
+            .checked_add(count)
+            .filter(|end| *end <= self.bytes.len())
+            .ok_or(SHORT)?;
         let taken = &self.bytes[self.at..end];
         self.at = end;
         Ok(taken)
@@ -47,7 +51,10 @@ impl<'a> Scan<'a> {
     }
 
     fn big_endian(&mut self, width: usize) -> Result<u64, Error> {
-        Ok(self.take(width)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        Ok(self
+            .take(width)?
+            .iter()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
     /// An array's head: how many values follow.
@@ -82,7 +89,11 @@ impl<'a> Scan<'a> {
                 let width = 1 << (byte - 0xd0);
                 let number = self.big_endian(width)?;
                 let negative = number >> (8 * width - 1) & 1 == 1;
-                if negative { Err(Error::Malformed("a number is negative")) } else { Ok(number) }
+                if negative {
+                    Err(Error::Malformed("a number is negative"))
+                } else {
+                    Ok(number)
+                }
             }
             _ => Err(Error::Malformed("an integer was expected")),
         }
@@ -91,7 +102,11 @@ impl<'a> Scan<'a> {
     /// A request, session or registration id: 1 to 2^53 (Identifiers, rule 1).
     pub fn id(&mut self) -> Result<u64, Error> {
         let id = self.unsigned()?;
-        if id == 0 || id > crate::id::MAX { Err(Error::Malformed("an id is not in 1..2^53")) } else { Ok(id) }
+        if id == 0 || id > crate::id::MAX {
+            Err(Error::Malformed("an id is not in 1..2^53"))
+        } else {
+            Ok(id)
+        }
     }
 
     /// A text.

@@ -31,7 +31,11 @@ pub fn hello(out: &mut Vec<u8>, realm: &str, method: &str, authid: Option<&str>,
 
 /// Appends the AUTHENTICATE that answers a challenge.
 pub fn authenticate(out: &mut Vec<u8>, signature: &str) {
-    Message::Authenticate { signature, extra: crate::message::EMPTY_MAP }.encode(out);
+    Message::Authenticate {
+        signature,
+        extra: crate::message::EMPTY_MAP,
+    }
+    .encode(out);
 }
 
 /// What the router's answer means.
@@ -47,7 +51,9 @@ pub enum Step {
 pub fn answer(message: &Message<'_>) -> Result<Step, Error> {
     match message {
         Message::Welcome { session, .. } => Ok(Step::Welcome(*session)),
-        Message::Challenge { extra, .. } => Ok(Step::Challenge(entry(extra, "challenge").unwrap_or_default())),
+        Message::Challenge { extra, .. } => {
+            Ok(Step::Challenge(entry(extra, "challenge").unwrap_or_default()))
+        }
         Message::Abort { reason, details } => Err(Error::Refused {
             reason: (*reason).to_owned(),
             message: entry(details, "message").unwrap_or_default(),
@@ -79,9 +85,13 @@ pub fn sign_cryptosign(key: &ring::signature::Ed25519KeyPair, challenge: &str) -
 /// Checks what a client signed.
 #[cfg(feature = "client")]
 pub fn verify_cryptosign(public_key: &[u8; 32], challenge: &[u8; 32], signature: &str) -> bool {
-    let Ok(signed) = hex::decode(signature) else { return false };
+    let Ok(signed) = hex::decode(signature) else {
+        return false;
+    };
     // 64 octets of signature, then the challenge, if the client repeats it.
-    let (Some(signature), rest) = (signed.get(..64), signed.get(64..).unwrap_or_default()) else { return false };
+    let (Some(signature), rest) = (signed.get(..64), signed.get(64..).unwrap_or_default()) else {
+        return false;
+    };
     let repeats = rest.is_empty() || rest == challenge;
     let key = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, public_key);
     repeats && key.verify(challenge, signature).is_ok()

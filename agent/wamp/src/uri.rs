@@ -7,13 +7,18 @@ pub const LENGTH_MAX: usize = 1024;
 pub fn is_loose(uri: &str) -> bool {
     !uri.is_empty()
         && uri.len() <= LENGTH_MAX
-        && uri.split('.').all(|part| !part.is_empty() && !part.contains(|c: char| c.is_whitespace() || c == '#'))
+        && uri
+            .split('.')
+            .all(|part| !part.is_empty() && !part.contains(|c: char| c.is_whitespace() || c == '#'))
 }
 
 /// The strict check: components of lower-case letters, digits and `_`.
 pub fn is_strict(uri: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    uri.len() <= LENGTH_MAX && uri.split('.').all(|part| !part.is_empty() && part.bytes().all(good))
+    uri.len() <= LENGTH_MAX
+        && uri
+            .split('.')
+            .all(|part| !part.is_empty() && part.bytes().all(good))
 }
 
 #[cfg(test)]

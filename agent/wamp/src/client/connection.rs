@@ -10,7 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use crate::error::Error;
@@ -71,9 +71,22 @@ impl Connection {
     }
 
     fn of(read: ReadHalf, write: WriteHalf) -> Connection {
-        let reader = Reader { half: read, buffer: Vec::new(), begin: 0, end: 0 };
-        let writer = Writer { half: write, buffer: Vec::new(), written: 0 };
-        Connection { reader, writer, session: 0 }
+        let reader = Reader {
+            half: read,
+            buffer: Vec::new(),
+            begin: 0,
+            end: 0,
+        };
+        let writer = Writer {
+            half: write,
+            buffer: Vec::new(),
+            written: 0,
+        };
+        Connection {
+            reader,
+            writer,
+            session: 0,
+        }
     }
 
     pub(super) fn halves(&mut self) -> (&mut Reader, &mut Writer) {
@@ -108,7 +121,11 @@ impl Reader {
                 continue;
             }
             if self.fill().await? == 0 {
-                return if self.begin == self.end { Ok(None) } else { Err(Error::Closed) };
+                return if self.begin == self.end {
+                    Ok(None)
+                } else {
+                    Err(Error::Closed)
+                };
             }
         }
     }
@@ -200,7 +217,8 @@ impl Writer {
 
     /// Answers a PING.
     pub fn queue_pong(&mut self, payload: &[u8]) {
-        self.buffer.extend_from_slice(&frame_head(FrameKind::Pong, payload.len()));
+        self.buffer
+            .extend_from_slice(&frame_head(FrameKind::Pong, payload.len()));
         self.buffer.extend_from_slice(payload);
     }
 

@@ -1,7 +1,8 @@
 //! Writing messages: the head is made anew, the payload copied once as it is.
 
 use crate::message::{
-    CallOptions, CancelMode, HelloDetails, InvocationDetails, Message, Payload, RegisterOptions, RoleFeatures, kinds,
+    CallOptions, CancelMode, HelloDetails, InvocationDetails, Message, Payload, RegisterOptions,
+    RoleFeatures, kinds,
 };
 use crate::write;
 
@@ -37,16 +38,26 @@ impl Message<'_> {
                 write::text(out, signature);
                 out.extend_from_slice(extra);
             }
-            Message::Register { request, options, procedure } => {
+            Message::Register {
+                request,
+                options,
+                procedure,
+            } => {
                 head(out, 4, kinds::REGISTER);
                 write::unsigned(out, request);
                 options.write(out);
                 write::text(out, procedure);
             }
-            Message::Registered { request, registration } => {
+            Message::Registered {
+                request,
+                registration,
+            } => {
                 numbers(out, kinds::REGISTERED, &[request, registration]);
             }
-            Message::Unregister { request, registration } => {
+            Message::Unregister {
+                request,
+                registration,
+            } => {
                 numbers(out, kinds::UNREGISTER, &[request, registration]);
             }
             Message::Unregistered { request } => numbers(out, kinds::UNREGISTERED, &[request]),
@@ -55,7 +66,11 @@ impl Message<'_> {
                 write::unsigned(out, request);
                 mode.write(out, None);
             }
-            Message::Interrupt { request, mode, reason } => {
+            Message::Interrupt {
+                request,
+                mode,
+                reason,
+            } => {
                 head(out, 3, kinds::INTERRUPT);
                 write::unsigned(out, request);
                 mode.write(out, reason);
@@ -67,7 +82,13 @@ impl Message<'_> {
 
     fn encode_head_with_payload(&self, out: &mut Vec<u8>) -> Payload<'_> {
         match *self {
-            Message::Error { kind, request, details, error, payload } => {
+            Message::Error {
+                kind,
+                request,
+                details,
+                error,
+                payload,
+            } => {
                 head(out, 5 + payload.parts, kinds::ERROR);
                 write::unsigned(out, kind);
                 write::unsigned(out, request);
@@ -75,26 +96,40 @@ impl Message<'_> {
                 write::text(out, error);
                 payload
             }
-            Message::Call { request, options, procedure, payload } => {
+            Message::Call {
+                request,
+                options,
+                procedure,
+                payload,
+            } => {
                 head(out, 4 + payload.parts, kinds::CALL);
                 write::unsigned(out, request);
                 options.write(out);
                 write::text(out, procedure);
                 payload
             }
-            Message::Invocation { request, registration, details, payload } => {
+            Message::Invocation {
+                request,
+                registration,
+                details,
+                payload,
+            } => {
                 head(out, 4 + payload.parts, kinds::INVOCATION);
                 write::unsigned(out, request);
                 write::unsigned(out, registration);
                 details.write(out);
                 payload
             }
-            Message::Result { request, progress, payload } => {
-                answer(out, kinds::RESULT, request, progress, payload)
-            }
-            Message::Yield { request, progress, payload } => {
-                answer(out, kinds::YIELD, request, progress, payload)
-            }
+            Message::Result {
+                request,
+                progress,
+                payload,
+            } => answer(out, kinds::RESULT, request, progress, payload),
+            Message::Yield {
+                request,
+                progress,
+                payload,
+            } => answer(out, kinds::YIELD, request, progress, payload),
             // All others were written by `encode_head`.
             _ => Payload::EMPTY,
         }
@@ -118,7 +153,13 @@ fn ending(out: &mut Vec<u8>, kind: u64, details: &[u8], reason: &str) {
     write::text(out, reason);
 }
 
-fn answer<'a>(out: &mut Vec<u8>, kind: u64, request: u64, progress: bool, payload: Payload<'a>) -> Payload<'a> {
+fn answer<'a>(
+    out: &mut Vec<u8>,
+    kind: u64,
+    request: u64,
+    progress: bool,
+    payload: Payload<'a>,
+) -> Payload<'a> {
     head(out, 3 + payload.parts, kind);
     write::unsigned(out, request);
     write::map(out, usize::from(progress));
@@ -156,7 +197,10 @@ impl HelloDetails<'_> {
 
     fn write_roles(&self, out: &mut Vec<u8>) {
         write::text(out, "roles");
-        write::map(out, usize::from(self.caller.present) + usize::from(self.callee.present));
+        write::map(
+            out,
+            usize::from(self.caller.present) + usize::from(self.callee.present),
+        );
         for (name, role) in [("caller", self.caller), ("callee", self.callee)] {
             if role.present {
                 write::text(out, name);
@@ -179,14 +223,20 @@ impl RoleFeatures {
             ("call_timeout", self.timeout),
         ];
         write::map(out, features.iter().filter(|(_, on)| *on).count());
-        features.iter().filter(|(_, on)| *on).for_each(|(name, _)| write::flag(out, name, true));
+        features
+            .iter()
+            .filter(|(_, on)| *on)
+            .for_each(|(name, _)| write::flag(out, name, true));
     }
 }
 
 impl RegisterOptions<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         let texts = [("match", self.matching), ("invoke", self.invoke)];
-        write::map(out, texts.iter().filter(|(_, text)| text.is_some()).count() + usize::from(self.forward_timeout));
+        write::map(
+            out,
+            texts.iter().filter(|(_, text)| text.is_some()).count() + usize::from(self.forward_timeout),
+        );
         for (key, value) in texts {
             if let Some(value) = value {
                 write::text(out, key);
@@ -207,8 +257,14 @@ impl CallOptions<'_> {
             ("disclose_me", self.disclose_me),
         ];
         let set = flags.iter().filter(|(_, on)| *on).count();
-        write::map(out, set + usize::from(self.timeout_ms > 0) + usize::from(self.grant.is_some()));
-        flags.iter().filter(|(_, on)| *on).for_each(|(name, _)| write::flag(out, name, true));
+        write::map(
+            out,
+            set + usize::from(self.timeout_ms > 0) + usize::from(self.grant.is_some()),
+        );
+        flags
+            .iter()
+            .filter(|(_, on)| *on)
+            .for_each(|(name, _)| write::flag(out, name, true));
         if self.timeout_ms > 0 {
             write::text(out, "timeout");
             write::unsigned(out, self.timeout_ms);
@@ -222,13 +278,19 @@ impl CallOptions<'_> {
 
 impl InvocationDetails<'_> {
     fn write(&self, out: &mut Vec<u8>) {
-        let flags = [("progress", self.progress), ("receive_progress", self.receive_progress)];
+        let flags = [
+            ("progress", self.progress),
+            ("receive_progress", self.receive_progress),
+        ];
         let set = flags.iter().filter(|(_, on)| *on).count();
         let others = usize::from(self.procedure.is_some())
             + usize::from(self.caller.is_some())
             + usize::from(self.timeout_ms > 0);
         write::map(out, set + others);
-        flags.iter().filter(|(_, on)| *on).for_each(|(name, _)| write::flag(out, name, true));
+        flags
+            .iter()
+            .filter(|(_, on)| *on)
+            .for_each(|(name, _)| write::flag(out, name, true));
         if let Some(procedure) = self.procedure {
             write::text(out, "procedure");
             write::text(out, procedure);

@@ -151,16 +151,23 @@ impl<'a> HelloDetails<'a> {
 
     /// Whether it can prove itself by `method`.
     pub fn offers(&self, method: &str) -> bool {
-        let Some(list) = self.authmethods else { return false };
+        let Some(list) = self.authmethods else {
+            return false;
+        };
         let mut scan = Scan::new(list);
         let count = scan.array().unwrap_or(0);
-        (0..count).map_while(|_| scan.text().ok()).any(|offered| offered == method)
+        (0..count)
+            .map_while(|_| scan.text().ok())
+            .any(|offered| offered == method)
     }
 }
 
 impl RoleFeatures {
     fn read(scan: &mut Scan<'_>) -> Result<RoleFeatures, Error> {
-        let mut features = RoleFeatures { present: true, ..RoleFeatures::default() };
+        let mut features = RoleFeatures {
+            present: true,
+            ..RoleFeatures::default()
+        };
         each(scan, |key, scan| match key {
             "features" => each(scan, |feature, scan| {
                 let flag = match feature {

@@ -111,8 +111,16 @@ pub fn read_frame_head(octets: [u8; HEAD], limit: usize) -> Result<(FrameKind, u
         _ => return Err(Error::Malformed("an unknown type of frame")),
     };
     let length = u32::from_be_bytes([0, octets[1], octets[2], octets[3]]) as usize;
-    let limit = if kind == FrameKind::Message { limit } else { PING_MAX };
-    if length > limit { Err(Error::TooLarge { length, limit }) } else { Ok((kind, length)) }
+    let limit = if kind == FrameKind::Message {
+        limit
+    } else {
+        PING_MAX
+    };
+    if length > limit {
+        Err(Error::TooLarge { length, limit })
+    } else {
+        Ok((kind, length))
+    }
 }
 
 /// Appends a whole frame that `write` fills.
@@ -141,7 +149,12 @@ mod tests {
         assert_eq!(accept([0x7f, 0xf1, 0, 0]), Err(Some([0x7f, 0x10, 0, 0])));
         assert_eq!(accept([0x7f, 0xf2, 0, 1]), Err(Some([0x7f, 0x30, 0, 0])));
         assert_eq!(accept(*b"GET "), Err(None));
-        assert!(accepted([0x7f, 0x40, 0, 0]).unwrap_err().to_string().contains("too many connections"));
+        assert!(
+            accepted([0x7f, 0x40, 0, 0])
+                .unwrap_err()
+                .to_string()
+                .contains("too many connections")
+        );
     }
 
     #[test]
@@ -149,6 +162,9 @@ mod tests {
         assert!(read_frame_head([0, 0xff, 0xff, 0xff], 1024).is_err());
         assert!(read_frame_head([3, 0, 0, 1], 1024).is_err());
         assert!(read_frame_head([1, 0, 0x10, 1], MESSAGE_MAX).is_err());
-        assert_eq!(read_frame_head(frame_head(FrameKind::Message, 300), 300).unwrap(), (FrameKind::Message, 300));
+        assert_eq!(
+            read_frame_head(frame_head(FrameKind::Message, 300), 300).unwrap(),
+            (FrameKind::Message, 300)
+        );
     }
 }
