@@ -123,7 +123,6 @@ impl Session {
         let task = tokio::spawn(task::run(connection, receiver, weak));
         Session {
             commands,
-            next_request: Arc::new(AtomicU64::new(1)),
             task: Arc::new(task),
         }
     }
