@@ -19,6 +19,21 @@ struct Arguments {
 /// How many arenas the allocator may have: each may keep megabytes, and few threads allocate much here.
 const ARENAS_MAX: libc::c_int = 2;
 
+/// Each client and link has a descriptor, and 1024, the usual limit, is for programs that select(2).
+fn raise_descriptors() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a whole rlimit for both calls; on failure the limit stays what it was.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // SAFETY: no other thread runs yet. Where the allocator does not know the option, nothing changes.
@@ -26,6 +41,7 @@ fn main() -> ExitCode {
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, ARENAS_MAX);
     }
+    raise_descriptors();
     let filter =
         EnvFilter::try_from_env("PIPES_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
     tracing_subscriber::fmt()

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pipes_agent::blob::{self, Blobs, Digest, Group, Members, Shelf};
 use pipes_agent::lifecycle::{Kind, Lifecycle};
@@ -61,15 +61,15 @@ impl Agent {
     fn start(authority: &Authority, cluster: &str, id: u64) -> Agent {
         let folder = tempfile::tempdir().unwrap();
         authority.write(folder.path(), cluster, &format!("n{id}"));
-        Agent::start_in(folder, id)
+        Agent::start_in(folder, id, SocketAddr::new(HOST, 0))
     }
 
-    fn start_in(folder: tempfile::TempDir, id: u64) -> Agent {
+    fn start_in(folder: tempfile::TempDir, id: u64, address: SocketAddr) -> Agent {
         let tls = Tls::read(folder.path()).unwrap();
         let local = Local::new(tls.identity().clone());
         local.is_node(id);
         let lifecycle = Lifecycle::new();
-        let socket = TcpListener::bind((HOST, 0)).unwrap();
+        let socket = TcpListener::bind(address).unwrap();
         let address = socket.local_addr().unwrap();
         let dialer = Dialer::new(tls.clone(), local.clone(), HOST);
         let (router, router_links) = mpsc::channel(HANDED_OVER_MAX);
@@ -110,9 +110,11 @@ impl Agent {
         Link::open(self.dialer.clone(), to, &self.lifecycle, &Handle::current())
     }
 
-    async fn stop(self) {
+    /// Stops it in order; what it kept stays.
+    async fn stop(self) -> tempfile::TempDir {
         assert!(self.lifecycle.stop(LIMIT).await, "tasks are left");
         assert_eq!(self.lifecycle.failure(), None);
+        self.folder
     }
 }
 
@@ -172,17 +174,23 @@ async fn a_call_to_nobody_was_surely_not_sent_and_one_cut_off_may_have_been_carr
 }
 
 #[tokio::test]
-async fn a_peer_that_comes_back_is_called_again() {
-    let authority = Authority::new();
-    let (near, far) = two(&authority);
+async fn a_peer_that_comes_back_is_called_again_within_a_second() {
+    let (near, far) = two(&Authority::new());
     let link = near.link(far.address);
     assert!(link.call(2, b"a".to_vec(), LIMIT).await.is_ok());
     let address = far.address;
-    far.stop().await;
+    let folder = far.stop().await;
     let gone = link.call(2, b"a".to_vec(), LIMIT).await;
     assert!(gone.is_err(), "{gone:?}");
-    let _held = TcpListener::bind(address).unwrap();
+
+    let back = Agent::start_in(folder, 2, address);
+    let began = Instant::now();
+    while let Err(Failure::NotSent(_)) = link.call(2, b"a".to_vec(), LIMIT).await {
+        assert!(began.elapsed() < Duration::from_secs(2), "it is not called again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     near.stop().await;
+    back.stop().await;
 }
 
 /// What the dialler with the files in `folder` is told by `far`.

@@ -56,10 +56,14 @@ where
             Request::Put { digest, size } => take(&mut channel, shelf, digest.into(), size).await?,
             Request::Get { digest } => give(&mut channel, shelf, digest.into()).await?,
             Request::Has { digest } => {
-                let here = shelf.find(&digest.into()).is_some();
-                channel
-                    .say(if here { &Answer::Have } else { &Answer::Absent })
-                    .await?;
+                let answer = match shelf.confirm(&digest.into()).await {
+                    Ok(true) => Answer::Have,
+                    Ok(false) => Answer::Absent,
+                    Err(error) => Answer::Failed {
+                        reason: error.to_string(),
+                    },
+                };
+                channel.say(&answer).await?;
             }
         }
     }
@@ -70,8 +74,16 @@ async fn take<S>(channel: &mut Channel<S>, shelf: &Shelf, digest: Digest, size: 
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    if shelf.find(&digest).is_some() {
-        return channel.say(&Answer::Have).await;
+    match shelf.confirm(&digest).await {
+        Ok(true) => return channel.say(&Answer::Have).await,
+        Ok(false) => {}
+        Err(error) => {
+            return channel
+                .say(&Answer::Failed {
+                    reason: error.to_string(),
+                })
+                .await;
+        }
     }
     let mut writer = match shelf.begin(size) {
         Ok(writer) => writer,

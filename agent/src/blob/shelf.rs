@@ -71,6 +71,22 @@ impl Shelf {
         path.is_file().then_some(path)
     }
 
+    /// Whether a blob is here for good: one that another has just renamed may not be in the folder's own fsync yet.
+    pub async fn confirm(&self, digest: &Digest) -> Result<bool, Error> {
+        let (folder, path) = (self.folder.clone(), self.path(digest));
+        let confirmed = tokio::task::spawn_blocking(move || {
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                Err(error) => return Err(Error::disk(&path)(error)),
+            };
+            file.sync_all().map_err(Error::disk(&path))?;
+            sync_folder(&folder)?;
+            Ok(true)
+        });
+        confirmed.await.unwrap_or(Err(Error::Stopping))
+    }
+
     /// All blobs that are here.
     pub fn digests(&self) -> Result<Vec<Digest>, Error> {
         let entries = fs::read_dir(&self.folder).map_err(Error::disk(&self.folder))?;
@@ -158,8 +174,7 @@ impl Draft {
         self.file.sync_all().map_err(Error::disk(&self.path))?;
         fs::rename(&self.path, &path).map_err(Error::disk(&path))?;
         self.kept = true;
-        let folder = File::open(&self.folder).map_err(Error::disk(&self.folder))?;
-        folder.sync_all().map_err(Error::disk(&self.folder))?;
+        sync_folder(&self.folder)?;
         Ok(found)
     }
 }
@@ -205,6 +220,12 @@ impl Writer {
         let kept = tokio::task::spawn_blocking(move || draft.keep(expected));
         kept.await.unwrap_or(Err(Error::Stopping))
     }
+}
+
+fn sync_folder(path: &Path) -> Result<(), Error> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(Error::disk(path))
 }
 
 /// All and free bytes of the disk that `folder` lies on.

@@ -141,7 +141,7 @@ impl Blobs {
         let members = self.0.group.members();
         let asked = members.voters.iter().map(|(id, address)| async {
             if *id == members.me {
-                return self.has(digest);
+                return self.0.shelf.confirm(digest).await.unwrap_or(false);
             }
             match address {
                 Some(address) => self.0.client.has(*address, digest.bytes()).await.unwrap_or(false),

@@ -49,8 +49,8 @@ pub const IDLE: Duration = Duration::from_secs(20);
 /// How long the listener waits for a next request.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The longest request or answer of the store: a whole snapshot in one, which it cuts itself where it is longer.
-pub const CALL_MAX: u64 = 256 * 1024 * 1024;
+/// The longest request or answer of the store, which cuts what is longer (a snapshot) into pieces of its own.
+pub const CALL_MAX: u64 = 64 * 1024 * 1024;
 
 /// What is asked. Grows at its end only.
 #[derive(Clone, Debug, Serialize, Deserialize)]
