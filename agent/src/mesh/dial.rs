@@ -22,6 +22,10 @@ use super::tls::Tls;
 /// How long sent octets may go unacknowledged, as long as a node's lease.
 pub const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
 
+/// How long TCP may take to connect. Longer ones are begun anew, since TCP itself waits longer and longer between its own
+/// tries, and a cable that is mended would be noticed late.
+const CONNECTED_WITHIN: Duration = Duration::from_millis(1500);
+
 /// After so long without a word the kernel asks whether the peer is there, and again each second.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
 
@@ -67,7 +71,11 @@ impl Dialer {
     pub async fn secure(&self, address: SocketAddr, class: Class) -> Result<TlsStream<TcpStream>, Error> {
         let unreachable = |source| Error::Unreachable { address, source };
         let socket = self.socket(address).map_err(unreachable)?;
-        let tcp = socket.connect(address).await.map_err(unreachable)?;
+        let connecting = tokio::time::timeout(CONNECTED_WITHIN, socket.connect(address));
+        let tcp = connecting
+            .await
+            .map_err(|_| Error::TimedOut(CONNECTED_WITHIN))?
+            .map_err(unreachable)?;
         // Not looked at: verifiers judge members by their certificates' URI, whatever the address.
         let host = ServerName::IpAddress(address.ip().into());
         TlsConnector::from(self.tls.client(class))

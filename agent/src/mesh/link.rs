@@ -1,7 +1,7 @@
 //! One outgoing connection to a peer, for calls: many requests at once, each with its answer.
 //!
 //! A task owns the connection; callers reach it by [`Link`]. It dials at the first call and keeps the connection. After a
-//! failure it rests for 50 ms, doubling to 1 s, and answers calls meanwhile at once with the last reason: Raft has its own
+//! failure it rests, for a second at most, and answers calls meanwhile at once with the last reason: Raft has its own
 //! idea of when to try again.
 //!
 //! What a caller is told when there is no answer decides whether its write may be sent again:
@@ -30,16 +30,11 @@ use super::handshake::{Class, Welcome};
 use super::pieces::{self, Assembly, Outgoing};
 use super::{Dialer, Error};
 use crate::lifecycle::{Kind, Lifecycle};
+use crate::retry::Backoff;
 
 /// How many calls wait to be sent to one peer; beyond it a call is refused at once. As many as clients are served at once
 /// by one agent in the largest test, with room.
 const WAITING_MAX: usize = 1024;
-
-/// The first rest after a failure.
-const REST_MIN: Duration = Duration::from_millis(50);
-
-/// The longest rest: a peer that is back is found within a second.
-const REST_MAX: Duration = Duration::from_secs(1);
 
 /// From so many calls without an answer on, those whose caller has gone are looked for at each new one.
 const SWEEP_FROM: usize = 256;
@@ -144,7 +139,7 @@ impl Owner {
 
     /// Ends when every handle is dropped.
     async fn serve(&mut self) {
-        let mut rest = REST_MIN;
+        let mut backoff = Backoff::default();
         let mut first = None;
         loop {
             if first.is_none() {
@@ -153,7 +148,7 @@ impl Owner {
             let Some(call) = first.take() else { return };
             match self.dialer.dial(self.address, Class::Raft).await {
                 Ok((stream, welcome)) => {
-                    rest = REST_MIN;
+                    backoff.reset();
                     self.connected(&welcome);
                     let why = self.exchange(stream, &welcome, call).await;
                     let Some(error) = why else { return };
@@ -163,8 +158,7 @@ impl Owner {
                     self.log(&error);
                     let why = error.to_string();
                     refuse(call, &why);
-                    first = self.rest(rest, &why).await;
-                    rest = (rest * 2).min(REST_MAX);
+                    first = self.rest(backoff.step(), &why).await;
                 }
             }
         }
