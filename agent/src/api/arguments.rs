@@ -1,0 +1,51 @@
+//! Keyword arguments of a call, taken by name; what is not asked for is ignored.
+
+use pipes_wamp::message::Payload;
+use rmpv::Value;
+use serde::de::DeserializeOwned;
+
+use crate::api::Error;
+
+/// The keyword arguments of one call.
+pub struct Arguments(Vec<(String, Value)>);
+
+impl Arguments {
+    /// Decodes them.
+    pub fn of(payload: Payload<'_>) -> Result<Arguments, Error> {
+        payload.kwargs().map(Arguments).map_err(|error| Error::Usage(error.to_string()))
+    }
+
+    /// An argument, if it was given.
+    pub fn take(&mut self, name: &str) -> Option<Value> {
+        let at = self.0.iter().position(|(key, value)| key == name && !value.is_nil())?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    /// A text that must be given.
+    pub fn text(&mut self, name: &str) -> Result<String, Error> {
+        let missing = || Error::Usage(format!("{name} must be given, as text"));
+        self.take(name).and_then(|value| value.as_str().map(str::to_owned)).ok_or_else(missing)
+    }
+
+    /// True only if it was given and is true.
+    pub fn flag(&mut self, name: &str) -> bool {
+        self.take(name).and_then(|value| value.as_bool()).unwrap_or(false)
+    }
+
+    /// Seconds, perhaps with a fraction.
+    pub fn seconds(&mut self, name: &str) -> Option<f64> {
+        let value = self.take(name)?;
+        value.as_f64().or_else(|| value.as_u64().map(|whole| whole as f64))
+    }
+
+    /// A whole number.
+    pub fn number(&mut self, name: &str) -> Option<u64> {
+        self.take(name)?.as_u64()
+    }
+
+    /// All of them as one value of type `T`, by field names.
+    pub fn all<T: DeserializeOwned>(self) -> Result<T, Error> {
+        let pairs = self.0.into_iter().map(|(key, value)| (Value::from(key), value)).collect();
+        rmpv::ext::from_value(Value::Map(pairs)).map_err(|error| Error::Usage(error.to_string()))
+    }
+}

@@ -1,0 +1,44 @@
+//! `pipes.cluster.status|set`.
+
+use pipes_raft::Consistency;
+use rmpv::Value;
+use serde::Serialize;
+
+use crate::api::arguments::Arguments;
+use crate::api::{Api, Error, node, value};
+use crate::executor::Settings;
+use crate::keys;
+
+#[derive(Debug, Serialize)]
+struct Status {
+    name: String,
+    id: String,
+    leader: Option<String>,
+    term: u64,
+    revision: i64,
+    nodes: Vec<node::Shown>,
+}
+
+pub(super) async fn status(api: &Api) -> Result<Value, Error> {
+    let nodes = node::shown(api).await?;
+    // Read after the nodes, so that the revision is not older than what they show.
+    let empty = pipes_raft::Range::key(keys::cluster_id());
+    let revision = api.store.range(empty, Consistency::Linearizable).await?.revision;
+    let status = api.store.status();
+    let names = api.nodes.records();
+    Ok(value(&Status {
+        name: api.config.cluster.clone(),
+        id: api.config.cluster_id.clone(),
+        leader: status.leader.and_then(|leader| names.get(&leader).map(|record| record.name.clone())),
+        term: status.term,
+        revision,
+        nodes,
+    }))
+}
+
+pub(super) async fn set(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
+    let (key, text) = (arguments.text("key")?, arguments.text("value")?);
+    let parsed = Settings::parse(&key, &text).map_err(|error| Error::Usage(error.to_string()))?;
+    api.store.put(keys::setting(&key), parsed.to_string(), None).await?;
+    Ok(Value::Nil)
+}

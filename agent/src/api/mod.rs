@@ -1,0 +1,85 @@
+//! The procedures of realm `pipes`: decode, call the part, encode. `uris.rs` lists them, `serve.rs` dispatches.
+
+mod arguments;
+mod cluster;
+mod error;
+mod logs;
+mod node;
+mod run;
+mod serve;
+mod service;
+mod store;
+mod token;
+mod upload;
+pub mod uris;
+
+use std::sync::Arc;
+
+use pipes_wamp::client::{Connection, Session};
+
+use crate::blob::Blobs;
+use crate::config::Config;
+use crate::executor::logs::Logs;
+use crate::lifecycle::Lifecycle;
+use crate::node::Nodes;
+use crate::router::{Role, Router};
+use crate::workflow::run as runs;
+
+pub use error::Error;
+
+/// What the procedures work with.
+pub struct Parts {
+    /// This agent's settings.
+    pub config: Arc<Config>,
+    /// The nodes and which are reached.
+    pub nodes: Nodes,
+    /// The store.
+    pub store: pipes_raft::Store,
+    /// Executables and files.
+    pub blobs: Blobs,
+    /// Gives sessions.
+    pub router: Router,
+    /// What stages said.
+    pub logs: Logs,
+    /// Where tasks run.
+    pub lifecycle: Lifecycle,
+}
+
+/// The parts and what is made of them.
+struct Api {
+    config: Arc<Config>,
+    nodes: Nodes,
+    store: pipes_raft::Store,
+    blobs: Blobs,
+    router: Router,
+    logs: Logs,
+    lifecycle: Lifecycle,
+    runs: Arc<runs::Context>,
+    /// Calls to other agents, in realm `pipes.stages`.
+    agents: Session,
+}
+
+/// Registers all procedures; when this returns they can be called.
+pub async fn serve(parts: Parts) -> anyhow::Result<()> {
+    let Parts { config, nodes, store, blobs, router, logs, lifecycle } = parts;
+    let session = |realm| anyhow::Ok(Session::start(Connection::welcomed(router.attach(realm, Role::Agent)?)));
+    let (operators, agents) = (session("pipes")?, session("pipes.stages")?);
+    let runs = Arc::new(runs::Context {
+        nodes: nodes.clone(),
+        store: store.clone(),
+        router: router.clone(),
+        registry: runs::Registry::default(),
+        logs: logs.clone(),
+        lifecycle: lifecycle.clone(),
+        calls: agents.clone(),
+    });
+    let sessions = agents.clone();
+    let api = Arc::new(Api { config, nodes, store, blobs, router, logs, lifecycle, runs, agents });
+    serve::register(&api, &operators, &sessions).await
+}
+
+/// A value that serde knows, for the wire: fields by name.
+fn value<T: serde::Serialize>(of: &T) -> rmpv::Value {
+    // Records are text, numbers and lists: nothing in them can fail to encode.
+    rmpv::ext::to_value(of).unwrap_or(rmpv::Value::Nil)
+}

@@ -1,0 +1,112 @@
+//! The nodes of the cluster as this agent sees them: their records, and which of them are reached.
+//!
+//! Records are keys of the store and followed by a watch; *reached* is what the router says of its links, which tells of
+//! a dead server at once where a lease takes seconds. Runs are placed on what is reached.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pipes_raft::{EventKind, Store};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::follow::{Change, Follow};
+use crate::keys;
+use crate::lifecycle::{Kind, Lifecycle};
+
+/// A node's record in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The node's id, never used again.
+    pub id: u64,
+    /// Its name, unique in the cluster.
+    pub name: String,
+    /// Where the others reach it, without a port.
+    pub address: String,
+    /// Port of its mesh.
+    pub mesh: u16,
+    /// Port of its WAMP RawSocket.
+    pub wamp: u16,
+    /// Version of its agent.
+    pub version: String,
+    /// When its agent started, RFC 3339.
+    pub started: String,
+}
+
+/// The nodes. A cheap handle.
+#[derive(Clone)]
+pub struct Nodes {
+    own: Record,
+    records: watch::Receiver<BTreeMap<u64, Record>>,
+    links: watch::Receiver<BTreeSet<u64>>,
+}
+
+impl Nodes {
+    /// Follows the records until the agent stops.
+    pub fn start(own: Record, store: Store, links: watch::Receiver<BTreeSet<u64>>, lifecycle: &Lifecycle) -> Nodes {
+        let (sender, records) = watch::channel(BTreeMap::from([(own.id, own.clone())]));
+        let stopping = lifecycle.stopping();
+        lifecycle.spawn(Kind::Part, "records of nodes", async move {
+            let mut follow = Follow::new(store, keys::nodes());
+            while let Some(change) = stopping.run_until_cancelled(follow.next()).await {
+                sender.send_modify(|records| apply(records, change));
+            }
+            Ok(())
+        });
+        Nodes { own, records, links }
+    }
+
+    /// This node's id.
+    pub fn own_id(&self) -> u64 {
+        self.own.id
+    }
+
+    /// This node's name.
+    pub fn own_name(&self) -> &str {
+        &self.own.name
+    }
+
+    /// All records, by id.
+    pub fn records(&self) -> BTreeMap<u64, Record> {
+        self.records.borrow().clone()
+    }
+
+    /// Ids and names of this node and of those with a live link to it, by id.
+    pub fn reached(&self) -> Vec<(u64, String)> {
+        let links = self.links.borrow();
+        let records = self.records.borrow();
+        let reached = records.values().filter(|record| record.id == self.own.id || links.contains(&record.id));
+        reached.map(|record| (record.id, record.name.clone())).collect()
+    }
+
+    /// Whether a node is this one, or linked to it.
+    pub fn is_reached(&self, id: u64) -> bool {
+        id == self.own.id || self.links.borrow().contains(&id)
+    }
+}
+
+fn apply(records: &mut BTreeMap<u64, Record>, change: Change) {
+    match change {
+        Change::All(all) => {
+            let listed = all.iter().filter_map(|kv| parse(&kv.value)).map(|record| (record.id, record));
+            *records = listed.collect();
+        }
+        Change::Events(events) => {
+            for event in events {
+                let id = keys::after(&event.kv.key, &keys::nodes()).and_then(|id| id.parse::<u64>().ok());
+                match (event.kind, parse(&event.kv.value), id) {
+                    (EventKind::Put, Some(record), _) => drop(records.insert(record.id, record)),
+                    (EventKind::Delete, _, Some(id)) => drop(records.remove(&id)),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn parse(value: &[u8]) -> Option<Record> {
+    // A deletion has no value.
+    (!value.is_empty())
+        .then(|| serde_json::from_slice(value).inspect_err(|error| warn!("unreadable record of a node: {error}")).ok())
+        .flatten()
+}

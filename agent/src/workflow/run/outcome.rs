@@ -1,0 +1,111 @@
+//! From what happened to the stages to what the run came to: its state, its exit status, its message.
+//!
+//!     all exited            status of the last stage, or with pipefail of the last that failed
+//!     a stage cannot start  126      timeout  124      a server, link or shim lost  125      cancelled  128+n
+//!
+//! Pure.
+
+use crate::workflow::run::attempt::{Attempt, Stop};
+use crate::workflow::run::plan::Plan;
+use crate::workflow::run::stage::Stage;
+
+/// Exit statuses of Pipes itself, as interface and shells have them.
+pub mod status {
+    /// The time given ran out.
+    pub const TIMEOUT: i32 = 124;
+    /// Pipes itself failed.
+    pub const LOST: i32 = 125;
+    /// A stage cannot be started.
+    pub const CANNOT_START: i32 = 126;
+}
+
+/// Why the driver ended a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself.
+    Itself,
+    /// Its time ran out.
+    Timeout,
+    /// An operator stopped it.
+    Stopped,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// succeeded, failed or cancelled.
+    pub state: &'static str,
+    /// What the caller exits with.
+    pub exit: i32,
+    /// A sentence for people, where Pipes has something to say.
+    pub message: Option<String>,
+}
+
+/// Judges an attempt that is over.
+pub fn judge(plan: &Plan, attempt: &Attempt<'_>, ended: Ended) -> Outcome {
+    match (ended, &attempt.stop) {
+        (Ended::Timeout, _) => failed(status::TIMEOUT, "the timeout ran out".to_string()),
+        (_, Some(stop)) => stopped(plan, &attempt.stages, stop),
+        (Ended::Stopped, None) => {
+            Outcome { state: "cancelled", exit: exit(plan, &attempt.stages), message: None }
+        }
+        (Ended::Itself, None) => {
+            let exit = exit(plan, &attempt.stages);
+            let state = if exit == 0 { "succeeded" } else { "failed" };
+            Outcome { state, exit, message: None }
+        }
+    }
+}
+
+fn stopped(plan: &Plan, stages: &[Stage], stop: &Stop) -> Outcome {
+    match stop {
+        Stop::CannotStart { stage, why } => {
+            let name = plan.name(*stage);
+            let node = &stages[*stage].node_name;
+            failed(status::CANNOT_START, format!("{name} cannot be started on {node}: {why}"))
+        }
+        Stop::Gone => Outcome { state: "cancelled", exit: status::LOST, message: None },
+        Stop::Signalled(number) => Outcome { state: "cancelled", exit: 128 + number, message: None },
+        Stop::Usage(why) => failed(status::LOST, why.clone()),
+        Stop::Unavailable { why, .. } => failed(status::LOST, why.clone()),
+        Stop::Full => failed(status::LOST, "busy: no node has a free slot".into()),
+        Stop::Lost => failed(status::LOST, what_was_lost(plan, stages)),
+    }
+}
+
+fn failed(exit: i32, message: String) -> Outcome {
+    Outcome { state: "failed", exit, message: Some(message) }
+}
+
+/// The status a shell would give.
+fn exit(plan: &Plan, stages: &[Stage]) -> i32 {
+    let statuses = stages.iter().map(|stage| stage.exit.map_or(status::LOST, |exit| exit.status));
+    let last = statuses.clone().next_back().unwrap_or(0);
+    if plan.options.pipefail { statuses.rev().find(|status| *status != 0).unwrap_or(0) } else { last }
+}
+
+/// The stage that was lost first, by what its call's error says: a lost server explains a lost shim, and either
+/// explains the neighbours' broken pipes.
+fn what_was_lost(plan: &Plan, stages: &[Stage]) -> String {
+    let rank = |stage: &Stage| match stage.error.as_ref().map(|(uri, _)| uri.as_str()) {
+        // No answer at all within the time: as good as gone.
+        None if stage.ended.is_none() && stage.call != 0 => 1,
+        Some("wamp.error.network_failure" | "wamp.error.no_such_procedure") => 0,
+        Some("wamp.error.canceled") => 2,
+        Some(_) => 3,
+        None => 4,
+    };
+    let Some((index, stage)) = stages.iter().enumerate().min_by_key(|(_, stage)| rank(stage)) else {
+        return "the run was lost".into();
+    };
+    let name = plan.name(index);
+    let node = &stage.node_name;
+    match rank(stage) {
+        0 | 1 => format!("server {node} was lost while it ran {name}; nothing was run again"),
+        2 => format!("the shim of {name} on {node} was lost; nothing was run again"),
+        _ => match &stage.error {
+            Some((_, why)) if !why.is_empty() => format!("{name} on {node} broke: {why}; nothing was run again"),
+            _ => format!("a pipe of {name} on {node} broke; nothing was run again"),
+        },
+    }
+}

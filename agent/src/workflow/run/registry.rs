@@ -1,0 +1,87 @@
+//! The runs that this agent coordinates: who they are, for `ps`, and how to stop or wake them.
+//!
+//! A run's entry lives as long as its `Guard`; a finished run's record goes to the store.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::workflow::report::Run;
+
+/// Runs that may wait or run here at once; beyond, a run is refused as busy.
+pub const RUNS_MAX: usize = 1_000 + 32 * 64;
+
+/// What others may ask of a run.
+#[derive(Debug, Clone, Copy)]
+pub enum Order {
+    /// End it: SIGTERM, and SIGKILL after the grace.
+    Stop {
+        /// Time for the stages to end by themselves.
+        grace: Duration,
+    },
+    /// A node that was full has a free slot.
+    Freed,
+}
+
+/// The runs of this agent. A cheap handle.
+#[derive(Clone, Default)]
+pub struct Registry {
+    runs: Arc<Mutex<BTreeMap<String, Entry>>>,
+}
+
+struct Entry {
+    run: Run,
+    orders: mpsc::Sender<Order>,
+}
+
+/// A run's place in the registry; leaves with it.
+pub struct Guard {
+    registry: Registry,
+    id: String,
+}
+
+impl Registry {
+    /// Enters a run; `None` when there are too many.
+    pub fn enter(&self, run: Run) -> Option<(Guard, mpsc::Receiver<Order>)> {
+        let (orders, receiver) = mpsc::channel(4);
+        let mut runs = self.lock();
+        if runs.len() >= RUNS_MAX {
+            return None;
+        }
+        let id = run.id.clone();
+        runs.insert(id.clone(), Entry { run, orders });
+        Some((Guard { registry: self.clone(), id }, receiver))
+    }
+
+    /// All runs, oldest first.
+    pub fn list(&self) -> Vec<Run> {
+        self.lock().values().map(|entry| entry.run.clone()).collect()
+    }
+
+    /// Passes an order on; false when there is no such run. A run that has orders waiting needs no more of them.
+    pub fn order(&self, id: &str, order: Order) -> bool {
+        self.lock().get(id).map(|entry| entry.orders.try_send(order)).is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        // Plain data: a panic elsewhere leaves it whole.
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Guard {
+    /// Shows how far the run has come.
+    pub fn update(&self, run: Run) {
+        if let Some(entry) = self.registry.lock().get_mut(&self.id) {
+            entry.run = run;
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.registry.lock().remove(&self.id);
+    }
+}

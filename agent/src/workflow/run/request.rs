@@ -1,0 +1,297 @@
+//! What a caller of `pipes.run.start` sends: the request itself, then chunks.
+//!
+//!     first   {line: "yes | head -5", options: {place: {"1": "n1"}}, credit: 1048576}
+//!     then    [b"input"]   {signal: "INT"}   {credit: 65536}   {eof: true}   {closed: true}
+//!
+//! Always: (1) the caller may send stdin only against credit; (2) a chunk without `progress` ends stdin; (3) what is
+//! not known is ignored. Not here: what is done about any of it (`attempt.rs`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pipes_wamp::message::Payload;
+use pipes_wamp::payload;
+use rmpv::Value;
+
+use crate::workflow::run::Error;
+
+/// The first chunk of the call, decoded.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The workflow's line as typed.
+    pub line: String,
+    /// Options by their long names.
+    pub options: Options,
+    /// Standard input given whole, with the first chunk.
+    pub stdin: Option<Vec<u8>>,
+    /// Bytes of output the caller takes; `None`: all, without asking.
+    pub credit: Option<u64>,
+}
+
+/// Options of a run, by the long names of the command line.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The status is the last stage's that failed.
+    pub pipefail: bool,
+    /// Ends the run with status 124.
+    pub timeout: Option<Duration>,
+    /// Variables for every stage; `LANG`, `LC_*` and `TZ` of the caller among them.
+    pub env: Vec<(String, Vec<u8>)>,
+    /// STAGE to NODE, as written.
+    pub place: BTreeMap<String, String>,
+    /// Digest and name of files that lie in each stage's working directory.
+    pub files: Vec<(String, String)>,
+    /// No warm replica.
+    pub fresh: bool,
+    /// A server lost after the start: once more, when nothing was read or written yet.
+    pub retry: bool,
+}
+
+/// One later chunk, or what else the first one carries.
+#[derive(Debug, Default, PartialEq)]
+pub struct Chunk<'a> {
+    /// Bytes of standard input.
+    pub stdin: Option<&'a [u8]>,
+    /// A signal for every stage.
+    pub signal: Option<Signal>,
+    /// More bytes of output the caller takes.
+    pub credit: u64,
+    /// Standard input ends here.
+    pub eof: bool,
+    /// Nobody reads the caller's output any more.
+    pub closed: bool,
+}
+
+/// What a caller may send to the stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// A signal to each stage's process group.
+    Group(i32),
+    /// SIGKILL to every process of every stage.
+    Kill,
+}
+
+impl Signal {
+    fn parse(name: &str) -> Option<Signal> {
+        Some(match name.trim_start_matches("SIG") {
+            "HUP" => Signal::Group(libc::SIGHUP),
+            "INT" => Signal::Group(libc::SIGINT),
+            "QUIT" => Signal::Group(libc::SIGQUIT),
+            "TERM" => Signal::Group(libc::SIGTERM),
+            "USR1" => Signal::Group(libc::SIGUSR1),
+            "USR2" => Signal::Group(libc::SIGUSR2),
+            "KILL" => Signal::Kill,
+            _ => return None,
+        })
+    }
+
+    /// The number a shell adds to 128.
+    pub fn number(self) -> i32 {
+        match self {
+            Signal::Group(number) => number,
+            Signal::Kill => libc::SIGKILL,
+        }
+    }
+}
+
+impl Request {
+    /// Decodes the first chunk's keyword arguments.
+    pub fn parse(payload: Payload<'_>) -> Result<Request, Error> {
+        let mut request = Request::default();
+        let kwargs = payload.kwargs().map_err(|error| Error::Usage(error.to_string()))?;
+        for (key, value) in kwargs {
+            match key.as_str() {
+                "line" => request.line = text(value, "line")?,
+                "options" => request.options = Options::parse(value)?,
+                "stdin" => request.stdin = Some(bytes(value, "stdin")?),
+                "credit" => request.credit = value.as_u64(),
+                _ => {}
+            }
+        }
+        if request.line.trim().is_empty() {
+            return Err(Error::Usage("the line is empty: give a workflow such as \"a | b\"".into()));
+        }
+        Ok(request)
+    }
+}
+
+impl Options {
+    fn parse(value: Value) -> Result<Options, Error> {
+        let mut options = Options::default();
+        for (key, value) in entries(value, "options")? {
+            match key.as_str() {
+                "pipefail" => options.pipefail = flag(&value, "pipefail")?,
+                "fresh" => options.fresh = flag(&value, "fresh")?,
+                "retry" => options.retry = flag(&value, "retry")?,
+                "timeout" => options.timeout = timeout(&value)?,
+                "env" => {
+                    for (name, value) in entries(value, "env")? {
+                        check_variable(&name)?;
+                        options.env.push((name, bytes(value, "env")?));
+                    }
+                }
+                "place" => {
+                    for (stage, node) in entries(value, "place")? {
+                        options.place.insert(stage, text(node, "place")?);
+                    }
+                }
+                "file" => options.files = files(value)?,
+                _ => {}
+            }
+        }
+        Ok(options)
+    }
+}
+
+impl<'a> Chunk<'a> {
+    /// Decodes a later chunk; `progress` false ends stdin. The usual one, bytes alone, is not copied.
+    pub fn parse(payload: Payload<'a>, progress: bool) -> Result<Chunk<'a>, Error> {
+        let mut chunk = Chunk { eof: !progress, ..Chunk::default() };
+        if payload.parts == 1 {
+            chunk.stdin = payload::bytes_arg(payload);
+            return Ok(chunk);
+        }
+        if payload.parts == 2 {
+            chunk.read_kwargs(payload)?;
+            chunk.stdin = payload::bytes_arg(payload);
+        }
+        Ok(chunk)
+    }
+
+    /// Reads what the first chunk carries beside the request.
+    pub fn first(payload: Payload<'a>, progress: bool) -> Result<Chunk<'a>, Error> {
+        let mut chunk = Chunk { eof: !progress, ..Chunk::default() };
+        chunk.read_kwargs(payload)?;
+        chunk.credit = 0;
+        Ok(chunk)
+    }
+
+    fn read_kwargs(&mut self, payload: Payload<'_>) -> Result<(), Error> {
+        for (key, value) in payload.kwargs().map_err(|error| Error::Usage(error.to_string()))? {
+            match key.as_str() {
+                "signal" => {
+                    let name = text(value, "signal")?;
+                    let signal = Signal::parse(&name);
+                    self.signal = Some(signal.ok_or_else(|| Error::Usage(format!("no signal {name}")))?);
+                }
+                "credit" => self.credit = value.as_u64().unwrap_or(0),
+                "eof" => self.eof |= value.as_bool().unwrap_or(false),
+                "closed" => self.closed = value.as_bool().unwrap_or(false),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The entries of a map with text keys.
+fn entries(value: Value, what: &str) -> Result<Vec<(String, Value)>, Error> {
+    let Value::Map(pairs) = value else {
+        return Err(Error::Usage(format!("{what} must be a map")));
+    };
+    pairs.into_iter().map(|(key, value)| Ok((text(key, what)?, value))).collect()
+}
+
+fn text(value: Value, what: &str) -> Result<String, Error> {
+    match value {
+        Value::String(text) => text.into_str().ok_or_else(|| Error::Usage(format!("{what} is not UTF-8"))),
+        Value::Integer(number) => Ok(number.to_string()),
+        _ => Err(Error::Usage(format!("{what} must be text"))),
+    }
+}
+
+fn bytes(value: Value, what: &str) -> Result<Vec<u8>, Error> {
+    match value {
+        Value::Binary(bytes) => Ok(bytes),
+        Value::String(text) => Ok(text.into_bytes()),
+        _ => Err(Error::Usage(format!("{what} must be bytes or text"))),
+    }
+}
+
+fn flag(value: &Value, what: &str) -> Result<bool, Error> {
+    value.as_bool().ok_or_else(|| Error::Usage(format!("{what} must be true or false")))
+}
+
+fn timeout(value: &Value) -> Result<Option<Duration>, Error> {
+    let seconds = value.as_f64().or_else(|| value.as_u64().map(|whole| whole as f64));
+    match seconds.map(Duration::try_from_secs_f64) {
+        None if value.is_nil() => Ok(None),
+        Some(Ok(duration)) if !duration.is_zero() => Ok(Some(duration)),
+        _ => Err(Error::Usage("timeout must be more than 0 seconds".into())),
+    }
+}
+
+fn check_variable(name: &str) -> Result<(), Error> {
+    let good = !name.is_empty() && !name.contains(['=', '\0']);
+    good.then_some(()).ok_or_else(|| Error::Usage(format!("'{name}' cannot be the name of a variable")))
+}
+
+fn files(value: Value) -> Result<Vec<(String, String)>, Error> {
+    let Value::Array(list) = value else {
+        return Err(Error::Usage("file must be a list".into()));
+    };
+    list.into_iter()
+        .map(|entry| match entry {
+            Value::Array(mut pair) if pair.len() == 2 => {
+                let name = text(pair.remove(1), "file")?;
+                let digest = text(pair.remove(0), "file")?;
+                let plain = !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != "..";
+                if !plain {
+                    return Err(Error::Usage(format!("'{name}' cannot be a file's name in a stage")));
+                }
+                Ok((digest, name))
+            }
+            _ => Err(Error::Usage("file must be a list of digests and names".into())),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pipes_wamp::payload::PayloadBuf;
+
+    fn kwargs(pairs: Vec<(&str, Value)>) -> PayloadBuf {
+        let pairs = pairs.into_iter().map(|(key, value)| (Value::from(key), value)).collect();
+        PayloadBuf::of_values(Vec::new(), Some(Value::Map(pairs)))
+    }
+
+    #[test]
+    fn a_request_has_a_line_and_options() {
+        let options = Value::Map(vec![
+            ("pipefail".into(), true.into()),
+            ("timeout".into(), 1.5.into()),
+            ("place".into(), Value::Map(vec![("1".into(), "n2".into())])),
+        ]);
+        let payload = kwargs(vec![("line", "a | b".into()), ("options", options), ("new", 1.into())]);
+        let request = Request::parse(payload.as_payload()).unwrap();
+        assert_eq!(request.line, "a | b");
+        assert!(request.options.pipefail);
+        assert_eq!(request.options.timeout, Some(Duration::from_millis(1500)));
+        assert_eq!(request.options.place["1"], "n2");
+        assert_eq!(request.credit, None);
+    }
+
+    #[test]
+    fn an_empty_line_is_refused() {
+        assert!(Request::parse(kwargs(vec![("line", " ".into())]).as_payload()).is_err());
+    }
+
+    #[test]
+    fn a_file_stays_inside_the_working_directory() {
+        for name in ["", "..", "a/b"] {
+            let list = Value::Array(vec![Value::Array(vec!["sha256:00".into(), name.into()])]);
+            let options = Value::Map(vec![("file".into(), list)]);
+            let payload = kwargs(vec![("line", "a".into()), ("options", options)]);
+            assert!(Request::parse(payload.as_payload()).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_may_carry_a_signal_and_credit() {
+        let payload = kwargs(vec![("signal", "INT".into()), ("credit", 7.into())]);
+        let chunk = Chunk::parse(payload.as_payload(), true).unwrap();
+        assert_eq!(chunk.signal, Some(Signal::Group(libc::SIGINT)));
+        assert_eq!((chunk.credit, chunk.eof, chunk.stdin), (7, false, None));
+    }
+}

@@ -1,0 +1,227 @@
+//! A run from its call to its answer: plan, attempts, record.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use pipes_wamp::client::Connection;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use crate::executor::logs::Logs;
+use crate::lifecycle::{Kind, Lifecycle};
+use crate::node::Nodes;
+use crate::router::{Role, Router};
+use crate::workflow::placement;
+use crate::workflow::report::Run;
+use crate::workflow::run::attempt::{Attempt, Stop};
+use crate::workflow::run::caller::{self, CallerIn, CallerOut, Input};
+use crate::workflow::run::drive::{Flow, drive};
+use crate::workflow::run::outcome::{self, Ended, Outcome};
+use crate::workflow::run::plan::Plan;
+use crate::workflow::run::registry::{Guard, Order, Registry};
+use crate::workflow::run::{Error, lookup, record};
+
+/// Attempts that may fail before their first go for other reasons than want of slots.
+const MISHAPS_MAX: u32 = 8;
+/// A run that found no slot asks again after this, should nobody tell it sooner.
+const FREED_MAX: Duration = Duration::from_secs(1);
+/// Refusals after which a run asks its nodes one after another and keeps what it has (`design`: one order cannot
+/// deadlock).
+const REFUSALS_BEFORE_ORDER: u32 = 5;
+
+/// What a coordinator works with.
+pub struct Context {
+    /// This cluster and node, and the nodes that are reached.
+    pub nodes: Nodes,
+    /// Where records lie.
+    pub store: pipes_raft::Store,
+    /// Gives sessions.
+    pub router: Router,
+    /// Runs of this agent.
+    pub registry: Registry,
+    /// What stages said on standard error, kept for `logs`.
+    pub logs: Logs,
+    /// Where work goes on that the answer does not wait for.
+    pub lifecycle: Lifecycle,
+    /// Sends calls to nodes beside the runs.
+    pub calls: pipes_wamp::client::Session,
+}
+
+/// Serves one call of `pipes.run.start`, on a session of its own.
+pub async fn serve(context: Arc<Context>, stream: UnixStream) {
+    let begun = Instant::now();
+    // A caller that is gone, or whose request was refused already, needs nothing more.
+    let Ok((mut input, mut output, mut request, opening)) = caller::accept(stream).await else { return };
+    let plan = match lookup::plan(&context, &request).await {
+        Ok(plan) => plan,
+        Err(error) => return output.refuse(&error).await,
+    };
+    let started = SystemTime::now();
+    let run = record::begun(&plan, started);
+    let Some((guard, mut orders)) = context.registry.enter(run) else {
+        let busy = Error::Unavailable("busy: too many runs wait here already".into());
+        return output.refuse(&busy).await;
+    };
+    let mut flow = Flow::new(&mut request, opening, plan.stages.len(), begun);
+    let mut attempts = Attempts { context: &context, plan: &plan, started, guard, asked: BTreeSet::new() };
+    let result = attempts.run(&mut input, &mut output, &mut orders, &mut flow).await;
+    let asked = std::mem::take(&mut attempts.asked);
+    match result {
+        Ok(run) => {
+            output.finish(record::value(&run)).await;
+            keep_record(&context, run);
+        }
+        Err(error) => output.refuse(&error).await,
+    }
+    release(&context, &plan, asked);
+}
+
+/// The attempts of one run.
+struct Attempts<'c> {
+    context: &'c Context,
+    plan: &'c Plan,
+    started: SystemTime,
+    guard: Guard,
+    /// Nodes that may hold reservations.
+    asked: BTreeSet<u64>,
+}
+
+impl Attempts<'_> {
+    async fn run(
+        &mut self,
+        input: &mut CallerIn,
+        output: &mut CallerOut,
+        orders: &mut mpsc::Receiver<Order>,
+        flow: &mut Flow,
+    ) -> Result<Run, Error> {
+        let (mut number, mut refusals, mut mishaps) = (0, 0, 0);
+        let mut avoid = BTreeSet::new();
+        loop {
+            number += 1;
+            let nodes = self.place(&avoid)?;
+            let stream = self.context.router.attach("pipes.stages", Role::Agent);
+            let stream = stream.map_err(|error| Error::Unavailable(format!("the router gives no session: {error}")))?;
+            let (mut reader, writer) = Connection::welcomed(stream).split();
+            let ordered = refusals >= REFUSALS_BEFORE_ORDER;
+            let mut attempt = Attempt::new(self.plan, number, ordered, nodes, writer);
+            self.guard.update(record::running(self.plan, &attempt, self.started, flow.went));
+            drive(&mut attempt, &mut reader, input, output, orders, flow).await;
+            self.asked.extend(attempt.asked.iter().copied());
+            match attempt.stop.clone() {
+                Some(Stop::Full) => {
+                    refusals += 1;
+                    self.give_back().await;
+                    if let Some(outcome) = wait_for_slot(input, orders, flow).await {
+                        return Ok(record::finished(self.plan, &attempt, self.started, outcome));
+                    }
+                }
+                Some(Stop::Unavailable { node, .. }) if mishaps < MISHAPS_MAX => {
+                    mishaps += 1;
+                    if node != 0 {
+                        avoid.insert(node);
+                    }
+                    self.give_back().await;
+                }
+                Some(Stop::Lost) if self.may_retry(&attempt, flow) => flow.went = false,
+                _ => {
+                    let outcome = outcome::judge(self.plan, &attempt, flow.ended);
+                    return Ok(record::finished(self.plan, &attempt, self.started, outcome));
+                }
+            }
+            flow.rewind();
+        }
+    }
+
+    fn place(&self, avoid: &BTreeSet<u64>) -> Result<Vec<(u64, String)>, Error> {
+        let names: Vec<&str> = self.plan.stages.iter().map(|stage| stage.service.as_str()).collect();
+        let nodes = self.context.nodes.reached();
+        let wanted = &self.plan.options.place;
+        placement::place(&names, &nodes, wanted, avoid, self.plan.coordinator)
+            .map_err(|error| Error::Unavailable(error.to_string()))
+    }
+
+    /// Once more is right only while nothing of the first time was seen or used up.
+    fn may_retry(&self, attempt: &Attempt<'_>, flow: &Flow) -> bool {
+        self.plan.options.retry
+            && attempt.stdin.sent == 0
+            && attempt.output.received == 0
+            && flow.ended == Ended::Itself
+    }
+
+    /// Ends the reservations, before others are made.
+    async fn give_back(&mut self) {
+        for node in std::mem::take(&mut self.asked) {
+            let call = release_at(self.context, self.plan, node);
+            // A node that does not answer drops them by itself, with the link or in 10 s.
+            let _ = timeout(Duration::from_millis(500), call).await;
+        }
+    }
+}
+
+/// Waits until a slot may be free; an outcome when the run ended meanwhile.
+async fn wait_for_slot(
+    input: &mut CallerIn,
+    orders: &mut mpsc::Receiver<Order>,
+    flow: &mut Flow,
+) -> Option<Outcome> {
+    let cancelled = |exit| Some(Outcome { state: "cancelled", exit, message: None });
+    let again = Instant::now() + FREED_MAX;
+    loop {
+        let until = flow.deadline.map_or(again, |deadline| deadline.min(again));
+        tokio::select! {
+            order = orders.recv() => match order {
+                Some(Order::Stop { .. }) | None => return cancelled(128 + libc::SIGTERM),
+                Some(Order::Freed) => return None,
+            },
+            received = input.next() => match received {
+                Input::Gone => {
+                    flow.gone = true;
+                    return cancelled(outcome::status::LOST);
+                }
+                Input::Chunk(chunk) => {
+                    if let Some(signal) = chunk.signal {
+                        return cancelled(128 + signal.number());
+                    }
+                    flow.note(&chunk);
+                }
+                Input::Nothing => {}
+            },
+            () = tokio::time::sleep_until(until) => {
+                let timed_out = flow.deadline.is_some_and(|deadline| deadline <= Instant::now());
+                return timed_out.then(|| Outcome {
+                    state: "failed",
+                    exit: outcome::status::TIMEOUT,
+                    message: Some("the timeout ran out while the run waited for a free slot".into()),
+                });
+            }
+        }
+    }
+}
+
+/// Writes the record of a finished run, beside the answer.
+fn keep_record(context: &Arc<Context>, run: Run) {
+    let store = context.store.clone();
+    context.lifecycle.spawn(Kind::Work, "record of a run", async move {
+        record::write(&store, &run).await?;
+        Ok(())
+    });
+}
+
+/// Ends what nodes still hold for a run that is answered.
+fn release(context: &Arc<Context>, plan: &Plan, asked: BTreeSet<u64>) {
+    let (context, plan) = (context.clone(), plan.clone());
+    context.clone().lifecycle.spawn(Kind::Work, "release of a run", async move {
+        for node in asked {
+            release_at(&context, &plan, node).await;
+        }
+        Ok(())
+    });
+}
+
+async fn release_at(context: &Context, plan: &Plan, node: u64) {
+    let uri = format!("pipes.node.{node}.executor.release");
+    // Its answer says nothing; a node that is gone has nothing to release.
+    let _ = context.calls.call_once(&uri, vec![plan.run_map()], None).await;
+}

@@ -1,0 +1,259 @@
+//! The attempt as a state machine: what it says to whom, and what it makes of the answers.
+
+use pipes_wamp::client::{Connection, Reader};
+use pipes_wamp::message::{self, Message, Payload};
+use pipes_wamp::payload::PayloadBuf;
+use rmpv::Value;
+use tokio::net::UnixStream;
+
+use crate::workflow::run::attempt::{Attempt, Phase, Stop};
+use crate::workflow::run::outcome::{self, Ended};
+use crate::workflow::run::plan::{Plan, Planned};
+use crate::workflow::run::receive::Effect;
+use crate::workflow::run::request::{Options, Signal};
+
+/// An attempt at `a | b`, `a` on node 1 and `b` on node 2, and the shard's end of its session.
+struct Table<'p> {
+    attempt: Attempt<'p>,
+    shard: Reader,
+}
+
+fn plan() -> Plan {
+    let stage = |service: &str| Planned {
+        service: service.into(),
+        digest: "sha256:00".into(),
+        args: vec![],
+        env: vec![],
+    };
+    Plan {
+        id: "r1".into(),
+        line: "a | b".into(),
+        coordinator: 1,
+        stages: vec![stage("a"), stage("b")],
+        options: Options::default(),
+    }
+}
+
+impl<'p> Table<'p> {
+    fn of(plan: &'p Plan) -> Table<'p> {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (_, writer) = Connection::welcomed(ours).split();
+        let (shard, _) = Connection::welcomed(theirs).split();
+        let nodes = vec![(1, "n1".to_owned()), (2, "n2".to_owned())];
+        let mut attempt = Attempt::new(plan, 1, false, nodes, writer);
+        attempt.begin();
+        Table { attempt, shard }
+    }
+
+    /// What was said since the last time: procedure, request and the first argument's beginning.
+    async fn said(&mut self) -> Vec<String> {
+        self.attempt.writer.flush().await.unwrap();
+        let mut said = Vec::new();
+        // A mark of our own ends the reading.
+        self.attempt.writer.queue(&Message::Unregistered { request: 99 });
+        self.attempt.writer.flush().await.unwrap();
+        loop {
+            match self.shard.next().await.unwrap().unwrap() {
+                Message::Unregistered { request: 99 } => return said,
+                Message::Register { procedure, .. } => said.push(format!("register {procedure}")),
+                Message::Call { procedure, payload, options, .. } => {
+                    let args = payload.args().unwrap();
+                    let first = match args.first() {
+                        Some(Value::String(text)) => format!(" {}", text.as_str().unwrap()),
+                        Some(Value::Binary(bytes)) => format!(" {} bytes", bytes.len()),
+                        _ => String::new(),
+                    };
+                    let last = if options.progress { "" } else { " (last)" };
+                    said.push(format!("call {procedure}{first}{last}"));
+                }
+                Message::Cancel { request, mode } => said.push(format!("cancel {request} {}", mode.name())),
+                other => said.push(format!("{other:?}")),
+            }
+        }
+    }
+
+    fn result(&mut self, request: u64, progress: bool, args: Vec<Value>) -> Effect<'static> {
+        let payload = PayloadBuf::of_values(args, None);
+        let message = Message::Result { request, progress, payload: payload.as_payload() };
+        owned(self.attempt.receive(message))
+    }
+
+    fn error(&mut self, request: u64, error: &str, args: Vec<Value>) {
+        let payload = PayloadBuf::of_values(args, None);
+        let details = message::EMPTY_MAP;
+        let kind = message::kind::CALL;
+        let message = Message::Error { kind, request, details, error, payload: payload.as_payload() };
+        self.attempt.receive(message);
+    }
+
+    fn reserve(&mut self, request: u64, stage: u64, replica: &str) {
+        let pair = Value::Array(vec![stage.into(), replica.into()]);
+        let map = Value::Map(vec![("replicas".into(), Value::Array(vec![pair]))]);
+        self.result(request, false, vec![map]);
+    }
+
+    /// Up to the moment before the second stage is ready. Requests: 4 and 5 the stage calls, 6 stdin.
+    fn connect(&mut self) {
+        self.reserve(2, 1, "a1");
+        self.reserve(3, 2, "b1");
+        self.result(4, true, vec!["ready".into()]);
+    }
+
+    fn run(&mut self) {
+        self.connect();
+        self.result(5, true, vec!["ready".into()]);
+    }
+
+    fn exit(&mut self, request: u64, status: i64) {
+        self.result(request, true, vec!["exited".into(), status.into(), Value::Nil, 0.into()]);
+    }
+}
+
+fn owned(effect: Effect<'_>) -> Effect<'static> {
+    match effect {
+        Effect::Stdout(_) => Effect::Stdout(b"?"),
+        Effect::None => Effect::None,
+        Effect::Stderr(stage, bytes) => Effect::Stderr(stage, bytes),
+        Effect::StdinCredit(bytes) => Effect::StdinCredit(bytes),
+        Effect::OutputOpened => Effect::OutputOpened,
+        Effect::Went => Effect::Went,
+    }
+}
+
+#[tokio::test]
+async fn nothing_starts_before_every_hop_is_proved() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    let expected = [
+        "register pipes.node.1.run.r1.1.out",
+        "call pipes.node.1.executor.prepare (last)",
+        "call pipes.node.2.executor.prepare (last)",
+    ];
+    assert_eq!(table.said().await, expected);
+    table.connect();
+    let expected = [
+        "call pipes.node.1.replica.a1.stage",
+        "call pipes.node.2.replica.b1.stage",
+        "call pipes.node.1.replica.a1.pipe r1",
+    ];
+    assert_eq!(table.said().await, expected);
+    assert_eq!(table.result(5, true, vec!["ready".into()]), Effect::Went);
+    let expected = [
+        "call pipes.node.1.executor.keep (last)",
+        "call pipes.node.2.executor.keep (last)",
+        "call pipes.node.1.replica.a1.stage go",
+        "call pipes.node.2.replica.b1.stage go",
+    ];
+    assert_eq!(table.said().await, expected);
+}
+
+#[tokio::test]
+async fn a_run_is_over_when_all_have_exited_and_closed() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.run();
+    table.exit(4, 141);
+    table.exit(5, 0);
+    table.result(5, true, vec!["closed".into(), 2.into()]);
+    assert_eq!(table.attempt.phase, Phase::Running, "a descendant may hold the first stage's stdout");
+    table.said().await;
+    table.result(4, true, vec!["closed".into(), 9.into()]);
+    let ends = ["call pipes.node.1.replica.a1.stage end (last)", "call pipes.node.2.replica.b1.stage end (last)"];
+    assert_eq!(table.said().await, ends);
+    let counts = Value::Map(vec![("bytes_in".into(), 0.into()), ("bytes_out".into(), 9.into())]);
+    table.result(4, false, vec![counts.clone()]);
+    table.result(5, false, vec![counts]);
+    assert_eq!(table.attempt.phase, Phase::Over);
+    let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself);
+    assert_eq!((outcome.state, outcome.exit), ("succeeded", 0));
+}
+
+#[tokio::test]
+async fn pipefail_gives_the_last_status_that_failed() {
+    let mut plan = plan();
+    plan.options.pipefail = true;
+    let mut table = Table::of(&plan);
+    table.run();
+    table.exit(4, 3);
+    table.exit(5, 0);
+    assert_eq!(outcome::judge(&plan, &table.attempt, Ended::Itself).exit, 3);
+}
+
+#[tokio::test]
+async fn what_is_lost_after_go_kills_all_and_names_server_and_stage() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.run();
+    table.said().await;
+    // The neighbour's broken pipe is heard before the lost link itself.
+    table.error(4, "pipes.error.broken", vec!["its reader is gone".into()]);
+    assert_eq!(table.attempt.phase, Phase::Failing);
+    assert_eq!(table.said().await, ["cancel 5 kill"]);
+    table.error(5, "wamp.error.network_failure", vec![]);
+    assert_eq!(table.attempt.phase, Phase::Over);
+    let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself);
+    assert_eq!(outcome.exit, 125);
+    let message = outcome.message.unwrap();
+    assert!(message.contains("n2") && message.contains("stage 2 (b)"), "{message}");
+}
+
+#[tokio::test]
+async fn what_is_lost_before_go_may_be_placed_anew() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.connect();
+    table.error(5, "wamp.error.network_failure", vec![]);
+    assert!(matches!(table.attempt.stop, Some(Stop::Unavailable { node: 2, .. })));
+    assert_eq!(table.attempt.phase, Phase::Failing, "the other stage call is still to be answered");
+    table.error(4, "wamp.error.canceled", vec![]);
+    assert_eq!(table.attempt.phase, Phase::Over);
+}
+
+#[tokio::test]
+async fn a_full_node_is_no_mishap() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.error(2, "pipes.error.full", vec![]);
+    assert_eq!((table.attempt.stop.clone(), table.attempt.phase), (Some(Stop::Full), Phase::Over));
+}
+
+#[tokio::test]
+async fn stdin_beyond_its_credit_is_refused() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.run();
+    assert_eq!(table.result(6, true, vec![5.into()]), Effect::StdinCredit(5));
+    table.attempt.feed(b"12345");
+    assert!(table.attempt.stop.is_none());
+    table.attempt.feed(b"6");
+    assert!(matches!(table.attempt.stop, Some(Stop::Usage(_))));
+}
+
+#[tokio::test]
+async fn a_signal_before_go_ends_the_run() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.attempt.signal(Signal::Group(libc::SIGINT));
+    let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself);
+    assert_eq!((outcome.state, outcome.exit), ("cancelled", 130));
+}
+
+#[tokio::test]
+async fn an_output_that_breaks_is_no_end() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.run();
+    let body = PayloadBuf::of_values(vec!["r1".into(), 3.into(), Value::Binary(vec![])], None);
+    let invocation = |payload: Payload<'static>| Message::Invocation {
+        request: 1,
+        registration: 1,
+        details: message::InvocationDetails { progress: true, ..Default::default() },
+        payload,
+    };
+    let body: &'static PayloadBuf = Box::leak(Box::new(body));
+    assert_eq!(owned(table.attempt.receive(invocation(body.as_payload()))), Effect::OutputOpened);
+    let mode = message::CancelMode::KillNoWait;
+    table.attempt.receive(Message::Interrupt { request: 1, mode, reason: None });
+    assert_eq!(table.attempt.stop, Some(Stop::Lost));
+    assert!(!table.attempt.output.ending);
+}
