@@ -19,6 +19,19 @@ struct Arguments {
 /// How many arenas the allocator may have: each may keep megabytes, and few threads allocate much here.
 const ARENAS_MAX: libc::c_int = 2;
 
+/// The error and its causes; a cause that the one before it says already is left out.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
 /// Each client and link has a descriptor, and 1024, the usual limit, is for programs that select(2).
 fn raise_descriptors() {
     let mut limit = libc::rlimit {
@@ -55,7 +68,7 @@ fn main() -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", in_one_line(&error));
             ExitCode::FAILURE
         }
     }

@@ -16,6 +16,9 @@ pub enum Error {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(#[from] std::io::Error),
+    /// The peer closed the connection, or its process ended.
+    #[error("the peer is gone")]
+    Gone,
     /// The peer takes longer than it may.
     #[error("no answer within {0:?}")]
     TimedOut(std::time::Duration),
@@ -49,6 +52,7 @@ impl Error {
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match inner {
             Some(tls) => Error::Certificate(super::tls::in_words(tls)),
+            None if error.kind() == std::io::ErrorKind::UnexpectedEof => Error::Gone,
             None => Error::Broken(error),
         }
     }

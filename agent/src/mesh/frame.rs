@@ -84,7 +84,7 @@ where
 {
     let mut body = Vec::new();
     if !read(stream, &mut body).await? {
-        return Err(Error::Broken(std::io::ErrorKind::UnexpectedEof.into()));
+        return Err(Error::Gone);
     }
     decode(&body)
 }
@@ -117,7 +117,7 @@ mod tests {
         for cut in 1..wire.len() {
             assert!(matches!(
                 read(&mut &wire[..cut], &mut Vec::new()).await,
-                Err(Error::Broken(_))
+                Err(Error::Gone)
             ));
         }
     }

@@ -168,7 +168,7 @@ where
 {
     let mut body = Vec::new();
     if !frame::read(stream, &mut body).await? {
-        return Err(Error::Broken(std::io::ErrorKind::UnexpectedEof.into()));
+        return Err(Error::Gone);
     }
     match judge(&body, local, peer, class) {
         Ok(hello) => {

@@ -268,7 +268,7 @@ async fn hand_out<R: tokio::io::AsyncRead + Unpin>(reader: &mut R, pending: &Pen
     loop {
         match frame::read(reader, &mut body).await {
             Ok(true) => {}
-            Ok(false) => return Error::Broken(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(false) => return Error::Gone,
             Err(error) => return error,
         }
         match assembly.take(&body) {

@@ -109,7 +109,7 @@ impl Listener {
             Error::Certificate(_) | Error::Foreign(_) | Error::Malformed(_) | Error::TooLong { .. } => {
                 warn!(%address, why, "turned away a connection of the mesh");
             }
-            _ => info!(%address, why, "a connection of the mesh failed"),
+            _ => info!(%address, why, "a connection of the mesh ended"),
         }
     }
 
