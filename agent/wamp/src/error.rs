@@ -1,6 +1,6 @@
 //! What can be wrong with what a peer sent, and the URIs that errors travel under.
 
-/// A peer's message or frame that breaks the protocol; its connection ends.
+/// What a peer did wrong. Unless a variant says otherwise the connection ends; none is worth a retry on it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not MessagePack, or not of the shape the specification gives.
@@ -14,6 +14,9 @@ pub enum Error {
         /// Bytes allowed.
         limit: usize,
     },
+    /// Arguments that are not what was expected; the connection goes on.
+    #[error("arguments: {0}")]
+    Arguments(String),
     /// The RawSocket handshake failed.
     #[error("RawSocket handshake: {0}")]
     Handshake(String),
@@ -61,6 +64,8 @@ pub mod uri {
     pub const TIMEOUT: &str = "wamp.error.timeout";
     /// The callee lacks a feature that the call needs.
     pub const FEATURE_NOT_SUPPORTED: &str = "wamp.error.feature_not_supported";
+    /// A message is larger than its receiver takes.
+    pub const PAYLOAD_SIZE_EXCEEDED: &str = "wamp.error.payload_size_exceeded";
     /// An option that the router's policy refuses.
     pub const DISCLOSE_ME: &str = "wamp.error.option_disallowed.disclose_me";
     /// The link to the callee's router was lost in the middle of the call.
@@ -71,6 +76,10 @@ pub mod uri {
     pub const CLOSE_REALM: &str = "wamp.close.close_realm";
     /// The router is going down.
     pub const SYSTEM_SHUTDOWN: &str = "wamp.close.system_shutdown";
-    /// Too many sessions.
+    /// Arguments that the procedure cannot work with.
+    pub const INVALID_ARGUMENT: &str = "wamp.error.invalid_argument";
+    /// A session was ended by the router.
+    pub const KILLED: &str = "wamp.close.killed";
+    /// Too many sessions, or too much waits already.
     pub const BUSY: &str = "wamp.error.unavailable";
 }

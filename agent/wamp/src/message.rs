@@ -98,7 +98,7 @@ pub enum Message<'a> {
     Registered { request: u64, registration: u64 },
     /// A callee takes a procedure back.
     Unregister { request: u64, registration: u64 },
-    /// It is taken back.
+    /// It is taken back; request 0 says that the router did so by itself.
     Unregistered { request: u64 },
     /// A call, or a further chunk of one.
     Call {
@@ -184,7 +184,9 @@ impl<'a> Message<'a> {
                 request: scan.id()?,
                 registration: scan.id()?,
             },
-            kinds::UNREGISTERED => Message::Unregistered { request: scan.id()? },
+            kinds::UNREGISTERED => Message::Unregistered {
+                request: scan.id_or_zero()?,
+            },
             kinds::CANCEL => Message::Cancel {
                 request: scan.id()?,
                 mode: CancelMode::read(&mut scan)?.0,
@@ -200,6 +202,7 @@ impl<'a> Message<'a> {
             }
             _ => return Message::parse_with_payload(scan, kind, length - least),
         };
+        end(scan, kind, length - least)?;
         Ok(message)
     }
 
@@ -252,6 +255,29 @@ fn least_length(kind: u64) -> Result<usize, Error> {
         kinds::ERROR => 5,
         _ => return Err(Error::Malformed("an unknown message type")),
     })
+}
+
+/// Checks that a message without a payload ends where its kind does. What the specification lets some of them say
+/// besides is passed over.
+fn end(mut scan: Scan<'_>, kind: u64, further: usize) -> Result<(), Error> {
+    let further_max = match kind {
+        // Arguments and keyword arguments of the reason.
+        kinds::ABORT => 2,
+        // Details of a revocation.
+        kinds::UNREGISTERED => 1,
+        _ => 0,
+    };
+    if further > further_max {
+        return Err(Error::Malformed("a message has too many elements"));
+    }
+    for _ in 0..further {
+        scan.skip()?;
+    }
+    if scan.rest().is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Malformed("bytes follow the message"))
+    }
 }
 
 /// A dictionary, undecoded.

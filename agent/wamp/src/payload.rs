@@ -1,10 +1,14 @@
 //! Payloads for those who do look into them: clients and callees, never the router.
 //!
-//! Chunks of bytes have a quick way of their own (`bytes_arg`, `write_bytes_arg`); everything else goes through
-//! `rmpv::Value`, bounded in depth.
+//! Chunks of bytes have a quick way of their own: found in place (`bytes_arg`), written with one copy
+//! (`client::Writer::queue_bytes`). Everything else goes through `rmpv::Value` or serde.
+//!
+//! Always: (1) `bytes` are `parts` values back to back, a list and then a dictionary; (2) decoding a peer's payload takes
+//! bounded memory and depth.
 
 use rmpv::Value;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::message::Payload;
@@ -13,6 +17,8 @@ use crate::write;
 
 /// How deep a decoded payload may nest: no honest one comes near, and decoding recurses.
 const DEPTH_MAX: usize = 64;
+/// How many values a payload may hold to be decoded: each takes some 40 bytes of memory for its one on the wire.
+const VALUES_MAX: u64 = 1 << 18;
 
 /// A payload with its own bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -82,24 +88,19 @@ impl From<Payload<'_>> for PayloadBuf {
 impl<'a> Payload<'a> {
     /// The arguments, decoded.
     pub fn args(&self) -> Result<Vec<Value>, Error> {
-        if self.parts == 0 {
-            return Ok(Vec::new());
-        }
-        match decode(&mut &self.bytes[..])? {
-            Value::Array(values) => Ok(values),
-            _ => Err(Error::Malformed("arguments are not a list")),
+        match self.part(0)?.map(decode).transpose()? {
+            None => Ok(Vec::new()),
+            Some(Value::Array(values)) => Ok(values),
+            Some(_) => Err(Error::Malformed("arguments are not a list")),
         }
     }
 
     /// The keyword arguments, decoded, in their order.
     pub fn kwargs(&self) -> Result<Vec<(String, Value)>, Error> {
-        if self.parts < 2 {
-            return Ok(Vec::new());
-        }
-        let mut scan = Scan::new(self.bytes);
-        scan.skip()?;
-        let Value::Map(pairs) = decode(&mut scan.rest())? else {
-            return Err(Error::Malformed("keyword arguments are not a dictionary"));
+        let pairs = match self.part(1)?.map(decode).transpose()? {
+            None => return Ok(Vec::new()),
+            Some(Value::Map(pairs)) => pairs,
+            Some(_) => return Err(Error::Malformed("keyword arguments are not a dictionary")),
         };
         let named = pairs.into_iter().map(|(key, value)| match key {
             Value::String(key) => Ok((
@@ -109,6 +110,30 @@ impl<'a> Payload<'a> {
             _ => Err(Error::Malformed("a key is not a text")),
         });
         named.collect()
+    }
+
+    /// The arguments as a tuple or list of one's own.
+    pub fn args_as<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        decode_as(self.part(0)?.unwrap_or(&[0x90]))
+    }
+
+    /// The keyword arguments as a struct of one's own.
+    pub fn kwargs_as<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        decode_as(self.part(1)?.unwrap_or(&[0x80]))
+    }
+
+    /// The bytes of the arguments (0) or of the keyword arguments (1), if they are there and few enough to be decoded.
+    fn part(&self, index: u8) -> Result<Option<&'a [u8]>, Error> {
+        if index >= self.parts {
+            return Ok(None);
+        }
+        let mut scan = Scan::new(self.bytes);
+        let first = scan.skip_counted(VALUES_MAX)?;
+        if index == 0 {
+            Ok(Some(first))
+        } else {
+            scan.skip_counted(VALUES_MAX).map(Some)
+        }
     }
 
     /// The MessagePack of the argument at `index`, undecoded.
@@ -129,9 +154,15 @@ fn put(out: &mut Vec<u8>, value: &Value) {
     let _ = rmpv::encode::write_value(out, value);
 }
 
-fn decode(bytes: &mut &[u8]) -> Result<Value, Error> {
-    rmpv::decode::read_value_with_max_depth(bytes, DEPTH_MAX)
+fn decode(mut bytes: &[u8]) -> Result<Value, Error> {
+    rmpv::decode::read_value_with_max_depth(&mut bytes, DEPTH_MAX)
         .map_err(|_| Error::Malformed("a payload is not readable"))
+}
+
+fn decode_as<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
+    decoder.set_max_depth(DEPTH_MAX);
+    T::deserialize(&mut decoder).map_err(|error| Error::Arguments(error.to_string()))
 }
 
 /// The first argument, where it is bytes.
@@ -141,6 +172,15 @@ pub fn bytes_arg<'a>(payload: Payload<'a>) -> Option<&'a [u8]> {
         return None;
     }
     scan.binary().ok()
+}
+
+/// The number and the bytes of arguments that begin `[number, bytes`.
+pub fn tagged_bytes<'a>(payload: Payload<'a>) -> Option<(u64, &'a [u8])> {
+    let mut scan = Scan::new(payload.bytes);
+    if payload.parts == 0 || scan.array().ok()? < 2 {
+        return None;
+    }
+    Some((scan.unsigned().ok()?, scan.binary().ok()?))
 }
 
 /// Arguments `[bytes]`.
@@ -181,6 +221,60 @@ mod tests {
     fn nothing_is_left_out_but_what_is_empty() {
         assert_eq!(PayloadBuf::of_values(vec![], None).parts, 0);
         assert_eq!(PayloadBuf::of_kwargs(vec![("a", 1.into())]).parts, 2);
+    }
+
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Named {
+        name: String,
+        #[serde(with = "serde_bytes")]
+        data: Vec<u8>,
+    }
+
+    #[test]
+    fn arguments_are_read_into_what_is_expected_or_refused() {
+        let named = Named {
+            name: "a".into(),
+            data: vec![1, 2],
+        };
+        let payload = PayloadBuf::of(&named).unwrap();
+        assert_eq!(payload.as_payload().args_as::<(Named,)>().unwrap(), (named,));
+        assert!(matches!(
+            payload.as_payload().args_as::<(u64,)>(),
+            Err(Error::Arguments(_))
+        ));
+        assert_eq!(Payload::EMPTY.args_as::<[u8; 0]>().unwrap(), [0_u8; 0]);
+        let kwargs = PayloadBuf::of_kwargs(vec![("name", "b".into()), ("data", Value::Binary(vec![]))]);
+        assert_eq!(kwargs.as_payload().kwargs_as::<Named>().unwrap().name, "b");
+        assert!(Payload::EMPTY.kwargs_as::<Named>().is_err());
+    }
+
+    #[test]
+    fn bytes_behind_a_number_are_found_in_place() {
+        let mut bytes = Vec::new();
+        write_tagged_bytes(&mut bytes, 2, b"out");
+        assert_eq!(
+            tagged_bytes(Payload {
+                parts: 1,
+                bytes: &bytes
+            }),
+            Some((2, &b"out"[..]))
+        );
+        assert_eq!(tagged_bytes(PayloadBuf::of_bytes(b"x").as_payload()), None);
+        assert_eq!(tagged_bytes(Payload::EMPTY), None);
+    }
+
+    #[test]
+    fn a_payload_of_very_many_values_is_not_decoded() {
+        let count = VALUES_MAX as u32;
+        let mut bytes = vec![0xdd];
+        bytes.extend_from_slice(&count.to_be_bytes());
+        bytes.resize(5 + count as usize, 0xc0);
+        let payload = Payload {
+            parts: 1,
+            bytes: &bytes,
+        };
+        assert!(payload.args().is_err());
+        assert!(payload.args_as::<Vec<()>>().is_err());
     }
 
     #[test]

@@ -5,9 +5,6 @@
 
 use crate::error::Error;
 
-/// Values one message may hold, counted while skipping: more than any honest head has, a bound on the work.
-const VALUES_MAX: u64 = 16 << 20;
-
 /// A cursor over one message.
 #[derive(Clone, Copy, Debug)]
 pub struct Scan<'a> {
@@ -31,6 +28,11 @@ impl<'a> Scan<'a> {
     /// The type byte of the next value.
     pub fn peek(&self) -> Result<u8, Error> {
         self.bytes.get(self.at).copied().ok_or(SHORT)
+    }
+
+    /// Whether the next value is nil.
+    pub fn is_nil(&self) -> Result<bool, Error> {
+        Ok(self.peek()? == 0xc0)
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
@@ -101,11 +103,17 @@ impl<'a> Scan<'a> {
 
     /// A request, session or registration id: 1 to 2^53 (Identifiers, rule 1).
     pub fn id(&mut self) -> Result<u64, Error> {
-        let id = self.unsigned()?;
-        if id == 0 || id > crate::id::MAX {
-            Err(Error::Malformed("an id is not in 1..2^53"))
-        } else {
-            Ok(id)
+        match self.id_or_zero()? {
+            0 => Err(Error::Malformed("an id is not in 1..2^53")),
+            id => Ok(id),
+        }
+    }
+
+    /// An id, or the 0 that stands for none in a few messages.
+    pub fn id_or_zero(&mut self) -> Result<u64, Error> {
+        match self.unsigned()? {
+            id if id > crate::id::MAX => Err(Error::Malformed("an id is not in 1..2^53")),
+            id => Ok(id),
         }
     }
 
@@ -143,14 +151,22 @@ impl<'a> Scan<'a> {
 
     /// Skips one value, whatever it holds, and gives its bytes.
     pub fn skip(&mut self) -> Result<&'a [u8], Error> {
+        self.skip_counted(u64::MAX)
+    }
+
+    /// Skips one value that is made of at most so many values, itself counted, and gives its bytes.
+    pub fn skip_counted(&mut self, values_max: u64) -> Result<&'a [u8], Error> {
         let begin = self.at;
         let (mut open, mut seen) = (1_u64, 0_u64);
         while open > 0 {
             open -= 1;
             seen += 1;
             // Each value takes a byte at least: a list that announces more than is left is refused at its head.
-            if seen > VALUES_MAX || open > (self.bytes.len() - self.at) as u64 {
+            if open >= (self.bytes.len() - self.at) as u64 {
                 return Err(SHORT);
+            }
+            if seen > values_max {
+                return Err(Error::Malformed("it holds too many values"));
             }
             open += self.skip_head()?;
         }

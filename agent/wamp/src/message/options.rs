@@ -251,14 +251,18 @@ pub(super) fn progress(scan: &mut Scan<'_>) -> Result<bool, Error> {
     Ok(progress)
 }
 
-/// Reads a dictionary key by key; `read` takes the value.
+/// Reads a dictionary key by key; `read` takes the value. A value that is nil is as good as absent.
 fn each<'a>(
     scan: &mut Scan<'a>,
     mut read: impl FnMut(&'a str, &mut Scan<'a>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     for _ in 0..scan.map()? {
         let key = scan.text()?;
-        read(key, scan)?;
+        if scan.is_nil()? {
+            scan.skip()?;
+        } else {
+            read(key, scan)?;
+        }
     }
     Ok(())
 }
