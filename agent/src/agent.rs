@@ -7,10 +7,13 @@
 //! for what streams through the other.
 
 use std::fs::{self, File};
+use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
@@ -101,7 +104,7 @@ struct Running {
     parts: Lifecycle,
     mesh: Lifecycle,
     router: Router,
-    router_thread: std::thread::JoinHandle<()>,
+    router_thread: JoinHandle<()>,
     node: Arc<Node>,
 }
 
@@ -116,15 +119,18 @@ async fn serve(config: Arc<Config>, tls: Tls, sockets: Sockets, store_runtime: H
     let mesh = parts.beside();
 
     let (running, entering) = start(&config, tls, sockets, &store_runtime, &parts, &mesh).await?;
-    let started = enter(&config, &running, entering, &store_runtime);
-    let outcome = tokio::select! {
-        started = started => started,
-        _ = term.recv() => Err(anyhow::anyhow!("stopped before it was ready")),
-        _ = interrupt.recv() => Err(anyhow::anyhow!("stopped before it was ready")),
-        () = parts.failed() => Ok(()),
+    let entered = tokio::select! {
+        entered = enter(&config, &running, entering, &store_runtime) => entered.map(|()| true),
+        _ = term.recv() => Ok(false),
+        _ = interrupt.recv() => Ok(false),
+        () = parts.failed() => Ok(false),
     };
-    if outcome.is_ok() && parts.failure().is_none() {
-        fs::write(&ready, format!("{}\n", std::process::id()))?;
+    let ready_written = |entered| match entered {
+        true => fs::write(&ready, format!("{}\n", std::process::id())).map(|()| true),
+        false => Ok(false),
+    };
+    let entered = entered.and_then(|entered| Ok(ready_written(entered)?));
+    if let Ok(true) = entered {
         info!(node = running.node.id(), name = config.name, "ready");
         tokio::select! {
             _ = term.recv() => info!("SIGTERM"),
@@ -138,7 +144,7 @@ async fn serve(config: Arc<Config>, tls: Tls, sockets: Sockets, store_runtime: H
     stop(running).await;
     match failure {
         Some(failure) => bail!("{failure}"),
-        None => outcome,
+        None => entered.map(|_| ()),
     }
 }
 
@@ -162,43 +168,15 @@ async fn start(
     let dialer = Dialer::new(tls.clone(), local.clone(), config.address);
     let bulk = bulk::Client::new(dialer.clone(), mesh, Handle::current());
     let transport = RaftRpc::new(dialer.clone(), bulk.clone(), mesh, store_runtime.clone());
-    let options = pipes_raft::Options {
-        name: config.name.clone(),
-        ..pipes_raft::Options::new(config.raft_folder(), config.cluster_id.clone())
-    };
-    let node = store_runtime
-        .spawn(Node::open(options, None, Arc::new(transport)))
-        .await?
-        .with_context(|| format!("cannot open the store in {}", config.raft_folder().display()))?;
-    let node = Arc::new(node);
+    let node = Arc::new(open_store(config, transport, store_runtime).await?);
     if let Some(id) = node.id() {
         local.is_node(id);
         leftover::end(&format!("{}/{id}", config.cluster_id));
     }
-
-    let Sockets {
-        mesh: mesh_socket,
-        wamp,
-        operators,
-        stages,
-    } = sockets;
-    let (router, router_thread) = Router::start(router::RouterConfig {
-        node: 0,
-        listeners: vec![
-            router::Listener::Tcp {
-                listener: wamp,
-                loopback: config.address.is_loopback(),
-            },
-            router::Listener::Operators(operators),
-            router::Listener::Stages(stages),
-        ],
-        // SAFETY: geteuid takes nothing and cannot fail.
-        agent_uid: unsafe { libc::geteuid() },
-    })?;
+    let (router, router_thread) = start_router(config, sockets.wamp, sockets.operators, sockets.stages)?;
 
     let shelf = Shelf::open(config.blob_folder())?;
-    let group = Arc::new(node.store());
-    let blobs = Blobs::new(shelf.clone(), bulk, group, parts);
+    let blobs = Blobs::new(shelf.clone(), bulk, Arc::new(node.store()), parts);
     let (to_links, router_links) = mpsc::channel(HANDED_OVER_MAX);
     let (to_bulk, bulk_connections) = mpsc::channel(HANDED_OVER_MAX);
     let listener = Listener {
@@ -210,20 +188,18 @@ async fn start(
         streams: Handle::current(),
         lifecycle: mesh.clone(),
     };
+    let bulk_served = blob::serve(bulk_connections, shelf, node.clone(), mesh.clone());
     mesh.spawn_on(
         store_runtime,
         Kind::Part,
         "mesh listener",
-        listener.run(mesh_socket),
+        listener.run(sockets.mesh),
     );
-    mesh.spawn(
-        Kind::Part,
-        "bulk",
-        blob::serve(bulk_connections, shelf, node.clone(), mesh.clone()),
-    );
+    mesh.spawn(Kind::Part, "bulk", bulk_served);
+    let (parts, mesh) = (parts.clone(), mesh.clone());
     let running = Running {
-        parts: parts.clone(),
-        mesh: mesh.clone(),
+        parts,
+        mesh,
         router,
         router_thread,
         node,
@@ -236,6 +212,40 @@ async fn start(
             router_links,
         },
     ))
+}
+
+/// Opens the store on its own runtime, where all that it spawns stays.
+async fn open_store(config: &Config, transport: RaftRpc, store_runtime: &Handle) -> anyhow::Result<Node> {
+    let options = pipes_raft::Options {
+        name: config.name.clone(),
+        ..pipes_raft::Options::new(config.raft_folder(), config.cluster_id.clone())
+    };
+    let opened = store_runtime
+        .spawn(Node::open(options, None, Arc::new(transport)))
+        .await?;
+    opened.with_context(|| format!("cannot open the store in {}", config.raft_folder().display()))
+}
+
+fn start_router(
+    config: &Config,
+    wamp: TcpListener,
+    operators: UnixListener,
+    stages: UnixListener,
+) -> std::io::Result<(Router, JoinHandle<()>)> {
+    let loopback = config.address.is_loopback();
+    Router::start(router::RouterConfig {
+        node: 0,
+        listeners: vec![
+            router::Listener::Tcp {
+                listener: wamp,
+                loopback,
+            },
+            router::Listener::Operators(operators),
+            router::Listener::Stages(stages),
+        ],
+        // SAFETY: geteuid takes nothing and cannot fail.
+        agent_uid: unsafe { libc::geteuid() },
+    })
 }
 
 /// Becomes a member, then starts what needs to be one. When this returns, the agent serves.
