@@ -111,6 +111,7 @@ pub async fn drive(
         if output.pending() == 0 {
             flow.drained(attempt);
         }
+        let deadline = flow.next_deadline(attempt, phase);
         tokio::select! {
             biased;
             message = reader.next(), if output.pending() < QUEUED_MAX => match message {
@@ -143,7 +144,7 @@ pub async fn drive(
             Some(order) = orders.recv() => if let Order::Stop { grace } = order {
                 flow.terminate(attempt, Ended::Stopped, grace);
             },
-            () = sleep_until(flow.next_deadline(attempt, phase)) => flow.time(attempt, phase),
+            () = sleep_until(deadline) => flow.time(attempt, phase),
         }
     }
 }

@@ -17,7 +17,7 @@ pub enum Error {
         offset: usize,
     },
     /// Nothing of that name was built.
-    #[error("unknown service '{name}'{}; build it with: pipes build {name}", nearest(.nearest))]
+    #[error("unknown service '{name}'{}; build it with: pipes build {name}", did_you_mean(.nearest))]
     UnknownService {
         /// As the line has it.
         name: String,
@@ -35,7 +35,7 @@ pub enum Error {
     Gone,
 }
 
-fn nearest(name: &Option<String>) -> String {
+fn did_you_mean(name: &Option<String>) -> String {
     name.as_ref().map(|name| format!(" (did you mean '{name}'?)")).unwrap_or_default()
 }
 

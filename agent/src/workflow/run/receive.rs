@@ -231,8 +231,8 @@ impl Reserved {
             return answer;
         };
         for (key, value) in entries {
-            for pair in value.as_array().into_iter().flatten() {
-                let (first, second) = (pair.get(0), pair.get(1).and_then(Value::as_str));
+            for pair in value.as_array().into_iter().flatten().filter_map(Value::as_array) {
+                let (first, second) = (pair.first(), pair.get(1).and_then(Value::as_str));
                 match (key.as_str(), first, second) {
                     (Some("replicas"), Some(stage), Some(replica)) => {
                         let stage = stage.as_u64().unwrap_or(0) as usize;
