@@ -147,6 +147,29 @@ async fn requests_of_any_length_are_answered_each_with_its_own_answer() {
 }
 
 #[tokio::test]
+async fn a_short_call_does_not_wait_behind_a_long_one() {
+    let (near, far) = two(&Authority::new());
+    let link = near.link(far.address);
+    assert!(link.call(2, b"a".to_vec(), LIMIT).await.is_ok());
+    let long = link.call(2, vec![1; 30_000_000], LIMIT);
+    let short = async {
+        for _ in 0..3 {
+            assert_eq!(link.call(2, b"ab".to_vec(), LIMIT).await, Ok(b"ba".to_vec()));
+        }
+    };
+    tokio::pin!(long);
+    let shorts_first = tokio::select! {
+        biased;
+        _ = &mut long => false,
+        () = short => true,
+    };
+    assert!(shorts_first, "three short calls took longer than one of 30 MB");
+    assert_eq!(long.await.unwrap().len(), 30_000_000);
+    near.stop().await;
+    far.stop().await;
+}
+
+#[tokio::test]
 async fn a_call_meant_for_another_node_is_not_sent() {
     let (near, far) = two(&Authority::new());
     let answer = near.link(far.address).call(7, b"x".to_vec(), LIMIT).await;

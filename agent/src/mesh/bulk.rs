@@ -135,7 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
 
     async fn answer(&mut self) -> Result<Answer, Error> {
         let answer = self.hear(STALLED).await?;
-        answer.ok_or_else(|| Error::Gone)
+        answer.ok_or(Error::Gone)
     }
 
     /// Sends `size` bytes of `source`, which has them or the connection breaks.

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -21,6 +21,9 @@ use super::tls::Tls;
 
 /// How long sent octets may go unacknowledged, as long as a node's lease.
 pub const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
+
+/// How much may lie in the kernel unsent, in bytes: what is urgent waits behind no more than this.
+const UNSENT_MAX: libc::c_int = 128 * 1024;
 
 /// How long TCP may take to connect. Longer ones are begun anew, since TCP itself waits longer and longer between its own
 /// tries, and a cable that is mended would be noticed late.
@@ -89,7 +92,12 @@ impl Dialer {
         socket.set_nonblocking(true)?;
         if self.source.is_ipv4() == address.is_ipv4() {
             // The port is chosen when the peer is known: else a source address has only one set of ports for all peers.
-            bind_address_no_port(&socket)?;
+            set(
+                socket.as_raw_fd(),
+                libc::IPPROTO_IP,
+                libc::IP_BIND_ADDRESS_NO_PORT,
+                1,
+            )?;
             socket.bind(&SockAddr::from(SocketAddr::new(self.source, 0)))?;
         }
         prepare(&SockRef::from(&socket))?;
@@ -97,36 +105,37 @@ impl Dialer {
     }
 }
 
-/// IP_BIND_ADDRESS_NO_PORT of ip(7), which socket2 does not know.
-fn bind_address_no_port(socket: &Socket) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: the descriptor is open, and `on` lives across the call with the size that is given.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
-        )
-    };
-    if set == 0 {
+/// What both ends of every mesh connection set.
+pub fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    set(
+        socket.as_raw_fd(),
+        libc::IPPROTO_TCP,
+        libc::TCP_NOTSENT_LOWAT,
+        UNSENT_MAX,
+    )?;
+    set(
+        socket.as_raw_fd(),
+        libc::IPPROTO_TCP,
+        libc::TCP_USER_TIMEOUT,
+        UNACKNOWLEDGED.as_millis() as libc::c_int,
+    )?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_EVERY);
+    socket.set_tcp_keepalive(&keepalive.with_retries(3))
+}
+
+/// Sets an option that is a number and that socket2 does not know.
+fn set(socket: RawFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let size = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: `value` lives across the call and has the size that is given.
+    let done = unsafe { libc::setsockopt(socket, level, option, (&raw const value).cast(), size) };
+    if done == 0 {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
     }
-}
-
-/// What both ends of every mesh connection set.
-pub fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(KEEPALIVE_AFTER)
-            .with_interval(KEEPALIVE_EVERY)
-            .with_retries(3),
-    )
 }
 
 /// Asks the agent at `address` who it is, without using it for anything.
