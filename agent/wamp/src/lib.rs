@@ -21,6 +21,7 @@ pub mod flow;
 pub mod id;
 pub mod message;
 pub mod payload;
+pub mod router;
 pub mod scan;
 pub mod session;
 pub mod transport;

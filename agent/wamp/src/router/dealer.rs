@@ -1,0 +1,261 @@
+//! The dealer: calls, from CALL to the last answer.
+//!
+//! A call has two ends, each a session of this shard or a link to another:
+//!
+//!     caller s1 --CALL--> [shard 1: call (s1,7) -> (link 2, flow 4)] ==> [shard 2: call (link 1, flow 4) -> (s9,1)] --INVOCATION--> s9
+//!
+//! Always: (1) a call is known under both its ends or not at all; (2) it ends once, with a final answer or an error to
+//! a caller that is still there, and the callee is interrupted if it may still work; (3) what comes for a call that is
+//! over is dropped without an answer, what comes for one that never was ends the session; (4) all chunks of a call go
+//! where its first went; (5) a grant lives as long as the call it came with.
+//!
+//! Not here: who may come in (`session`, and the shard's gate), windows and queues (the shard), the clock (`tick`).
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+use super::arena::{Arena, Key};
+use super::outbox::Outbox;
+use super::realm::{Realm, Registration};
+use super::session::{Features, Identity, Session};
+use crate::error::uri;
+use crate::id::Sequence;
+use crate::message::{EMPTY_MAP, Message};
+
+mod answers;
+mod calls;
+mod links;
+mod registrations;
+
+/// Calls that one session may have in progress; a further one is answered `wamp.error.unavailable`. As many as the
+/// largest client of a cluster (a coordinator of 1,000 runs of 6 stages) has, with room.
+const CALLS_MAX: usize = 10_000;
+
+/// Procedures that one session may register; the further one is answered `wamp.error.unavailable`.
+const REGISTRATIONS_MAX: usize = 10_000;
+
+/// Names a session.
+pub type SessionKey = Key<SessionSlot>;
+/// Names a call.
+pub type CallKey = Key<Call>;
+/// Names a link.
+pub type LinkKey = Key<LinkSlot>;
+
+/// What a [`SessionKey`] names; seen by the dealer alone.
+pub struct SessionSlot(Session);
+
+/// What a [`LinkKey`] names; seen by the dealer alone.
+pub struct LinkSlot {
+    /// The node at its other end.
+    peer: u64,
+    /// Numbers the calls that go out over it.
+    next_flow: u64,
+    /// Calls that went out over it.
+    ours: HashMap<u64, CallKey>,
+    /// Calls that came in over it.
+    theirs: HashMap<u64, CallKey>,
+}
+
+/// One end of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum End {
+    /// A session and its number of the call.
+    Session(SessionKey, u64),
+    /// A link and the call's number on it.
+    Link(LinkKey, u64),
+}
+
+/// A call in progress.
+#[derive(Debug)]
+pub struct Call {
+    /// Who made it.
+    pub caller: End,
+    /// Who answers it.
+    pub callee: End,
+    /// At this shard; 0 where the callee is behind a link.
+    registration: u64,
+    /// The caller has more chunks.
+    more: bool,
+    /// The caller takes progressive results.
+    receive_progress: bool,
+    /// The callee was told to stop, and its answer is awaited.
+    interrupted: bool,
+    /// What the callee's session was granted with it.
+    grant: Option<Box<str>>,
+}
+
+/// The session broke the protocol: ABORT it with `wamp.error.protocol_violation` and this sentence, then call `leave`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Violation(pub &'static str);
+
+/// What becomes of a session after a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It goes on.
+    Stay,
+    /// It said GOODBYE and was answered: close when that is sent. `leave` was done.
+    Close,
+}
+
+/// The dealer of one shard.
+pub struct Dealer {
+    node: u64,
+    realms: HashMap<Box<str>, Realm>,
+    sessions: Arena<SessionSlot>,
+    calls: Arena<Call>,
+    links: Arena<LinkSlot>,
+    peers: HashMap<u64, LinkKey>,
+    registrations: HashMap<u64, Registration>,
+    registration_ids: Sequence,
+    /// Calls with a time limit: when, in milliseconds of the shard's clock. Those of calls that are over stay until then.
+    deadlines: BinaryHeap<Reverse<(u64, CallKey)>>,
+    now_ms: u64,
+}
+
+impl Dealer {
+    /// A dealer of node `node` (0: not known yet) with these realms.
+    pub fn new(node: u64, realms: &[&str]) -> Dealer {
+        Dealer {
+            node,
+            realms: realms
+                .iter()
+                .map(|name| ((*name).into(), Realm::default()))
+                .collect(),
+            sessions: Arena::default(),
+            calls: Arena::default(),
+            links: Arena::default(),
+            peers: HashMap::new(),
+            registrations: HashMap::new(),
+            registration_ids: Sequence::default(),
+            deadlines: BinaryHeap::new(),
+            now_ms: 0,
+        }
+    }
+
+    /// Says which node this is.
+    pub fn set_node(&mut self, node: u64) {
+        self.node = node;
+    }
+
+    /// Lets a session in; `id` is random.
+    pub fn join(&mut self, id: u64, identity: Identity, features: Features) -> SessionKey {
+        self.sessions
+            .insert(SessionSlot(Session::new(id, identity, features)))
+    }
+
+    /// One message of a session.
+    pub fn receive(
+        &mut self,
+        from: SessionKey,
+        message: &Message<'_>,
+        out: &mut impl Outbox,
+    ) -> Result<Next, Violation> {
+        match *message {
+            Message::Call {
+                request,
+                options,
+                procedure,
+                payload,
+            } => self.call(from, request, &options, procedure, payload, out),
+            Message::Yield {
+                request,
+                progress,
+                payload,
+            } => self.yielded(from, request, progress, payload, out),
+            Message::Error {
+                kind,
+                request,
+                details,
+                error,
+                payload,
+            } => self.callee_error(from, (kind, request), details, error, payload, out),
+            Message::Cancel { request, mode } => self.cancel(from, request, mode, out),
+            Message::Register {
+                request,
+                options,
+                procedure,
+            } => self.register(from, request, &options, procedure, out),
+            Message::Unregister {
+                request,
+                registration,
+            } => self.unregister(from, request, registration, out),
+            Message::Goodbye { .. } => {
+                self.leave(from, out);
+                let goodbye = Message::Goodbye {
+                    details: EMPTY_MAP,
+                    reason: uri::GOODBYE_AND_OUT,
+                };
+                out.to_session(from, super::Charge::Nobody, &goodbye);
+                return Ok(Next::Close);
+            }
+            Message::Abort { .. } => {
+                self.leave(from, out);
+                return Ok(Next::Close);
+            }
+            Message::Hello { .. } => Err(Violation("a second HELLO")),
+            _ => Err(Violation("this message is not a client's to send")),
+        }?;
+        Ok(Next::Stay)
+    }
+
+    /// The session is gone, in order or not: its calls and registrations end.
+    pub fn leave(&mut self, key: SessionKey, out: &mut impl Outbox) {
+        let Some(session) = self.session(key) else { return };
+        // In the order of their numbers, so that the same input gives the same output.
+        let mut made: Vec<_> = session
+            .calls
+            .iter()
+            .map(|(request, call)| (*request, *call))
+            .collect();
+        let mut given: Vec<_> = session
+            .invocations
+            .iter()
+            .map(|(request, call)| (*request, *call))
+            .collect();
+        let mut registrations: Vec<_> = session.registrations.iter().copied().collect();
+        made.sort_unstable();
+        given.sort_unstable();
+        registrations.sort_unstable();
+        for registration in registrations {
+            self.withdraw(registration, out);
+        }
+        for (_, call) in made {
+            self.caller_left(call, out);
+        }
+        for (_, call) in given {
+            self.fail(call, uri::CANCELED, out);
+        }
+        self.sessions.remove(key);
+    }
+
+    /// Sets the shard's clock and ends the calls whose time is up.
+    pub fn tick(&mut self, now_ms: u64, out: &mut impl Outbox) {
+        self.now_ms = now_ms;
+        while let Some(Reverse((deadline, call))) = self.deadlines.peek().copied() {
+            if deadline > now_ms {
+                break;
+            }
+            self.deadlines.pop();
+            self.time_out(call, out);
+        }
+    }
+
+    /// When `tick` has something to do.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.deadlines.peek().map(|Reverse((deadline, _))| *deadline)
+    }
+
+    /// Sessions, calls in progress and registrations, to be shown.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.sessions.len(), self.calls.len(), self.registrations.len())
+    }
+
+    fn session(&self, key: SessionKey) -> Option<&Session> {
+        self.sessions.get(key).map(|slot| &slot.0)
+    }
+
+    fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.sessions.get_mut(key).map(|slot| &mut slot.0)
+    }
+}

@@ -1,0 +1,381 @@
+//! CALL: where it goes, and what must be true for it.
+
+use std::cmp::Reverse;
+
+use super::{CALLS_MAX, Call, CallKey, Dealer, End, LinkKey, SessionKey, SessionSlot, Violation};
+use crate::error::uri;
+use crate::message::{CallOptions, EMPTY_MAP, InvocationDetails, Message, Payload, kind};
+use crate::router::outbox::{Charge, Outbox, Way};
+use crate::router::realm::{Behind, Callee};
+use crate::router::session::{Features, Identity};
+use crate::router::{Crossing, Role};
+use crate::uri::is_loose;
+
+/// A procedure of one node, to be found without a look-up.
+const OF_NODE: &str = "pipes.node.";
+/// Answered by the agent that was asked.
+const OF_AGENT: &str = "pipes.";
+
+/// What a new call is made of, wherever it came from.
+pub(super) struct Opening<'a> {
+    pub caller: End,
+    pub realm: &'a str,
+    pub procedure: &'a str,
+    pub progress: bool,
+    pub receive_progress: bool,
+    /// The caller's session, if disclosed.
+    pub disclosed: Option<u64>,
+    pub grant: Option<&'a str>,
+    pub payload: Payload<'a>,
+}
+
+impl Dealer {
+    pub(super) fn call(
+        &mut self,
+        from: SessionKey,
+        request: u64,
+        options: &CallOptions<'_>,
+        procedure: &str,
+        payload: Payload<'_>,
+        out: &mut impl Outbox,
+    ) -> Result<(), Violation> {
+        let Some(session) = self.sessions.get_mut(from).map(|slot| &mut slot.0) else {
+            return Ok(());
+        };
+        if let Some(call) = session.calls.get(&request).copied() {
+            return self.chunk(call, options.progress, payload, out);
+        }
+        if request <= session.last_call {
+            // A chunk for a call that is over: how an early reader ends an early writer.
+            return Ok(());
+        }
+        session.last_call = request;
+        if options.progress && !session.features.caller.progressive_invocations {
+            return Err(Violation("progressive calls were not announced in HELLO"));
+        }
+        let refused = if !is_loose(procedure) || options.grant.is_some_and(|grant| !is_loose(grant)) {
+            Some(uri::INVALID_URI)
+        } else if !session.may_call(procedure) {
+            Some(uri::NOT_AUTHORIZED)
+        } else if session.calls.len() >= CALLS_MAX {
+            Some(uri::BUSY)
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            refuse(from, request, error, out);
+            return Ok(());
+        }
+        let realm = session.realm.clone();
+        let opening = Opening {
+            caller: End::Session(from, request),
+            realm: &realm,
+            procedure,
+            progress: options.progress,
+            receive_progress: options.receive_progress,
+            disclosed: options.disclose_me.then_some(session.id),
+            // From anybody else it is one of the unknown options, which are ignored.
+            grant: options.grant.filter(|_| session.role == Role::Agent),
+            payload,
+        };
+        let opened = match self.behind(&realm, procedure) {
+            Ok(Behind::Here(registration)) => self.open_here(registration, &opening, out),
+            Ok(Behind::Far(link)) => self.open_far(link, &opening, out),
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok(call) if options.timeout_ms > 0 => {
+                self.deadlines
+                    .push(Reverse((self.now_ms.saturating_add(options.timeout_ms), call)));
+            }
+            Ok(_) => {}
+            Err(error) => refuse(from, request, error, out),
+        }
+        Ok(())
+    }
+
+    /// A further chunk of a call in progress.
+    pub(super) fn chunk(
+        &mut self,
+        key: CallKey,
+        progress: bool,
+        payload: Payload<'_>,
+        out: &mut impl Outbox,
+    ) -> Result<(), Violation> {
+        let Some(call) = self.calls.get_mut(key) else {
+            return Ok(());
+        };
+        if !call.more {
+            return Err(Violation("a chunk after the final one of a call in progress"));
+        }
+        call.more = progress;
+        let charge = Charge::Flow {
+            call: key,
+            way: Way::Up,
+            opening: false,
+            source: call.caller,
+        };
+        match call.callee {
+            End::Session(session, request) => {
+                if !out.fits(session, payload.bytes.len()) {
+                    self.give_up(key, uri::PAYLOAD_SIZE_EXCEEDED, out);
+                    return Ok(());
+                }
+                let details = InvocationDetails {
+                    progress,
+                    receive_progress: call.receive_progress,
+                    ..InvocationDetails::default()
+                };
+                let registration = call.registration;
+                out.to_session(
+                    session,
+                    charge,
+                    &Message::Invocation {
+                        request,
+                        registration,
+                        details,
+                        payload,
+                    },
+                );
+            }
+            End::Link(link, flow) => out.to_link(
+                link,
+                charge,
+                &Crossing::Chunk {
+                    flow,
+                    progress,
+                    payload,
+                },
+            ),
+        }
+        Ok(())
+    }
+
+    /// Who answers `procedure`, or the error that says why nobody does.
+    fn behind(&self, realm: &str, procedure: &str) -> Result<Behind, &'static str> {
+        let Some(realm) = self.realms.get(realm) else {
+            return Err(uri::NO_SUCH_PROCEDURE);
+        };
+        let here = || {
+            realm
+                .local(procedure)
+                .filter(|id| self.is_confirmed(*id))
+                .map(Behind::Here)
+        };
+        if let Some(of_node) = procedure.strip_prefix(OF_NODE) {
+            let node = of_node
+                .split('.')
+                .next()
+                .and_then(|node| node.parse::<u64>().ok());
+            return match node {
+                Some(node) if node != self.node => self
+                    .peers
+                    .get(&node)
+                    .copied()
+                    .map(Behind::Far)
+                    .ok_or(uri::NETWORK_FAILURE),
+                _ => here().ok_or(uri::NO_SUCH_PROCEDURE),
+            };
+        }
+        if procedure.starts_with(OF_AGENT) {
+            return here().ok_or(uri::NO_SUCH_PROCEDURE);
+        }
+        here()
+            .or_else(|| realm.far(procedure).map(Behind::Far))
+            .ok_or(uri::NO_SUCH_PROCEDURE)
+    }
+
+    /// This shard's registration of a procedure, for a call from another shard.
+    pub(super) fn registration_here(&self, realm: &str, procedure: &str) -> Option<u64> {
+        self.realms
+            .get(realm)?
+            .local(procedure)
+            .filter(|id| self.is_confirmed(*id))
+    }
+
+    fn is_confirmed(&self, registration: u64) -> bool {
+        self.registrations
+            .get(&registration)
+            .is_some_and(|entry| entry.confirmed)
+    }
+
+    /// Opens a call to a registration of this shard.
+    pub(super) fn open_here(
+        &mut self,
+        registration: u64,
+        opening: &Opening<'_>,
+        out: &mut impl Outbox,
+    ) -> Result<CallKey, &'static str> {
+        let callee = self
+            .registrations
+            .get(&registration)
+            .ok_or(uri::NO_SUCH_PROCEDURE)?
+            .callee;
+        let (session, is_fresh) = match callee {
+            Callee::Session(session) => (session, false),
+            Callee::Fresh(offer) => (self.join_fresh(offer, opening.realm, out)?, true),
+        };
+        let opened = self.invoke(session, registration, opening, out);
+        if opened.is_err() && is_fresh {
+            self.leave(session, out);
+        }
+        opened
+    }
+
+    fn invoke(
+        &mut self,
+        to: SessionKey,
+        registration: u64,
+        opening: &Opening<'_>,
+        out: &mut impl Outbox,
+    ) -> Result<CallKey, &'static str> {
+        let session = self
+            .sessions
+            .get_mut(to)
+            .map(|slot| &mut slot.0)
+            .ok_or(uri::NO_AVAILABLE_CALLEE)?;
+        let features = session.features.callee;
+        if opening.progress && !(features.progressive_invocations && features.canceling) {
+            return Err(uri::FEATURE_NOT_SUPPORTED);
+        }
+        if !out.fits(to, opening.payload.bytes.len()) {
+            return Err(uri::PAYLOAD_SIZE_EXCEEDED);
+        }
+        let request = session.next_invocation();
+        // A callee that cannot send progressive results is not asked for them.
+        let receive_progress = opening.receive_progress && features.progressive_results;
+        let grant = opening.grant.map(Box::<str>::from);
+        if let Some(grant) = &grant {
+            *session.grants.entry(grant.clone()).or_default() += 1;
+        }
+        let call = self.calls.insert(Call {
+            caller: opening.caller,
+            callee: End::Session(to, request),
+            registration,
+            more: opening.progress,
+            receive_progress,
+            interrupted: false,
+            grant,
+        });
+        if let Some(session) = self.session_mut(to) {
+            session.invocations.insert(request, call);
+        }
+        self.know_caller(opening.caller, call);
+        let details = InvocationDetails {
+            progress: opening.progress,
+            receive_progress,
+            caller: opening.disclosed,
+            ..InvocationDetails::default()
+        };
+        let charge = Charge::Flow {
+            call,
+            way: Way::Up,
+            opening: true,
+            source: opening.caller,
+        };
+        let payload = opening.payload;
+        out.to_session(
+            to,
+            charge,
+            &Message::Invocation {
+                request,
+                registration,
+                details,
+                payload,
+            },
+        );
+        Ok(call)
+    }
+
+    /// Opens a call to another shard.
+    fn open_far(
+        &mut self,
+        link: LinkKey,
+        opening: &Opening<'_>,
+        out: &mut impl Outbox,
+    ) -> Result<CallKey, &'static str> {
+        let slot = self.links.get_mut(link).ok_or(uri::NETWORK_FAILURE)?;
+        slot.next_flow += 1;
+        let flow = slot.next_flow;
+        let call = self.calls.insert(Call {
+            caller: opening.caller,
+            callee: End::Link(link, flow),
+            registration: 0,
+            more: opening.progress,
+            receive_progress: opening.receive_progress,
+            interrupted: false,
+            grant: None,
+        });
+        slot.ours.insert(flow, call);
+        self.know_caller(opening.caller, call);
+        let crossing = Crossing::Call {
+            flow,
+            realm: opening.realm,
+            procedure: opening.procedure,
+            progress: opening.progress,
+            receive_progress: opening.receive_progress,
+            caller: opening.disclosed,
+            grant: opening.grant,
+            payload: opening.payload,
+        };
+        let charge = Charge::Flow {
+            call,
+            way: Way::Up,
+            opening: true,
+            source: opening.caller,
+        };
+        out.to_link(link, charge, &crossing);
+        Ok(call)
+    }
+
+    fn know_caller(&mut self, caller: End, call: CallKey) {
+        match caller {
+            End::Session(session, request) => {
+                if let Some(session) = self.session_mut(session) {
+                    session.calls.insert(request, call);
+                }
+            }
+            End::Link(link, flow) => {
+                if let Some(link) = self.links.get_mut(link) {
+                    link.theirs.insert(flow, call);
+                }
+            }
+        }
+    }
+
+    /// A session of its own for one call.
+    fn join_fresh(
+        &mut self,
+        offer: u32,
+        realm: &str,
+        out: &mut impl Outbox,
+    ) -> Result<SessionKey, &'static str> {
+        let identity = Identity {
+            realm: realm.into(),
+            role: Role::Agent,
+            name: "agent".into(),
+            method: "internal",
+        };
+        // Nobody can ask for it by its id.
+        let session = self
+            .sessions
+            .insert(SessionSlot(super::Session::new(0, identity, Features::ALL)));
+        if out.fresh(offer, session) {
+            return Ok(session);
+        }
+        self.sessions.remove(session);
+        Err(uri::NO_AVAILABLE_CALLEE)
+    }
+}
+
+/// Answers a CALL that opened nothing.
+fn refuse(to: SessionKey, request: u64, error: &str, out: &mut impl Outbox) {
+    let message = Message::Error {
+        kind: kind::CALL,
+        request,
+        details: EMPTY_MAP,
+        error,
+        payload: Payload::EMPTY,
+    };
+    out.to_session(to, Charge::Nobody, &message);
+}

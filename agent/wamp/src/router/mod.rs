@@ -1,0 +1,34 @@
+//! The router's core: sessions and the dealer as functions of what came in. No socket, clock or thread.
+//!
+//! A message comes in from a session or, as a [`Crossing`], over a link from another shard; what must go out is handed to
+//! an [`Outbox`] at once, payloads still borrowed from the buffer they were read into.
+//!
+//!     caller            dealer                                    callee
+//!     CALL 7 com.sum -> call {caller: (s1, 7), callee: (s2, 1)} -> INVOCATION 1
+//!     RESULT 7       <- taken out again                         <- YIELD 1
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `session` | a session from HELLO to GOODBYE |
+//! | `rights` | who may register and call what |
+//! | `realm` | who is behind a procedure |
+//! | `dealer` | calls, their chunks, answers and ends |
+//! | `crossing` | what two shards say to each other about a call |
+//! | `arena` | slots whose keys are never mistaken for an earlier tenant's |
+//!
+//! Later: `broker` (topics) beside `dealer`, shared registrations in `realm`, other serializers below the [`Outbox`].
+
+mod arena;
+mod crossing;
+mod dealer;
+mod outbox;
+mod realm;
+mod rights;
+mod session;
+
+pub use arena::{Arena, Key};
+pub use crossing::Crossing;
+pub use dealer::{Call, CallKey, Dealer, End, LinkKey, Next, SessionKey, Violation};
+pub use outbox::{Charge, Outbox, Way};
+pub use rights::Role;
+pub use session::{Features, Gate, Handshake, Identity, Outcome, Verdict};

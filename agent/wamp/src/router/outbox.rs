@@ -1,0 +1,52 @@
+//! Where the dealer puts what must go out. The shard writes it into sockets, the golden scripts write it down.
+
+use super::crossing::Crossing;
+use super::dealer::{Call, CallKey, End, LinkKey, SessionKey};
+use crate::message::Message;
+
+/// Direction of a message of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From the caller to the callee.
+    Up,
+    /// From the callee to the caller.
+    Down,
+}
+
+/// Whose window a message takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Charge {
+    /// Nobody's: small, and bounded by what it answers.
+    Nobody,
+    /// A call's.
+    Flow {
+        /// The call.
+        call: CallKey,
+        /// Which of its two directions.
+        way: Way,
+        /// The call's first message: it takes the window of what else its session sends.
+        opening: bool,
+        /// Where the message came from: who must wait when the window is used up.
+        source: End,
+    },
+}
+
+/// Takes what the dealer sends. Nothing here can fail: a connection that breaks is told to the dealer afterwards.
+pub trait Outbox {
+    /// A message to a session of this shard.
+    fn to_session(&mut self, session: SessionKey, charge: Charge, message: &Message<'_>);
+    /// A message to another shard.
+    fn to_link(&mut self, link: LinkKey, charge: Charge, crossing: &Crossing<'_>);
+    /// Whether the session takes a message with so many bytes of payload.
+    fn fits(&self, session: SessionKey, payload: usize) -> bool;
+    /// Throws away what of a call waits in this direction and has not begun to leave.
+    fn discard(&mut self, call: CallKey, way: Way);
+    /// The call is over; nothing more comes of it.
+    fn ended(&mut self, key: CallKey, call: &Call);
+    /// Makes a connection for a session of its own, made for one call; false: the one who takes them has too many.
+    fn fresh(&mut self, offer: u32, session: SessionKey) -> bool;
+    /// Tells the other shards of a registration. True: [`super::Dealer::confirmed`] will say when they know.
+    fn announce(&mut self, registration: u64, realm: &str, procedure: &str) -> bool;
+    /// Tells the other shards that it is gone.
+    fn withdraw(&mut self, registration: u64, realm: &str, procedure: &str);
+}
