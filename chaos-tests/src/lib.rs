@@ -1,1 +1,47 @@
-//! Being written.
+//! Tests of Pipes from outside: real clusters of real processes, faults, and what must hold all the same.
+//!
+//! Nothing here is linked with the product. A test starts a cluster as a user does (`pipes init --local`), runs
+//! lines as a user does, breaks things as machines do, and judges by what can be seen from outside: output,
+//! statuses, reports, `/proc`, the kernel's counters, and WAMP as any client may speak it.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use pipes_chaos::cluster::Cluster;
+//!
+//! let cluster = Cluster::start(3)?;
+//! cluster.build(&["yes", "head"])?;
+//! let run = cluster.run("yes | head -5").finish()?;
+//! assert_eq!(run.output(), "y\ny\ny\ny\ny\n");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | file | knows |
+//! |---|---|
+//! | `cluster.rs` | how a cluster is started, damaged, mended and ended |
+//! | `command.rs` | how a program is run with a limit, and what came of it |
+//! | `fault.rs` | what can be done to processes and to links between agents |
+//! | `proc.rs` | what `/proc` says: stages left over, memory, executables |
+//! | `lines.rs` | seeded random workflow lines out of real tools |
+//! | `shell.rs` | the same line in `sh`, every stage's status noted |
+//! | `report.rs` | a run's record as `--report` writes it |
+//! | `wire.rs` | WAMP over RawSocket, octet by octet |
+//! | `store.rs` | the store through `pipes.store.*` |
+//! | `wait.rs` | waiting for a state, with a limit |
+//! | `random.rs` | seeds, and data that a seed stands for |
+//!
+//! Always: (1) a cluster lives in folders of its own and is ended on drop, by the ids of what it started, and a
+//! process left over then fails the test; (2) whatever is random is printed as a seed and repeated by
+//! `PIPES_SEED`; (3) nothing waits without a limit.
+
+pub mod cluster;
+pub mod command;
+pub mod fault;
+pub mod lines;
+pub mod proc;
+pub mod random;
+pub mod report;
+pub mod shell;
+pub mod store;
+pub mod wait;
+pub mod wire;

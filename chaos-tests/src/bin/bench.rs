@@ -1,0 +1,2 @@
+//! Figures of Pipes on this machine.
+fn main() {}

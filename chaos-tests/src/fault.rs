@@ -1,0 +1,83 @@
+//! Faults: signals to processes, and links that carry nothing.
+//!
+//! Agents of a local cluster have an address each and bind their outgoing connections to it, so a packet filter on
+//! loopback can tell one pair of agents from another. A cut drops packets without a word, as a pulled cable does.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{self, Input, tool};
+
+/// Sends a signal to one process.
+pub fn signal(pid: i32, signal: i32) -> Result<()> {
+    // SAFETY: kill(2) takes plain numbers and touches no memory of ours.
+    if unsafe { libc::kill(pid, signal) } == 0 {
+        return Ok(());
+    }
+    Err(std::io::Error::last_os_error()).with_context(|| format!("send signal {signal} to {pid}"))
+}
+
+/// A link between two addresses that carries nothing, until it is healed or dropped.
+pub struct Cut {
+    table: String,
+    healed: bool,
+}
+
+impl Cut {
+    /// Drops every packet between the two addresses, both ways.
+    pub fn between(one: &str, other: &str) -> Result<Cut> {
+        let table = format!("pipes_{}_{}", std::process::id(), one.replace('.', "_"));
+        let rules = format!(
+            "table ip {table} {{ chain cut {{ type filter hook output priority 0; policy accept;\n\
+             ip saddr {one} ip daddr {other} drop\n\
+             ip saddr {other} ip daddr {one} drop\n}} }}\n"
+        );
+        nft(&["-f", "-"], &rules)?;
+        Ok(Cut { table, healed: false })
+    }
+
+    /// Lets packets through again.
+    pub fn heal(mut self) -> Result<()> {
+        self.healed = true;
+        nft(&["delete", "table", "ip", &self.table], "")
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        if !self.healed {
+            let _ = nft(&["delete", "table", "ip", &self.table], "");
+        }
+    }
+}
+
+fn nft(arguments: &[&str], rules: &str) -> Result<()> {
+    let mut command = Command::new(tool("nft")?);
+    command.args(arguments);
+    let done = command::run(command, Input::Bytes(rules.as_bytes().to_vec()))?;
+    if done.code() != 0 {
+        bail!(
+            "nft {arguments:?}: {} (cutting links needs root and a packet filter)",
+            done.errors()
+        );
+    }
+    Ok(())
+}
+
+/// The bytes that went over connections between two addresses, both ways, as the kernel counts them on the
+/// first one's sockets. Connections that are closed already are not in it.
+pub fn traffic(one: &str, other: &str) -> Result<u64> {
+    let mut command = Command::new(tool("ss")?);
+    command.args(["-tiHnO", "src", one, "and", "dst", other]);
+    let done = command::run(command, Input::None)?.success()?;
+    let mut total = 0;
+    for word in done.output().split_whitespace() {
+        for field in ["bytes_sent:", "bytes_received:"] {
+            if let Some(number) = word.strip_prefix(field) {
+                total += number.parse::<u64>().with_context(|| word.to_owned())?;
+            }
+        }
+    }
+    Ok(total)
+}

@@ -1,0 +1,43 @@
+//! The promises of Pipes, each shown on a real cluster: a module a topic, a test a promise.
+//!
+//! `scripts/test` builds the binaries and runs these one at a time; a test alone is
+//! `scripts/test --test-threads 1 NAME`, or `cargo test -p pipes-chaos --test main NAME` where they are built.
+//! `PIPES_REPEAT=N` (set by `scripts/chaos`) multiplies the repetitions of the fault tests.
+
+#[path = "promises/break_is_no_end.rs"]
+mod break_is_no_end;
+#[path = "promises/commands.rs"]
+mod commands;
+#[path = "promises/differential.rs"]
+mod differential;
+#[path = "promises/durability.rs"]
+mod durability;
+#[path = "promises/early_end.rs"]
+mod early_end;
+#[path = "promises/errors.rs"]
+mod errors;
+#[path = "promises/interrupt.rs"]
+mod interrupt;
+#[path = "promises/listings.rs"]
+mod listings;
+#[path = "promises/load.rs"]
+mod load;
+#[path = "promises/options.rs"]
+mod options;
+#[path = "promises/rights.rs"]
+mod rights;
+#[path = "promises/shim.rs"]
+mod shim;
+#[path = "promises/streaming.rs"]
+mod streaming;
+#[path = "promises/wamp_bytes.rs"]
+mod wamp_bytes;
+
+/// How often a fault test repeats: `usual` in `scripts/test`, a multiple of it in `scripts/chaos`.
+fn repetitions(usual: usize) -> usize {
+    let factor = std::env::var("PIPES_REPEAT")
+        .ok()
+        .and_then(|text| text.parse::<usize>().ok())
+        .unwrap_or(1);
+    usual * factor
+}

@@ -1,0 +1,273 @@
+//! The options of `pipes run`, each by what it promises.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use pipes_chaos::cluster::Cluster;
+use pipes_chaos::command::{self, Input};
+
+#[test]
+fn exit_statuses_are_a_shells() -> Result<()> {
+    let cluster = Cluster::start(3)?;
+    cluster.build(&["sh", "cat", "true", "false"])?;
+    for (line, options, status) in [
+        ("true", &[][..], 0),
+        ("false", &[], 1),
+        ("sh -c 'exit 42'", &[], 42),
+        ("false | true", &[], 0),
+        ("false | true", &["--pipefail"], 1),
+        ("sh -c 'exit 3' | sh -c 'exit 4' | true", &["--pipefail"], 4),
+        ("sh -c 'kill -9 $$'", &[], 137),
+        ("sh -c 'kill -TERM $$' | cat", &["--pipefail"], 143),
+        ("no-such-service", &[], 127),
+        ("cat | 'no such'", &[], 127),
+        ("sh -c 'sleep 60'", &["--timeout", "0.3s"], 124),
+        ("cat |", &[], 125),
+        ("cat $HOME", &[], 125),
+    ] {
+        let done = cluster.run(line).options(options).options(&["-n"]).finish()?;
+        assert_eq!(done.code(), status, "{options:?} {line}: {}", done.errors());
+    }
+    cluster.no_stages(Duration::from_secs(1))?;
+    cluster.finish()
+}
+
+#[test]
+fn a_service_that_cannot_be_executed_is_126() -> Result<()> {
+    let cluster = Cluster::start(3)?;
+    cluster.build(&["cat"])?;
+    cluster.script("orphan", "#!/no/such/interpreter\n")?;
+    let done = cluster.run("orphan").options(&["-n"]).finish()?.expect(126)?;
+    assert!(done.errors().contains("orphan"), "{}", done.errors());
+    let done = cluster
+        .run("orphan | cat")
+        .options(&["-n", "--pipefail"])
+        .finish()?;
+    assert_eq!(done.code(), 126, "{}", done.errors());
+    cluster.finish()
+}
+
+#[test]
+fn stderr_of_every_stage_comes_to_stderr() -> Result<()> {
+    let cluster = Cluster::start(3)?;
+    cluster.build(&["sh", "cat"])?;
+    let line = "sh -c 'echo one >&2; echo out' | sh -c 'cat; echo two >&2; exit 5'";
+    let done = cluster.run(line).options(&["-n"]).finish()?.expect(5)?;
+    assert_eq!(done.output(), "out\n");
+    assert!(
+        done.errors().contains("one\n") && done.errors().contains("two\n"),
+        "{}",
+        done.errors()
+    );
+    // More than any window of it.
+    let line = "sh -c 'head -c 3000000 /dev/zero | tr \"\\0\" e >&2'";
+    let done = cluster.run(line).options(&["-n"]).finish()?.success()?;
+    assert_eq!(
+        done.stderr.iter().filter(|byte| **byte == b'e').count(),
+        3_000_000
+    );
+    cluster.finish()
+}
+
+#[test]
+fn files_travel_with_the_line() -> Result<()> {
+    let cluster = Cluster::start(3)?;
+    cluster.build(&["cat", "sh"])?;
+    let words = cluster.write("words.txt", b"some words\n")?;
+    let path = words.to_string_lossy().into_owned();
+    for node in ["n1", "n2", "n3"] {
+        let run = cluster.run("cat words.txt other").placed(&[node]);
+        let done = run
+            .options(&["-n", "--file", &path, "--file", &format!("{path}=other")])
+            .finish()?
+            .success()?;
+        assert_eq!(done.output(), "some words\nsome words\n");
+    }
+    let line = "sh -c 'echo more >>words.txt'";
+    let done = cluster.run(line).options(&["-n", "--file", &path]).finish()?;
+    let status = done.code();
+    let kept = cluster
+        .run("cat words.txt")
+        .options(&["-n", "--file", &path])
+        .finish()?
+        .success()?
+        .output();
+    assert_eq!(
+        kept, "some words\n",
+        "a stage changed a file that lies read-only (status {status})"
+    );
+    let done = cluster
+        .run("cat x")
+        .options(&["-n", "--file", "/no/such/file"])
+        .finish()?;
+    assert!(
+        done.code() != 0 && done.errors().contains("/no/such/file"),
+        "{}",
+        done.errors()
+    );
+    cluster.finish()
+}
+
+#[test]
+fn stages_go_where_they_are_placed() -> Result<()> {
+    let cluster = Cluster::start(3)?;
+    cluster.build(&["cat", "tr", "wc"])?;
+    let (_, report) = cluster
+        .run("cat | tr a b | wc -c")
+        .options(&["--place", "tr=n3", "--place", "1=n2"])
+        .reported()?;
+    assert_eq!(
+        (report.nodes()[0].as_str(), report.nodes()[1].as_str()),
+        ("n2", "n3"),
+        "{}",
+        report.whole
+    );
+    let done = cluster
+        .run("cat | cat")
+        .options(&["-n", "--place", "1=n9"])
+        .finish()?
+        .expect(125)?;
+    assert!(done.errors().contains("n9"), "{}", done.errors());
+    let done = cluster
+        .run("cat | cat")
+        .options(&["-n", "--place", "cat=n1"])
+        .finish()?
+        .expect(125)?;
+    assert!(
+        done.errors().contains("cat"),
+        "which of two is not said: {}",
+        done.errors()
+    );
+    cluster.finish()
+}
+
+#[test]
+fn a_workflow_may_be_an_executable_file() -> Result<()> {
+    let cluster = Cluster::start(3)?;
+    cluster.build(&["seq", "grep", "wc"])?;
+    let text =
+        "#!/usr/bin/env -S pipes run -f\n# odd numbers\nseq 1 10 |   # all\n  grep '[13579]$' |\n  wc -l\n";
+    let file = cluster.write("odd", text.as_bytes())?;
+    let done = command::run(
+        cluster.pipes(&["run", "-f", &file.to_string_lossy()]),
+        Input::None,
+    )?
+    .success()?;
+    assert_eq!(done.output().trim(), "5");
+    cluster.finish()
+}
+
+#[test]
+fn build_makes_what_the_line_names() -> Result<()> {
+    let cluster = Cluster::start(3)?;
+    cluster.script("unrelated", "#!/bin/sh\n")?;
+    let script = cluster.write("shout.sh", b"#!/bin/sh\ntr a-z A-Z\n")?;
+    std::process::Command::new("chmod")
+        .arg("+x")
+        .arg(&script)
+        .status()?;
+    let run = || {
+        cluster
+            .run("shout.sh | cat")
+            .options(&["--build"])
+            .input(Input::Bytes(b"hey\n".to_vec()))
+    };
+    assert_eq!(run().finish()?.success()?.output(), "HEY\n");
+    std::fs::write(&script, "#!/bin/sh\ntr a-z A-Z | tr Y W\n")?;
+    assert_eq!(
+        run().finish()?.success()?.output(),
+        "HEW\n",
+        "a changed executable was not built again"
+    );
+    cluster.finish()
+}
+
+#[test]
+fn stdin_is_taken_when_asked_for() -> Result<()> {
+    let cluster = Cluster::start(3)?;
+    cluster.build(&["wc"])?;
+    let with = |options: &[&str]| -> Result<String> {
+        let run = cluster
+            .run("wc -c")
+            .options(options)
+            .input(Input::Bytes(b"12345".to_vec()));
+        Ok(run.finish()?.success()?.output().trim().to_owned())
+    };
+    assert_eq!(with(&[])?, "5");
+    assert_eq!(with(&["-i"])?, "5");
+    assert_eq!(with(&["-n"])?, "0");
+    cluster.finish()
+}
+
+#[test]
+fn an_older_version_is_called_by_its_digest() -> Result<()> {
+    let cluster = Cluster::start(3)?;
+    cluster.script("say", "#!/bin/sh\necho old\n")?;
+    let digest = |cluster: &Cluster| -> Result<String> {
+        let services = cluster.json(&["service", "ls"])?;
+        let service = services
+            .as_array()
+            .and_then(|all| all.iter().find(|one| one["name"] == "say"))
+            .cloned();
+        let digest = service.unwrap_or_default()["digest"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        Ok(digest.trim_start_matches("sha256:").chars().take(12).collect())
+    };
+    let old = digest(&cluster)?;
+    cluster.script("say", "#!/bin/sh\necho new\n")?;
+    assert_ne!(digest(&cluster)?, old);
+    assert_eq!(
+        cluster.run("say").options(&["-n"]).finish()?.success()?.output(),
+        "new\n"
+    );
+    assert_eq!(
+        cluster
+            .run(&format!("say@{old}"))
+            .options(&["-n"])
+            .finish()?
+            .success()?
+            .output(),
+        "old\n"
+    );
+    cluster.finish()
+}
+
+#[test]
+fn a_server_lost_after_the_start_is_125_unless_retry_was_asked_for() -> Result<()> {
+    let cluster = Cluster::start(3)?;
+    cluster.build(&["cat"])?;
+    let mark = cluster.file("mark");
+    let slow = format!("#!/bin/sh\necho begun >>{}\nsleep 3\necho done\n", mark.display());
+    cluster.script("slow", &slow)?;
+    let lose = |options: &[&str], place: &str| -> Result<command::Finished> {
+        let _ = std::fs::remove_file(&mark);
+        let run = cluster
+            .run("slow | cat")
+            .options(options)
+            .options(&["-n"])
+            .through(0);
+        let running = run.options(&["--place", &format!("2={place}")]).start()?;
+        pipes_chaos::wait::wait_until("the first stage has begun", Duration::from_secs(10), || {
+            mark.exists()
+        })?;
+        cluster.kill(1)?;
+        let done = running.finish();
+        cluster.start_again()?;
+        cluster.all_up(pipes_chaos::cluster::START_LIMIT)?;
+        done
+    };
+    let done = lose(&[], "n2")?.expect(125)?;
+    assert!(
+        done.errors().contains("n2") && done.errors().contains("cat"),
+        "{}",
+        done.errors()
+    );
+    assert_eq!(
+        std::fs::read_to_string(&mark)?.lines().count(),
+        1,
+        "it was run again unasked"
+    );
+    cluster.finish()
+}
