@@ -24,6 +24,7 @@
 //! | `proc.rs` | what `/proc` says: stages left over, memory, executables |
 //! | `lines.rs` | seeded random workflow lines out of real tools |
 //! | `shell.rs` | the same line in `sh`, every stage's status noted |
+//! | `run.rs` | how a line is run: options, input, placing |
 //! | `report.rs` | a run's record as `--report` writes it |
 //! | `wire.rs` | WAMP over RawSocket, octet by octet |
 //! | `store.rs` | the store through `pipes.store.*` |
@@ -41,6 +42,7 @@ pub mod lines;
 pub mod proc;
 pub mod random;
 pub mod report;
+pub mod run;
 pub mod shell;
 pub mod store;
 pub mod wait;

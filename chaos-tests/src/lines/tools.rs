@@ -53,28 +53,20 @@ fn script(random: &mut StdRng, text: &str) -> String {
 pub fn finite<'a>(random: &mut StdRng, tool: &'a str) -> (&'a str, String) {
     let tool = if tool == "yes" { "seq" } else { tool };
     let number = random.random_range(1..60);
-    let arguments = match tool {
-        "cat" => pick(random, &["", "-", "-A", "-n", "-s", "-E -T"]).to_owned(),
+    let arguments = of_patterns(random, tool, number)
+        .or_else(|| of_numbers(random, tool, number))
+        .unwrap_or_else(|| of_choices(random, tool).to_owned());
+    (tool, arguments)
+}
+
+/// Tools whose arguments are patterns and programs.
+fn of_patterns(random: &mut StdRng, tool: &str, number: u32) -> Option<String> {
+    Some(match tool {
         "tr" => match random.random_range(0..4) {
             0 => "a-z A-Z".to_owned(),
             1 => format!("-d {}", quote::word(random, "aeiou ")),
             2 => format!("-s {}", script(random, "\\n")),
             _ => format!("-c {} {}", script(random, "a-z\\n"), quote::word(random, " ")),
-        },
-        "sort" => pick(
-            random,
-            &["", "-r", "-n", "-u", "-k 2", "-t , -k 1", "-s -f", "-c"],
-        )
-        .to_owned(),
-        "head" => match random.random_range(0..3) {
-            0 => format!("-{number}"),
-            1 => format!("-c {}", number * 97),
-            _ => format!("-n -{number}"),
-        },
-        "tail" => match random.random_range(0..3) {
-            0 => format!("-n {number}"),
-            1 => format!("-c {}", number * 31),
-            _ => format!("-n +{number}"),
         },
         "grep" => {
             let option = pick(
@@ -122,31 +114,6 @@ pub fn finite<'a>(random: &mut StdRng, tool: &'a str) -> (&'a str, String) {
             );
             script(random, text)
         }
-        "wc" => pick(random, &["", "-l", "-c", "-w", "-L"]).to_owned(),
-        "cut" => pick(
-            random,
-            &["-c 1-5", "-d ' ' -f 1", "-d, -f2-", "-b 3", "-c 2- --complement"],
-        )
-        .to_owned(),
-        "uniq" => pick(random, &["", "-c", "-d", "-u", "-i"]).to_owned(),
-        "tee" => pick(random, &["", "/dev/null", "copy other", "-a copy"]).to_owned(),
-        "gzip" => pick(random, &["-n", "-1n", "-cn9", "-dc", "-t"]).to_owned(),
-        "base64" => pick(random, &["", "-w 0", "-w 19", "-d", "-di"]).to_owned(),
-        "seq" => match random.random_range(0..4) {
-            0 => format!("{number}"),
-            1 => format!("1 {}", number * 700),
-            2 => format!("-w 3 7 {}", number * 20),
-            _ => format!("-s {} {number}", quote::word(random, ", ")),
-        },
-        "true" => pick(random, &["", "x y"]).to_owned(),
-        "false" => String::new(),
-        "sh" => shell(random),
-        "nl" => pick(random, &["", "-ba", "-s : -w 3"]).to_owned(),
-        "tac" => pick(random, &["", "-b"]).to_owned(),
-        "rev" | "md5sum" => String::new(),
-        "fold" => pick(random, &["", "-w 7", "-s -w 30", "-b -w 100"]).to_owned(),
-        "paste" => pick(random, &["- -", "-s", "-d : - - -", "-s -d ,"]).to_owned(),
-        "od" => pick(random, &["-c", "-An -tx1 -v", "-N 100 -b"]).to_owned(),
         "printf" => {
             let word = quote::word(random, "%s-%d\\n");
             format!("{word} {} {number} b 7", quote::word(random, "a b"))
@@ -156,16 +123,61 @@ pub fn finite<'a>(random: &mut StdRng, tool: &'a str) -> (&'a str, String) {
             let glob = pick(random, &["", " *", " ?x", " [a-z]*", " -n", " -e 'a\\tb'"]);
             format!("{}{glob}", quote::word(random, word))
         }
+        "sh" => shell(random),
+        _ => return None,
+    })
+}
+
+/// Tools whose arguments are mostly numbers.
+fn of_numbers(random: &mut StdRng, tool: &str, number: u32) -> Option<String> {
+    Some(match tool {
+        "head" => match random.random_range(0..3) {
+            0 => format!("-{number}"),
+            1 => format!("-c {}", number * 97),
+            _ => format!("-n -{number}"),
+        },
+        "tail" => match random.random_range(0..3) {
+            0 => format!("-n {number}"),
+            1 => format!("-c {}", number * 31),
+            _ => format!("-n +{number}"),
+        },
+        "seq" => match random.random_range(0..4) {
+            0 => format!("{number}"),
+            1 => format!("1 {}", number * 700),
+            2 => format!("-w 3 7 {}", number * 20),
+            _ => format!("-s {} {number}", quote::word(random, ", ")),
+        },
         "dd" => match random.random_range(0..3) {
             0 => "status=none".to_owned(),
             1 => format!("bs=97 count={number} iflag=fullblock status=none"),
             _ => "bs=64k iflag=fullblock status=none".to_owned(),
         },
-        "expand" => pick(random, &["", "-t 3"]).to_owned(),
-        "xz" => pick(random, &["-0", "-0 -T1", "-dc", "-t"]).to_owned(),
-        _ => String::new(),
+        _ => return None,
+    })
+}
+
+/// Tools with a few ways to be called.
+fn of_choices(random: &mut StdRng, tool: &str) -> &'static str {
+    let choices: &[&str] = match tool {
+        "cat" => &["", "-", "-A", "-n", "-s", "-E -T"],
+        "sort" => &["", "-r", "-n", "-u", "-k 2", "-t , -k 1", "-s -f", "-c"],
+        "wc" => &["", "-l", "-c", "-w", "-L"],
+        "cut" => &["-c 1-5", "-d ' ' -f 1", "-d, -f2-", "-b 3", "-c 2- --complement"],
+        "uniq" => &["", "-c", "-d", "-u", "-i"],
+        "tee" => &["", "/dev/null", "copy other", "-a copy"],
+        "gzip" => &["-n", "-1n", "-cn9", "-dc", "-t"],
+        "base64" => &["", "-w 0", "-w 19", "-d", "-di"],
+        "true" => &["", "x y"],
+        "nl" => &["", "-ba", "-s : -w 3"],
+        "tac" => &["", "-b"],
+        "fold" => &["", "-w 7", "-s -w 30", "-b -w 100"],
+        "paste" => &["- -", "-s", "-d : - - -", "-s -d ,"],
+        "od" => &["-c", "-An -tx1 -v", "-N 100 -b"],
+        "expand" => &["", "-t 3"],
+        "xz" => &["-0", "-0 -T1", "-dc", "-t"],
+        _ => &[""],
     };
-    (tool, arguments)
+    choices.choose(random).copied().unwrap_or("")
 }
 
 fn shell(random: &mut StdRng) -> String {

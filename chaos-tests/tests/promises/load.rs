@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use pipes_chaos::cluster::Cluster;
-use pipes_chaos::command::Input;
+use pipes_chaos::command::{Finished, Input};
 
 /// Runs begun at once.
 const RUNS: usize = 200;
@@ -65,20 +65,11 @@ fn two_hundred_runs_and_a_stream_share_few_slots() -> Result<()> {
         assert!(took < RUNS_LIMIT, "{RUNS} runs took {took:?}");
         Ok((results, slowest))
     })?;
-    let mut wrong = Vec::new();
-    for (number, result) in results.into_iter().enumerate() {
-        match result {
-            Ok(Ok(done)) if done.code() == 0 && done.output() == "1\n" => {}
-            Ok(Ok(done)) => wrong.push(format!(
-                "run {number}: {} {:?} {}",
-                done.code(),
-                done.output(),
-                done.errors()
-            )),
-            Ok(Err(error)) => wrong.push(format!("run {number}: {error:#}")),
-            Err(_) => wrong.push(format!("run {number}: its thread panicked")),
-        }
-    }
+    let wrong: Vec<String> = results
+        .into_iter()
+        .enumerate()
+        .filter_map(|(number, result)| wrong(number, result))
+        .collect();
     assert!(
         wrong.is_empty(),
         "{} of {RUNS} runs ended wrongly:\n{}",
@@ -92,6 +83,21 @@ fn two_hundred_runs_and_a_stream_share_few_slots() -> Result<()> {
         "the stream moved only {slowest_window} bytes in some {WINDOW:?}"
     );
     cluster.finish()
+}
+
+/// What was wrong with a run, where something was.
+fn wrong(number: usize, result: std::thread::Result<Result<Finished>>) -> Option<String> {
+    match result {
+        Ok(Ok(done)) if done.code() == 0 && done.output() == "1\n" => None,
+        Ok(Ok(done)) => Some(format!(
+            "run {number}: {} {:?} {}",
+            done.code(),
+            done.output(),
+            done.errors()
+        )),
+        Ok(Err(error)) => Some(format!("run {number}: {error:#}")),
+        Err(_) => Some(format!("run {number}: its thread panicked")),
+    }
 }
 
 /// The least that moved in any whole window while the stream was under way.
