@@ -10,6 +10,7 @@ use pipes_wamp::client::Reader;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use crate::executor::logs::Logs;
 use crate::workflow::run::attempt::{
     Attempt, CONNECT_MAX, KILL_MAX, Phase, RESERVE_MAX, STDERR_WINDOW, Stop,
 };
@@ -100,6 +101,7 @@ pub async fn drive(
     output: &mut CallerOut,
     orders: &mut mpsc::Receiver<Order>,
     flow: &mut Flow,
+    logs: &Logs,
 ) {
     attempt.begin();
     let begun = Instant::now();
@@ -117,6 +119,9 @@ pub async fn drive(
             message = reader.next(), if output.pending() < QUEUED_MAX => match message {
                 Ok(Some(message)) => {
                     let effect = attempt.receive(message);
+                    if let Effect::Stderr(stage, bytes) = &effect {
+                        logs.append(&attempt.plan.id, *stage as u32 + 1, bytes);
+                    }
                     flow.apply(attempt, output, effect);
                 }
                 // The shard is going down: no answer will come any more.

@@ -107,7 +107,7 @@ impl Attempts<'_> {
             let ordered = refusals >= REFUSALS_BEFORE_ORDER;
             let mut attempt = Attempt::new(self.plan, number, ordered, nodes, writer);
             self.guard.update(record::running(self.plan, &attempt, self.started, flow.went));
-            drive(&mut attempt, &mut reader, input, output, orders, flow).await;
+            drive(&mut attempt, &mut reader, input, output, orders, flow, &self.context.logs).await;
             self.asked.extend(attempt.asked.iter().copied());
             match attempt.stop.clone() {
                 Some(Stop::Full) => {
