@@ -206,6 +206,18 @@ impl<'a> Message<'a> {
         Ok(message)
     }
 
+    /// What the message carries for the application.
+    pub fn payload(&self) -> Payload<'a> {
+        match self {
+            Message::Error { payload, .. }
+            | Message::Call { payload, .. }
+            | Message::Result { payload, .. }
+            | Message::Invocation { payload, .. }
+            | Message::Yield { payload, .. } => *payload,
+            _ => Payload::EMPTY,
+        }
+    }
+
     /// The messages that carry a payload, each as far as its payload.
     fn parse_with_payload(mut scan: Scan<'a>, kind: u64, parts: usize) -> Result<Message<'a>, Error> {
         let message = match kind {

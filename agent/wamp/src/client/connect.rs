@@ -3,14 +3,19 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ring::signature::{Ed25519KeyPair, KeyPair};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::client::connection::Connection;
 use crate::error::Error;
 use crate::session::{self, Step};
 use crate::transport::rawsocket;
+
+/// How long a router may take from connecting to WELCOME. Whoever has several routers turns to the next one sooner.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// Where a router listens.
 #[derive(Debug, Clone)]
@@ -67,22 +72,42 @@ impl Auth {
     }
 }
 
-/// Connects and joins `realm`.
+/// Connects and joins `realm`. Dropped before its end, it leaves nothing behind: clients race several routers.
 pub async fn connect(endpoint: &Endpoint, realm: &str, auth: &Auth) -> Result<Connection, Error> {
-    let mut connection = match endpoint {
+    match tokio::time::timeout(CONNECT_MAX, connect_and_join(endpoint, realm, auth)).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// A peer that is gone is noticed within 25 s, one that is merely stopped is waited for.
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(10))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3)
+}
+
+async fn connect_and_join(endpoint: &Endpoint, realm: &str, auth: &Auth) -> Result<Connection, Error> {
+    let connection = match endpoint {
         Endpoint::Tcp(address) => {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
+            SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
             Connection::tcp(stream)
         }
         Endpoint::Unix(path) => Connection::unix(UnixStream::connect(path).await?),
     };
-    join(&mut connection, realm, auth).await?;
-    Ok(connection)
+    joined(connection, realm, auth).await
+}
+
+/// Joins `realm` over a unix stream that is connected already, from the handshake on.
+pub async fn join(stream: UnixStream, realm: &str, auth: &Auth) -> Result<Connection, Error> {
+    joined(Connection::unix(stream), realm, auth).await
 }
 
 /// Handshake and session over a connection that is there.
-async fn join(connection: &mut Connection, realm: &str, auth: &Auth) -> Result<(), Error> {
+async fn joined(mut connection: Connection, realm: &str, auth: &Auth) -> Result<Connection, Error> {
     let pubkey = match auth {
         Auth::Cryptosign { key, .. } => Some(hex::encode(key.public_key().as_ref())),
         _ => None,
@@ -95,13 +120,13 @@ async fn join(connection: &mut Connection, realm: &str, auth: &Auth) -> Result<(
     writer.queue_octets(&rawsocket::frame_head(rawsocket::FrameKind::Message, hello.len()));
     writer.queue_octets(&hello);
     writer.flush().await?;
-    rawsocket::accepted(reader.octets().await?)?;
+    writer.limit(rawsocket::accepted(reader.octets().await?)?);
     loop {
         let message = reader.next().await?.ok_or(Error::Closed)?;
         match session::answer(&message)? {
             Step::Welcome(id) => {
                 connection.joined(id);
-                return Ok(());
+                return Ok(connection);
             }
             Step::Challenge(challenge) => {
                 let signature = auth.prove(&challenge)?;

@@ -1,26 +1,42 @@
 //! A joined connection, split into a reader and a writer of messages.
 //!
 //! One buffer each way, reused: reading parses messages in place, writing appends and hands over what the socket takes.
-//! No task, no channel, no allocation a message.
+//! No task, no channel, no allocation a message. A message costs one copy out of the kernel and, on its way back, one
+//! of its payload into the buffer that goes to the kernel.
+//!
+//! ```text
+//! buffer  ....|head|CALL ......|head|CALL .......|head|CA      |
+//!             begin                                      end    <- the next read goes here
+//! ```
 //!
 //! Always: (1) `next` and `flush` may be dropped at any point and called again; (2) a message is parsed only when it
-//! is whole; (3) the buffer grows only to the message announced, never over the limit.
+//! is whole; (3) a buffer grows only to the message announced, never over the limit; (4) PINGs are answered by whoever
+//! reads, whether or not somebody writes.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpStream, UnixStream, tcp, unix};
+use tokio::net::{TcpStream, UnixStream};
 
+use crate::client::outgoing::Outgoing;
+use crate::client::stream::{self, ReadHalf, WriteHalf};
 use crate::error::Error;
-use crate::message::Message;
-use crate::transport::rawsocket::{FrameKind, HEAD, MESSAGE_MAX, frame, frame_head, read_frame_head};
+use crate::message::{Message, Payload};
+use crate::payload;
+use crate::transport::rawsocket::{FrameKind, HEAD, MESSAGE_MAX, read_frame_head};
 
-/// One read takes up to this: the largest chunk of a pipe with its head.
-const READ: usize = (256 << 10) + 4096;
+/// The first buffer: control messages are short, and most connections carry nothing else.
+const READ_FIRST: usize = 16 << 10;
+/// The buffer of a connection that filled its first one: two of the largest chunks of a pipe with their heads.
+const READ: usize = 512 << 10;
+/// Room behind what was read below which the begin of a message is moved to the front, to keep reads large.
+const ROOM_MIN: usize = 256 << 10;
 /// A buffer that grew for a large message is given back beyond this.
 const KEPT_MAX: usize = 1 << 20;
+/// Where in a page the buffer begins: right at a page's begin or a few octets in, copies from page to page take
+/// thirty times as long on some processors (`facts/byte-path.md`, Alignment).
+const OFFSET: usize = 64;
+const PAGE: usize = 4096;
 
 /// A joined session on a connection.
 pub struct Connection {
@@ -32,26 +48,18 @@ pub struct Connection {
 /// Reads messages.
 pub struct Reader {
     half: ReadHalf,
+    outgoing: Arc<Mutex<Outgoing>>,
     buffer: Vec<u8>,
+    /// Where in the buffer reading begins.
+    front: usize,
     begin: usize,
     end: usize,
 }
 
-/// Writes messages.
+/// Writes messages. Whoever queues looks at [`Writer::pending`]: nothing else bounds it.
 pub struct Writer {
     half: WriteHalf,
-    buffer: Vec<u8>,
-    written: usize,
-}
-
-enum ReadHalf {
-    Tcp(tcp::OwnedReadHalf),
-    Unix(unix::OwnedReadHalf),
-}
-
-enum WriteHalf {
-    Tcp(tcp::OwnedWriteHalf),
-    Unix(unix::OwnedWriteHalf),
+    outgoing: Arc<Mutex<Outgoing>>,
 }
 
 impl Connection {
@@ -61,30 +69,31 @@ impl Connection {
     }
 
     pub(super) fn unix(stream: UnixStream) -> Connection {
-        let (read, write) = stream.into_split();
-        Connection::of(ReadHalf::Unix(read), WriteHalf::Unix(write))
+        let (read, write) = stream::unix(stream);
+        Connection::of(read, write)
     }
 
     pub(super) fn tcp(stream: TcpStream) -> Connection {
-        let (read, write) = stream.into_split();
-        Connection::of(ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+        let (read, write) = stream::tcp(stream);
+        Connection::of(read, write)
     }
 
     fn of(read: ReadHalf, write: WriteHalf) -> Connection {
+        let outgoing = Arc::new(Mutex::new(Outgoing::new()));
         let reader = Reader {
             half: read,
+            outgoing: outgoing.clone(),
             buffer: Vec::new(),
+            front: 0,
             begin: 0,
             end: 0,
         };
-        let writer = Writer {
-            half: write,
-            buffer: Vec::new(),
-            written: 0,
-        };
         Connection {
             reader,
-            writer,
+            writer: Writer {
+                half: write,
+                outgoing,
+            },
             session: 0,
         }
     }
@@ -108,158 +117,209 @@ impl Connection {
     }
 }
 
+/// The lock is held for a few lines and never across an await; what it guards is whole between them.
+fn lock(outgoing: &Mutex<Outgoing>) -> MutexGuard<'_, Outgoing> {
+    outgoing.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Reader {
     /// The next message; `None` when the connection was closed between two messages.
     pub async fn next(&mut self) -> Result<Option<Message<'_>>, Error> {
         loop {
-            if let Some((kind, begin, length)) = self.frame()? {
-                self.begin = begin + length;
-                if kind == FrameKind::Message {
-                    return Message::parse(&self.buffer[begin..begin + length]).map(Some);
+            let Some((kind, begin, length)) = self.frame()? else {
+                if self.fill().await? > 0 {
+                    continue;
                 }
-                // PINGs come from routers that we do not run; ours tells a lost peer by its socket.
-                continue;
-            }
-            if self.fill().await? == 0 {
                 return if self.begin == self.end {
                     Ok(None)
                 } else {
                     Err(Error::Closed)
                 };
+            };
+            self.begin = begin + length;
+            match kind {
+                FrameKind::Message => return Message::parse(&self.buffer[begin..begin + length]).map(Some),
+                FrameKind::Ping => lock(&self.outgoing).pong(&self.buffer[begin..begin + length]),
+                FrameKind::Pong => {}
             }
         }
     }
 
     /// Reads exactly the octets of the handshake.
     pub(super) async fn octets(&mut self) -> Result<[u8; HEAD], Error> {
-        while self.end - self.begin < HEAD {
+        loop {
+            if let Some(octets) = self.unread().first_chunk() {
+                let octets = *octets;
+                self.begin += HEAD;
+                return Ok(octets);
+            }
             if self.fill().await? == 0 {
                 return Err(Error::Closed);
             }
         }
-        let octets = self.head();
-        self.begin += HEAD;
-        Ok(octets)
     }
 
-    /// Whether a whole message lies in the buffer already.
+    /// Whether `next` has something to say without reading from the socket.
     pub fn is_ready(&self) -> bool {
         !matches!(self.frame(), Ok(None))
     }
 
-    fn head(&self) -> [u8; HEAD] {
-        let mut head = [0; HEAD];
-        head.copy_from_slice(&self.buffer[self.begin..self.begin + HEAD]);
-        head
+    fn unread(&self) -> &[u8] {
+        &self.buffer[self.begin..self.end]
     }
 
+    /// The next frame, if it is whole: its kind, where its content begins, and that one's length.
     fn frame(&self) -> Result<Option<(FrameKind, usize, usize)>, Error> {
-        if self.end - self.begin < HEAD {
+        let Some(octets) = self.unread().first_chunk() else {
             return Ok(None);
-        }
-        let (kind, length) = read_frame_head(self.head(), MESSAGE_MAX)?;
-        let whole = self.end - self.begin >= HEAD + length;
+        };
+        let (kind, length) = read_frame_head(*octets, MESSAGE_MAX)?;
+        let whole = self.unread().len() >= HEAD + length;
         Ok(whole.then_some((kind, self.begin + HEAD, length)))
     }
 
-    /// Makes room for what is missing of the next message and reads once.
+    /// Reads once; meanwhile, PONGs that wait are written.
     async fn fill(&mut self) -> Result<usize, Error> {
-        if self.begin == self.end {
-            (self.begin, self.end) = (0, 0);
-            if self.buffer.len() > KEPT_MAX {
-                self.buffer = Vec::new();
+        self.make_room()?;
+        loop {
+            let (waiting, too_many) = self.write_pongs()?;
+            let room = &mut self.buffer[self.end..];
+            let count = if too_many {
+                self.half.writable().await?;
+                continue;
+            } else if waiting {
+                match self.half.read_or_writable(room).await? {
+                    Some(count) => count,
+                    None => continue,
+                }
+            } else {
+                self.half.read(room).await?
+            };
+            self.end += count;
+            return Ok(count);
+        }
+    }
+
+    /// Writes what waits if PONGs are among it; whether some still wait, and whether too many.
+    fn write_pongs(&self) -> Result<(bool, bool), Error> {
+        let mut outgoing = lock(&self.outgoing);
+        while outgoing.pongs().0 {
+            match self.half.try_write(outgoing.rest()) {
+                Ok(count) => outgoing.wrote(count),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
             }
         }
-        let needed = if self.end - self.begin >= HEAD {
-            HEAD + read_frame_head(self.head(), MESSAGE_MAX)?.1
-        } else {
-            HEAD
+        Ok(outgoing.pongs())
+    }
+
+    /// Makes room for what is missing of the next message, and for a large read.
+    fn make_room(&mut self) -> Result<(), Error> {
+        let filled = self.end == self.buffer.len();
+        let unread = self.end - self.begin;
+        let needed = match self.unread().first_chunk() {
+            Some(octets) => HEAD + read_frame_head(*octets, MESSAGE_MAX)?.1,
+            None => HEAD,
         };
-        if self.begin + needed > self.buffer.len() || self.buffer.len() - self.end < READ / 4 {
-            self.buffer.copy_within(self.begin..self.end, 0);
-            (self.begin, self.end) = (0, self.end - self.begin);
+        let size = self.buffer.len() - self.front;
+        let wanted = match size {
+            0 => READ_FIRST,
+            // A read took all the room there was: there is more where it came from.
+            READ_FIRST if filled => READ,
+            _ if size > KEPT_MAX && unread == 0 => READ,
+            size => size,
+        };
+        // A message larger than the buffer has one to its measure, until it is read.
+        let wanted = if needed > wanted { needed.max(READ) } else { wanted };
+        if wanted != size {
+            let (buffer, front) = allocate(wanted);
+            let old = std::mem::replace(&mut self.buffer, buffer);
+            self.buffer[front..front + unread].copy_from_slice(&old[self.begin..self.end]);
+            (self.front, self.begin, self.end) = (front, front, front + unread);
         }
-        let size = needed.max(READ);
-        if self.buffer.len() < size {
-            self.buffer.resize(size, 0);
+        let room = self.buffer.len() - self.end;
+        let whole = self.begin + needed <= self.buffer.len();
+        if self.begin > self.front && (unread == 0 || !whole || room < ROOM_MIN.min(wanted / 2)) {
+            self.buffer.copy_within(self.begin..self.end, self.front);
+            (self.begin, self.end) = (self.front, self.front + unread);
         }
-        let (half, room) = (&mut self.half, &mut self.buffer[self.end..]);
-        let count = std::future::poll_fn(|context| half.poll_read(context, room)).await?;
-        self.end += count;
-        Ok(count)
+        Ok(())
     }
 }
 
-impl ReadHalf {
-    fn poll_read(&mut self, context: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(room);
-        let ready = match self {
-            ReadHalf::Tcp(half) => Pin::new(half).poll_read(context, &mut buffer),
-            ReadHalf::Unix(half) => Pin::new(half).poll_read(context, &mut buffer),
-        };
-        ready.map_ok(|()| buffer.filled().len())
-    }
+/// A buffer of `size` octets behind where it begins. Fresh memory of this size is zero already and becomes real only
+/// where it is written to.
+fn allocate(size: usize) -> (Vec<u8>, usize) {
+    let buffer = vec![0; size + PAGE + OFFSET];
+    let front = (PAGE - buffer.as_ptr() as usize % PAGE) % PAGE + OFFSET;
+    let mut buffer = buffer;
+    buffer.truncate(front + size);
+    (buffer, front)
 }
 
 impl Writer {
-    /// Appends a message to what is to be written.
+    /// Appends a message to what is to be written. One that is longer than the peer takes ends the writing: `flush`
+    /// says so.
     pub fn queue(&mut self, message: &Message<'_>) {
-        frame(&mut self.buffer, |out| message.encode(out));
+        lock(&self.outgoing).message(message, |out| out.extend_from_slice(message.payload().bytes));
     }
 
-    /// Appends a message whose payload's bytes are `parts`, one after another: saves putting them together first.
+    /// Appends a message whose payload's bytes are `parts`, one after another, instead of its own: saves putting them
+    /// together first.
     pub fn queue_parts(&mut self, message: &Message<'_>, parts: &[&[u8]]) {
-        frame(&mut self.buffer, |out| {
-            message.encode_head(out);
-            parts.iter().for_each(|part| out.extend_from_slice(part));
+        lock(&self.outgoing).message(message, |out| {
+            parts.iter().for_each(|part| out.extend_from_slice(part))
         });
     }
 
-    /// Answers a PING.
+    /// Appends a message with the arguments `[data]`; `message` makes it of what stands before the data. The data is
+    /// copied once, to where the socket takes it from.
+    ///
+    /// ```ignore
+    /// writer.queue_bytes(data, |payload| Message::Yield { request, progress: true, payload });
+    /// ```
+    pub fn queue_bytes<'m>(&mut self, data: &[u8], message: impl FnOnce(Payload<'m>) -> Message<'m>) {
+        let message = message(Payload { parts: 1, bytes: &[] });
+        lock(&self.outgoing).message(&message, |out| payload::write_bytes_arg(out, data));
+    }
+
+    /// Answers a PING. The reader does so by itself.
     pub fn queue_pong(&mut self, payload: &[u8]) {
-        self.buffer
-            .extend_from_slice(&frame_head(FrameKind::Pong, payload.len()));
-        self.buffer.extend_from_slice(payload);
+        lock(&self.outgoing).pong(payload);
     }
 
     pub(super) fn queue_octets(&mut self, octets: &[u8]) {
-        self.buffer.extend_from_slice(octets);
+        lock(&self.outgoing).octets(octets);
+    }
+
+    pub(super) fn limit(&mut self, limit: usize) {
+        lock(&self.outgoing).limit(limit);
     }
 
     /// Bytes queued and not yet taken by the socket.
     pub fn pending(&self) -> usize {
-        self.buffer.len() - self.written
+        lock(&self.outgoing).pending()
     }
 
     /// Writes all that is queued.
     pub async fn flush(&mut self) -> Result<(), Error> {
-        while self.pending() > 0 {
-            let rest = &self.buffer[self.written..];
-            let count = match &mut self.half {
-                WriteHalf::Tcp(half) => half.write(rest).await?,
-                WriteHalf::Unix(half) => half.write(rest).await?,
-            };
-            if count == 0 {
-                return Err(Error::Closed);
+        let (half, outgoing) = (&mut self.half, &self.outgoing);
+        std::future::poll_fn(|context| {
+            let mut outgoing = lock(outgoing);
+            while outgoing.pending() > 0 {
+                match ready!(half.poll_write(context, outgoing.rest()))? {
+                    0 => return Poll::Ready(Err(Error::Closed)),
+                    count => outgoing.wrote(count),
+                }
             }
-            self.written += count;
-        }
-        self.written = 0;
-        if self.buffer.capacity() > KEPT_MAX {
-            self.buffer = Vec::new();
-        } else {
-            self.buffer.clear();
-        }
-        Ok(())
+            Poll::Ready(outgoing.outcome())
+        })
+        .await
     }
 
     /// Says that nothing more will be written.
     pub async fn close(&mut self) -> Result<(), Error> {
         self.flush().await?;
-        match &mut self.half {
-            WriteHalf::Tcp(half) => half.shutdown().await?,
-            WriteHalf::Unix(half) => half.shutdown().await?,
-        }
-        Ok(())
+        Ok(self.half.shutdown().await?)
     }
 }

@@ -1,14 +1,33 @@
 //! An asynchronous client: [`connect`] gives a [`Connection`], the quick way for those who drive messages themselves;
 //! [`Session`] is the comfortable one over it.
 //!
-//!     let session = Session::start(connect(&endpoint, "pipes", &auth).await?);
-//!     let answer = session.call_once("pipes.node.list", vec![], None).await?;
+//! ```no_run
+//! use pipes_wamp::client::{Auth, Endpoint, Session, connect};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let endpoint = Endpoint::Tcp("127.77.0.1:7072".parse()?);
+//! let session = Session::start(connect(&endpoint, "default", &Auth::Anonymous).await?);
+//! let sum = session.call_once("com.example.sum", vec![1.into(), 2.into()], None).await?;
+//! println!("{:?}", sum.as_payload().args()?);
+//! session.stop().await;
+//! # Ok(())
+//! # }
+//! ```
 
+mod call;
 mod connect;
 mod connection;
+mod outgoing;
+mod register;
 mod session;
+mod state;
+mod stream;
 mod task;
+#[cfg(test)]
+mod tests;
 
-pub use connect::{Auth, Endpoint, connect};
+pub use call::{Answer, Call, CallOptions};
+pub use connect::{Auth, Endpoint, connect, join};
 pub use connection::{Connection, Reader, Writer};
-pub use session::{Answer, Call, CallError, CallOptions, Invocation, Registration, Session};
+pub use register::{Chunk, Invocation, Registration};
+pub use session::{CallError, INVOCATIONS_MAX, Session};

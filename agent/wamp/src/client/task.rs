@@ -3,21 +3,29 @@
 //! What a consumer has no room for is held, one item at most, and the connection is not read meanwhile; commands and
 //! writing go on, so that two sides that wait for each other's answers do not wait for ever.
 
-use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::client::connection::{Connection, Writer};
-use crate::client::session::{Answer, CallError, CallOptions, Chunk, Invocation, WAITING_MAX};
-use crate::message::{self, CancelMode, Message, kind};
+use crate::client::call::{Answer, CallOptions};
+use crate::client::connection::{Connection, Reader, Writer};
+use crate::client::register::{Chunk, Invocation};
+use crate::client::session::CallError;
+use crate::client::state::State;
+use crate::error::uri;
+use crate::message::{CancelMode, EMPTY_MAP, Message};
 use crate::payload::PayloadBuf;
 
 /// Bytes queued for the socket beyond which no command is taken.
 const QUEUED_MAX: usize = 1 << 20;
+/// Commands taken together before their messages are written: one system call for many small calls.
+const BATCH_MAX: usize = 64;
+/// How long the router may take to say GOODBYE back. Nothing depends on its answer.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
-/// A registration under way: where its invocations go, and who waits for it.
-type Registering = (mpsc::Sender<Invocation>, oneshot::Sender<Result<(), CallError>>);
-type Answers = mpsc::Sender<Result<Answer, CallError>>;
+/// Where a call's answers go.
+pub(super) type Answers = mpsc::Sender<Result<Answer, CallError>>;
 
 /// What handles ask of the task.
 pub(super) enum Command {
@@ -41,7 +49,7 @@ pub(super) enum Command {
     Register {
         uri: String,
         invocations: mpsc::Sender<Invocation>,
-        done: oneshot::Sender<Result<(), CallError>>,
+        done: oneshot::Sender<Result<u64, CallError>>,
     },
     Yield {
         request: u64,
@@ -53,13 +61,42 @@ pub(super) enum Command {
         uri: String,
         payload: PayloadBuf,
     },
+    Stop,
+}
+
+/// A handle that was dropped before its end, by its number.
+pub(super) enum Left {
+    Call(u64),
+    Invocation(u64),
+    Registration(u64),
+}
+
+/// Tells the task of dropped handles. A queue would not do: dropping cannot wait for room. The list is as long as
+/// there were handles at most.
+#[derive(Clone, Default)]
+pub(super) struct Leaver {
+    list: Arc<Mutex<Vec<Left>>>,
+    notify: Arc<Notify>,
+}
+
+impl Leaver {
+    pub(super) fn leave(&self, left: Left) {
+        self.list
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(left);
+        self.notify.notify_one();
+    }
+
+    fn take(&self) -> Vec<Left> {
+        std::mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// An item that waits for room in its consumer's queue.
-enum Held {
+pub(super) enum Held {
     Answer(Answers, Result<Answer, CallError>),
     Chunk(mpsc::Sender<Chunk>, Chunk),
-    Invocation(mpsc::Sender<Invocation>, Box<Invocation>),
 }
 
 impl Held {
@@ -68,13 +105,13 @@ impl Held {
         match slot {
             Some(Held::Answer(queue, _)) => drop(queue.clone().reserve().await.map(drop)),
             Some(Held::Chunk(queue, _)) => drop(queue.clone().reserve().await.map(drop)),
-            Some(Held::Invocation(queue, _)) => drop(queue.clone().reserve().await.map(drop)),
             None => return std::future::pending().await,
         }
         *slot = slot.take().and_then(Held::try_now);
     }
 
-    fn try_now(self) -> Option<Held> {
+    /// Delivers if there is room, or gives the item back.
+    pub(super) fn try_now(self) -> Option<Held> {
         use mpsc::error::TrySendError::Full;
         match self {
             Held::Answer(queue, item) => match queue.try_send(item) {
@@ -85,267 +122,109 @@ impl Held {
                 Err(Full(item)) => Some(Held::Chunk(queue, item)),
                 _ => None,
             },
-            Held::Invocation(queue, item) => match queue.try_send(*item) {
-                Err(Full(item)) => Some(Held::Invocation(queue, Box::new(item))),
-                _ => None,
-            },
         }
     }
 }
 
-/// Runs until the connection ends or every handle is gone.
+/// How the loop ended.
+enum End {
+    /// The handles are gone, or one said stop.
+    Ours,
+    /// The router said GOODBYE.
+    Theirs,
+    /// The connection is gone or broken.
+    Broken,
+}
+
+/// Runs until the connection ends, every handle is gone, or one says stop.
 pub(super) async fn run(
     connection: Connection,
     mut commands: mpsc::Receiver<Command>,
     handle: mpsc::WeakSender<Command>,
+    leaver: Leaver,
 ) {
     let (mut reader, writer) = connection.split();
-    let mut state = State::new(writer, handle);
+    let mut state = State::new(writer, handle, leaver.clone());
+    let end = drive(&mut reader, &mut state, &mut commands, &leaver).await;
+    // All queues are dropped, which tells everybody; then the router is told.
+    let mut writer = state.into_writer();
+    // A router that does not answer in time loses the connection all the same.
+    let _ = tokio::time::timeout(FAREWELL_MAX, farewell(&end, &mut reader, &mut writer)).await;
+}
+
+async fn drive(
+    reader: &mut Reader,
+    state: &mut State,
+    commands: &mut mpsc::Receiver<Command>,
+    leaver: &Leaver,
+) -> End {
     let mut held: Option<Held> = None;
     loop {
+        let pending = state.pending();
+        // Not `biased`: a flood from one side must not keep the others from their turn.
         tokio::select! {
-            biased;
             () = Held::deliver(&mut held), if held.is_some() => {}
             message = reader.next(), if held.is_none() => match message {
+                Ok(Some(Message::Goodbye { .. })) => return End::Theirs,
+                Ok(Some(Message::Abort { .. }) | None) | Err(_) => return End::Broken,
                 Ok(Some(message)) => held = state.receive(message).and_then(Held::try_now),
-                Ok(None) | Err(_) => break,
             },
-            command = commands.recv(), if state.writer.pending() < QUEUED_MAX => match command {
-                Some(command) => state.obey(command),
-                None => break,
+            command = commands.recv(), if pending < QUEUED_MAX => {
+                let Some(command) = command else { return End::Ours };
+                if obey(state, command, commands).is_none() {
+                    return End::Ours;
+                }
+            }
+            written = state.flush(), if pending > 0 => if written.is_err() {
+                return End::Broken;
             },
-            written = state.writer.flush(), if state.writer.pending() > 0 => if written.is_err() {
-                break;
-            },
+            () = leaver.notify.notified() => {
+                for left in leaver.take() {
+                    state.leave(left);
+                }
+            }
         }
     }
-    // What was queued goes out if it can; then all queues are dropped, which tells everybody.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), state.writer.close()).await;
 }
 
-struct State {
-    writer: Writer,
-    handle: mpsc::WeakSender<Command>,
-    last_request: u64,
-    calls: HashMap<u64, Answers>,
-    registering: HashMap<u64, Registering>,
-    registrations: HashMap<u64, mpsc::Sender<Invocation>>,
-    invocations: HashMap<u64, mpsc::Sender<Chunk>>,
+/// Obeys a command and those that wait behind it, up to a batch; `None` when one says stop.
+fn obey(state: &mut State, first: Command, commands: &mut mpsc::Receiver<Command>) -> Option<()> {
+    let mut next = Some(first);
+    for _ in 0..BATCH_MAX {
+        match next.take() {
+            None => return Some(()),
+            Some(Command::Stop) => return None,
+            Some(command) => state.obey(command),
+        }
+        if state.pending() < QUEUED_MAX {
+            next = commands.try_recv().ok();
+        }
+    }
+    match next {
+        Some(Command::Stop) => None,
+        Some(command) => {
+            state.obey(command);
+            Some(())
+        }
+        None => Some(()),
+    }
 }
 
-impl State {
-    fn new(writer: Writer, handle: mpsc::WeakSender<Command>) -> State {
-        State {
-            writer,
-            handle,
-            last_request: 0,
-            calls: HashMap::new(),
-            registering: HashMap::new(),
-            registrations: HashMap::new(),
-            invocations: HashMap::new(),
-        }
+/// Leaves as the specification asks for: who was told GOODBYE says it back, who says it waits for the answer.
+async fn farewell(end: &End, reader: &mut Reader, writer: &mut Writer) -> Result<(), crate::Error> {
+    let reason = match end {
+        End::Ours => uri::CLOSE_REALM,
+        End::Theirs => uri::GOODBYE_AND_OUT,
+        End::Broken => return Ok(()),
+    };
+    writer.queue(&Message::Goodbye {
+        details: EMPTY_MAP,
+        reason,
+    });
+    writer.flush().await?;
+    if matches!(end, End::Ours) {
+        // What still comes before it is ignored.
+        while !matches!(reader.next().await?, None | Some(Message::Goodbye { .. })) {}
     }
-
-    fn next_request(&mut self) -> u64 {
-        self.last_request += 1;
-        self.last_request
-    }
-
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Call {
-                uri,
-                payload,
-                options,
-                answers,
-                number,
-            } => {
-                let request = self.next_request();
-                self.calls.insert(request, answers);
-                self.call(request, &uri, &payload, &options);
-                if number.send(request).is_err() {
-                    self.cancel(request, CancelMode::KillNoWait);
-                }
-            }
-            Command::Chunk {
-                request,
-                uri,
-                payload,
-                options,
-            } if self.calls.contains_key(&request) => {
-                self.call(request, &uri, &payload, &options);
-            }
-            // The call is over: chunks that still come for it are of no use (rule 15).
-            Command::Chunk { .. } => {}
-            Command::Cancel { request, mode } => self.cancel(request, mode),
-            Command::Register {
-                uri,
-                invocations,
-                done,
-            } => {
-                let request = self.next_request();
-                self.registering.insert(request, (invocations, done));
-                self.writer.queue(&Message::Register {
-                    request,
-                    options: Default::default(),
-                    procedure: &uri,
-                });
-            }
-            Command::Yield {
-                request,
-                payload,
-                progress,
-            } => {
-                if !progress {
-                    self.invocations.remove(&request);
-                }
-                self.writer.queue(&Message::Yield {
-                    request,
-                    progress,
-                    payload: payload.as_payload(),
-                });
-            }
-            Command::Fail {
-                request,
-                uri,
-                payload,
-            } => {
-                self.invocations.remove(&request);
-                self.writer.queue(&Message::Error {
-                    kind: kind::INVOCATION,
-                    request,
-                    details: message::EMPTY_MAP,
-                    error: &uri,
-                    payload: payload.as_payload(),
-                });
-            }
-        }
-    }
-
-    fn call(&mut self, request: u64, uri: &str, payload: &PayloadBuf, options: &CallOptions) {
-        let options = message::CallOptions {
-            progress: options.progress,
-            receive_progress: options.receive_progress,
-            timeout_ms: options.timeout_ms,
-            disclose_me: false,
-            grant: options.grant.as_deref(),
-        };
-        self.writer.queue(&Message::Call {
-            request,
-            options,
-            procedure: uri,
-            payload: payload.as_payload(),
-        });
-    }
-
-    fn cancel(&mut self, request: u64, mode: CancelMode) {
-        if self.calls.contains_key(&request) {
-            self.writer.queue(&Message::Cancel { request, mode });
-        }
-    }
-
-    fn receive(&mut self, message: Message<'_>) -> Option<Held> {
-        match message {
-            Message::Result {
-                request,
-                progress,
-                payload,
-            } => {
-                let answers = if progress {
-                    self.calls.get(&request).cloned()?
-                } else {
-                    self.calls.remove(&request)?
-                };
-                if answers.is_closed() {
-                    self.cancel(request, CancelMode::KillNoWait);
-                    return None;
-                }
-                Some(Held::Answer(
-                    answers,
-                    Ok(Answer {
-                        progress,
-                        payload: payload.into(),
-                    }),
-                ))
-            }
-            Message::Error {
-                kind: kind::REGISTER,
-                request,
-                error,
-                payload,
-                ..
-            } => {
-                let (_, done) = self.registering.remove(&request)?;
-                // Whoever gave up waiting needs no answer.
-                let _ = done.send(Err(CallError::Answered {
-                    uri: error.to_owned(),
-                    payload: payload.into(),
-                }));
-                None
-            }
-            Message::Error {
-                request,
-                error,
-                payload,
-                ..
-            } => {
-                let answers = self.calls.remove(&request)?;
-                let error = CallError::Answered {
-                    uri: error.to_owned(),
-                    payload: payload.into(),
-                };
-                Some(Held::Answer(answers, Err(error)))
-            }
-            Message::Registered {
-                request,
-                registration,
-            } => {
-                let (invocations, done) = self.registering.remove(&request)?;
-                self.registrations.insert(registration, invocations);
-                let _ = done.send(Ok(()));
-                None
-            }
-            Message::Invocation {
-                request,
-                registration,
-                details,
-                payload,
-            } => self.invocation(request, registration, details, payload),
-            Message::Interrupt { request, .. } => Some(Held::Chunk(
-                self.invocations.remove(&request)?,
-                Chunk::Interrupted,
-            )),
-            _ => None,
-        }
-    }
-
-    fn invocation(
-        &mut self,
-        request: u64,
-        registration: u64,
-        details: message::InvocationDetails<'_>,
-        payload: message::Payload<'_>,
-    ) -> Option<Held> {
-        if let Some(chunks) = self.invocations.get(&request) {
-            let chunk = Chunk::More {
-                progress: details.progress,
-                payload: payload.into(),
-            };
-            return Some(Held::Chunk(chunks.clone(), chunk));
-        }
-        let queue = self.registrations.get(&registration)?.clone();
-        let (sender, chunks) = mpsc::channel(WAITING_MAX);
-        let commands = self.handle.upgrade()?;
-        self.invocations.insert(request, sender);
-        let invocation = Invocation {
-            request,
-            progress: details.progress,
-            receive_progress: details.receive_progress,
-            payload: payload.into(),
-            chunks,
-            commands,
-            done: false,
-        };
-        Some(Held::Invocation(queue, Box::new(invocation)))
-    }
+    writer.close().await
 }

@@ -1,0 +1,114 @@
+//! The callee's side: a procedure offered, and each of its calls.
+
+use tokio::sync::mpsc;
+
+use crate::client::session::CallError;
+use crate::client::task::{Command, Leaver, Left};
+use crate::payload::PayloadBuf;
+
+/// A procedure offered by this session. Dropped, it is taken back.
+pub struct Registration {
+    pub(super) id: u64,
+    pub(super) invocations: mpsc::Receiver<Invocation>,
+    pub(super) leaver: Leaver,
+    /// Keeps the session while there is something to serve.
+    pub(super) _commands: mpsc::Sender<Command>,
+}
+
+impl Registration {
+    /// The next call to the procedure; `None` when the session ended. Cancel safe. So many calls may wait for it as
+    /// [`super::session::INVOCATIONS_MAX`] says, others are refused.
+    pub async fn next(&mut self) -> Option<Invocation> {
+        self.invocations.recv().await
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.leaver.leave(Left::Registration(self.id));
+    }
+}
+
+/// One call to a procedure of ours. Dropped without an answer, its caller gets an error.
+pub struct Invocation {
+    pub(super) request: u64,
+    /// More chunks follow.
+    pub progress: bool,
+    /// The caller takes progressive results.
+    pub receive_progress: bool,
+    /// The first chunk's payload.
+    pub payload: PayloadBuf,
+    /// The caller's session, if disclosed.
+    pub caller: Option<u64>,
+    pub(super) chunks: mpsc::Receiver<Chunk>,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) leaver: Leaver,
+    pub(super) done: bool,
+}
+
+/// What follows an invocation's first chunk.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// A further chunk.
+    More {
+        /// More follow.
+        progress: bool,
+        /// Its arguments.
+        payload: PayloadBuf,
+    },
+    /// The answer is no longer wanted.
+    Interrupted,
+}
+
+impl Invocation {
+    /// What follows the first chunk; `None` when the session ended. Cancel safe. It waits for ever where nothing
+    /// follows and nobody interrupts.
+    pub async fn chunk(&mut self) -> Option<Chunk> {
+        self.chunks.recv().await
+    }
+
+    /// A part of the answer; dropped where the caller takes no parts, as the protocol asks for.
+    pub async fn answer_part(&mut self, payload: PayloadBuf) -> Result<(), CallError> {
+        if !self.receive_progress {
+            return Ok(());
+        }
+        self.send(payload, true).await
+    }
+
+    /// The final answer.
+    pub async fn answer(mut self, payload: PayloadBuf) -> Result<(), CallError> {
+        self.send(payload, false).await?;
+        self.done = true;
+        Ok(())
+    }
+
+    /// The answer is an error.
+    pub async fn fail(mut self, uri: &str, payload: PayloadBuf) -> Result<(), CallError> {
+        let command = Command::Fail {
+            request: self.request,
+            uri: uri.to_owned(),
+            payload,
+        };
+        self.commands.send(command).await.map_err(|_| CallError::Closed)?;
+        self.done = true;
+        Ok(())
+    }
+
+    async fn send(&mut self, payload: PayloadBuf, progress: bool) -> Result<(), CallError> {
+        let command = Command::Yield {
+            request: self.request,
+            payload,
+            progress,
+        };
+        self.commands.send(command).await.map_err(|_| CallError::Closed)
+    }
+}
+
+impl Drop for Invocation {
+    fn drop(&mut self) {
+        if !self.done {
+            // Whoever dropped it will not answer: the caller must not wait for ever.
+            self.leaver.leave(Left::Invocation(self.request));
+        }
+    }
+}
