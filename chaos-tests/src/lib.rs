@@ -26,6 +26,7 @@
 //! | `shell.rs` | the same line in `sh`, every stage's status noted |
 //! | `run.rs` | how a line is run: options, input, placing |
 //! | `report.rs` | a run's record as `--report` writes it |
+//! | `bench.rs` | figures beside what they are measured against |
 //! | `wire.rs` | WAMP over RawSocket, octet by octet |
 //! | `store.rs` | the store through `pipes.store.*` |
 //! | `wait.rs` | waiting for a state, with a limit |
@@ -35,6 +36,7 @@
 //! process left over then fails the test; (2) whatever is random is printed as a seed and repeated by
 //! `PIPES_SEED`; (3) nothing waits without a limit.
 
+pub mod bench;
 pub mod cluster;
 pub mod command;
 pub mod fault;

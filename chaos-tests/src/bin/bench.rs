@@ -1,2 +1,0 @@
-//! Figures of Pipes on this machine.
-fn main() {}
