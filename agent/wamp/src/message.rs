@@ -45,7 +45,7 @@ mod kinds {
 }
 
 /// Arguments and keyword arguments as they lie in the message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Payload<'a> {
     /// 0: neither; 1: arguments; 2: arguments and keyword arguments.
     pub parts: u8,
@@ -56,6 +56,22 @@ pub struct Payload<'a> {
 impl Payload<'_> {
     /// Neither arguments nor keyword arguments.
     pub const EMPTY: Payload<'static> = Payload { parts: 0, bytes: &[] };
+}
+
+/// Octets of a payload that are shown in logs: enough to know it by.
+const SHOWN_MAX: usize = 32;
+
+impl std::fmt::Debug for Payload<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}:", self.parts)?;
+        for octet in self.bytes.iter().take(SHOWN_MAX) {
+            write!(out, " {octet:02x}")?;
+        }
+        match self.bytes.len().saturating_sub(SHOWN_MAX) {
+            0 => Ok(()),
+            more => write!(out, " and {more} more"),
+        }
+    }
 }
 
 /// One message, borrowed from the buffer it was read into.
