@@ -25,6 +25,7 @@ use tracing::{info, warn};
 
 use crate::blob::{self, Blobs, Shelf};
 use crate::config::Config;
+use crate::executor::{self, Started};
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::links::Links;
 use crate::listen::Sockets;
@@ -32,9 +33,9 @@ use crate::mesh::listener::{HANDED_OVER_MAX, Incoming, Listener};
 use crate::mesh::raft_rpc::RaftRpc;
 use crate::mesh::tls::Tls;
 use crate::mesh::{Dialer, Local, bulk};
-use crate::node::Record;
+use crate::node::{Nodes, Record};
 use crate::router::Router;
-use crate::{credentials, leftover, membership, presence, router};
+use crate::{api, credentials, leftover, membership, presence, router};
 
 /// Threads of each runtime: one may wait for a lock or a disk while the other goes on.
 const WORKERS: usize = 2;
@@ -153,6 +154,7 @@ struct Entering {
     dialer: Dialer,
     blobs: Blobs,
     router_links: mpsc::Receiver<Incoming>,
+    doors: Vec<router::Listener>,
 }
 
 /// Starts what does not need to be a member: store, router, mesh.
@@ -173,7 +175,13 @@ async fn start(
         local.is_node(id);
         leftover::end(&format!("{}/{id}", config.cluster_id));
     }
-    let (router, router_thread) = start_router(config, sockets.wamp, sockets.operators, sockets.stages)?;
+    let (router, router_thread) = Router::start(router::RouterConfig {
+        node: 0,
+        listeners: Vec::new(),
+        // SAFETY: geteuid takes nothing and cannot fail.
+        agent_uid: unsafe { libc::geteuid() },
+    })?;
+    let doors = doors(config, sockets.wamp, sockets.operators, sockets.stages);
 
     let shelf = Shelf::open(config.blob_folder())?;
     let blobs = Blobs::new(shelf.clone(), bulk, Arc::new(node.store()), parts);
@@ -210,6 +218,7 @@ async fn start(
             dialer,
             blobs,
             router_links,
+            doors,
         },
     ))
 }
@@ -226,26 +235,22 @@ async fn open_store(config: &Config, transport: RaftRpc, store_runtime: &Handle)
     opened.with_context(|| format!("cannot open the store in {}", config.raft_folder().display()))
 }
 
-fn start_router(
+/// Everybody's doors into the router, opened last.
+fn doors(
     config: &Config,
     wamp: TcpListener,
     operators: UnixListener,
     stages: UnixListener,
-) -> std::io::Result<(Router, JoinHandle<()>)> {
+) -> Vec<router::Listener> {
     let loopback = config.address.is_loopback();
-    Router::start(router::RouterConfig {
-        node: 0,
-        listeners: vec![
-            router::Listener::Tcp {
-                listener: wamp,
-                loopback,
-            },
-            router::Listener::Operators(operators),
-            router::Listener::Stages(stages),
-        ],
-        // SAFETY: geteuid takes nothing and cannot fail.
-        agent_uid: unsafe { libc::geteuid() },
-    })
+    vec![
+        router::Listener::Tcp {
+            listener: wamp,
+            loopback,
+        },
+        router::Listener::Operators(operators),
+        router::Listener::Stages(stages),
+    ]
 }
 
 /// Becomes a member, then starts what needs to be one. When this returns, the agent serves.
@@ -259,6 +264,7 @@ async fn enter(
         dialer,
         blobs,
         router_links,
+        doors,
     } = entering;
     let Running {
         parts, router, node, ..
@@ -267,7 +273,56 @@ async fn enter(
     dialer.local().is_node(id);
     router.set_node(id);
     let store = node.store();
-    let record = Record {
+    let own = record(id, config);
+    let (present, is_present) = oneshot::channel();
+    let presence = presence::keep(store.clone(), own.clone(), present, parts.stopping());
+    parts.spawn_on(store_runtime, Kind::Part, "presence", presence);
+    is_present.await?;
+    credentials::found(&store, config).await?;
+    let (known, are_known) = oneshot::channel();
+    spawn_until_stop(
+        parts,
+        "credentials",
+        credentials::follow(store.clone(), router.clone(), known),
+    );
+    spawn_until_stop(parts, "blobs", blob::tend(blobs.clone(), store.clone()));
+
+    let nodes = Nodes::start(own, store.clone(), router.links(), parts);
+    let Started { logs, .. } = executor::start(executor::Parts {
+        config: config.clone(),
+        node: id,
+        store: store.clone(),
+        router: router.clone(),
+        blobs: blobs.clone(),
+        lifecycle: parts.clone(),
+    })
+    .await?;
+    let (config, store, router, lifecycle) = (config.clone(), store.clone(), router.clone(), parts.clone());
+    let links = Links {
+        router: router.clone(),
+        dialer,
+        store: store.clone(),
+        lifecycle: parts.clone(),
+    };
+    api::serve(api::Parts {
+        config,
+        nodes,
+        store,
+        blobs,
+        router,
+        logs,
+        lifecycle,
+    })
+    .await?;
+    // Now others may ask this agent for something, and clients come in.
+    parts.spawn(Kind::Part, "links", links.run(router_links));
+    are_known.await?;
+    running.router.listen(doors);
+    Ok(())
+}
+
+fn record(id: u64, config: &Config) -> Record {
+    Record {
         id,
         name: config.name.clone(),
         address: config.address.to_string(),
@@ -275,28 +330,7 @@ async fn enter(
         wamp: config.ports.wamp,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-    };
-    let (present, is_present) = oneshot::channel();
-    let presence = presence::keep(store.clone(), record, present, parts.stopping());
-    parts.spawn_on(store_runtime, Kind::Part, "presence", presence);
-    is_present.await?;
-    credentials::found(&store, config).await?;
-    let (known, credentials_known) = oneshot::channel();
-    spawn_until_stop(
-        parts,
-        "credentials",
-        credentials::follow(store.clone(), router.clone(), known),
-    );
-    let links = Links {
-        router: router.clone(),
-        dialer,
-        store: store.clone(),
-        lifecycle: parts.clone(),
-    };
-    parts.spawn(Kind::Part, "links", links.run(router_links));
-    spawn_until_stop(parts, "blobs", blob::tend(blobs.clone(), store.clone()));
-    credentials_known.await?;
-    Ok(())
+    }
 }
 
 /// A part that has no end of its own: it is dropped when the agent stops.
