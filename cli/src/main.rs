@@ -1,2 +1,38 @@
-//! Being written.
-fn main() {}
+//! `pipes`: Unix pipes over a cluster of servers, from the command line.
+//!
+//! | part | what it knows |
+//! |---|---|
+//! | `args` | the command line, and mistakes in it in one sentence |
+//! | `command/` | one file a command: its help, its arguments, what it does |
+//! | `pump/` | a run: stdin, stdout, stderr and signals to and from one call |
+//! | `client`, `context` | a session with any agent; which cluster, with which key |
+//! | `local` | clusters on this machine's loopback |
+//! | `executable`, `line`, `upload` | what a name means, what a line names, sending a file |
+//! | `object`, `output/` | what listings show, and how |
+//! | `error`, `exit` | what went wrong, and the status that says so |
+
+mod args;
+mod client;
+mod command;
+mod context;
+mod duration;
+mod error;
+mod executable;
+mod exit;
+mod line;
+mod local;
+mod object;
+mod output;
+mod pump;
+mod upload;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let outcome = match args::parse(&arguments) {
+        Ok(command) => command.run(),
+        Err(outcome) => outcome,
+    };
+    outcome.end()
+}

@@ -1,0 +1,204 @@
+//! `pipes cluster ls|status|start|stop|rm|set`
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::Duration;
+
+use clap::Subcommand;
+use rmpv::Value;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::client::{self, Client};
+use crate::context::{Context, Contexts, Target};
+use crate::error::Error;
+use crate::local;
+use crate::object::{self, Cluster, Node, Object};
+use crate::output::{self, Format, Listing, json, table};
+
+/// In a list, a cluster that has not answered by then is shown as it is known here.
+const LISTED_WITHIN: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The clusters of all contexts
+    Ls(Listing),
+    /// One cluster and its nodes
+    Status {
+        /// Its name; otherwise the one in use
+        name: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Starts the agents of a local cluster that are down
+    Start {
+        /// Its name; otherwise the one in use
+        name: Option<String>,
+    },
+    /// Stops the agents of a local cluster
+    Stop {
+        /// Its name; otherwise the one in use
+        name: Option<String>,
+    },
+    /// Removes a local cluster with all that is in it
+    Rm {
+        /// Its name; otherwise the one in use
+        name: Option<String>,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Sets warm=DURATION, slots=N (invocations at once a replica) or replicas=N (of a service on a node)
+    Set {
+        /// What, and to what
+        #[arg(value_name = "KEY=VALUE", value_parser = setting)]
+        setting: (String, String),
+    },
+}
+
+pub fn run(command: Command) -> Result<(), Error> {
+    let contexts = Contexts::open()?;
+    match command {
+        Command::Ls(listing) => ls(&contexts, listing),
+        Command::Status { name, listing } => status(&contexts, name.as_deref(), listing),
+        Command::Start { name } => {
+            let (context, cluster) = local_one(&contexts, name)?;
+            let _lock = local::lock()?;
+            local::start(&cluster, &context)?;
+            output::print(&format!("cluster {} is up\n", cluster.name))
+        }
+        Command::Stop { name } => {
+            let (_, cluster) = local_one(&contexts, name)?;
+            let _lock = local::lock()?;
+            let ran = local::stop(&cluster);
+            output::print(&format!(
+                "cluster {} is stopped ({ran} agents ran)\n",
+                cluster.name
+            ))
+        }
+        Command::Rm { name, yes } => rm(&contexts, name, yes),
+        Command::Set {
+            setting: (key, value),
+        } => {
+            let kwargs = vec![("key", Value::from(key)), ("value", Value::from(value))];
+            client::call_once("pipes.cluster.set", kwargs).map(drop)
+        }
+    }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("'{text}' is no setting; write KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn ls(contexts: &Contexts, listing: Listing) -> Result<(), Error> {
+    let current = contexts.in_use().ok().map(|context| context.name);
+    let all = contexts.all()?;
+    let mut clusters: Vec<Cluster> = all
+        .iter()
+        .map(|context| Cluster {
+            name: Some(context.name.clone()),
+            id: Some(context.cluster_id.clone()),
+            current: current.as_ref() == Some(&context.name),
+            ..Cluster::default()
+        })
+        .collect();
+    client::block_on(async {
+        let mut asked = JoinSet::new();
+        for (index, context) in all.iter().enumerate() {
+            let target = Target::of(context)?;
+            asked.spawn(async move { (index, timeout(LISTED_WITHIN, ask(&target)).await) });
+        }
+        while let Some(Ok((index, answered))) = asked.join_next().await {
+            // One that does not answer is listed as well, with what is not known left open.
+            if let Ok(Ok(Cluster {
+                leader,
+                term,
+                revision,
+                nodes,
+                ..
+            })) = answered
+            {
+                let known = &mut clusters[index];
+                (known.leader, known.term, known.revision, known.nodes) = (leader, term, revision, nodes);
+            }
+        }
+        Ok(())
+    })?;
+    listing.show(&clusters)
+}
+
+fn status(contexts: &Contexts, name: Option<&str>, listing: Listing) -> Result<(), Error> {
+    let in_use = contexts.in_use().ok().map(|context| context.name);
+    let (shown, target) = match name {
+        Some(name) => (Some(name.to_owned()), Target::of(&contexts.named(name)?)?),
+        None => (in_use.clone(), contexts.target()?),
+    };
+    let mut cluster = client::block_on(ask(&target))?;
+    cluster.current = name.is_none() || in_use == shown;
+    cluster.name = shown.or(cluster.name);
+    if listing.quiet {
+        return output::print(&format!("{}\n", cluster.id()));
+    }
+    match listing.format {
+        Format::Json => output::print(&json::render(&cluster)),
+        Format::Table => {
+            let head = table::render(Cluster::TITLES, std::iter::once(cluster.row()));
+            let nodes: Vec<Node> = cluster
+                .nodes
+                .map(serde_json::from_value)
+                .and_then(Result::ok)
+                .unwrap_or_default();
+            let nodes = table::render(Node::TITLES, nodes.iter().map(Object::row));
+            output::print(&format!("{head}\n{nodes}"))
+        }
+    }
+}
+
+async fn ask(target: &Target) -> Result<Cluster, Error> {
+    let mut client = Client::connect(target).await?;
+    object::parse(client.call("pipes.cluster.status", Vec::new()).await?)
+}
+
+fn rm(contexts: &Contexts, name: Option<String>, yes: bool) -> Result<(), Error> {
+    let (_, cluster) = local_one(contexts, name)?;
+    let name = &cluster.name;
+    if !yes {
+        if !std::io::stdin().is_terminal() {
+            return Err(Error::Usage(format!(
+                "removing cluster {name} takes all that is in it; say so with --yes"
+            )));
+        }
+        eprint!("Remove cluster {name} with all its services and runs? [y/N] ");
+        // An answer that cannot be shown is asked for all the same.
+        let _ = std::io::stderr().flush();
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        if read.is_err() || !matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Err(Error::Local(format!("cluster {name} was not removed")));
+        }
+    }
+    let _lock = local::lock()?;
+    local::remove(&cluster)?;
+    contexts.remove(name)?;
+    output::print(&format!("{name}\n"))
+}
+
+/// The local cluster that is meant, and its context.
+fn local_one(contexts: &Contexts, name: Option<String>) -> Result<(Context, local::Cluster), Error> {
+    let context = match name {
+        Some(name) => contexts.named(&name)?,
+        None => contexts.in_use()?,
+    };
+    let name = &context.name;
+    match local::Cluster::find(name)? {
+        Some(cluster) if context.local.is_some() => Ok((context, cluster)),
+        _ if context.local.is_some() => Err(Error::Local(format!(
+            "the files of the local cluster {name} are gone; remove what is left with: pipes context rm {name}"
+        ))),
+        _ => Err(Error::Local(format!(
+            "cluster {name} is not on this machine: only a local one can be started and stopped"
+        ))),
+    }
+}

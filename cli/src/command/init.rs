@@ -1,0 +1,90 @@
+//! `pipes init --local [N]`
+
+use std::net::IpAddr;
+
+use clap::builder::RangedU64ValueParser;
+
+use crate::context::{Contexts, is_name};
+use crate::error::Error;
+use crate::local::{self, Cluster, Port, Ports};
+use crate::output;
+
+/// Agents of a local cluster, unless told otherwise: the fewest that survive the loss of one.
+const COUNT: u8 = 3;
+
+/// Makes a cluster
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Run again, it starts what is down.")]
+pub struct Arguments {
+    /// N agents on this machine's loopback, for development; 3 unless told otherwise
+    #[arg(long, value_name = "N", required = true, num_args = 0..=1, default_missing_value = "0")]
+    #[arg(value_parser = RangedU64ValueParser::<u8>::new().range(0..=99))]
+    local: u8,
+    /// What to call it
+    #[arg(long, value_name = "CLUSTER", default_value = "local")]
+    name: String,
+    /// How stages are run: process needs no Docker
+    #[arg(long, value_name = "EXECUTOR", default_value = "process", value_parser = ["process"])]
+    executor: String,
+    /// The first agent's address; otherwise the next free 127.N.0.1 from N = 77
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<IpAddr>,
+    /// Another port for gateway, mesh, wamp, etcd, registry or workflows
+    #[arg(long = "port", value_name = "NAME=PORT", value_parser = local::parse_port)]
+    ports: Vec<(Port, u16)>,
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Error> {
+    let Arguments {
+        name, local: count, ..
+    } = &arguments;
+    if !is_name(name) {
+        return Err(Error::Usage(format!(
+            "'{name}' cannot be a cluster's name: letters, digits and ._- are allowed"
+        )));
+    }
+    let contexts = Contexts::open()?;
+    let _lock = local::lock()?;
+    let (cluster, claim) = match Cluster::find(name)? {
+        Some(cluster) => {
+            check_same(&cluster, &arguments)?;
+            (cluster, None)
+        }
+        None => {
+            let ports = Ports::new(&arguments.ports)?;
+            let count = if *count == 0 { COUNT } else { *count };
+            let (cluster, claim) = local::make(&contexts, name, count, arguments.address, &ports)?;
+            (cluster, Some(claim))
+        }
+    };
+    let context = contexts.named(name)?;
+    contexts.choose(name)?;
+    local::start(&cluster, &context)?;
+    drop(claim);
+    let nodes: Vec<_> = cluster
+        .members
+        .iter()
+        .map(|member| format!("{} {}", member.name, member.address))
+        .collect();
+    output::print(&format!("cluster {name} is up: {}\n", nodes.join(", ")))
+}
+
+/// A cluster that is there keeps its size and addresses.
+fn check_same(cluster: &Cluster, arguments: &Arguments) -> Result<(), Error> {
+    let (name, members) = (&cluster.name, cluster.members.len());
+    let other = if arguments.local != 0 && usize::from(arguments.local) != members {
+        format!("{members} agents")
+    } else if arguments
+        .address
+        .is_some_and(|address| cluster.members[0].address != address)
+    {
+        format!("address {}", cluster.members[0].address)
+    } else if !arguments.ports.is_empty() {
+        "ports of its own".into()
+    } else {
+        return Ok(());
+    };
+    Err(Error::Usage(format!(
+        "cluster {name} is there already, with {other}; start it with: pipes cluster start {name}, or choose another --name"
+    )))
+}

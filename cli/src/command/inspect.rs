@@ -1,0 +1,109 @@
+//! `pipes inspect X`
+
+use rmpv::Value;
+use serde::Serialize;
+
+use crate::client::{self, Client};
+use crate::context::Contexts;
+use crate::error::{self, Error};
+use crate::object::{self, Object, Run, Service, Stage};
+use crate::output::{self, Format, json, table};
+
+/// All there is to know of a run or a service
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// A run, by its id or a unique beginning of it, or a service; run/X or service/X where a name is both
+    #[arg(value_name = "X")]
+    name: String,
+    /// How to show it
+    #[arg(long, value_name = "FORMAT", default_value = "json")]
+    format: Format,
+    /// Only its id
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// What X is.
+enum Found {
+    Run(Run),
+    Service(Service),
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Error> {
+    let found = client::block_on(async {
+        let mut client = Client::connect(&Contexts::open()?.target()?).await?;
+        find(&mut client, &arguments.name).await
+    })?;
+    let text = match &found {
+        Found::Run(run) => render(run, &arguments),
+        Found::Service(service) => render(service, &arguments),
+    };
+    output::print(&text)?;
+    match found {
+        Found::Run(run) if arguments.format == Format::Table && !arguments.quiet => {
+            output::print(&format!("\n{}", stages(&run.stages)))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn find(client: &mut Client, name: &str) -> Result<Found, Error> {
+    if let Some(id) = name.strip_prefix("run/") {
+        return run_of(client, id).await.map(Found::Run);
+    }
+    if let Some(name) = name.strip_prefix("service/") {
+        return service_of(client, name).await.map(Found::Service);
+    }
+    match service_of(client, name).await {
+        Ok(service) => Ok(Found::Service(service)),
+        Err(error) if error.uri() == Some(error::NOT_FOUND) => match run_of(client, name).await {
+            Err(error) if error.uri() == Some(error::NOT_FOUND) => Err(Error::Local(format!(
+                "there is no run or service '{name}'; pipes ps -a and pipes service ls list them"
+            ))),
+            found => found.map(Found::Run),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+async fn run_of(client: &mut Client, id: &str) -> Result<Run, Error> {
+    object::parse(
+        client
+            .call("pipes.run.get", vec![("id", Value::from(id))])
+            .await?,
+    )
+}
+
+async fn service_of(client: &mut Client, name: &str) -> Result<Service, Error> {
+    object::parse(
+        client
+            .call("pipes.service.get", vec![("name", Value::from(name))])
+            .await?,
+    )
+}
+
+fn render<T: Object + Serialize>(object: &T, arguments: &Arguments) -> String {
+    match arguments.format {
+        _ if arguments.quiet => format!("{}\n", object.id()),
+        Format::Json => json::render(object),
+        Format::Table => table::render(T::TITLES, std::iter::once(object.row())),
+    }
+}
+
+fn stages(stages: &[Stage]) -> String {
+    let text = |value: Option<String>| value.unwrap_or_else(|| "-".into());
+    let rows = stages.iter().map(|stage| {
+        vec![
+            text(stage.stage.map(|stage| stage.to_string())),
+            text(stage.service.clone()),
+            text(stage.node.clone()),
+            text(stage.status.map(|status| status.to_string())),
+            text(stage.bytes_in.map(|bytes| bytes.to_string())),
+            text(stage.bytes_out.map(|bytes| bytes.to_string())),
+        ]
+    });
+    table::render(
+        &["STAGE", "SERVICE", "NODE", "STATUS", "BYTES IN", "BYTES OUT"],
+        rows,
+    )
+}

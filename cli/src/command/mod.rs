@@ -1,0 +1,88 @@
+//! One file a command: its help, its arguments and what it does.
+
+mod build;
+mod cluster;
+mod completions;
+mod context;
+mod init;
+mod inspect;
+mod logs;
+mod node;
+mod ps;
+mod run;
+mod service;
+mod stop;
+mod token;
+mod version;
+
+use clap::Subcommand;
+
+use crate::error::Error;
+use crate::exit::{self, Outcome};
+use crate::output;
+
+/// The commands. What is not built yet is not here.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Init(init::Arguments),
+    Build(build::Arguments),
+    Run(run::Arguments),
+    Ps(ps::Arguments),
+    Inspect(inspect::Arguments),
+    Logs(logs::Arguments),
+    Stop(stop::Arguments),
+    /// Executables that were built
+    #[command(subcommand)]
+    Service(service::Command),
+    /// Servers of the cluster
+    #[command(subcommand)]
+    Node(node::Command),
+    /// Clusters, and the one in use
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// Which cluster commands go to
+    #[command(subcommand)]
+    Context(context::Command),
+    /// Tokens by which other programs may do what this user may
+    #[command(subcommand)]
+    Token(token::Command),
+    Version(version::Arguments),
+    Completions(completions::Arguments),
+}
+
+impl Command {
+    /// Does it; what went wrong is said on stderr.
+    pub fn run(self) -> Outcome {
+        let done = match self {
+            Command::Run(arguments) => return run::run(arguments),
+            Command::Init(arguments) => init::run(arguments),
+            Command::Build(arguments) => build::run(arguments),
+            Command::Ps(arguments) => ps::run(arguments),
+            Command::Inspect(arguments) => inspect::run(arguments),
+            Command::Logs(arguments) => logs::run(arguments),
+            Command::Stop(arguments) => stop::run(arguments),
+            Command::Service(command) => service::run(command),
+            Command::Node(command) => node::run(command),
+            Command::Cluster(command) => cluster::run(command),
+            Command::Context(command) => context::run(command),
+            Command::Token(command) => token::run(command),
+            Command::Version(arguments) => version::run(arguments),
+            Command::Completions(arguments) => completions::run(arguments),
+        };
+        match done {
+            Ok(()) => exit::SUCCESS,
+            Err(error) => {
+                output::error::show(&error);
+                exit::of_error(&error)
+            }
+        }
+    }
+}
+
+/// The objects of an agent's answer that is a list.
+fn objects<T: crate::object::Object>(answer: rmpv::Value) -> Result<Vec<T>, Error> {
+    crate::client::list(answer)
+        .into_iter()
+        .map(crate::object::parse)
+        .collect()
+}

@@ -1,0 +1,377 @@
+//! `pipes run "a x | b | c"`
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rmpv::Value;
+
+use crate::args;
+use crate::client::{self, Client};
+use crate::command::build;
+use crate::context::Contexts;
+use crate::duration;
+use crate::error::Error;
+use crate::executable;
+use crate::exit::{self, Outcome};
+use crate::line;
+use crate::object::{self, Run};
+use crate::output::progress::Traffic;
+use crate::output::{self, json};
+use crate::pump::{self, Ended, Inlet, Request};
+use crate::upload;
+
+/// Runs a workflow as a shell would, over the cluster
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exits as the last stage does: 128+n after signal n, 127 for an unknown service, 126 when a stage cannot
+be started, 125 when Pipes itself failed, 124 when --timeout ran out.")]
+pub struct Arguments {
+    /// The workflow as one argument: "service args | service args"
+    #[arg(value_name = "LINE")]
+    line: Vec<String>,
+    /// The line from a file: # begins a comment, a newline may follow |
+    #[arg(short, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// Reads stdin even from a terminal
+    #[arg(short, conflicts_with = "no_input")]
+    input: bool,
+    /// Gives no stdin
+    #[arg(short)]
+    no_input: bool,
+    /// Exits as the last stage that failed
+    #[arg(long)]
+    pipefail: bool,
+    /// Ends the run after this time
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
+    timeout: Option<Duration>,
+    /// A variable for every stage; K alone takes the caller's value
+    #[arg(long, value_name = "K=V")]
+    env: Vec<String>,
+    /// Where a stage runs: its number or its service's name, and a node
+    #[arg(long, value_name = "STAGE=NODE", value_parser = pair)]
+    place: Vec<(String, String)>,
+    /// A file that lies in each stage's working directory, under NAME
+    #[arg(long, value_name = "PATH[=NAME]")]
+    file: Vec<String>,
+    /// First builds what is missing or changed of the stages' executables
+    #[arg(long)]
+    build: bool,
+    /// Uses no warm replica
+    #[arg(long)]
+    fresh: bool,
+    /// Once more from the beginning when a server was lost and stdin was not read
+    #[arg(long)]
+    retry: bool,
+    /// Writes what became of the run into a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Shows no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((stage, node)) if !stage.is_empty() && !node.is_empty() => {
+            Ok((stage.to_owned(), node.to_owned()))
+        }
+        _ => Err(format!("'{text}' is no place; write STAGE=NODE")),
+    }
+}
+
+pub fn run(arguments: Arguments) -> Outcome {
+    let shown = match the_line(&arguments) {
+        Ok(line) => line,
+        Err(error) => return failed(&error, ""),
+    };
+    // Offsets in it are those of what was given.
+    let line = if arguments.from.is_some() {
+        line::of_file(&shown)
+    } else {
+        shown.clone()
+    };
+    let request = Request {
+        line,
+        options: options(&arguments),
+    };
+    let carried = open_report(&arguments).and_then(|report| {
+        let ended = client::block_on(carry(&arguments, request))?;
+        Ok((ended, report))
+    });
+    match carried {
+        Ok((ended, report)) => end(ended, report, &shown),
+        Err(error) => failed(&error, &shown),
+    }
+}
+
+fn failed(error: &Error, shown: &str) -> Outcome {
+    output::error::show_for_line(error, shown);
+    exit::of_run_error(error)
+}
+
+/// The line as it was given, for messages.
+fn the_line(arguments: &Arguments) -> Result<String, Error> {
+    match (&arguments.from, arguments.line.as_slice()) {
+        (Some(path), []) => {
+            let bytes = std::fs::read(path).map_err(|error| Error::read(path, error))?;
+            String::from_utf8(bytes).map_err(|_| Error::Local(format!("{} is not UTF-8", path.display())))
+        }
+        (Some(path), _) => Err(Error::Usage(format!(
+            "the line is in {}: give none beside -f",
+            path.display()
+        ))),
+        (None, [line]) => Ok(line.clone()),
+        (None, []) => Err(Error::Usage(
+            "a line is needed, such as: pipes run \"a | b\"; see: pipes run --help".into(),
+        )),
+        (None, pieces) => Err(Error::Usage(args::one_argument(pieces))),
+    }
+}
+
+/// Options that travel with the request, all but the files.
+fn options(arguments: &Arguments) -> Vec<(Value, Value)> {
+    let mut options: Vec<(Value, Value)> = Vec::new();
+    for (name, is_set) in [
+        ("pipefail", arguments.pipefail),
+        ("fresh", arguments.fresh),
+        ("retry", arguments.retry),
+    ] {
+        if is_set {
+            options.push((name.into(), true.into()));
+        }
+    }
+    options.extend(
+        arguments
+            .timeout
+            .map(|timeout| ("timeout".into(), timeout.as_secs_f64().into())),
+    );
+    let environment = environment(&arguments.env, std::env::vars_os());
+    if !environment.is_empty() {
+        options.push(("env".into(), Value::Map(environment)));
+    }
+    if !arguments.place.is_empty() {
+        let place = arguments
+            .place
+            .iter()
+            .map(|(stage, node)| (stage.as_str().into(), node.as_str().into()));
+        options.push(("place".into(), Value::Map(place.collect())));
+    }
+    options
+}
+
+/// What travels of the caller's environment, as ssh sends it, then what was asked for.
+fn environment(
+    asked: &[String],
+    own: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+) -> Vec<(Value, Value)> {
+    use std::os::unix::ffi::OsStringExt;
+    let own: Vec<(Vec<u8>, Vec<u8>)> = own
+        .map(|(name, value)| (name.into_vec(), value.into_vec()))
+        .collect();
+    let mut variables: Vec<(Vec<u8>, Vec<u8>)> = own
+        .iter()
+        .filter(|(name, _)| name == b"LANG" || name == b"TZ" || name.starts_with(b"LC_"))
+        .cloned()
+        .collect();
+    for asked in asked {
+        let (name, value) = match asked.split_once('=') {
+            Some((name, value)) => (name, Some(value.as_bytes().to_vec())),
+            None => (
+                asked.as_str(),
+                own.iter()
+                    .find(|(own, _)| own == asked.as_bytes())
+                    .map(|(_, value)| value.clone()),
+            ),
+        };
+        if let Some(value) = value {
+            variables.retain(|(known, _)| known != name.as_bytes());
+            variables.push((name.as_bytes().to_vec(), value));
+        }
+    }
+    let text = |bytes: Vec<u8>| {
+        String::from_utf8(bytes).map_or_else(|error| Value::Binary(error.into_bytes()), Value::from)
+    };
+    variables
+        .into_iter()
+        .map(|(name, value)| (text(name), Value::Binary(value)))
+        .collect()
+}
+
+/// Made before anything runs, as a shell makes the file of a redirection.
+fn open_report(arguments: &Arguments) -> Result<Option<(File, PathBuf)>, Error> {
+    let Some(path) = &arguments.report else {
+        return Ok(None);
+    };
+    let file = File::create(path).map_err(|error| Error::write(path, error))?;
+    Ok(Some((file, path.clone())))
+}
+
+async fn carry(arguments: &Arguments, mut request: Request) -> Result<Ended, Error> {
+    let mut client = Client::connect(&Contexts::open()?.target()?).await?;
+    if arguments.build {
+        build::build_changed(&mut client, &line::services(&request.line)).await?;
+    }
+    if !arguments.file.is_empty() {
+        let mut files = Vec::new();
+        for file in &arguments.file {
+            files.push(send_file(&mut client, file).await?);
+        }
+        request.options.push(("file".into(), Value::Array(files)));
+    }
+    let reads_stdin = !arguments.no_input && (arguments.input || !std::io::stdin().is_terminal());
+    let inlet = if reads_stdin {
+        Inlet::stdin()
+    } else {
+        Inlet::none()
+    };
+    pump::carry(client, &request, inlet, Traffic::new(arguments.quiet)).await
+}
+
+/// Makes the cluster have a file; gives back its digest and its name in the stages.
+async fn send_file(client: &mut Client, file: &str) -> Result<Value, Error> {
+    let (path, name) = match file.rsplit_once('=') {
+        // A path may hold the sign itself.
+        Some((path, name)) if !Path::new(file).exists() => (path, name.to_owned()),
+        _ => (
+            file,
+            Path::new(file)
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+        ),
+    };
+    let content = executable::content(Path::new(path))?;
+    upload::blob(client, Path::new(path), &content).await?;
+    Ok(Value::Array(vec![content.digest.into(), name.into()]))
+}
+
+/// Reports, says what there is to say, and decides how the process ends.
+fn end(ended: Ended, report: Option<(File, PathBuf)>, shown: &str) -> Outcome {
+    let run = match ended.run {
+        Ok(run) => run,
+        Err(error) => return failed(&error, shown),
+    };
+    let (exit, message) = (
+        field(&run, "exit").and_then(Value::as_i64),
+        field(&run, "message"),
+    );
+    let message = message.and_then(Value::as_str).map(str::to_owned);
+    if let Some(message) = &message {
+        output::error::say(message);
+    }
+    let status = exit.or_else(|| field(&run, "status").and_then(Value::as_i64));
+    if let Some((file, path)) = report
+        && let Err(error) = write_report(file, &path, run)
+    {
+        return failed(&error, shown);
+    }
+    if let Some(signal) = ended.dies_of {
+        return Outcome::Signal(signal);
+    }
+    if ended.is_stdout_gone && message.is_none() {
+        return Outcome::Signal(libc::SIGPIPE);
+    }
+    Outcome::of_run(
+        status
+            .and_then(|status| i32::try_from(status).ok())
+            .unwrap_or(i32::from(exit::RUN_FAILED)),
+    )
+}
+
+fn write_report(mut file: File, path: &Path, run: Value) -> Result<(), Error> {
+    let run: Run = object::parse(run)?;
+    file.write_all(json::render(&run).as_bytes())
+        .map_err(|error| Error::write(path, error))
+}
+
+fn field<'a>(run: &'a Value, name: &str) -> Option<&'a Value> {
+    run.as_map()?
+        .iter()
+        .find(|(key, _)| key.as_str() == Some(name))
+        .map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(exit: i64, message: Option<&str>) -> Ended {
+        let run = vec![
+            ("exit".into(), exit.into()),
+            ("message".into(), message.map_or(Value::Nil, Value::from)),
+        ];
+        Ended {
+            run: Ok(Value::Map(run)),
+            dies_of: None,
+            is_stdout_gone: false,
+        }
+    }
+
+    #[test]
+    fn the_process_ends_as_the_run_did() {
+        assert_eq!(end(ended(3, None), None, ""), Outcome::Status(3));
+        assert_eq!(end(ended(141, None), None, ""), Outcome::Status(141));
+        assert_eq!(
+            end(ended(125, Some("server n2 was lost")), None, ""),
+            Outcome::Status(125)
+        );
+    }
+
+    #[test]
+    fn after_its_own_ctrl_c_or_without_a_reader_it_dies_of_the_signal() {
+        let interrupted = Ended {
+            dies_of: Some(libc::SIGINT),
+            ..ended(130, None)
+        };
+        assert_eq!(end(interrupted, None, ""), Outcome::Signal(libc::SIGINT));
+        let gone = || Ended {
+            is_stdout_gone: true,
+            ..ended(141, None)
+        };
+        assert_eq!(end(gone(), None, ""), Outcome::Signal(libc::SIGPIPE));
+        // A failure of Pipes itself is not hidden behind a reader that had enough.
+        let lost = Ended {
+            is_stdout_gone: true,
+            ..ended(125, Some("server n2 was lost"))
+        };
+        assert_eq!(end(lost, None, ""), Outcome::Status(125));
+    }
+
+    #[test]
+    fn of_the_environment_only_the_language_travels_and_what_is_asked_for() {
+        let own = [
+            ("HOME", "/root"),
+            ("LANG", "C"),
+            ("LC_ALL", "de"),
+            ("TZ", "UTC"),
+            ("SECRET", "x"),
+        ];
+        let own = own.map(|(name, value)| (name.into(), value.into()));
+        let asked = [
+            "A=1=2".to_owned(),
+            "LANG=fr".to_owned(),
+            "SECRET".to_owned(),
+            "UNSET".to_owned(),
+        ];
+        let sent: Vec<String> = environment(&asked, own.into_iter())
+            .into_iter()
+            .map(|(name, value)| {
+                format!(
+                    "{}={}",
+                    name.as_str().unwrap(),
+                    String::from_utf8_lossy(value.as_slice().unwrap())
+                )
+            })
+            .collect();
+        assert_eq!(sent, ["LC_ALL=de", "TZ=UTC", "A=1=2", "LANG=fr", "SECRET=x"]);
+    }
+
+    #[test]
+    fn a_place_is_a_stage_and_a_node() {
+        assert_eq!(pair("1=n1"), Ok(("1".into(), "n1".into())));
+        assert_eq!(pair("n1").unwrap_err(), "'n1' is no place; write STAGE=NODE");
+    }
+}

@@ -1,0 +1,49 @@
+//! `pipes token create|ls|rm`
+
+use clap::Subcommand;
+use rmpv::Value;
+
+use crate::client;
+use crate::command::objects;
+use crate::error::Error;
+use crate::object::Token;
+use crate::output::{self, Listing};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Makes a token and prints it, this once
+    Create {
+        /// What to call it
+        name: String,
+    },
+    /// All tokens, by name
+    Ls(Listing),
+    /// Takes a token back
+    Rm {
+        /// Its name
+        name: String,
+    },
+}
+
+pub fn run(command: Command) -> Result<(), Error> {
+    match command {
+        Command::Create { name } => {
+            let made = client::call_once("pipes.token.create", vec![("name", name.into())])?;
+            let token = made
+                .as_map()
+                .and_then(|map| map.iter().find(|(key, _)| key.as_str() == Some("token")));
+            let token = token.and_then(|(_, value)| value.as_str());
+            let token = token.ok_or_else(|| Error::Local("the agent's answer holds no token".into()))?;
+            output::print(&format!("{token}\n"))
+        }
+        Command::Ls(listing) => {
+            let answer = client::call_once("pipes.token.list", Vec::new())?;
+            listing.show(&objects::<Token>(answer)?)
+        }
+        Command::Rm { name } => {
+            let kwargs = vec![("name", Value::from(name.as_str()))];
+            client::call_once("pipes.token.remove", kwargs)?;
+            output::print(&format!("{name}\n"))
+        }
+    }
+}

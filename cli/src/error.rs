@@ -1,0 +1,150 @@
+//! What can go wrong, as the user reads it: one sentence each, with what to do.
+
+use std::path::PathBuf;
+
+use pipes_wamp::payload::PayloadBuf;
+use rmpv::Value;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The arguments cannot be meant.
+    #[error("{0}")]
+    Usage(String),
+    /// Something on this machine is not as it must be; the user's to mend.
+    #[error("{0}")]
+    Local(String),
+    /// A file cannot be read or written.
+    #[error("cannot {doing} {path}: {source}")]
+    File {
+        /// read, write, ...
+        doing: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No agent answered; worth another try once one does.
+    #[error(
+        "no agent of {context} can be reached: tried {tried}; see whether they run: pipes cluster status"
+    )]
+    Unreachable {
+        /// The context's name.
+        context: String,
+        /// Address and reason of each.
+        tried: String,
+    },
+    /// The agent went away in the middle.
+    #[error("the agent at {agent} was lost: {why}")]
+    Lost {
+        /// Its address.
+        agent: String,
+        /// What was seen.
+        why: String,
+    },
+    /// The agent says no.
+    #[error("{message}")]
+    Refused {
+        /// The WAMP error's URI.
+        uri: String,
+        /// Its sentence.
+        message: String,
+        /// What else it carries.
+        arguments: Vec<Value>,
+    },
+}
+
+/// URI of a line that is refused; its second argument is the byte.
+pub const SYNTAX: &str = "pipes.error.syntax";
+/// URI of a name that no service has.
+pub const UNKNOWN_SERVICE: &str = "pipes.error.unknown_service";
+/// URI of a stage that cannot be started.
+pub const CANNOT_START: &str = "pipes.error.cannot_start";
+/// URI of arguments that cannot be meant.
+pub const USAGE: &str = "pipes.error.usage";
+/// URI of what is not there.
+pub const NOT_FOUND: &str = "pipes.error.not_found";
+
+impl Error {
+    /// An error the agent answered with.
+    pub fn refused(uri: &str, payload: &PayloadBuf) -> Error {
+        let mut arguments = payload.as_payload().args().unwrap_or_default();
+        let said = arguments
+            .first()
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty());
+        let message = match said {
+            Some(text) => text.to_owned(),
+            None => sentence(uri).to_owned(),
+        };
+        if !arguments.is_empty() {
+            arguments.remove(0);
+        }
+        Error::Refused {
+            uri: uri.to_owned(),
+            message,
+            arguments,
+        }
+    }
+
+    /// A file that cannot be read.
+    pub fn read(path: impl Into<PathBuf>, source: std::io::Error) -> Error {
+        Error::File {
+            doing: "read",
+            path: path.into(),
+            source,
+        }
+    }
+
+    /// A file that cannot be written.
+    pub fn write(path: impl Into<PathBuf>, source: std::io::Error) -> Error {
+        Error::File {
+            doing: "write",
+            path: path.into(),
+            source,
+        }
+    }
+
+    /// The URI, where it is the agent's answer.
+    pub fn uri(&self) -> Option<&str> {
+        match self {
+            Error::Refused { uri, .. } => Some(uri),
+            _ => None,
+        }
+    }
+}
+
+/// What to say for an error that came without a sentence.
+fn sentence(uri: &str) -> &str {
+    match uri {
+        "wamp.error.no_such_procedure" => "the agent does not know this command: it is of another version",
+        "wamp.error.not_authorized" => "this context may not do that",
+        "wamp.error.no_available_callee" => "the agent is too busy; try again",
+        "wamp.error.canceled" => "the agent gave the call up",
+        "wamp.error.network_failure" => "the link to the server that answers was lost",
+        "wamp.error.timeout" => "the agent did not answer in time",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answers_sentence_is_the_message() {
+        let payload = PayloadBuf::of_values(vec!["no '|' here".into(), 4.into()], None);
+        let error = Error::refused(SYNTAX, &payload);
+        assert_eq!(error.to_string(), "no '|' here");
+        let Error::Refused { arguments, .. } = error else {
+            panic!("another error")
+        };
+        assert_eq!(arguments, [Value::from(4)]);
+    }
+
+    #[test]
+    fn an_answer_without_a_sentence_still_says_what_it_means() {
+        let error = Error::refused("wamp.error.not_authorized", &PayloadBuf::default());
+        assert_eq!(error.to_string(), "this context may not do that");
+    }
+}

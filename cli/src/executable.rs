@@ -1,0 +1,240 @@
+//! Finding the executable a name means, as `build` does: a path, else `./NAME`, else NAME on PATH.
+//!
+//! Links are followed to the bytes, and the service keeps the name it was called by: busybox and its like decide by it.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+
+/// One read while a digest is made.
+const READ: usize = 256 << 10;
+
+/// An executable that can become a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executable {
+    /// The service's name.
+    pub name: String,
+    /// Where its bytes are.
+    pub path: PathBuf,
+}
+
+/// Bytes by their content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// `sha256:` and 64 digits.
+    pub digest: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Finds what `called` means in this folder and on this PATH; `name` is what it shall be called, if not as its file.
+pub fn find(
+    called: &str,
+    name: Option<&str>,
+    folder: &Path,
+    search: &[PathBuf],
+) -> Result<Executable, Error> {
+    let path = locate(called, folder, search)?;
+    let file_name = Path::new(called)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let name = name.unwrap_or(&file_name);
+    if !is_service_name(name) {
+        return Err(Error::Usage(format!(
+            "'{name}' cannot be a service's name (letters, digits and ._+- not beginning with . or -); give one with --name"
+        )));
+    }
+    Ok(Executable {
+        name: name.to_owned(),
+        path,
+    })
+}
+
+fn locate(called: &str, folder: &Path, search: &[PathBuf]) -> Result<PathBuf, Error> {
+    if called.contains('/') {
+        let path = folder.join(called);
+        return refusal(&path).map_or(Ok(path), |why| Err(cannot(called, &why)));
+    }
+    let here = folder.join(called);
+    let here_refused = refusal(&here);
+    if here_refused.is_none() {
+        return Ok(here);
+    }
+    let on_path = search
+        .iter()
+        .map(|place| place.join(called))
+        .find(|path| refusal(path).is_none());
+    match on_path {
+        Some(path) => Ok(path),
+        None if here.exists() => Err(cannot(&format!("./{called}"), &here_refused.unwrap_or_default())),
+        None => Err(Error::Local(format!(
+            "cannot build {called}: there is no ./{called}, nor is it on PATH"
+        ))),
+    }
+}
+
+fn cannot(path: &str, why: &str) -> Error {
+    Error::Local(format!("cannot build {path}: {why}"))
+}
+
+/// Why this is no executable file, if it is none.
+fn refusal(path: &Path) -> Option<String> {
+    let metadata = match path.metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some("there is no such file".into()),
+        Err(error) => return Some(error.to_string()),
+    };
+    if metadata.is_dir() {
+        return Some("it is a directory".into());
+    }
+    if !metadata.is_file() {
+        return Some("it is no regular file".into());
+    }
+    let text = CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: the path ends with a zero.
+    if unsafe { libc::access(text.as_ptr(), libc::X_OK) } != 0 {
+        return Some(format!(
+            "it is not executable; make it so with: chmod +x {}",
+            path.display()
+        ));
+    }
+    None
+}
+
+/// Whether a service may be called so.
+pub fn is_service_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    !name.is_empty() && name.chars().all(plain) && !name.starts_with(['.', '-'])
+}
+
+/// The folders of PATH.
+pub fn search_path() -> Vec<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect()
+}
+
+/// Reads a file through for its digest and size.
+pub fn content(path: &Path) -> Result<Content, Error> {
+    let failed = |error| Error::read(path, error);
+    let mut file = File::open(path).map_err(failed)?;
+    let (mut hash, mut size) = (Sha256::new(), 0);
+    let mut buffer = vec![0; READ];
+    loop {
+        match file.read(&mut buffer).map_err(failed)? {
+            0 => break,
+            count => {
+                hash.update(&buffer[..count]);
+                size += count as u64;
+            }
+        }
+    }
+    Ok(Content {
+        digest: format!("sha256:{}", hex::encode(hash.finalize())),
+        size,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn new() -> Place {
+            Place(tempfile::tempdir().unwrap())
+        }
+
+        fn file(&self, name: &str, mode: u32) -> PathBuf {
+            let path = self.0.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "#!/bin/sh\n").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path
+        }
+
+        fn find(&self, called: &str) -> Result<Executable, String> {
+            let search = [self.0.path().join("bin")];
+            find(called, None, self.0.path(), &search).map_err(|error| error.to_string())
+        }
+    }
+
+    #[test]
+    fn a_name_is_the_file_here_else_the_one_on_path() {
+        let place = Place::new();
+        let on_path = place.file("bin/greet", 0o755);
+        assert_eq!(place.find("greet").unwrap().path, on_path);
+        let here = place.file("greet", 0o755);
+        assert_eq!(place.find("greet").unwrap().path, here);
+        fs::set_permissions(&here, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(place.find("greet").unwrap().path, on_path);
+    }
+
+    #[test]
+    fn a_link_keeps_the_name_it_is_called_by() {
+        let place = Place::new();
+        place.file("bin/busybox", 0o755);
+        symlink("busybox", place.0.path().join("bin/awk")).unwrap();
+        assert_eq!(place.find("awk").unwrap().name, "awk");
+        assert_eq!(place.find("./bin/awk").unwrap().name, "awk");
+    }
+
+    #[test]
+    fn what_is_not_executable_is_refused_with_its_path_and_why() {
+        let place = Place::new();
+        place.file("data", 0o644);
+        fs::create_dir(place.0.path().join("folder")).unwrap();
+        let chmod = place.0.path().join("./data");
+        // Root may execute what has any x bit; this has none.
+        let expected = format!(
+            "cannot build ./data: it is not executable; make it so with: chmod +x {}",
+            chmod.display()
+        );
+        assert_eq!(place.find("./data").unwrap_err(), expected);
+        assert_eq!(
+            place.find("./folder").unwrap_err(),
+            "cannot build ./folder: it is a directory"
+        );
+        assert_eq!(
+            place.find("./none").unwrap_err(),
+            "cannot build ./none: there is no such file"
+        );
+        assert_eq!(
+            place.find("none").unwrap_err(),
+            "cannot build none: there is no ./none, nor is it on PATH"
+        );
+    }
+
+    #[test]
+    fn a_name_that_no_line_could_hold_needs_another() {
+        let place = Place::new();
+        place.file("bin/[", 0o755);
+        assert!(place.find("[").unwrap_err().contains("give one with --name"));
+        assert!(
+            is_service_name("greet.py")
+                && is_service_name("g++")
+                && !is_service_name("-x")
+                && !is_service_name("")
+        );
+    }
+
+    #[test]
+    fn a_digest_is_sha256_in_hex() {
+        let place = Place::new();
+        let content = content(&place.file("x", 0o755)).unwrap();
+        assert_eq!(content.size, 10);
+        assert_eq!(
+            content.digest,
+            "sha256:a8076d3d28d21e02012b20eaf7dbf75409a6277134439025f282e368e3305abf"
+        );
+    }
+}

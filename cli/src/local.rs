@@ -1,0 +1,37 @@
+//! Local clusters: agents on this machine's loopback, for development.
+//!
+//!     $XDG_STATE_HOME/pipes/CLUSTER/n1/   agent.toml  tls/  agent.log  agent.pid  agent.sock  stages/  raft/  ...
+//!
+//! Made in one step: the whole folder is built beside its place and renamed into it, after the context was written, so
+//! that an interrupted `init` leaves either nothing to start or all of it. Starting is the same whether the cluster is
+//! new, stopped or half down: what does not run is started, then everybody is waited for.
+
+mod address;
+mod certificate;
+mod layout;
+mod process;
+mod start;
+
+use std::fs;
+
+use crate::error::Error;
+
+pub use address::{Port, Ports, parse_port};
+pub use layout::Cluster;
+pub use start::{make, start, stop};
+
+/// Held while a cluster of this user is made, started, stopped or removed.
+pub fn lock() -> Result<fs::File, Error> {
+    layout::lock(&layout::root()?)
+}
+
+/// Stops a cluster and removes all its files.
+pub fn remove(cluster: &Cluster) -> Result<(), Error> {
+    stop(cluster);
+    let removed = fs::remove_dir_all(&cluster.folder);
+    removed.map_err(|source| Error::File {
+        doing: "remove",
+        path: cluster.folder.clone(),
+        source,
+    })
+}

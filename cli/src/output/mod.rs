@@ -1,0 +1,65 @@
+//! All that is shown: tables and JSON on stdout, progress and errors on stderr. Commands decide what, these how.
+
+pub mod error;
+pub mod json;
+pub mod progress;
+pub mod table;
+
+use std::io::Write;
+
+use clap::ValueEnum;
+
+use crate::error::Error;
+use crate::object::Object;
+
+/// How a listing is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people; columns may change.
+    #[default]
+    Table,
+    /// For programs; fields are added, never renamed.
+    Json,
+}
+
+/// Options of every listing.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Listing {
+    /// How to show it
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub format: Format,
+    /// Only ids, one a line
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl Listing {
+    /// Shows a list.
+    pub fn show<T: Object>(&self, objects: &[T]) -> Result<(), Error> {
+        print(&self.render(objects))
+    }
+
+    fn render<T: Object>(&self, objects: &[T]) -> String {
+        if self.quiet {
+            return objects.iter().map(|object| object.id() + "\n").collect();
+        }
+        match self.format {
+            Format::Json => json::render(&objects),
+            Format::Table => table::render(T::TITLES, objects.iter().map(Object::row)),
+        }
+    }
+}
+
+/// Writes to stdout. A reader that has gone is no mistake of anybody's.
+pub fn print(text: &str) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::Local(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

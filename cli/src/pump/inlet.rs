@@ -1,0 +1,106 @@
+//! Stdin: read when the agent takes more, never waited for otherwise.
+
+use std::io;
+
+use super::descriptor::{self, Descriptor, Direction};
+
+/// Once so much has flowed, stdin's pipe is made larger: fewer, larger reads.
+const GROWS_AFTER: u64 = 1 << 20;
+/// To so much, which is one chunk.
+const GROWN: i32 = 256 << 10;
+
+/// The CLI's stdin.
+pub struct Inlet {
+    descriptor: Option<Descriptor>,
+    is_grown: bool,
+}
+
+impl Inlet {
+    /// No input at all.
+    pub fn none() -> Inlet {
+        Inlet {
+            descriptor: None,
+            is_grown: false,
+        }
+    }
+
+    /// The process's stdin. One that is surely empty, as /dev/null, counts as none.
+    pub fn stdin() -> Inlet {
+        if is_empty(libc::STDIN_FILENO) {
+            return Inlet::none();
+        }
+        let descriptor = Descriptor::open(libc::STDIN_FILENO, Direction::Read).ok();
+        Inlet {
+            descriptor,
+            is_grown: false,
+        }
+    }
+
+    /// Whether there may be more.
+    pub fn is_open(&self) -> bool {
+        self.descriptor.is_some()
+    }
+
+    /// It has ended.
+    pub fn close(&mut self) {
+        self.descriptor = None;
+    }
+
+    /// So much was read in all.
+    pub fn flowed(&mut self, bytes: u64) {
+        if bytes >= GROWS_AFTER && !self.is_grown {
+            self.is_grown = true;
+            self.descriptor
+                .iter()
+                .for_each(|descriptor| descriptor.grow(GROWN));
+        }
+    }
+
+    /// Reads what is there, `None` when nothing is; 0 is the end.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let Some(descriptor) = &self.descriptor else {
+            return Ok(None);
+        };
+        match descriptor.read(buffer) {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads once there is something; 0 is the end. Dropped before, it has read nothing.
+    pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Tried before it is waited for: a FIFO that nobody has open for writing gives no event.
+        if let Some(count) = self.try_read(buffer)? {
+            return Ok(count);
+        }
+        let Some(watched) = self.descriptor.as_ref().and_then(Descriptor::watched) else {
+            return std::future::pending().await;
+        };
+        loop {
+            let mut guard = watched.readable().await?;
+            if let Some(count) = self.try_read(buffer)? {
+                return Ok(count);
+            }
+            guard.clear_ready();
+        }
+    }
+}
+
+fn is_empty(fd: i32) -> bool {
+    let Some(status) = descriptor::status(fd) else {
+        return true;
+    };
+    match status.st_mode & libc::S_IFMT {
+        // Major 1, minor 3 is /dev/null (Linux's devices.txt).
+        libc::S_IFCHR => status.st_rdev == libc::makedev(1, 3),
+        // Files of /proc say 0 and are not empty.
+        libc::S_IFREG => {
+            status.st_size > 0 && {
+                // SAFETY: asks for the position, changes nothing.
+                unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) >= status.st_size }
+            }
+        }
+        _ => false,
+    }
+}
