@@ -12,6 +12,22 @@
 //! | [`flow`] | credit, and pumping a pipe against it |
 //! | [`client`] | an asynchronous client (feature `client`) |
 //!
+//! ```
+//! use pipes_wamp::message::{CallOptions, Message};
+//! use pipes_wamp::payload::PayloadBuf;
+//!
+//! let arguments = PayloadBuf::of_values(vec![1.into(), 2.into()], None);
+//! let call = Message::Call {
+//!     request: 1,
+//!     options: CallOptions::default(),
+//!     procedure: "com.example.sum",
+//!     payload: arguments.as_payload(),
+//! };
+//! let mut octets = Vec::new();
+//! call.encode(&mut octets);
+//! assert_eq!(Message::parse(&octets).unwrap(), call);
+//! ```
+//!
 //! Source: the WAMP specification (wamp-proto.org), Basic and Advanced Profile.
 
 #[cfg(feature = "client")]

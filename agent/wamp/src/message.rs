@@ -1,7 +1,9 @@
 //! WAMP messages in MessagePack: heads decoded, payloads passed on as bytes.
 //!
-//!     [48, 7, {"progress": true}, "com.app.sum", [1, 2], {}]
-//!      CALL  request 7           procedure       `Payload { parts: 2, bytes: <the last two values> }`
+//! ```text
+//! [48, 7, {"progress": true}, "com.app.sum", [1, 2], {}]
+//!  CALL  request 7           procedure       `Payload { parts: 2, bytes: <the last two values> }`
+//! ```
 //!
 //! Always: (1) a payload goes out byte for byte as it came in, whatever integers, floats or duplicate keys it holds;
 //! (2) unknown options are ignored, unknown message types refused; (3) parsing allocates nothing.

@@ -323,3 +323,17 @@ impl Writer {
         Ok(self.half.shutdown().await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_begins_where_copies_are_fast() {
+        for size in [READ_FIRST, READ, 3 << 20] {
+            let (buffer, front) = allocate(size);
+            assert_eq!((buffer.as_ptr() as usize + front) % PAGE, OFFSET);
+            assert_eq!(buffer.len() - front, size);
+        }
+    }
+}

@@ -1,8 +1,10 @@
 //! RawSocket: a handshake of four octets, then frames with a head of four (specification, RawSocket Transport).
 //!
-//!     client  7F F2 00 00      magic, length exponent 15 (2^24), serializer 2 (MessagePack)
-//!     router  7F F2 00 00      its own length, the same serializer; or 7F e0 00 00 with an error e
-//!     frame   00 00 01 2C      type 0 (message), 300 octets follow
+//! ```text
+//! client  7F F2 00 00      magic, length exponent 15 (2^24), serializer 2 (MessagePack)
+//! router  7F F2 00 00      its own length, the same serializer; or 7F e0 00 00 with an error e
+//! frame   00 00 01 2C      type 0 (message), 300 octets follow
+//! ```
 //!
 //! A length is checked before anything is allocated. 24 bits hold 2^24 - 1, so that is the largest message.
 

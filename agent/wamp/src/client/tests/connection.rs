@@ -29,7 +29,9 @@ fn yielded(payload: Payload<'_>) -> Message<'_> {
 
 /// Lets a future run as far as it comes by itself, and drops it: by time, to show that it does not end.
 async fn unfinished<F: Future>(future: F) -> bool {
-    tokio::time::timeout(Duration::from_millis(5), future).await.is_err()
+    tokio::time::timeout(Duration::from_millis(5), future)
+        .await
+        .is_err()
 }
 
 #[tokio::test]
@@ -164,10 +166,7 @@ async fn a_pong_keeps_out_of_a_message_that_is_half_written() {
     let (mut reader, mut writer) = Connection::welcomed(ours).split();
     let data = vec![5; 4 << 20];
     writer.queue_bytes(&data, yielded);
-    assert!(
-        unfinished(writer.flush()).await,
-        "more than the socket holds"
-    );
+    assert!(unfinished(writer.flush()).await, "more than the socket holds");
     theirs.write_all(&frame_head(FrameKind::Ping, 0)).await.unwrap();
     assert!(unfinished(reader.next()).await);
     let writing = tokio::spawn(async move { writer.flush().await });
@@ -200,4 +199,64 @@ async fn a_peer_that_asks_and_never_listens_is_not_read_for_ever() {
     assert!(writer.pending() < 1 << 20, "{}", writer.pending());
     drop(theirs);
     assert!(reading.await.unwrap().is_err());
+}
+
+/// One side of a connection that carries bulk both ways and asks whether the other lives now and then.
+async fn send_and_count(stream: UnixStream, seed: u64, total: usize) -> (usize, u64) {
+    use rand::{Rng, SeedableRng};
+    let (mut reader, mut writer) = Connection::welcomed(stream).split();
+    let writing = tokio::spawn(async move {
+        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+        let data: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+        let (mut sent, mut sum) = (0, 0_u64);
+        while sent < total {
+            let length = random.random_range(0..data.len()).min(total - sent);
+            writer.queue_bytes(&data[..length], yielded);
+            sum += data[..length].iter().map(|octet| u64::from(*octet)).sum::<u64>();
+            sent += length;
+            if random.random_ratio(1, 4) {
+                writer.queue_octets(&frame_head(FrameKind::Ping, 2));
+                writer.queue_octets(b"hi");
+            }
+            if writer.pending() > 100_000 {
+                writer.flush().await.unwrap();
+            }
+        }
+        writer.queue(&Message::Goodbye {
+            details: EMPTY_MAP,
+            reason: "a.b",
+        });
+        writer.flush().await.unwrap();
+        (writer, sum)
+    });
+    let (mut received, mut sum) = (0, 0_u64);
+    while let Some(message @ Message::Yield { .. }) = reader.next().await.unwrap() {
+        let data = crate::payload::bytes_arg(message.payload()).expect("bytes");
+        received += data.len();
+        sum += data.iter().map(|octet| u64::from(*octet)).sum::<u64>();
+    }
+    // PONGs may still be asked for until the other side has read all.
+    let (_writer, sent) = writing.await.unwrap();
+    assert_eq!(received, total);
+    (received, sum ^ sent)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_both_ways_at_once_and_pings_in_between_arrive_whole() {
+    let (ours, theirs) = pair();
+    let total = 48 << 20;
+    let both = async {
+        tokio::join!(
+            tokio::spawn(send_and_count(ours, 1, total)),
+            tokio::spawn(send_and_count(theirs, 2, total))
+        )
+    };
+    let (one, other) = tokio::time::timeout(LIMIT, both)
+        .await
+        .expect("no side waits for ever");
+    assert_eq!(
+        one.unwrap().1,
+        other.unwrap().1,
+        "each received what the other sent"
+    );
 }
