@@ -137,6 +137,11 @@ impl Sink {
         Some((pipe.as_raw_fd(), if waits { libc::POLLOUT } else { 0 }))
     }
 
+    /// Bytes that the sender may still send.
+    pub fn credit_left(&self) -> u64 {
+        self.window.left()
+    }
+
     /// Whether everything was passed on, or nobody reads any more.
     pub fn is_over(&self) -> bool {
         !matches!(self.state, State::Open(_))

@@ -1,0 +1,489 @@
+//! One invocation: a stage of a run, from its call to its answer.
+//!
+//! ```text
+//! Waiting --go--> Starting --> Running --------end, break--------> Ending --nobody left--> Cleaning --> Over
+//!    \                \-------------------- cannot start -----------/
+//!     \------------------------- end, break -----------------------/
+//! ```
+//!
+//! *Waiting*: pipes, folder and cgroup are there, the next stage is called; bytes may come already. *Running*: the executable was
+//! started; its exit changes nothing here but what is reported, since descendants may go on. *Ending*: everything is being
+//! killed; no pipe is read, written or closed until nobody is left. *Cleaning*: the folder is being removed.
+//!
+//! Always: (1) an end of output is sent only in Running, after `read` returned 0; (2) pipes are closed only by their own ends or after
+//! Ending; (3) the stage call and the received pipe call are each answered once.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use pipes_wamp::flow::{self, Source};
+use rmpv::Value;
+
+use crate::connection::Outbox;
+use crate::kin::{Group, Kin};
+use crate::order::{Command, Order};
+use crate::report;
+use crate::scratch::{self, Removal};
+
+mod input;
+mod output;
+mod start;
+mod stderr;
+
+use input::Input;
+use output::Output;
+pub use start::Workshop;
+use stderr::Stderr;
+
+/// How long an executable may be open for writing: whoever forked while it was written executes within that.
+const BUSY_MAX: Duration = Duration::from_secs(5);
+
+/// Signals kept for a stage that has not started yet.
+const SIGNALS_MAX: usize = 16;
+
+/// A stage of a run.
+pub struct Invocation {
+    order: Order,
+    /// The stage call.
+    request: u64,
+    phase: Phase,
+    main: Main,
+    input: Input,
+    output: Output,
+    stderr: Stderr,
+    /// The child's ends of its pipes, until it has them.
+    ends: Option<[OwnedFd; 3]>,
+    kin: Kin,
+    /// Everything is to be killed, now and as often as something new appears.
+    is_killing: bool,
+    folder: PathBuf,
+    early_signals: Vec<i32>,
+    is_exit_reported: bool,
+}
+
+enum Phase {
+    Waiting,
+    Starting { until: Instant },
+    Running,
+    Ending(End),
+    Cleaning(End, Removal),
+    Over,
+}
+
+/// The process that the shim started.
+enum Main {
+    None,
+    Alive(libc::pid_t),
+    Exited(Exit),
+}
+
+/// How it ended.
+struct Exit {
+    status: i32,
+    signal: Option<i32>,
+    at_ms: u64,
+}
+
+/// Why an invocation ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The coordinator said that the run is over.
+    Asked,
+    /// The coordinator gave the stage call up, or is gone.
+    Canceled,
+    /// A pipe broke.
+    Broken(String),
+    /// The executable could not be started.
+    CannotStart(String),
+}
+
+/// What the shim watches for an invocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    /// The stage's stdin.
+    Input,
+    /// Its stdout.
+    Output,
+    /// Its stderr.
+    Stderr,
+    /// Whether any process is left.
+    Kin,
+}
+
+impl Invocation {
+    /// Makes everything ready for the start, and calls the next stage. The error is one sentence.
+    pub fn prepare(
+        order: Order,
+        request: u64,
+        call: u64,
+        workshop: &mut Workshop,
+        outbox: &mut Outbox,
+    ) -> Result<Invocation, String> {
+        let folder = workshop
+            .scratch
+            .make()
+            .map_err(|error| format!("no working folder: {error}"))?;
+        let make = || -> io::Result<_> {
+            let (stdin, to_stdin) = flow::pipe::new()?;
+            let (from_stdout, stdout) = flow::pipe::new()?;
+            let (from_stderr, stderr) = flow::pipe::new()?;
+            for (from, name) in &order.files {
+                scratch::lay(&folder, from, name).map_err(|error| {
+                    io::Error::other(format!(
+                        "the file {name} cannot be laid into its working folder: {error}"
+                    ))
+                })?;
+            }
+            let input = Input::new(to_stdin, workshop.settings.window)?;
+            let output = Output::new(Source::new(from_stdout)?, call, order.next.clone());
+            let stderr_end = Stderr::new(Source::new(from_stderr)?);
+            Ok((input, output, stderr_end, [stdin, stdout, stderr]))
+        };
+        let (input, output, stderr, ends) = make().map_err(|error| {
+            let mut removal = Removal::new(folder.clone());
+            while !removal.step() {}
+            error.to_string()
+        })?;
+        output.open(outbox, &order.run, order.stage + 1);
+        Ok(Invocation {
+            request,
+            phase: Phase::Waiting,
+            main: Main::None,
+            input,
+            output,
+            stderr,
+            ends: Some(ends),
+            kin: Kin::new(&order, workshop.groups.take()),
+            is_killing: false,
+            folder,
+            early_signals: Vec::new(),
+            is_exit_reported: false,
+            order,
+        })
+    }
+
+    /// The stage call.
+    pub fn request(&self) -> u64 {
+        self.request
+    }
+
+    /// The pipe call that feeds it.
+    pub fn pipe(&self) -> Option<u64> {
+        self.input.call()
+    }
+
+    /// The pipe call that it makes.
+    pub fn next_call(&self) -> u64 {
+        self.output.call()
+    }
+
+    /// Whether a pipe call may join it: it has none, or one that brought nothing before the start, which then belongs to
+    /// an attempt that was given up.
+    pub fn awaits(&self, run: &str, stage: u32) -> bool {
+        let is_free = match self.phase {
+            Phase::Waiting => self.input.is_untouched(),
+            _ => self.input.call().is_none(),
+        };
+        self.takes_a_slot() && self.order.stage == stage && self.order.run == run && is_free
+    }
+
+    /// Whether it counts against the slots: one that ends gives its slot to the next.
+    pub fn takes_a_slot(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Waiting | Phase::Starting { .. } | Phase::Running
+        )
+    }
+
+    /// The process that was started, while it has not been reaped.
+    pub fn main(&self) -> Option<libc::pid_t> {
+        match self.main {
+            Main::Alive(pid) => Some(pid),
+            _ => None,
+        }
+    }
+
+    /// Whether it has answered all and left nothing.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
+    /// Its cgroup, once it is over.
+    pub fn into_group(self) -> Option<Group> {
+        self.kin.into_group()
+    }
+
+    /// Joins the pipe call that feeds it; `has_ended`: there will be no bytes.
+    pub fn join_pipe(&mut self, call: u64, has_ended: bool, outbox: &mut Outbox) {
+        self.input.join(call, outbox);
+        if has_ended {
+            self.pipe_chunk(pipes_wamp::message::Payload::EMPTY, true);
+        }
+    }
+
+    /// Bytes for the stage.
+    pub fn pipe_chunk(&mut self, payload: pipes_wamp::message::Payload<'_>, is_last: bool) {
+        if !self.takes_a_slot() {
+            return;
+        }
+        if let Err(why) = self.input.chunk(payload, is_last) {
+            self.end(End::Broken(why));
+        }
+    }
+
+    /// The pipe call that feeds it was given up: a break, whatever came by it.
+    pub fn pipe_interrupted(&mut self) {
+        self.end(End::Broken("the pipe from the stage before broke".into()));
+    }
+
+    /// A command of the coordinator.
+    pub fn command(&mut self, command: Command, others: &[libc::pid_t]) {
+        match command {
+            Command::Go if matches!(self.phase, Phase::Waiting) => {
+                self.phase = Phase::Starting {
+                    until: Instant::now() + BUSY_MAX,
+                };
+            }
+            Command::Go => {}
+            Command::Signal(number) => self.signal(number, others),
+            Command::Kill => self.is_killing = true,
+            Command::Credit(count) => self.stderr.source.grant(count),
+            Command::End => self.end(End::Asked),
+        }
+    }
+
+    fn signal(&mut self, number: i32, others: &[libc::pid_t]) {
+        match self.main {
+            Main::None if self.early_signals.len() < SIGNALS_MAX => self.early_signals.push(number),
+            Main::None => {}
+            Main::Alive(_) => self.kin.signal(number, true, others),
+            Main::Exited(_) => self.kin.signal(number, false, others),
+        }
+    }
+
+    /// An answer to the call to the next stage, or a part of one.
+    pub fn next_result(
+        &mut self,
+        progress: bool,
+        payload: pipes_wamp::message::Payload<'_>,
+        outbox: &mut Outbox,
+    ) {
+        if self.output.result(progress, payload) {
+            report::progress(outbox, self.request, vec!["ready".into()]);
+        }
+    }
+
+    /// The call to the next stage failed.
+    pub fn next_failed(&mut self, error: &str) {
+        self.output.failed();
+        self.end(End::Broken(format!("the pipe to the next stage broke: {error}")));
+    }
+
+    /// The process that was started has ended.
+    pub fn exited(&mut self, wait_status: i32) {
+        let (status, signal) = if libc::WIFSIGNALED(wait_status) {
+            let signal = libc::WTERMSIG(wait_status);
+            (128 + signal, Some(signal))
+        } else {
+            (libc::WEXITSTATUS(wait_status), None)
+        };
+        self.main = Main::Exited(Exit {
+            status,
+            signal,
+            at_ms: report::now_ms(),
+        });
+        self.stderr.process_has_ended();
+    }
+
+    /// Ends it. What came first stands, except that a call given up or a break overrules an orderly end.
+    pub fn end(&mut self, end: End) {
+        match &mut self.phase {
+            Phase::Ending(before) if *before == End::Asked => *before = end,
+            Phase::Ending(_) | Phase::Cleaning(..) | Phase::Over => {}
+            Phase::Waiting | Phase::Starting { .. } | Phase::Running => self.phase = Phase::Ending(end),
+        }
+    }
+
+    /// Does what has become possible.
+    pub fn advance(&mut self, workshop: &mut Workshop, outbox: &mut Outbox, others: &[libc::pid_t]) {
+        if let Phase::Starting { until } = self.phase {
+            self.start(until, workshop, outbox, others);
+        }
+        if matches!(
+            self.phase,
+            Phase::Waiting | Phase::Starting { .. } | Phase::Running
+        ) {
+            self.input.advance(outbox);
+            self.report(outbox);
+            if self.is_killing {
+                self.kin.kill(others);
+            }
+        }
+        if matches!(self.phase, Phase::Ending(_)) {
+            let is_reaped = !matches!(self.main, Main::Alive(_));
+            if !self.kin.kill(others) && is_reaped {
+                self.finish(outbox);
+            }
+        }
+        if let Phase::Cleaning(end, removal) = &mut self.phase
+            && removal.step()
+        {
+            if *end == End::Asked {
+                self.answer(outbox);
+            }
+            self.phase = Phase::Over;
+        }
+    }
+
+    /// Starts the executable, or notes that it cannot be.
+    fn start(
+        &mut self,
+        until: Instant,
+        workshop: &mut Workshop,
+        outbox: &mut Outbox,
+        others: &[libc::pid_t],
+    ) {
+        let Some(ends) = &self.ends else { return };
+        let stdio = [ends[0].as_fd(), ends[1].as_fd(), ends[2].as_fd()];
+        match workshop.start(&self.order, &self.folder, stdio, self.kin.group()) {
+            Ok(pid) => {
+                self.ends = None;
+                self.main = Main::Alive(pid);
+                self.kin.begin(pid);
+                self.phase = Phase::Running;
+                report::progress(
+                    outbox,
+                    self.request,
+                    vec!["started".into(), report::now_ms().into()],
+                );
+                for number in std::mem::take(&mut self.early_signals) {
+                    self.signal(number, others);
+                }
+            }
+            Err(start::Error::Busy) if Instant::now() < until => {}
+            Err(error) => self.end(End::CannotStart(error.to_string())),
+        }
+    }
+
+    fn report(&mut self, outbox: &mut Outbox) {
+        if let Main::Exited(exit) = &self.main
+            && !self.is_exit_reported
+            && self.stderr.is_told()
+        {
+            self.is_exit_reported = true;
+            report::progress(outbox, self.request, exit.to_args());
+        }
+        if let Some(bytes) = self.output.newly_closed() {
+            report::progress(outbox, self.request, vec!["closed".into(), bytes.into()]);
+        }
+    }
+
+    /// Nobody is left: answers whoever waits, then closes the pipes.
+    fn finish(&mut self, outbox: &mut Outbox) {
+        let Phase::Ending(end) = std::mem::replace(&mut self.phase, Phase::Over) else {
+            return;
+        };
+        match &end {
+            End::Asked => {
+                self.stderr.drain(outbox, self.request);
+                if let Main::Exited(exit) = &self.main
+                    && !self.is_exit_reported
+                {
+                    report::progress(outbox, self.request, exit.to_args());
+                }
+            }
+            End::Canceled => {
+                report::error(
+                    outbox,
+                    self.request,
+                    report::CANCELED,
+                    "the stage call was given up",
+                );
+            }
+            End::Broken(why) => report::error(outbox, self.request, report::BROKEN, why),
+            End::CannotStart(why) => report::error(outbox, self.request, report::CANNOT_START, why),
+        }
+        self.input.close(outbox);
+        self.output.close(outbox);
+        self.stderr.source.close();
+        self.ends = None;
+        self.phase = Phase::Cleaning(end, Removal::new(self.folder.clone()));
+    }
+
+    fn answer(&mut self, outbox: &mut Outbox) {
+        let counts = vec![
+            ("bytes_in".into(), self.input.taken().into()),
+            ("bytes_out".into(), self.output.bytes().into()),
+        ];
+        report::result(outbox, self.request, vec![Value::Map(counts)]);
+    }
+
+    /// What to watch: descriptor, events, and what it is. Output and stderr only when `can_send`.
+    pub fn watch(&self, can_send: bool, mut add: impl FnMut(i32, i16, Watched)) {
+        match self.phase {
+            Phase::Waiting | Phase::Starting { .. } | Phase::Running => {
+                if let Some((fd, events)) = self.input.watch() {
+                    add(fd, events, Watched::Input);
+                }
+                let sources = [
+                    (&self.output.source, Watched::Output),
+                    (&self.stderr.source, Watched::Stderr),
+                ];
+                for (source, watched) in sources {
+                    if let Some(fd) = source.watch().filter(|_| can_send && self.ends.is_none()) {
+                        add(fd, libc::POLLIN, watched);
+                    }
+                }
+            }
+            Phase::Ending(_) => {
+                if let Some(fd) = self.kin.watch() {
+                    add(fd, libc::POLLPRI, Watched::Kin);
+                }
+            }
+            Phase::Cleaning(..) | Phase::Over => {}
+        }
+    }
+
+    /// How long the shim may sleep on its account at most.
+    pub fn patience(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Waiting | Phase::Running if !self.is_killing => None,
+            // Whoever has the executable open for writing is about to execute something else.
+            Phase::Starting { .. } => Some(Duration::from_millis(2)),
+            Phase::Cleaning(..) | Phase::Over => Some(Duration::ZERO),
+            // Deaths are told by SIGCHLD; this is for a process that was born while others were killed.
+            Phase::Waiting | Phase::Running | Phase::Ending(_) => Some(Duration::from_millis(50)),
+        }
+    }
+
+    /// Something that was watched is ready.
+    pub fn ready(&mut self, watched: Watched, events: i16, outbox: &mut Outbox) {
+        if !self.takes_a_slot() {
+            return;
+        }
+        let result = match watched {
+            Watched::Input => self.input.ready(events),
+            Watched::Output if outbox.is_idle() => self.output.read(outbox),
+            Watched::Stderr if outbox.is_idle() => self.stderr.read(outbox, self.request),
+            Watched::Output | Watched::Stderr | Watched::Kin => Ok(()),
+        };
+        if let Err(why) = result {
+            self.end(End::Broken(why));
+        }
+    }
+}
+
+impl Exit {
+    fn to_args(&self) -> Vec<Value> {
+        let signal = self.signal.map_or(Value::Nil, Value::from);
+        vec!["exited".into(), self.status.into(), signal, self.at_ms.into()]
+    }
+}
+
+impl fmt::Debug for Invocation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "stage {} of {}", self.order.stage, self.order.run)
+    }
+}

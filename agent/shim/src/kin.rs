@@ -1,0 +1,208 @@
+//! All processes of a stage: the one the shim started, and whatever came of it.
+//!
+//! | | with a cgroup | without |
+//! |---|---|---|
+//! | who belongs to it | the kernel knows | descendants of the stage's process, and those orphans of ours that carry its session, its process group or its PIPES_RUN and PIPES_STAGE |
+//! | holding | `cgroup.freeze` | SIGSTOP, again until no new one appears |
+//! | killing | `cgroup.kill` | one after another, again until none is left |
+//! | whether any is left | `cgroup.events`, which can be watched | the shim's children: a look at one file while there are no orphans |
+//!
+//! All are held before the first is killed: both ways kill one after another, and a process that saw another's death would act on
+//! it. In `sh -c 'gunzip | psql'` the death of gunzip is the end of psql's input; in `sh -c 'cat; echo done'` the shell goes on.
+//! Whoever is held runs no instruction of its own any more, whatever wakes it, and SIGKILL ends it all the same.
+//!
+//! An orphan that also wiped its environment cannot be told without a cgroup; it ends when the shim has no invocation left.
+
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::{BorrowedFd, RawFd};
+
+use crate::order::Order;
+
+mod cgroup;
+mod descendants;
+
+pub use cgroup::{Group, Groups};
+
+/// Looks at all processes before killing starts anyway: what makes new ones faster than that is not to be held, and a
+/// process held in one look makes none in the next.
+const HOLDING_MAX: usize = 10;
+
+/// The processes of one stage.
+pub struct Kin {
+    group: Option<Group>,
+    main: Option<libc::pid_t>,
+    stamp: [String; 2],
+}
+
+impl Kin {
+    /// Nobody yet.
+    pub fn new(order: &Order, group: Option<Group>) -> Kin {
+        let stamp = crate::environment::stamp(order).map(|(name, value)| format!("{name}={value}"));
+        Kin {
+            group,
+            main: None,
+            stamp,
+        }
+    }
+
+    /// The folder of the cgroup, for the start.
+    pub fn group(&self) -> Option<BorrowedFd<'_>> {
+        self.group.as_ref().map(Group::folder)
+    }
+
+    /// Notes the process that was started.
+    pub fn begin(&mut self, main: libc::pid_t) {
+        self.main = Some(main);
+    }
+
+    /// What tells that the last process may be gone, beside SIGCHLD.
+    pub fn watch(&self) -> Option<RawFd> {
+        self.group.as_ref().map(Group::watch)
+    }
+
+    /// Holds all processes, then sends SIGKILL to them; whether any was left. Without a cgroup new ones may have come
+    /// meanwhile: to be called again until it says no. `others`: the processes that the shim started for other stages.
+    pub fn kill(&self, others: &[libc::pid_t]) -> bool {
+        if let Some(group) = &self.group {
+            let is_populated = group.is_populated();
+            if is_populated {
+                group.freeze(true);
+                group.kill();
+            }
+            return is_populated;
+        }
+        let mut held = BTreeSet::new();
+        for _ in 0..HOLDING_MAX {
+            let members = self.members(others);
+            let known = held.len();
+            for pid in members {
+                if held.insert(pid) {
+                    send(pid, libc::SIGSTOP);
+                }
+            }
+            if held.len() == known {
+                break;
+            }
+        }
+        for pid in &held {
+            send(*pid, libc::SIGKILL);
+        }
+        !held.is_empty()
+    }
+
+    /// Sends a signal to the process group of the stage; a stopped one goes on, or the signal would wait.
+    /// `is_running`: its first process has not been reaped, so that its number is still its own.
+    pub fn signal(&self, number: i32, is_running: bool, others: &[libc::pid_t]) {
+        let Some(main) = self.main else { return };
+        if is_running {
+            send(-main, number);
+            if !is_stop(number) && descendants::stat(main).is_some_and(|stat| stat.is_stopped()) {
+                send(-main, libc::SIGCONT);
+            }
+            return;
+        }
+        let pids = match &self.group {
+            Some(group) => group.members(),
+            None => self.members(others),
+        };
+        for stat in pids
+            .into_iter()
+            .filter_map(descendants::stat)
+            .filter(|stat| stat.group == main)
+        {
+            send(stat.pid, number);
+            if !is_stop(number) && stat.is_stopped() {
+                send(stat.pid, libc::SIGCONT);
+            }
+        }
+    }
+
+    /// Gives the cgroup back, once nobody is in it.
+    pub fn into_group(self) -> Option<Group> {
+        self.group
+    }
+
+    fn members(&self, others: &[libc::pid_t]) -> Vec<libc::pid_t> {
+        let own = descendants::children_of_self();
+        if let Some(children) = &own
+            && children.iter().all(|pid| others.contains(pid))
+        {
+            return Vec::new();
+        }
+        let table = descendants::table();
+        let mut claims = HashMap::new();
+        for stat in table.values() {
+            let claim = self.claims(stat, &table, others, &mut claims);
+            claims.insert(stat.pid, claim);
+        }
+        let alive = |pid: &libc::pid_t| table.get(pid).is_some_and(|stat| !stat.is_dead());
+        claims
+            .into_iter()
+            .filter(|(_, claim)| *claim)
+            .map(|(pid, _)| pid)
+            .filter(alive)
+            .collect()
+    }
+
+    /// Whether a process is ours: by the ancestor that is a child of the shim.
+    fn claims(
+        &self,
+        stat: &descendants::Stat,
+        table: &HashMap<libc::pid_t, descendants::Stat>,
+        others: &[libc::pid_t],
+        known: &mut HashMap<libc::pid_t, bool>,
+    ) -> bool {
+        let shim = std::process::id() as libc::pid_t;
+        let mut top = *stat;
+        // Processes come and go while the table is read, so that its chains need not end: no longer than it is.
+        for _ in 0..table.len() {
+            if let Some(claim) = known.get(&top.pid) {
+                return *claim;
+            }
+            if top.parent == shim {
+                let is_own = Some(top.pid) == self.main;
+                return is_own || (!others.contains(&top.pid) && self.recognizes(&top));
+            }
+            match table.get(&top.parent) {
+                Some(parent) => top = *parent,
+                None => return false,
+            }
+        }
+        false
+    }
+
+    fn recognizes(&self, orphan: &descendants::Stat) -> bool {
+        let by_number = self
+            .main
+            .is_some_and(|main| orphan.session == main || orphan.group == main);
+        by_number || descendants::carries(orphan.pid, &self.stamp)
+    }
+}
+
+/// Kills every child of the shim; whether there was one. For when none of them belongs to a living invocation.
+pub fn kill_all() -> bool {
+    let shim = std::process::id() as libc::pid_t;
+    let children = descendants::children_of_self().unwrap_or_else(|| {
+        descendants::table()
+            .values()
+            .filter(|stat| stat.parent == shim)
+            .map(|stat| stat.pid)
+            .collect()
+    });
+    for pid in &children {
+        send(*pid, libc::SIGKILL);
+    }
+    !children.is_empty()
+}
+
+fn is_stop(number: i32) -> bool {
+    matches!(
+        number,
+        libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU | libc::SIGCONT
+    )
+}
+
+fn send(pid: libc::pid_t, number: i32) {
+    // SAFETY: sends a signal. To a process that is gone it does nothing; the shim's own number and 0 are never passed.
+    unsafe { libc::kill(pid, number) };
+}

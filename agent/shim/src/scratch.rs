@@ -1,0 +1,165 @@
+//! The folder of an invocation: empty at its start but for the run's files, gone after it.
+//!
+//! Below PIPES_SCRATCH each replica has a folder of its own: one a running invocation, and `bin` with a link to the executable
+//! under the service's name, so that `ps`, `$0` and error messages show that name and not a digest.
+//! Removal goes in steps, since other invocations wait meanwhile; nearly always the first one is the last.
+
+use std::fs::{self, DirBuilder, ReadDir};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use crate::settings::Settings;
+
+/// Entries removed in one step: about a millisecond.
+const STEP: usize = 64;
+
+/// The folders of a replica.
+pub struct Scratch {
+    root: PathBuf,
+    made: u64,
+    /// The executable under its service's name.
+    pub executable: PathBuf,
+}
+
+impl Scratch {
+    /// Makes the replica's folder.
+    pub fn new(settings: &Settings) -> io::Result<Scratch> {
+        let root = settings.scratch.join(&settings.replica);
+        let bin = root.join("bin");
+        fs::create_dir_all(&bin)?;
+        let executable = bin.join(&settings.service);
+        match symlink(&settings.executable, &executable) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        Ok(Scratch {
+            root,
+            made: 0,
+            executable,
+        })
+    }
+
+    /// Makes a folder for one invocation.
+    pub fn make(&mut self) -> io::Result<PathBuf> {
+        loop {
+            self.made += 1;
+            let path = self.root.join(self.made.to_string());
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(path),
+                // Left by a former life of this replica.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Removes the replica's folder with all that is in it.
+    pub fn remove_all(&self) {
+        let mut removal = Removal::new(self.root.clone());
+        while !removal.step() {}
+    }
+}
+
+/// Lays a run's file into a folder: read-only, a copy, since through a link a stage could change it for all others.
+pub fn lay(folder: &Path, from: &str, name: &str) -> io::Result<()> {
+    let mut parts = Path::new(name).components();
+    if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
+        return Err(io::Error::other("a file's name must be one word without a slash"));
+    }
+    let path = folder.join(name);
+    fs::copy(from, &path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444))
+}
+
+/// A folder being removed.
+pub struct Removal {
+    path: PathBuf,
+    open: Vec<(PathBuf, ReadDir)>,
+    begun: bool,
+}
+
+impl Removal {
+    /// Of this folder.
+    pub fn new(path: PathBuf) -> Removal {
+        Removal {
+            path,
+            open: Vec::new(),
+            begun: false,
+        }
+    }
+
+    /// Goes on for a while; true when it is done. What cannot be removed stays: the executor removes it with the replica's.
+    pub fn step(&mut self) -> bool {
+        if !self.begun {
+            self.begun = true;
+            if fs::remove_dir(&self.path).is_ok() {
+                return true;
+            }
+            self.enter(self.path.clone());
+        }
+        for _ in 0..STEP {
+            let Some((folder, entries)) = self.open.last_mut() else {
+                return true;
+            };
+            match entries.next() {
+                Some(Ok(entry)) if entry.file_type().is_ok_and(|kind| kind.is_dir()) => {
+                    let path = entry.path();
+                    self.enter(path);
+                }
+                Some(Ok(entry)) => drop(fs::remove_file(entry.path())),
+                Some(Err(_)) | None => {
+                    let _ = fs::remove_dir(folder);
+                    self.open.pop();
+                }
+            }
+        }
+        self.open.is_empty()
+    }
+
+    fn enter(&mut self, path: PathBuf) {
+        // A stage may have closed a folder even to itself.
+        let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o700));
+        if let Ok(entries) = fs::read_dir(&path) {
+            self.open.push((path, entries));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deep_and_wide_folder_is_removed_in_steps() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("scratch");
+        let deep = path.join("a/b/c");
+        fs::create_dir_all(&deep).unwrap();
+        for number in 0..200 {
+            fs::write(deep.join(number.to_string()), "x").unwrap();
+        }
+        symlink("/", path.join("root")).unwrap();
+        fs::set_permissions(&deep, fs::Permissions::from_mode(0o500)).unwrap();
+        let mut removal = Removal::new(path.clone());
+        assert!(!removal.step());
+        while !removal.step() {}
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn files_lie_read_only_and_only_in_the_folder() {
+        let base = tempfile::tempdir().unwrap();
+        let from = base.path().join("blob");
+        fs::write(&from, "data").unwrap();
+        fs::set_permissions(&from, fs::Permissions::from_mode(0o755)).unwrap();
+        let from = from.to_str().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        lay(folder.path(), from, "words.txt").unwrap();
+        let metadata = fs::metadata(folder.path().join("words.txt")).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o444);
+        for name in ["../up", "/abs", "a/b", "..", ""] {
+            assert!(lay(folder.path(), from, name).is_err(), "{name}");
+        }
+    }
+}
