@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-use pipes_chaos::cluster::Cluster;
+use anyhow::{Context, Result};
+use pipes_chaos::cluster::{Cluster, START_LIMIT};
 use pipes_chaos::command::{self, Input};
 
 #[test]
@@ -239,28 +239,31 @@ fn a_server_lost_after_the_start_is_125_unless_retry_was_asked_for() -> Result<(
     let cluster = Cluster::start(3)?;
     cluster.build(&["cat"])?;
     let mark = cluster.file("mark");
-    let slow = format!("#!/bin/sh\necho begun >>{}\nsleep 3\necho done\n", mark.display());
-    cluster.script("slow", &slow)?;
-    let lose = |options: &[&str], place: &str| -> Result<command::Finished> {
+    cluster.script(
+        "slow",
+        &format!("#!/bin/sh\necho begun >>{}\nsleep 3\necho done\n", mark.display()),
+    )?;
+    // The node that runs `slow` is lost while it runs; the coordinator is another one.
+    let lose = |options: &[&str]| -> Result<(command::Finished, String)> {
         let _ = std::fs::remove_file(&mark);
-        let run = cluster
-            .run("slow | cat")
+        let running = cluster
+            .run("slow")
             .options(options)
             .options(&["-n"])
-            .through(0);
-        let running = run.options(&["--place", &format!("2={place}")]).start()?;
-        pipes_chaos::wait::wait_until("the first stage has begun", Duration::from_secs(10), || {
-            mark.exists()
-        })?;
-        cluster.kill(1)?;
-        let done = running.finish();
+            .through(0)
+            .start()?;
+        pipes_chaos::wait::wait_until("the stage has begun", Duration::from_secs(10), || mark.exists())?;
+        let lost = node_of_stage(&cluster)?;
+        cluster.kill(lost)?;
+        let done = running.finish()?;
         cluster.start_again()?;
-        cluster.all_up(pipes_chaos::cluster::START_LIMIT)?;
-        done
+        cluster.all_up(START_LIMIT)?;
+        Ok((done, cluster.nodes[lost].name.clone()))
     };
-    let done = lose(&[], "n2")?.expect(125)?;
+    let (done, lost) = lose(&["--place", "1=n2"])?;
+    let done = done.expect(125)?;
     assert!(
-        done.errors().contains("n2") && done.errors().contains("cat"),
+        done.errors().contains(&lost) && done.errors().contains("slow"),
         "{}",
         done.errors()
     );
@@ -269,5 +272,61 @@ fn a_server_lost_after_the_start_is_125_unless_retry_was_asked_for() -> Result<(
         1,
         "it was run again unasked"
     );
+    cluster.no_stages(Duration::from_secs(1))?;
     cluster.finish()
+}
+
+#[test]
+fn retry_runs_a_lost_line_once_more() -> Result<()> {
+    let cluster = Cluster::start(3)?;
+    cluster.build(&["cat"])?;
+    let mark = cluster.file("mark");
+    cluster.script(
+        "slow",
+        &format!("#!/bin/sh\necho begun >>{}\nsleep 3\necho done\n", mark.display()),
+    )?;
+    // Unplaced lines of three stages have one on every node: whichever is lost, one was there.
+    let running = cluster
+        .run("slow | cat | cat")
+        .options(&["-n", "--retry"])
+        .through(0)
+        .start()?;
+    pipes_chaos::wait::wait_until("the first stage has begun", Duration::from_secs(10), || {
+        mark.exists()
+    })?;
+    let lost = match node_of_stage(&cluster)? {
+        0 => 1,
+        other => other,
+    };
+    cluster.kill(lost)?;
+    let done = running.finish()?.success()?;
+    assert_eq!(done.output(), "done\n");
+    assert_eq!(std::fs::read_to_string(&mark)?.lines().count(), 2);
+    cluster.start_again()?;
+    cluster.all_up(START_LIMIT)?;
+    cluster.finish()
+}
+
+/// The node on which `slow` runs, by its stage's environment.
+fn node_of_stage(cluster: &Cluster) -> Result<usize> {
+    let pids = pipes_chaos::proc::stages(&cluster.id, None);
+    let value = |pid: i32, wanted: &str| {
+        let environment = pipes_chaos::proc::environment(pid);
+        environment
+            .into_iter()
+            .find(|(name, _)| name == wanted)
+            .map(|(_, value)| value)
+            .unwrap_or_default()
+    };
+    let pid = pids
+        .into_iter()
+        .find(|pid| value(*pid, "PIPES_SERVICE") == "slow")
+        .context("no process of slow")?;
+    // The scratch directory, its HOME, lies in its node's folder.
+    let home = value(pid, "HOME");
+    let found = cluster
+        .nodes
+        .iter()
+        .position(|node| std::path::Path::new(&home).starts_with(&node.folder));
+    found.with_context(|| format!("{home} is in no node's folder"))
 }
