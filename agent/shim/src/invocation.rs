@@ -235,11 +235,15 @@ impl Invocation {
 
     /// The pipe call that feeds it was given up: a break, whatever came by it.
     pub fn pipe_interrupted(&mut self) {
+        if self.input.is_answered() {
+            // It crossed the final answer: nothing was lost.
+            return;
+        }
         self.end(End::Broken("the pipe from the stage before broke".into()));
     }
 
     /// A command of the coordinator.
-    pub fn command(&mut self, command: Command, others: &[libc::pid_t]) {
+    pub fn command(&mut self, command: Command, mains: &[libc::pid_t]) {
         match command {
             Command::Go if matches!(self.phase, Phase::Waiting) => {
                 self.phase = Phase::Starting {
@@ -247,19 +251,18 @@ impl Invocation {
                 };
             }
             Command::Go => {}
-            Command::Signal(number) => self.signal(number, others),
+            Command::Signal(number) => self.signal(number, mains),
             Command::Kill => self.is_killing = true,
             Command::Credit(count) => self.stderr.source.grant(count),
             Command::End => self.end(End::Asked),
         }
     }
 
-    fn signal(&mut self, number: i32, others: &[libc::pid_t]) {
+    fn signal(&mut self, number: i32, mains: &[libc::pid_t]) {
         match self.main {
             Main::None if self.early_signals.len() < SIGNALS_MAX => self.early_signals.push(number),
             Main::None => {}
-            Main::Alive(_) => self.kin.signal(number, true, others),
-            Main::Exited(_) => self.kin.signal(number, false, others),
+            Main::Alive(_) | Main::Exited(_) => self.kin.signal(number, mains),
         }
     }
 
@@ -289,6 +292,7 @@ impl Invocation {
         } else {
             (libc::WEXITSTATUS(wait_status), None)
         };
+        self.kin.main_is_reaped();
         self.main = Main::Exited(Exit {
             status,
             signal,
@@ -307,9 +311,9 @@ impl Invocation {
     }
 
     /// Does what has become possible.
-    pub fn advance(&mut self, workshop: &mut Workshop, outbox: &mut Outbox, others: &[libc::pid_t]) {
+    pub fn advance(&mut self, workshop: &mut Workshop, outbox: &mut Outbox, mains: &[libc::pid_t]) {
         if let Phase::Starting { until } = self.phase {
-            self.start(until, workshop, outbox, others);
+            self.start(until, workshop, outbox, mains);
         }
         if matches!(
             self.phase,
@@ -318,12 +322,12 @@ impl Invocation {
             self.input.advance(outbox);
             self.report(outbox);
             if self.is_killing {
-                self.kin.kill(others);
+                self.kin.kill(mains);
             }
         }
         if matches!(self.phase, Phase::Ending(_)) {
             let is_reaped = !matches!(self.main, Main::Alive(_));
-            if !self.kin.kill(others) && is_reaped {
+            if !self.kin.kill(mains) && is_reaped {
                 self.finish(outbox);
             }
         }
@@ -338,13 +342,7 @@ impl Invocation {
     }
 
     /// Starts the executable, or notes that it cannot be.
-    fn start(
-        &mut self,
-        until: Instant,
-        workshop: &mut Workshop,
-        outbox: &mut Outbox,
-        others: &[libc::pid_t],
-    ) {
+    fn start(&mut self, until: Instant, workshop: &mut Workshop, outbox: &mut Outbox, mains: &[libc::pid_t]) {
         let Some(ends) = &self.ends else { return };
         let stdio = [ends[0].as_fd(), ends[1].as_fd(), ends[2].as_fd()];
         match workshop.start(&self.order, &self.folder, stdio, self.kin.group()) {
@@ -359,7 +357,7 @@ impl Invocation {
                     vec!["started".into(), report::now_ms().into()],
                 );
                 for number in std::mem::take(&mut self.early_signals) {
-                    self.signal(number, others);
+                    self.signal(number, mains);
                 }
             }
             Err(start::Error::Busy) if Instant::now() < until => {}

@@ -31,6 +31,8 @@ const HOLDING_MAX: usize = 10;
 pub struct Kin {
     group: Option<Group>,
     main: Option<libc::pid_t>,
+    /// Its number may be another's by now, though not while anybody is left in its session or process group.
+    is_reaped: bool,
     stamp: [String; 2],
 }
 
@@ -41,6 +43,7 @@ impl Kin {
         Kin {
             group,
             main: None,
+            is_reaped: false,
             stamp,
         }
     }
@@ -55,14 +58,20 @@ impl Kin {
         self.main = Some(main);
     }
 
+    /// Notes that this process was reaped.
+    pub fn main_is_reaped(&mut self) {
+        self.is_reaped = true;
+    }
+
     /// What tells that the last process may be gone, beside SIGCHLD.
     pub fn watch(&self) -> Option<RawFd> {
         self.group.as_ref().map(Group::watch)
     }
 
     /// Holds all processes, then sends SIGKILL to them; whether any was left. Without a cgroup new ones may have come
-    /// meanwhile: to be called again until it says no. `others`: the processes that the shim started for other stages.
-    pub fn kill(&self, others: &[libc::pid_t]) -> bool {
+    /// meanwhile: to be called again until it says no. `mains`: the living processes that the shim started,
+    /// for this stage and others.
+    pub fn kill(&self, mains: &[libc::pid_t]) -> bool {
         if let Some(group) = &self.group {
             let is_populated = group.is_populated();
             if is_populated {
@@ -73,7 +82,7 @@ impl Kin {
         }
         let mut held = BTreeSet::new();
         for _ in 0..HOLDING_MAX {
-            let members = self.members(others);
+            let members = self.members(mains);
             let known = held.len();
             for pid in members {
                 if held.insert(pid) {
@@ -91,10 +100,9 @@ impl Kin {
     }
 
     /// Sends a signal to the process group of the stage; a stopped one goes on, or the signal would wait.
-    /// `is_running`: its first process has not been reaped, so that its number is still its own.
-    pub fn signal(&self, number: i32, is_running: bool, others: &[libc::pid_t]) {
+    pub fn signal(&self, number: i32, mains: &[libc::pid_t]) {
         let Some(main) = self.main else { return };
-        if is_running {
+        if !self.is_reaped {
             send(-main, number);
             if !is_stop(number) && descendants::stat(main).is_some_and(|stat| stat.is_stopped()) {
                 send(-main, libc::SIGCONT);
@@ -103,7 +111,7 @@ impl Kin {
         }
         let pids = match &self.group {
             Some(group) => group.members(),
-            None => self.members(others),
+            None => self.members(mains),
         };
         for stat in pids
             .into_iter()
@@ -122,17 +130,19 @@ impl Kin {
         self.group
     }
 
-    fn members(&self, others: &[libc::pid_t]) -> Vec<libc::pid_t> {
+    fn members(&self, mains: &[libc::pid_t]) -> Vec<libc::pid_t> {
         let own = descendants::children_of_self();
         if let Some(children) = &own
-            && children.iter().all(|pid| others.contains(pid))
+            && children
+                .iter()
+                .all(|pid| mains.contains(pid) && Some(*pid) != self.living_main())
         {
             return Vec::new();
         }
         let table = descendants::table();
         let mut claims = HashMap::new();
         for stat in table.values() {
-            let claim = self.claims(stat, &table, others, &mut claims);
+            let claim = self.claims(stat, &table, mains, &mut claims);
             claims.insert(stat.pid, claim);
         }
         let alive = |pid: &libc::pid_t| table.get(pid).is_some_and(|stat| !stat.is_dead());
@@ -149,7 +159,7 @@ impl Kin {
         &self,
         stat: &descendants::Stat,
         table: &HashMap<libc::pid_t, descendants::Stat>,
-        others: &[libc::pid_t],
+        mains: &[libc::pid_t],
         known: &mut HashMap<libc::pid_t, bool>,
     ) -> bool {
         let shim = std::process::id() as libc::pid_t;
@@ -160,8 +170,8 @@ impl Kin {
                 return *claim;
             }
             if top.parent == shim {
-                let is_own = Some(top.pid) == self.main;
-                return is_own || (!others.contains(&top.pid) && self.recognizes(&top));
+                let is_own = Some(top.pid) == self.living_main();
+                return is_own || (!mains.contains(&top.pid) && self.recognizes(&top, mains));
             }
             match table.get(&top.parent) {
                 Some(parent) => top = *parent,
@@ -171,10 +181,14 @@ impl Kin {
         false
     }
 
-    fn recognizes(&self, orphan: &descendants::Stat) -> bool {
-        let by_number = self
-            .main
-            .is_some_and(|main| orphan.session == main || orphan.group == main);
+    fn living_main(&self) -> Option<libc::pid_t> {
+        self.main.filter(|_| !self.is_reaped)
+    }
+
+    fn recognizes(&self, orphan: &descendants::Stat, mains: &[libc::pid_t]) -> bool {
+        // A number that is another stage's by now says nothing.
+        let main = self.main.filter(|main| !self.is_reaped || !mains.contains(main));
+        let by_number = main.is_some_and(|main| orphan.session == main || orphan.group == main);
         by_number || descendants::carries(orphan.pid, &self.stamp)
     }
 }

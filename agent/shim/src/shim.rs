@@ -87,7 +87,7 @@ impl Shim {
 
     /// Serves until the connection ends, or a signal asks to stop; returns when nothing is left of any stage.
     pub fn serve(mut self) -> anyhow::Result<()> {
-        let (mut polls, mut watched) = (Vec::new(), Vec::new());
+        let (mut polls, mut watched, mut turn) = (Vec::new(), Vec::new(), 0_usize);
         loop {
             self.desk.advance();
             if self.desk.is_closing && self.desk.invocations.is_empty() {
@@ -110,9 +110,13 @@ impl Shim {
             if polls[1].revents & !libc::POLLOUT != 0 {
                 self.receive();
             }
-            for (poll, (index, what)) in polls[2..].iter().zip(&watched) {
-                if poll.revents != 0 {
-                    self.desk.invocations[*index].ready(*what, poll.revents, &mut self.desk.outbox);
+            // The first one may fill the connection: each turn another is the first.
+            turn = turn.wrapping_add(1);
+            for step in 0..watched.len() {
+                let at = turn.wrapping_add(step) % watched.len();
+                let ((index, what), events) = (watched[at], polls[2 + at].revents);
+                if events != 0 {
+                    self.desk.invocations[index].ready(what, events, &mut self.desk.outbox);
                 }
             }
         }
@@ -285,23 +289,25 @@ impl Desk {
 
     /// A later chunk of a call.
     fn chunk(&mut self, request: u64, payload: Payload<'_>, is_last: bool) {
-        let others = self.mains_but(request);
-        for invocation in &mut self.invocations {
-            if invocation.pipe() == Some(request) {
-                return invocation.pipe_chunk(payload, is_last);
+        if let Some(invocation) = self
+            .invocations
+            .iter_mut()
+            .find(|one| one.pipe() == Some(request))
+        {
+            return invocation.pipe_chunk(payload, is_last);
+        }
+        if let Some(position) = self.invocations.iter().position(|one| one.request() == request) {
+            // Without further chunks nobody could say that the run is over.
+            let command = if is_last {
+                Some(Command::End)
+            } else {
+                Command::parse(payload)
+            };
+            if let Some(command) = command {
+                let mains = self.mains();
+                self.invocations[position].command(command, &mains);
             }
-            if invocation.request() == request {
-                // Without further chunks nobody could say that the run is over.
-                let command = if is_last {
-                    Some(Command::End)
-                } else {
-                    Command::parse(payload)
-                };
-                if let Some(command) = command {
-                    invocation.command(command, &others);
-                }
-                return;
-            }
+            return;
         }
         if let Some(position) = self.waiting.iter().position(|pipe| pipe.request == request) {
             let has_bytes = pipes_wamp::payload::bytes_arg(payload).is_some_and(|bytes| !bytes.is_empty());
@@ -357,10 +363,11 @@ impl Desk {
 
     /// Lets every invocation do what it can, and forgets those that are over.
     fn advance(&mut self) {
-        for index in 0..self.invocations.len() {
-            let others = self.mains_but(self.invocations[index].request());
-            self.invocations[index].advance(&mut self.workshop, &mut self.outbox, &others);
+        let mains = self.mains();
+        for invocation in &mut self.invocations {
+            invocation.advance(&mut self.workshop, &mut self.outbox, &mains);
         }
+        self.outbox.flush();
         if self.invocations.iter().any(Invocation::is_over) {
             for invocation in self.invocations.extract_if(.., |one| one.is_over()) {
                 if let Some(group) = invocation.into_group() {
@@ -372,16 +379,11 @@ impl Desk {
                 kin::kill_all();
             }
         }
-        self.outbox.flush();
     }
 
-    /// The processes started for other invocations than that of a stage call.
-    fn mains_but(&self, request: u64) -> Vec<libc::pid_t> {
-        self.invocations
-            .iter()
-            .filter(|one| one.request() != request)
-            .filter_map(Invocation::main)
-            .collect()
+    /// The processes started for invocations, as far as they live.
+    fn mains(&self) -> Vec<libc::pid_t> {
+        self.invocations.iter().filter_map(Invocation::main).collect()
     }
 
     fn patience(&self) -> Option<Duration> {

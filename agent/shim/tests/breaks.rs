@@ -118,6 +118,40 @@ fn a_pipe_interrupted_before_the_start_ends_the_stage() {
 }
 
 #[test]
+fn no_process_of_a_stage_acts_on_the_death_of_another() {
+    for with_cgroup in [false, true] {
+        let mut agent = Agent::start(Options {
+            with_cgroup,
+            ..Options::default()
+        });
+        for round in 0..25 {
+            let run = format!("rinner{round}{with_cgroup}");
+            let file = agent.folder.path().join(&run);
+            // Each waits for another's death or end of output, by every way there is.
+            let script = format!(
+                "exec 3<&0; cat <&3 | (cat; echo by-pipe >>{0}) >/dev/null & \
+                 (cat <&3; echo by-wait >>{0}) & exec 3<&-; wait; echo by-both >>{0}",
+                file.display()
+            );
+            let mut stage = Stage::start(&mut agent, &run, &["-c", &script]);
+            stage.give(&mut agent, &[7; 1000], false);
+            stage.until(&mut agent, "started", |stage| {
+                stage.is_started && !stage.stdout.is_empty()
+            });
+            Stage::interrupt(
+                &mut agent,
+                if round % 2 == 0 { stage.pipe } else { stage.request },
+            );
+            stage.until(&mut agent, "answered", |stage| {
+                stage.is_answered() && stage.is_next_broken
+            });
+            assert!(!file.exists(), "{}", std::fs::read_to_string(file).unwrap());
+            assert!(!stage.has_ended);
+        }
+    }
+}
+
+#[test]
 fn a_real_end_is_seen() {
     let mut agent = Agent::start(Options::default());
     let (mut stage, file) = reader_of_ends(&mut agent, "rreal");

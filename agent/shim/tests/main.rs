@@ -5,6 +5,7 @@ mod agent;
 mod breaks;
 mod bytes;
 mod ends;
+mod hop;
 mod stage;
 mod surroundings;
 

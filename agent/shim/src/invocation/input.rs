@@ -39,6 +39,11 @@ impl Input {
         self.is_untouched && !self.is_answered
     }
 
+    /// Whether the pipe call has its final answer.
+    pub fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+
     /// Takes a pipe call for the one that feeds the stage.
     pub fn join(&mut self, call: u64, outbox: &mut Outbox) {
         match self.call.replace(call) {

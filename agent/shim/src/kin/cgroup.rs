@@ -1,5 +1,6 @@
 //! Cgroups (version 2), one a stage, below the replica's own. Empty ones are kept for the next stage.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -20,6 +21,7 @@ pub struct Group {
     path: PathBuf,
     folder: OwnedFd,
     events: File,
+    is_frozen: Cell<bool>,
 }
 
 impl Groups {
@@ -70,6 +72,7 @@ impl Group {
                 path: path.clone(),
                 folder,
                 events,
+                is_frozen: Cell::new(false),
             })
         };
         open().inspect_err(|_: &io::Error| remove(&path))
@@ -99,6 +102,9 @@ impl Group {
 
     /// Holds all processes in it, or lets them go. Kernels before 5.2 cannot, and kill without.
     pub fn freeze(&self, is_held: bool) {
+        if self.is_frozen.replace(is_held) == is_held {
+            return;
+        }
         let text = if is_held { b"1" } else { b"0" };
         let _ = self
             .open(c"cgroup.freeze", libc::O_WRONLY)

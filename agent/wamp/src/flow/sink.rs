@@ -159,6 +159,9 @@ impl Sink {
 
     /// Counts what was taken. True if the window grew by it.
     fn count(&mut self) -> bool {
+        if self.window.taken() == self.written {
+            return false;
+        }
         let pipe = match &self.state {
             State::Open(pipe) | State::Ended(Some(pipe)) => pipe.as_raw_fd(),
             State::Ended(None) | State::Deaf => return false,
