@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pipes_raft::{EventKind, KeyValue, Store};
 use rustls::Connection;
@@ -25,6 +25,13 @@ use crate::router::Router;
 
 /// How long the router may take to say that a link it was given lives; then it is dialled again.
 const LIVES_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a link may be here before its node's record is: the two come by different ways, and the far end counts the
+/// link as living meanwhile.
+const RECORD_WITHIN: Duration = Duration::from_secs(1);
+
+/// Links that wait for their node's record; further ones wait greeted.
+const EARLY_MAX: usize = 16;
 
 /// Keeps the links.
 pub struct Links {
@@ -51,14 +58,19 @@ impl Links {
         let stopping = self.lifecycle.stopping();
         let mut nodes = Follow::new(self.store.clone(), keys::nodes());
         let mut peers = HashMap::new();
+        let mut early: Vec<(Instant, Incoming)> = Vec::new();
         loop {
             tokio::select! {
                 () = stopping.cancelled() => return Ok(()),
                 change = nodes.next() => self.learn(&mut peers, change),
-                link = incoming.recv() => match link {
-                    Some(link) => self.take(&peers, link)?,
+                () = tokio::time::sleep(RECORD_WITHIN), if !early.is_empty() => {}
+                link = incoming.recv(), if early.len() < EARLY_MAX => match link {
+                    Some(link) => early.push((Instant::now(), link)),
                     None => return Ok(()),
                 },
+            }
+            for (since, link) in std::mem::take(&mut early) {
+                early.extend(self.take(&peers, since, link)?);
             }
         }
     }
@@ -135,16 +147,24 @@ impl Links {
         token
     }
 
-    /// Gives the router a link that a peer dialled, if the peer is in the list.
-    fn take(&self, peers: &HashMap<u64, Peer>, link: Incoming) -> anyhow::Result<()> {
+    /// Gives the router a link that a peer dialled, if the peer is in the list; gives it back if it may yet be.
+    fn take(
+        &self,
+        peers: &HashMap<u64, Peer>,
+        since: Instant,
+        link: Incoming,
+    ) -> anyhow::Result<Option<(Instant, Incoming)>> {
         let (id, name) = (link.hello.node, &link.hello.name);
         if peers.get(&id).is_none_or(|peer| peer.name != *name) {
-            // It may have become a member a moment ago; it dials again.
+            if since.elapsed() < RECORD_WITHIN {
+                return Ok(Some((since, link)));
+            }
             info!(node = id, name, address = %link.address, "no node of the list: its link is not taken");
-            return Ok(());
+            return Ok(None);
         }
         let (stream, tls) = link.stream.into_inner();
-        hand_over(&self.router, id, stream, Connection::from(tls))
+        hand_over(&self.router, id, stream, Connection::from(tls))?;
+        Ok(None)
     }
 }
 
