@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::context::{Contexts, Server, Target};
-use crate::error::Error;
+use crate::error::{self, Error};
 
 /// The operators' realm.
 const REALM: &str = "pipes";
@@ -48,7 +48,7 @@ pub enum Answer {
 /// Runs a command's future on this thread alone: starting further ones would cost more than most commands take.
 pub fn block_on<T>(command: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Error::Local(format!("cannot start: {error}")))?;
+    let runtime = runtime.map_err(|error| Error::Local(format!("cannot start: {}", error::plain(&error))))?;
     let result = runtime.block_on(command);
     // A name that is still being looked up, say, is not waited for.
     runtime.shutdown_background();
@@ -88,7 +88,7 @@ impl Client {
                         Err(error) => tried.push(error.to_string()),
                     }
                     if is_last && waiting == 0 {
-                        return Err(Error::Unreachable { context: target.name.clone(), tried: tried.join(", ") });
+                        return Err(unreachable(target, &tried));
                     }
                 }
                 () = sleep(NEXT_AFTER), if !is_last => {}
@@ -221,10 +221,23 @@ async fn join(server: Server, auth: Auth) -> (Server, Result<Connection, String>
         Server::Unix(path) => Endpoint::Unix(path.clone()),
     };
     let joined = match timeout(ANSWER_WITHIN, client::connect(&endpoint, REALM, &auth)).await {
+        Ok(Err(pipes_wamp::Error::Io(error))) => Err(error::plain(&error)),
         Ok(joined) => joined.map_err(|error| error.to_string()),
         Err(_) => Err(format!("no answer in {} s", ANSWER_WITHIN.as_secs())),
     };
     (server, joined)
+}
+
+fn unreachable(target: &Target, tried: &[String]) -> Error {
+    let hint = target
+        .local
+        .as_ref()
+        .map(|name| format!("; start them with: pipes cluster start {name}"));
+    Error::Unreachable {
+        context: target.name.clone(),
+        tried: tried.join(", "),
+        hint: hint.unwrap_or_default(),
+    }
 }
 
 fn auth(target: &Target) -> Result<Auth, Error> {

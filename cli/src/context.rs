@@ -55,6 +55,8 @@ pub struct Target {
     pub servers: Vec<Server>,
     /// Name and key of the operator; without, the socket's owner is asked for.
     pub operator: Option<(String, String)>,
+    /// Name of the cluster, where it is this user's on this machine.
+    pub local: Option<String>,
 }
 
 /// One agent.
@@ -218,6 +220,7 @@ impl Contexts {
                     name: "this server".into(),
                     servers,
                     operator: None,
+                    local: None,
                 });
             }
             Err(error) => return Err(error),
@@ -259,6 +262,7 @@ impl Target {
             name: format!("context {}", context.name),
             servers,
             operator,
+            local: context.local.as_ref().map(|_| context.name.clone()),
         })
     }
 }

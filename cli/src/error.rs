@@ -15,7 +15,7 @@ pub enum Error {
     #[error("{0}")]
     Local(String),
     /// A file cannot be read or written.
-    #[error("cannot {doing} {path}: {source}")]
+    #[error("cannot {doing} {path}: {}", plain(source))]
     File {
         /// read, write, ...
         doing: &'static str,
@@ -33,6 +33,8 @@ pub enum Error {
         context: String,
         /// Address and reason of each.
         tried: String,
+        /// What to do about it, where that is known.
+        hint: String,
     },
     /// The agent went away in the middle.
     #[error("the agent at {agent} was lost: {why}")]
@@ -111,6 +113,15 @@ impl Error {
             Error::Refused { uri, .. } => Some(uri),
             _ => None,
         }
+    }
+}
+
+/// An error of the system as a sentence has it: without its number.
+pub fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
     }
 }
 

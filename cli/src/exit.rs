@@ -105,6 +105,7 @@ mod tests {
                 Error::Unreachable {
                     context: String::new(),
                     tried: String::new(),
+                    hint: String::new(),
                 },
                 RUN_FAILED,
                 FAILED,

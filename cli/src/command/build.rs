@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::client::{self, Client};
 use crate::context::Contexts;
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::executable::{self, Executable};
 use crate::object::{self, Service};
 use crate::output;
@@ -66,8 +66,12 @@ fn find_all(arguments: &Arguments) -> Result<Vec<Executable>, Error> {
 }
 
 fn folder() -> Result<PathBuf, Error> {
-    std::env::current_dir()
-        .map_err(|error| Error::Local(format!("the working directory cannot be used: {error}")))
+    std::env::current_dir().map_err(|error| {
+        Error::Local(format!(
+            "the working directory cannot be used: {}",
+            error::plain(&error)
+        ))
+    })
 }
 
 async fn build(client: &mut Client, executable: &Executable) -> Result<Service, Error> {

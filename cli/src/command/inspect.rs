@@ -15,8 +15,13 @@ pub struct Arguments {
     /// A run, by its id or a unique beginning of it, or a service; run/X or service/X where a name is both
     #[arg(value_name = "X")]
     name: String,
-    /// How to show it
-    #[arg(long, value_name = "FORMAT", default_value = "json")]
+    /// table or json
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "json",
+        hide_possible_values = true
+    )]
     format: Format,
     /// Only its id
     #[arg(short, long)]

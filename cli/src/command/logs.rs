@@ -10,7 +10,7 @@ use rmpv::Value;
 use crate::client::{self, Answer, Client};
 use crate::context::Contexts;
 use crate::duration;
-use crate::error::Error;
+use crate::error::{self, Error};
 
 /// What a run's stages said on standard error
 #[derive(Debug, clap::Args)]
@@ -58,7 +58,12 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
                 Ok(()) => {}
                 // Whoever read it has read enough.
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
-                Err(error) => return Err(Error::Local(format!("cannot write to standard output: {error}"))),
+                Err(error) => {
+                    return Err(Error::Local(format!(
+                        "cannot write to standard output: {}",
+                        error::plain(&error)
+                    )));
+                }
             }
         }
         Ok(())

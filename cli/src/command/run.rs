@@ -24,9 +24,9 @@ use crate::upload;
 
 /// Runs a workflow as a shell would, over the cluster
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Exits as the last stage does: 128+n after signal n, 127 for an unknown service, 126 when a stage cannot
-be started, 125 when Pipes itself failed, 124 when --timeout ran out.")]
+#[command(
+    after_help = "Exits as the last stage does: 128+n after signal n, 127 for an unknown service, 126 when a stage cannot be started, 125 when Pipes itself failed, 124 when --timeout ran out."
+)]
 pub struct Arguments {
     /// The workflow as one argument: "service args | service args"
     #[arg(value_name = "LINE")]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -120,11 +121,17 @@ pub fn root() -> Result<PathBuf, Error> {
 pub fn lock(root: &Path) -> Result<fs::File, Error> {
     make_folder(root)?;
     let folder = fs::File::open(root).map_err(|error| Error::read(root, error))?;
-    folder.lock().map_err(|source| Error::File {
-        doing: "lock",
-        path: root.to_owned(),
-        source,
-    })?;
+    // SAFETY: the descriptor is open; the lock goes with it.
+    while unsafe { libc::flock(folder.as_raw_fd(), libc::LOCK_EX) } != 0 {
+        let source = std::io::Error::last_os_error();
+        if source.kind() != std::io::ErrorKind::Interrupted {
+            return Err(Error::File {
+                doing: "lock",
+                path: root.to_owned(),
+                source,
+            });
+        }
+    }
     Ok(folder)
 }
 

@@ -25,8 +25,13 @@ pub enum Format {
 /// Options of every listing.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Listing {
-    /// How to show it
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    /// table or json
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_possible_values = true
+    )]
     pub format: Format,
     /// Only ids, one a line
     #[arg(short, long)]
@@ -54,9 +59,10 @@ impl Listing {
 pub fn print(text: &str) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::Local(format!("cannot write to standard output: {error}")))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Local(format!(
+            "cannot write to standard output: {}",
+            crate::error::plain(&error)
+        ))),
         _ => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! Stdin: read when the agent takes more, never waited for otherwise.
 
 use std::io;
+use std::os::fd::RawFd;
 
 use super::descriptor::{self, Descriptor, Direction};
 
@@ -26,12 +27,15 @@ impl Inlet {
 
     /// The process's stdin. One that is surely empty, as /dev/null, counts as none.
     pub fn stdin() -> Inlet {
-        if is_empty(libc::STDIN_FILENO) {
+        Inlet::of(libc::STDIN_FILENO)
+    }
+
+    fn of(fd: RawFd) -> Inlet {
+        if is_empty(fd) {
             return Inlet::none();
         }
-        let descriptor = Descriptor::open(libc::STDIN_FILENO, Direction::Read).ok();
         Inlet {
-            descriptor,
+            descriptor: Descriptor::open(fd, Direction::Read).ok(),
             is_grown: false,
         }
     }
@@ -87,7 +91,7 @@ impl Inlet {
     }
 }
 
-fn is_empty(fd: i32) -> bool {
+fn is_empty(fd: RawFd) -> bool {
     let Some(status) = descriptor::status(fd) else {
         return true;
     };
@@ -102,5 +106,64 @@ fn is_empty(fd: i32) -> bool {
             }
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::{Seek, SeekFrom, Write, pipe};
+    use std::os::fd::AsRawFd;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    fn is_non_blocking(fd: &impl AsRawFd) -> bool {
+        // SAFETY: the descriptor is open.
+        unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) & libc::O_NONBLOCK != 0 }
+    }
+
+    #[tokio::test]
+    async fn a_pipe_is_read_as_it_comes_and_stays_blocking_for_others() {
+        let (reader, mut writer) = pipe().unwrap();
+        let inlet = Inlet::of(reader.as_raw_fd());
+        let mut buffer = [0; 8];
+        assert_eq!(inlet.try_read(&mut buffer).unwrap(), None);
+        assert!(
+            timeout(Duration::from_millis(20), inlet.read(&mut buffer))
+                .await
+                .is_err()
+        );
+        writer.write_all(b"abc").unwrap();
+        assert_eq!(inlet.read(&mut buffer).await.unwrap(), 3);
+        assert!(!is_non_blocking(&reader));
+        drop(writer);
+        assert_eq!(inlet.read(&mut buffer).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_from_where_it_stands() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"abcdef").unwrap();
+        assert!(!Inlet::of(file.as_raw_fd()).is_open(), "it stands at its end");
+        file.seek(SeekFrom::Start(4)).unwrap();
+        let inlet = Inlet::of(file.as_raw_fd());
+        let mut buffer = [0; 8];
+        assert_eq!(inlet.read(&mut buffer).await.unwrap(), 2);
+        assert_eq!(inlet.read(&mut buffer).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_empty_device_is_no_input() {
+        assert!(!Inlet::of(File::open("/dev/null").unwrap().as_raw_fd()).is_open());
+        let zero = File::open("/dev/zero").unwrap();
+        assert_eq!(Inlet::of(zero.as_raw_fd()).read(&mut [1; 4]).await.unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_an_error_and_no_end() {
+        let folder = File::open("/").unwrap();
+        assert!(Inlet::of(folder.as_raw_fd()).read(&mut [0; 4]).await.is_err());
     }
 }

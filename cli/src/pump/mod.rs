@@ -27,7 +27,7 @@ use rmpv::Value;
 use tokio::time::{Interval, interval};
 
 use crate::client::Client;
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::output::progress::{self, Traffic};
 pub use inlet::Inlet;
 use message::{Incoming, Outgoing};
@@ -294,5 +294,5 @@ fn lost(agent: &str, why: String) -> Error {
 }
 
 fn cannot(what: &str, error: &io::Error) -> Error {
-    Error::Local(format!("cannot {what}: {error}"))
+    Error::Local(format!("cannot {what}: {}", error::plain(error)))
 }

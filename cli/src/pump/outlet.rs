@@ -132,3 +132,80 @@ impl Outlet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{PipeReader, PipeWriter, Read, pipe};
+    use std::os::fd::AsRawFd;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    fn outlet() -> (PipeReader, PipeWriter, Outlet) {
+        let (reader, writer) = pipe().unwrap();
+        let outlet = Outlet::open(writer.as_raw_fd());
+        (reader, writer, outlet)
+    }
+
+    #[tokio::test]
+    async fn a_full_pipe_takes_the_rest_later_and_in_order() {
+        let (mut reader, writer, mut outlet) = outlet();
+        let bytes: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();
+        let mut left = outlet.write(&bytes[..200_000]).unwrap();
+        assert!(left < 200_000 && outlet.waiting() == 200_000 - left);
+        left += outlet.write(&bytes[200_000..]).unwrap();
+        assert!(
+            timeout(Duration::from_millis(20), outlet.wait()).await.is_err(),
+            "it is full"
+        );
+        let reading = std::thread::spawn(move || {
+            let mut got = Vec::new();
+            reader.read_to_end(&mut got).map(|_| got)
+        });
+        while outlet.waiting() > 0 {
+            left += outlet.wait().await.unwrap();
+        }
+        drop((outlet, writer));
+        assert_eq!(left, bytes.len());
+        assert!(reading.join().unwrap().unwrap() == bytes);
+    }
+
+    #[tokio::test]
+    async fn a_readers_end_is_seen_without_writing() {
+        let (reader, _writer, mut outlet) = outlet();
+        assert!(timeout(Duration::from_millis(20), outlet.wait()).await.is_err());
+        drop(reader);
+        assert_eq!(outlet.wait().await.unwrap(), 0);
+        assert!(outlet.is_gone());
+        assert_eq!(
+            outlet.write(b"abc").unwrap(),
+            3,
+            "what nobody reads counts as taken"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_went_before_is_seen_at_once() {
+        let (reader, writer) = pipe().unwrap();
+        drop(reader);
+        let mut outlet = Outlet::open(writer.as_raw_fd());
+        assert_eq!(outlet.write(b"abc").unwrap(), 3);
+        assert!(outlet.is_gone());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_while_bytes_wait_lets_them_go() {
+        let (reader, _writer, mut outlet) = outlet();
+        let left = outlet.write(&[7; 200_000]).unwrap();
+        drop(reader);
+        assert_eq!(outlet.wait().await.unwrap(), 200_000 - left);
+        assert!(outlet.is_gone() && outlet.waiting() == 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_device_is_an_error() {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert!(Outlet::open(full.as_raw_fd()).write(b"abc").is_err());
+    }
+}
