@@ -1,8 +1,26 @@
 //! The replicated store of Pipes: a Raft group whose state machine is a multi-version key-value store.
 
+mod command;
+mod core;
+mod disk;
+mod duty;
 mod error;
+mod format;
+mod forward;
+mod group;
+mod identity;
+mod log;
+mod machine;
+mod member;
+mod mvcc;
+mod network;
 mod node;
+mod receive;
+mod replica;
 mod request;
+mod rpc;
+mod snapshot;
+mod state;
 mod store;
 mod transport;
 mod watch;

@@ -1,12 +1,33 @@
-//! A node of the group: opens what lies on disk, starts Raft over it, joins, serves its peers.
+//! A node of the group: opens what lies in its folder, becomes a member, serves its peers.
+//!
+//! | the folder has | the node is |
+//! |---|---|
+//! | nothing | a mere handle until [`Node::initialize`] or [`Node::join`] |
+//! | an identity with a replica, and a log | a member that goes on where it was |
+//! | an identity with a replica, and no log | refused: with an empty log it could vote committed entries away |
+//! | an identity without a replica | a handle with an id, that asks the members |
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::{Error, Store, Transport};
+use fs2::FileExt as _;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::core::{Core, Target};
+use crate::forward::{self, Forwarder};
+use crate::identity::{self, Identity};
+use crate::replica::Replica;
+use crate::rpc::{self, Ask, Reply, Request, Response};
+use crate::{Error, Peer, Store, Transport, format};
+
+/// The id of a group's first node.
+const FIRST_ID: u64 = 1;
 
 /// How a node is opened.
 #[derive(Debug, Clone)]
@@ -77,56 +98,269 @@ pub struct Status {
 
 /// A node of the group.
 pub struct Node {
-    store: Store,
+    core: Arc<Core>,
+    identity: Mutex<Option<Identity>>,
+    /// One change of this node's membership at a time.
+    entering: tokio::sync::Mutex<()>,
+    forwarding: Mutex<Option<JoinHandle<()>>>,
+    /// Held while the node is open: the folder is this process's alone.
+    _lock: File,
 }
 
 impl Node {
-    /// Opens what lies in the folder. A node that is not yet a member (`id` and the folder's `identity` both say
-    /// none) is a mere handle until [`Node::initialize`] or [`Node::join`].
-    pub async fn open(
-        _options: Options,
-        _id: Option<u64>,
-        _transport: Arc<dyn Transport>,
-    ) -> Result<Node, Error> {
-        Err(Error::Stopped)
+    /// Opens what lies in the folder; its tasks run on the runtime this is called on. An `id` that is given must be
+    /// the one that lies there.
+    pub async fn open(options: Options, id: Option<u64>, transport: Arc<dyn Transport>) -> Result<Node, Error> {
+        let lock = lock_folder(&options)?;
+        let identity = identity::read(&options.dir)?;
+        if let Some(identity) = &identity
+            && identity.cluster != options.cluster
+        {
+            return Err(Error::Refused(format!(
+                "{}: this folder is of the cluster {}, not of {}",
+                options.dir.display(),
+                identity.cluster,
+                options.cluster
+            )));
+        }
+        let found = identity.as_ref().map(|identity| identity.id);
+        if id.is_some() && id != found {
+            let found = found.map_or("none".into(), |id| id.to_string());
+            return Err(Error::Refused(format!("{}: the node id here is {found}", options.dir.display())));
+        }
+        let (forwarder, queue) = Forwarder::new();
+        let core = Arc::new(Core::new(options, transport, forwarder));
+        if let Some(identity) = &identity {
+            let mut contacts = core.contacts();
+            contacts.id = Some(identity.id);
+            contacts.members = identity.members.clone();
+        }
+        if let Some(identity) = identity.as_ref().filter(|identity| identity.has_replica) {
+            let replica = Replica::open(&core.options, identity.id, core.transport.clone(), false).await?;
+            core.set_replica(Some(replica));
+        }
+        let forwarding = tokio::spawn(forward::run(core.clone(), queue, core.stop.clone()));
+        Ok(Node {
+            core,
+            identity: Mutex::new(identity),
+            entering: tokio::sync::Mutex::new(()),
+            forwarding: Mutex::new(Some(forwarding)),
+            _lock: lock,
+        })
     }
 
     /// Makes this node the first of a new group, with id 1 and itself alone in it.
-    pub async fn initialize(&self, _address: SocketAddr) -> Result<(), Error> {
-        Err(Error::Stopped)
+    pub async fn initialize(&self, address: SocketAddr) -> Result<(), Error> {
+        let _entering = self.entering.lock().await;
+        let member = self.member(&self.core.options.name, address);
+        let members = BTreeMap::from([(FIRST_ID, member)]);
+        let known = self.identity();
+        if self.has_log() || known.as_ref().is_some_and(|identity| identity.id != FIRST_ID) {
+            return Err(Error::Refused("this node is of a group already".into()));
+        }
+        let replica = self.start_replica(FIRST_ID, known.is_none(), &members).await?;
+        let initialized = replica.raft.initialize(members).await;
+        initialized.map_err(|error| Error::Refused(error.to_string()))?;
+        // The entry that names the members is the first of the log: once it is applied, the node leads.
+        replica.applied(1, self.core.options.request_timeout).await
     }
 
     /// Whether a log lies here: this node has been of a group.
     pub fn has_log(&self) -> bool {
-        false
+        self.core.replica().is_some_and(|replica| replica.has_log())
     }
 
     /// This node's id, once it has one; it lies in the folder's `identity`.
     pub fn id(&self) -> Option<u64> {
-        None
+        self.identity().map(|identity| identity.id)
     }
 
     /// Answers what a peer's [`Transport::call`] carried.
-    pub async fn serve(&self, _request: Vec<u8>) -> Vec<u8> {
-        Vec::new()
+    pub async fn serve(&self, request: Vec<u8>) -> Vec<u8> {
+        let response = match rpc::decode::<Request>(&request) {
+            Ok(request) => match (self.core.replica(), request) {
+                (Some(replica), request) => replica.serve(request).await,
+                (None, Request::Ask(..)) => Response::Reply(Reply::NotLeader(None)),
+                (None, _) => Response::Failed("no replica runs here".into()),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "a peer asked for something that cannot be read");
+                Response::Failed(error.to_string())
+            }
+        };
+        rpc::encode(&response).unwrap_or_default()
     }
 
-    /// Joins the group that `via` are of: takes an id if it has none, follows as a learner and is given a vote while
+    /// Joins the group that `via` are of: takes an id if it has none, follows as a learner, and is given a vote while
     /// there are fewer than five. Returns the id once this node has what the group had when it was asked.
-    pub async fn join(&self, _via: &[SocketAddr], _name: &str, _address: SocketAddr) -> Result<u64, Error> {
-        Err(Error::Stopped)
+    pub async fn join(&self, via: &[SocketAddr], name: &str, address: SocketAddr) -> Result<u64, Error> {
+        let _entering = self.entering.lock().await;
+        let deadline = self.core.deadline();
+        let member = self.member(name, address);
+        let leader = self.find_leader(via, deadline).await?;
+        let identity = match self.identity() {
+            Some(identity) => identity,
+            None => {
+                let reply = self.ask(&leader, Ask::Allocate(member.clone()), deadline).await?;
+                let Reply::Allocated(id, has_replica) = reply else { return Err(unexpected()) };
+                if has_replica {
+                    self.start_replica(id, true, &BTreeMap::new()).await?;
+                }
+                let members = self.core.contacts().members.clone();
+                self.write_identity(Identity { cluster: self.core.options.cluster.clone(), id, has_replica, members })?
+            }
+        };
+        if !identity.has_replica {
+            self.core.contacts().id = Some(identity.id);
+            return Ok(identity.id);
+        }
+        let replica = match self.core.replica() {
+            Some(replica) => replica,
+            None => self.start_replica(identity.id, false, &identity.members).await?,
+        };
+        self.ask(&leader, Ask::Attach(identity.id, member), deadline).await?;
+        let Reply::ReadIndex(end) = self.ask(&leader, Ask::ReadIndex, deadline).await? else {
+            return Err(unexpected());
+        };
+        replica.applied(end, deadline.saturating_duration_since(Instant::now())).await?;
+        Ok(identity.id)
     }
 
     /// The handle to the store.
     pub fn store(&self) -> Store {
-        self.store.clone()
+        Store::new(self.core.clone())
     }
 
     /// What this node knows of the group.
     pub fn status(&self) -> Status {
-        Status::default()
+        status(&self.core)
     }
 
-    /// Ends Raft, flushes, closes the files.
-    pub async fn shutdown(self) {}
+    /// Ends Raft, flushes, closes the files. Handles that are left answer [`Error::Stopped`].
+    pub async fn shutdown(self) {
+        self.core.stop.cancel();
+        let forwarding = self.forwarding.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(forwarding) = forwarding {
+            let _ = forwarding.await;
+        }
+        if let Some(replica) = self.core.set_replica(None) {
+            replica.shutdown().await;
+        }
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn member(&self, name: &str, address: SocketAddr) -> Member {
+        Member { name: name.to_owned(), address: address.to_string() }
+    }
+
+    fn write_identity(&self, identity: Identity) -> Result<Identity, Error> {
+        identity::write(&self.core.options.dir, &identity)?;
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = Some(identity.clone());
+        Ok(identity)
+    }
+
+    /// Starts a replica. Its empty log is made before the identity says that there is one.
+    async fn start_replica(
+        &self,
+        id: u64,
+        is_new: bool,
+        members: &BTreeMap<u64, Member>,
+    ) -> Result<Arc<Replica>, Error> {
+        if let Some(replica) = self.core.replica() {
+            return Ok(replica);
+        }
+        let options = self.core.options.clone();
+        let transport = self.core.transport.clone();
+        // On the store's own runtime, whoever calls.
+        let opening = self.core.runtime.spawn(async move { Replica::open(&options, id, transport, is_new).await });
+        let replica = opening.await.map_err(|error| Error::Disk(error.to_string()))??;
+        if is_new {
+            let cluster = self.core.options.cluster.clone();
+            self.write_identity(Identity { cluster, id, has_replica: true, members: members.clone() })?;
+        }
+        self.core.contacts().id = Some(id);
+        self.core.set_replica(Some(replica.clone()));
+        Ok(replica)
+    }
+
+    /// Asks those who are said to be members who leads.
+    async fn find_leader(&self, via: &[SocketAddr], deadline: Instant) -> Result<Peer, Error> {
+        self.core.contacts().seeds = via.to_vec();
+        loop {
+            for address in via {
+                let mut peer = Peer { id: 0, address: *address };
+                // The first asked may know the leader; the leader knows the members.
+                for _ in 0..2 {
+                    let limit = deadline.saturating_duration_since(Instant::now());
+                    match self.core.ask_peer(&peer, Ask::Members, limit).await {
+                        Some(Reply::Members(members)) => {
+                            self.core.contacts().members = members.into_iter().collect();
+                            return Ok(peer);
+                        }
+                        Some(Reply::NotLeader(Some((id, member)))) => {
+                            self.core.note_leader(Some((id, member.clone())));
+                            let Some(leader) = crate::network::peer(id, &member) else { break };
+                            peer = leader;
+                        }
+                        Some(_) | None => break,
+                    }
+                }
+            }
+            self.core.pause(deadline, Error::NoLeader).await?;
+        }
+    }
+
+    async fn ask(&self, leader: &Peer, ask: Ask, deadline: Instant) -> Result<Reply, Error> {
+        let limit = deadline.saturating_duration_since(Instant::now());
+        match self.core.send(leader, ask, limit).await {
+            Ok(Reply::Failed(error)) => Err(error),
+            Ok(Reply::NotLeader(_)) | Err(crate::TransportError::NotSent(_)) => Err(Error::NoLeader),
+            Ok(reply) => Ok(reply),
+            Err(crate::TransportError::Unknown(_)) => Err(Error::Unknown),
+        }
+    }
+}
+
+/// What the node knows of the group.
+pub(crate) fn status(core: &Core) -> Status {
+    let Some(replica) = core.replica() else {
+        let contacts = core.contacts();
+        return Status { id: contacts.id, members: contacts.members.clone(), ..Status::default() };
+    };
+    let metrics = replica.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let membership = metrics.membership_config.membership();
+    let leader = match core.leader() {
+        Some(Target::Here(replica)) => Some(replica.id),
+        Some(Target::There(peer)) => Some(peer.id),
+        None => None,
+    };
+    Status {
+        id: Some(replica.id),
+        leader,
+        term: metrics.current_term,
+        revision: replica.state.revisions().0,
+        applied: replica.state.applied().0.map_or(0, |log_id| log_id.index),
+        voters: membership.voter_ids().collect(),
+        learners: membership.learner_ids().collect(),
+        members: membership.nodes().map(|(id, member)| (*id, member.clone())).collect(),
+    }
+}
+
+fn unexpected() -> Error {
+    Error::Corrupt("a peer answered something else than it was asked".into())
+}
+
+fn lock_folder(options: &Options) -> Result<File, Error> {
+    let told = |error: std::io::Error| format::disk(&options.dir, &error);
+    std::fs::create_dir_all(&options.dir).map_err(told)?;
+    let path = options.dir.join("lock");
+    let lock = File::create(&path).map_err(|error| format::disk(&path, &error))?;
+    if lock.try_lock_exclusive().is_err() {
+        return Err(Error::Refused(format!("{}: another process has this store open", options.dir.display())));
+    }
+    Ok(lock)
 }

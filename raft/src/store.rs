@@ -1,87 +1,215 @@
-//! The handle to the store: ranges, transactions, leases, watches, the same at every node.
+//! The handle to the store: ranges, transactions, leases, watches; the same at every node, with a replica or without.
+//!
+//! A write is answered when this node's replica has applied it, so whoever writes here reads it here. What was
+//! surely not proposed is proposed again within the deadline; what may have been never is ([`Error::Unknown`]).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Consistency, Error, KeyValue, Member, Range, RangeResult, Status, Txn, TxnResult, Watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::command::{Answer, Command, Proposal};
+use crate::core::{Core, PROPOSAL_KIB_MIN, Target};
+use crate::mvcc::{self, Scope};
+use crate::rpc::{Ask, Outcome, Reply};
+use crate::{
+    Consistency, Error, KeyValue, Member, Op, OpResult, Range, RangeResult, Status, Txn, TxnResult, Watch,
+};
 
 /// A cheap handle to the store.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    core: Arc<Core>,
+}
+
+fn unexpected() -> Error {
+    Error::Corrupt("the store answered something else than it was asked".into())
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
 
 impl Store {
+    pub(crate) fn new(core: Arc<Core>) -> Store {
+        Store { core }
+    }
+
     /// Reads.
-    pub async fn range(&self, _range: Range, _consistency: Consistency) -> Result<RangeResult, Error> {
-        Err(Error::Stopped)
+    pub async fn range(&self, range: Range, consistency: Consistency) -> Result<RangeResult, Error> {
+        let deadline = self.core.deadline();
+        if let Some(replica) = self.core.replica() {
+            if consistency == Consistency::Linearizable {
+                self.ready_to_read(deadline).await?;
+            }
+            return replica.state.range(&range);
+        }
+        let reply = match consistency {
+            Consistency::Linearizable => self.core.ask_leader(Ask::Range(range, consistency), deadline).await?,
+            Consistency::Serializable => {
+                let attempt = self.core.options.request_timeout;
+                self.core.ask_any(Ask::Range(range, consistency), deadline, attempt).await?
+            }
+        };
+        match reply {
+            Reply::Range(result) => Ok(result),
+            _ => Err(unexpected()),
+        }
     }
 
     /// Reads one key, linearizable.
-    pub async fn get(&self, _key: impl Into<Vec<u8>>) -> Result<Option<KeyValue>, Error> {
-        Err(Error::Stopped)
+    pub async fn get(&self, key: impl Into<Vec<u8>>) -> Result<Option<KeyValue>, Error> {
+        Ok(self.range(Range::key(key), Consistency::Linearizable).await?.kvs.pop())
     }
 
     /// Reads all keys that begin with `prefix`, linearizable.
-    pub async fn prefix(&self, _prefix: impl Into<Vec<u8>>) -> Result<Vec<KeyValue>, Error> {
-        Err(Error::Stopped)
+    pub async fn prefix(&self, prefix: impl Into<Vec<u8>>) -> Result<Vec<KeyValue>, Error> {
+        Ok(self.range(Range::prefix(prefix), Consistency::Linearizable).await?.kvs)
     }
 
-    /// Does a transaction.
-    pub async fn txn(&self, _txn: Txn) -> Result<TxnResult, Error> {
-        Err(Error::Stopped)
+    /// Does a transaction. One that only reads is a linearizable read and takes no place in the log.
+    pub async fn txn(&self, txn: Txn) -> Result<TxnResult, Error> {
+        mvcc::check(&txn)?;
+        if mvcc::only_reads(&txn) {
+            return self.read_txn(txn).await;
+        }
+        match self.write(&Command::Txn(txn)).await? {
+            Answer::Txn(result) => Ok(result),
+            _ => Err(unexpected()),
+        }
     }
 
     /// Writes one key; gives the revision.
     pub async fn put(
         &self,
-        _key: impl Into<Vec<u8>>,
-        _value: impl Into<Vec<u8>>,
-        _lease: Option<i64>,
+        key: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+        lease: Option<i64>,
     ) -> Result<i64, Error> {
-        Err(Error::Stopped)
+        let put = Op::Put { key: key.into(), value: value.into(), lease };
+        let txn = Txn { success: vec![put], ..Txn::default() };
+        Ok(self.txn(txn).await?.revision)
     }
 
     /// Deletes one key; says whether it was there.
-    pub async fn delete(&self, _key: impl Into<Vec<u8>>) -> Result<bool, Error> {
-        Err(Error::Stopped)
+    pub async fn delete(&self, key: impl Into<Vec<u8>>) -> Result<bool, Error> {
+        let txn = Txn { success: vec![Op::delete(key)], ..Txn::default() };
+        match self.txn(txn).await?.responses.first() {
+            Some(OpResult::Delete { deleted, .. }) => Ok(*deleted > 0),
+            _ => Err(unexpected()),
+        }
     }
 
     /// Makes a lease of `ttl`; `id` 0 lets the store choose. Gives its id.
-    pub async fn grant(&self, _ttl: Duration, _id: i64) -> Result<i64, Error> {
-        Err(Error::Stopped)
+    pub async fn grant(&self, ttl: Duration, id: i64) -> Result<i64, Error> {
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
+        match self.write(&Command::Grant { id, ttl_ms }).await? {
+            Answer::Id(id) => Ok(id),
+            _ => Err(unexpected()),
+        }
     }
 
-    /// Renews a lease; gives the time it now has.
-    pub async fn keep_alive(&self, _id: i64) -> Result<Duration, Error> {
-        Err(Error::Stopped)
+    /// Renews a lease; gives the time it now has. Nothing is written: the leader remembers it.
+    pub async fn keep_alive(&self, id: i64) -> Result<Duration, Error> {
+        match self.core.ask_leader(Ask::KeepAlive(id), self.core.deadline()).await? {
+            Reply::Renewed(ms) => Ok(Duration::from_millis(ms)),
+            _ => Err(unexpected()),
+        }
     }
 
     /// Ends a lease and deletes its keys.
-    pub async fn revoke(&self, _id: i64) -> Result<(), Error> {
-        Err(Error::Stopped)
+    pub async fn revoke(&self, id: i64) -> Result<(), Error> {
+        self.write(&Command::Revoke { id }).await.map(drop)
     }
 
     /// Forgets the history before `revision`.
-    pub async fn compact(&self, _revision: i64) -> Result<(), Error> {
-        Err(Error::Stopped)
+    pub async fn compact(&self, revision: i64) -> Result<(), Error> {
+        self.write(&Command::Compact { revision }).await.map(drop)
     }
 
     /// Tells every change of the range from `from_revision` on; 0 is from now.
-    pub fn watch(&self, _key: impl Into<Vec<u8>>, _end: Option<Vec<u8>>, _from_revision: i64) -> Watch {
-        Watch {}
+    pub fn watch(&self, key: impl Into<Vec<u8>>, end: Option<Vec<u8>>, from_revision: i64) -> Watch {
+        Watch::new(self.core.clone(), Scope { key: key.into(), end }, from_revision)
     }
 
     /// What this node knows of the group.
     pub fn status(&self) -> Status {
-        Status::default()
+        crate::node::status(&self.core)
     }
 
     /// The members, as the leader knows them.
     pub async fn members(&self) -> Result<BTreeMap<u64, Member>, Error> {
-        Err(Error::Stopped)
+        match self.core.ask_leader(Ask::Members, self.core.deadline()).await? {
+            Reply::Members(members) => Ok(members.into_iter().collect()),
+            _ => Err(unexpected()),
+        }
     }
 
     /// Removes a member for good.
-    pub async fn remove_member(&self, _id: u64) -> Result<(), Error> {
-        Err(Error::Stopped)
+    pub async fn remove_member(&self, id: u64) -> Result<(), Error> {
+        self.core.ask_leader(Ask::Remove(id), self.core.deadline()).await.map(drop)
+    }
+
+    async fn read_txn(&self, txn: Txn) -> Result<TxnResult, Error> {
+        let deadline = self.core.deadline();
+        if let Some(replica) = self.core.replica() {
+            self.ready_to_read(deadline).await?;
+            return replica.state.read_txn(&txn);
+        }
+        match self.core.ask_leader(Ask::ReadTxn(txn), deadline).await? {
+            Reply::Txn(result) => Ok(result),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Waits until this node's replica has all that was acknowledged before now.
+    async fn ready_to_read(&self, deadline: Instant) -> Result<(), Error> {
+        let Reply::ReadIndex(end) = self.core.ask_leader(Ask::ReadIndex, deadline).await? else {
+            return Err(unexpected());
+        };
+        match self.core.replica() {
+            Some(replica) => replica.applied(end, left(deadline)).await,
+            None => Err(Error::Stopped),
+        }
+    }
+
+    async fn write(&self, command: &Command) -> Result<Answer, Error> {
+        let proposal = Proposal::new(command)?;
+        let deadline = self.core.deadline();
+        let share = (proposal.bytes().len() / 1024 + 1).max(PROPOSAL_KIB_MIN) as u32;
+        let _room = match timeout_at(deadline, self.core.in_flight.acquire_many(share)).await {
+            Ok(Ok(room)) => room,
+            Ok(Err(_)) | Err(_) => return Err(Error::TooManyRequests),
+        };
+        let mut missing = Error::NoLeader;
+        loop {
+            let outcome = match self.core.leader() {
+                None => Outcome::NotProposed(None),
+                Some(Target::Here(replica)) => replica.propose(proposal.clone(), left(deadline)).await,
+                Some(Target::There(peer)) => {
+                    missing = Error::Timeout;
+                    self.core.forwarder.forward(peer, proposal.clone(), deadline).await
+                }
+            };
+            match outcome {
+                Outcome::Applied(index, answer) => return self.applied(index, answer, deadline).await,
+                Outcome::Unknown => return Err(Error::Unknown),
+                Outcome::NotProposed(hint) => self.core.note_leader(hint),
+            }
+            self.core.pause(deadline, missing.clone()).await?;
+        }
+    }
+
+    /// Answers a write once this node's replica has it. One that cannot know in time may not say that it is done:
+    /// its caller might not find it here.
+    async fn applied(&self, index: u64, answer: Answer, deadline: Instant) -> Result<Answer, Error> {
+        if let Some(replica) = self.core.replica() {
+            replica.applied(index + 1, left(deadline)).await.map_err(|_| Error::Unknown)?;
+        }
+        match answer {
+            Answer::Failed(error) => Err(error),
+            answer => Ok(answer),
+        }
     }
 }

@@ -1,13 +1,141 @@
-//! A watch as its owner sees it.
+//! A watch: every change of a range from a revision on, in order, each once.
+//!
+//! At first, and whenever it has fallen behind, a watch reads history from the disk; once it has caught up it hangs on
+//! the state and is told. A node without a replica asks any member by long poll, from the revision it has come to: so
+//! it misses and repeats nothing, whichever member answers.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::core::Core;
+use crate::mvcc::Scope;
+use crate::rpc::{Ask, Reply};
+use crate::state::{State, Subscription};
 use crate::{Error, Event};
 
-/// Tells changes one by one, in order, each once.
-pub struct Watch {}
+/// Time a member keeps a poll without a change.
+const POLL: Duration = Duration::from_secs(10);
+/// Time an answer may take beyond that.
+const POLL_MARGIN: Duration = Duration::from_secs(2);
+
+/// Tells changes one by one. A watch that is dropped is over.
+pub struct Watch {
+    core: Arc<Core>,
+    scope: Scope,
+    /// The next revision of interest; 0 is "now", not yet known.
+    next: i64,
+    ready: VecDeque<Event>,
+    local: Option<Local>,
+}
 
 impl Watch {
+    pub(crate) fn new(core: Arc<Core>, scope: Scope, from: i64) -> Watch {
+        let mut watch = Watch { core, scope, next: from.max(0), ready: VecDeque::new(), local: None };
+        if watch.next == 0
+            && let Some(replica) = watch.core.replica()
+        {
+            watch.next = replica.state.revisions().0 + 1;
+        }
+        watch
+    }
+
     /// The next change; cancel safe. [`Error::Compacted`] ends it: list anew and watch from there.
     pub async fn next(&mut self) -> Result<Event, Error> {
-        std::future::pending().await
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(event);
+            }
+            let (events, next) = self.batch().await?;
+            self.ready.extend(events);
+            self.next = next;
+        }
+    }
+
+    /// The events that come next, and the revision after them. Changes nothing that a cancelled call would lose.
+    async fn batch(&mut self) -> Result<(Vec<Event>, i64), Error> {
+        if self.local.is_none()
+            && let Some(replica) = self.core.replica()
+        {
+            if self.next == 0 {
+                self.next = replica.state.revisions().0 + 1;
+            }
+            self.local = Some(Local::new(replica.state.clone(), self.scope.clone(), self.next));
+        }
+        if let Some(local) = &mut self.local {
+            let events = local.batch().await?;
+            return Ok((events, local.next_revision()));
+        }
+        let ask = Ask::Watch { key: self.scope.key.clone(), end: self.scope.end.clone(), from: self.next };
+        let patience = POLL + POLL_MARGIN;
+        loop {
+            match self.core.ask_any(ask.clone(), Instant::now() + patience, POLL).await {
+                Ok(Reply::Events(events, next)) => return Ok((events, next)),
+                Ok(_) => return Err(Error::Corrupt("a peer answered something else to a watch".into())),
+                Err(error) if error.may_retry() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// A watch on this node's own state.
+pub(crate) struct Local {
+    state: Arc<State>,
+    scope: Scope,
+    next: i64,
+    subscription: Option<Subscription>,
+}
+
+impl Local {
+    pub(crate) fn new(state: Arc<State>, scope: Scope, from: i64) -> Local {
+        Local { state, scope, next: from, subscription: None }
+    }
+
+    /// All revisions below this one have been told.
+    pub(crate) fn next_revision(&self) -> i64 {
+        self.next
+    }
+
+    /// The events that come next, at least one; cancel safe.
+    pub(crate) async fn batch(&mut self) -> Result<Vec<Event>, Error> {
+        loop {
+            if let Some(subscription) = &mut self.subscription {
+                match subscription.queue.recv().await {
+                    // Told before this watch's beginning, which lay in the future.
+                    Some(told) if told.revision < self.next => continue,
+                    Some(told) => {
+                        self.next = told.revision + 1;
+                        return Ok(told.events.iter().map(|event| Event::clone(event)).collect());
+                    }
+                    None => self.unsubscribe(),
+                }
+            }
+            if let Some(subscription) = self.state.subscribe(&self.scope, self.next - 1)? {
+                self.subscription = Some(subscription);
+                continue;
+            }
+            let (state, scope, from) = (self.state.clone(), self.scope.clone(), self.next);
+            let read = tokio::task::spawn_blocking(move || state.history(&scope, from)).await;
+            let history = read.map_err(|error| Error::Disk(error.to_string()))??;
+            self.next = history.next;
+            if !history.events.is_empty() {
+                return Ok(history.events);
+            }
+        }
+    }
+
+    fn unsubscribe(&mut self) {
+        if let Some(subscription) = self.subscription.take() {
+            self.state.unsubscribe(subscription.id);
+        }
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.unsubscribe();
     }
 }

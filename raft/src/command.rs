@@ -1,0 +1,160 @@
+//! What goes through the log, and what applying it answers.
+//!
+//! A command is encoded once, where it is proposed, and stays bytes through the log, the links and the disk of every
+//! member until it is applied: [`Proposal`]. Its first byte is the version of its layout.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bincode::Options as _;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Txn, TxnResult};
+
+/// The version of the layout of [`Command`], in front of each.
+const COMMAND_VERSION: u8 = 1;
+
+/// Most bytes a command may have when it is read back: [`crate::REQUEST_BYTES_MAX`] and room for the framing of 128
+/// operations.
+const COMMAND_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+/// A change of the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Command {
+    /// A transaction.
+    Txn(Txn),
+    /// A new lease.
+    Grant {
+        /// Its id; 0 lets the store choose.
+        id: i64,
+        /// How long it lives unrenewed, in milliseconds.
+        ttl_ms: u64,
+    },
+    /// The end of a lease, by its owner.
+    Revoke {
+        /// Its id.
+        id: i64,
+    },
+    /// The end of leases that were not renewed, by the leader; those that are gone already are passed over.
+    Expire {
+        /// Their ids.
+        ids: Vec<i64>,
+    },
+    /// Forgets the history before a revision.
+    Compact {
+        /// The revision.
+        revision: i64,
+    },
+    /// Makes a node id: the index of this very entry.
+    Allocate {
+        /// The name of the node it is for; for whoever reads the log.
+        name: String,
+    },
+}
+
+/// What applying an entry answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// The entry was none of ours.
+    Nothing,
+    /// A transaction was done.
+    Txn(TxnResult),
+    /// A lease was made, an id was given.
+    Id(i64),
+    /// It was done; the store's revision after it.
+    Done(i64),
+    /// It was refused, by every member alike.
+    Failed(Error),
+}
+
+/// An encoded [`Command`].
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Proposal(Arc<[u8]>);
+
+impl Proposal {
+    /// Encodes a command.
+    pub(crate) fn new(command: &Command) -> Result<Proposal, Error> {
+        let mut bytes = vec![COMMAND_VERSION];
+        codec().serialize_into(&mut bytes, command).map_err(|_| Error::RequestTooLarge)?;
+        if bytes.len() > crate::REQUEST_BYTES_MAX {
+            return Err(Error::RequestTooLarge);
+        }
+        Ok(Proposal(bytes.into()))
+    }
+
+    /// Takes bytes as they are.
+    #[cfg(test)]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Proposal {
+        Proposal(bytes.into())
+    }
+
+    /// The command in it.
+    pub(crate) fn command(&self) -> Result<Command, Error> {
+        let corrupt = |why: String| Error::Corrupt(format!("a log entry cannot be read: {why}"));
+        match self.0.split_first() {
+            Some((&COMMAND_VERSION, body)) => codec().deserialize(body).map_err(|error| corrupt(error.to_string())),
+            Some((version, _)) => Err(corrupt(format!("it has layout {version}, newer than this program"))),
+            None => Err(corrupt("it is empty".into())),
+        }
+    }
+
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn codec() -> impl bincode::Options {
+    bincode::DefaultOptions::new().with_fixint_encoding().with_limit(COMMAND_BYTES_MAX)
+}
+
+impl fmt::Debug for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "command of {} bytes", self.0.len())
+    }
+}
+
+impl Serialize for Proposal {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Proposal {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Proposal, D::Error> {
+        let bytes = serde_bytes::ByteBuf::deserialize(deserializer)?;
+        Ok(Proposal(bytes.into_vec().into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Op;
+
+    #[test]
+    fn a_command_is_read_back_as_it_was_proposed() {
+        let txn = Txn { success: vec![Op::put("a", "1")], ..Txn::default() };
+        let proposal = Proposal::new(&Command::Txn(txn.clone())).unwrap();
+        assert_eq!(proposal.command().unwrap(), Command::Txn(txn));
+    }
+
+    #[test]
+    fn a_command_of_a_newer_layout_is_refused_and_not_misread() {
+        let error = Proposal::from_bytes(&[9, 0, 0, 0, 0]).command().unwrap_err();
+        assert!(error.to_string().contains("layout 9"), "{error}");
+        assert!(Proposal::from_bytes(&[]).command().is_err());
+    }
+
+    #[test]
+    fn a_command_that_is_too_large_is_refused_before_it_is_proposed() {
+        let txn = Txn { success: vec![Op::put("a", vec![0; 2_000_000])], ..Txn::default() };
+        assert_eq!(Proposal::new(&Command::Txn(txn)).unwrap_err(), Error::RequestTooLarge);
+    }
+}

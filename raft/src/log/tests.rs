@@ -1,0 +1,218 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage, RaftLogStorageExt as _};
+use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::type_config::TypeConfigExt;
+use openraft::{EntryPayload, StorageError, vote::RaftLeaderId as _};
+use tempfile::TempDir;
+
+use super::*;
+use crate::command::Proposal;
+use crate::group::Group;
+use crate::machine::Machine;
+use crate::snapshot::Snapshots;
+use crate::state::State;
+
+struct Builder;
+
+impl StoreBuilder<Group, Log, Machine, (TempDir, Closer)> for Builder {
+    async fn build(&self) -> Result<((TempDir, Closer), Log, Machine), StorageError<Group>> {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, closer) = Log::open(&dir.path().join("log")).unwrap();
+        let snapshots = Arc::new(Snapshots::open(&dir.path().join("snapshots")).unwrap());
+        let state = Arc::new(State::open(dir.path(), &snapshots).unwrap());
+        Ok(((dir, closer), log, Machine { state, snapshots }))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_storage_keeps_every_promise_that_openraft_asks_of_it() {
+    Suite::test_all(Builder).await.unwrap();
+}
+
+fn id(index: u64) -> LogId {
+    type LeaderId = openraft::alias::LeaderIdOf<Group>;
+    LogId::new(LeaderId::new(1, 1).to_committed(), index)
+}
+
+fn entry(index: u64, len: usize) -> Entry {
+    Entry { log_id: id(index), payload: EntryPayload::Normal(Proposal::from_bytes(&vec![index as u8; len])) }
+}
+
+async fn append(log: &mut Log, indexes: std::ops::Range<u64>, len: usize) {
+    log.blocking_append(indexes.map(|index| entry(index, len))).await.unwrap();
+}
+
+async fn read(log: &Log, range: Range<u64>) -> Vec<Entry> {
+    log.reader().try_get_log_entries(range).await.unwrap()
+}
+
+/// What is left of a log whose one segment is `bytes`: the index of its last entry.
+async fn last_after(bytes: &[u8]) -> Result<Option<u64>, Error> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(segment::path(dir.path(), 1), bytes).unwrap();
+    let (mut log, closer) = Log::open(dir.path())?;
+    let last = log.get_log_state().await.unwrap().last_log_id;
+    drop(log);
+    closer.close().await;
+    Ok(last.map(|last| last.index))
+}
+
+/// Three entries, each in a frame of its own: where each frame begins, and the whole file.
+async fn three_frames(dir: &Path) -> (Vec<usize>, Vec<u8>) {
+    let (mut log, closer) = Log::open(dir).unwrap();
+    let mut begins = Vec::new();
+    let path = segment::path(dir, 1);
+    for index in 1..=3 {
+        begins.push(std::fs::metadata(&path).unwrap().len() as usize);
+        append(&mut log, index..index + 1, 50).await;
+    }
+    closer.close().await;
+    (begins, std::fs::read(path).unwrap())
+}
+
+#[tokio::test]
+async fn a_log_cut_at_any_octet_keeps_every_whole_frame_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (begins, bytes) = three_frames(dir.path()).await;
+    for len in begins[0]..bytes.len() {
+        let whole = begins.iter().skip(1).filter(|begin| **begin <= len).count() as u64;
+        let expected = (whole > 0).then_some(whole);
+        assert_eq!(last_after(&bytes[..len]).await.unwrap(), expected, "cut at {len}");
+    }
+}
+
+#[tokio::test]
+async fn damage_before_what_was_acknowledged_is_refused_at_every_octet() {
+    let dir = tempfile::tempdir().unwrap();
+    let (begins, bytes) = three_frames(dir.path()).await;
+    for at in 0..begins[2] {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 0x10;
+        let error = last_after(&bytes).await.expect_err(&format!("octet {at} was changed"));
+        assert!(error.to_string().contains("00000001.seg"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_last_frame_full_of_zeros_is_a_torn_tail() {
+    let dir = tempfile::tempdir().unwrap();
+    let (begins, mut bytes) = three_frames(dir.path()).await;
+    bytes[begins[2]..].fill(0);
+    assert_eq!(last_after(&bytes).await.unwrap(), Some(2));
+}
+
+#[tokio::test]
+async fn entries_written_after_a_torn_tail_are_there_at_the_next_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, bytes) = three_frames(dir.path()).await;
+    std::fs::write(segment::path(dir.path(), 1), &bytes[..bytes.len() - 7]).unwrap();
+    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    append(&mut log, 3..6, 20).await;
+    drop(log);
+    closer.close().await;
+    let (log, closer) = Log::open(dir.path()).unwrap();
+    assert_eq!(read(&log, 0..100).await.len(), 5);
+    drop(log);
+    closer.close().await;
+}
+
+#[tokio::test]
+async fn what_was_dropped_or_voted_is_so_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    append(&mut log, 1..11, 10).await;
+    let vote = Vote::new(7, 3);
+    log.save_vote(&vote).await.unwrap();
+    log.truncate_after(Some(id(8))).await.unwrap();
+    append(&mut log, 9..10, 33).await;
+    log.purge(id(4)).await.unwrap();
+    drop(log);
+    closer.close().await;
+
+    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    assert_eq!(log.reader().read_vote().await.unwrap(), Some(vote));
+    let state = log.get_log_state().await.unwrap();
+    assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(4)), Some(id(9))));
+    let entries = read(&log, 0..100).await;
+    assert_eq!(entries.first(), Some(&entry(5, 10)));
+    assert_eq!(entries.last(), Some(&entry(9, 33)));
+    drop(log);
+    closer.close().await;
+}
+
+#[tokio::test]
+async fn entries_beyond_the_cache_are_read_from_their_segments_and_purged_segments_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    // 60 MiB: four segments, and fifteen times the cache.
+    for at in 0..60 {
+        append(&mut log, 1 + at * 4..5 + at * 4, 256 * 1024).await;
+    }
+    assert!(log.index.lock().cache_bytes <= CACHE_BYTES_MAX);
+    let numbers: BTreeSet<u32> = segment::numbers(dir.path()).unwrap().into_iter().collect();
+    assert_eq!(numbers, (1..=4).collect());
+    assert_eq!(read(&log, 1..3).await, [entry(1, 256 * 1024), entry(2, 256 * 1024)]);
+    let limited = log.reader().limited_get_log_entries(1, 200).await.unwrap();
+    assert_eq!(limited.len(), 3, "a message to a peer is bounded");
+
+    log.purge(id(150)).await.unwrap();
+    assert_eq!(segment::numbers(dir.path()).unwrap(), [3, 4]);
+    drop(log);
+    closer.close().await;
+    let (log, closer) = Log::open(dir.path()).unwrap();
+    let entries = read(&log, 0..1000).await;
+    assert_eq!((entries.len(), entries.first()), (90, Some(&entry(151, 256 * 1024))));
+    drop(log);
+    closer.close().await;
+}
+
+#[tokio::test]
+async fn a_missing_segment_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    for at in 0..40 {
+        append(&mut log, 1 + at..2 + at, 1024 * 1024).await;
+    }
+    drop(log);
+    closer.close().await;
+    std::fs::remove_file(segment::path(dir.path(), 2)).unwrap();
+    let error = Log::open(dir.path()).map(drop).unwrap_err();
+    assert!(error.to_string().contains("00000002.seg"), "{error}");
+}
+
+#[tokio::test]
+async fn a_segment_whose_creation_was_interrupted_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, _) = three_frames(dir.path()).await;
+    std::fs::write(segment::path(dir.path(), 2), b"PIPES").unwrap();
+    let (log, closer) = Log::open(dir.path()).unwrap();
+    assert_eq!(read(&log, 0..9).await.len(), 3);
+    drop(log);
+    closer.close().await;
+}
+
+#[tokio::test]
+async fn appends_that_wait_share_one_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    let mut waiting = Vec::new();
+    for index in 1..=200 {
+        let (done, answer) = <Group as TypeConfigExt>::oneshot();
+        log.append([entry(index, 10)], IOFlushed::signal(done)).await.unwrap();
+        waiting.push(answer);
+    }
+    for answer in waiting {
+        answer.await.unwrap().unwrap();
+    }
+    drop(log);
+    closer.close().await;
+    let bytes = std::fs::read(segment::path(dir.path(), 1)).unwrap();
+    let mut frames = crate::format::FrameReader::new(&bytes[crate::format::FILE_HEAD_LEN..], 0);
+    let mut count = 0;
+    while let crate::format::Read1::Frame(..) = frames.next().unwrap() {
+        count += 1;
+    }
+    assert!(count < 150, "{count} frames for 200 appends");
+}

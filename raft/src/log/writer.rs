@@ -1,0 +1,268 @@
+//! The log's writer: one thread that makes one frame and one sync of all that waits.
+//!
+//! Cost of an append: one encoding into the frame's buffer (kept between frames), a share of one write and one
+//! fdatasync, no allocation of its own. A failure of the disk is final: fsync tells it once and may then lie.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use openraft::storage::IOFlushed;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::segment::{self, Record};
+use super::{Index, Slot, log_id};
+use crate::format::{self, Kind};
+use crate::group::{Entry, Group, LogId, Vote};
+
+/// A segment is followed by a new one when it has grown to this: small enough that purging gives space back in steps
+/// and a torn tail is looked through quickly, large enough that new files are rare.
+const SEGMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// A frame takes no further request when it has grown to this.
+const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The frame's buffer is given back when one large frame has left it bigger than this.
+const BUFFER_KEPT_MAX: usize = 1024 * 1024;
+
+/// What is asked of the writer.
+pub(super) enum Request {
+    /// Write entries, then call back. The permit is the share of memory they take while they wait.
+    Append(Vec<Entry>, IOFlushed<Group>, OwnedSemaphorePermit),
+    /// Write a vote.
+    Vote(Vote, Done),
+    /// Write that entries were dropped at the end.
+    Truncate(Option<LogId>, Done),
+    /// Write that entries were dropped at the beginning, then remove the segments that held only such.
+    Purge(LogId, Done),
+    /// End.
+    Close,
+}
+
+/// Who is told that it is done.
+pub(super) type Done = oneshot::Sender<io::Result<()>>;
+
+/// Where the log ends.
+pub(super) struct Tail {
+    pub(super) number: u32,
+    pub(super) file: Arc<File>,
+    pub(super) len: u64,
+    /// The number of the last frame.
+    pub(super) sequence: u64,
+    /// The committed place as the disk has it.
+    pub(super) committed: Option<LogId>,
+    /// The highest index that a segment before the last ever held, by segment.
+    pub(super) closed: Vec<(u32, u64)>,
+    /// The highest index that the last segment ever held.
+    pub(super) highest: u64,
+}
+
+pub(super) struct Writer {
+    dir: PathBuf,
+    index: Arc<Index>,
+    tail: Tail,
+    frame: Vec<u8>,
+    failed: Option<String>,
+}
+
+/// What is to be done once the frame is on disk.
+#[derive(Default)]
+struct Afterwards {
+    slots: Vec<(u64, Slot)>,
+    flushed: Vec<IOFlushed<Group>>,
+    done: Vec<Done>,
+    permits: Vec<OwnedSemaphorePermit>,
+    purged: Option<LogId>,
+}
+
+impl Writer {
+    pub(super) fn new(dir: PathBuf, index: Arc<Index>, tail: Tail) -> Writer {
+        Writer { dir, index, tail, frame: Vec::new(), failed: None }
+    }
+
+    pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut is_open = true;
+        while is_open && let Some(first) = requests.blocking_recv() {
+            let mut afterwards = Afterwards::default();
+            self.begin();
+            let mut next = Some(first);
+            while let Some(request) = next.take() {
+                if matches!(request, Request::Close) {
+                    is_open = false;
+                    break;
+                }
+                let outcome = self.take(request, &mut afterwards);
+                self.note(outcome);
+                if self.frame.len() < FRAME_BYTES_MAX {
+                    next = requests.try_recv().ok();
+                }
+            }
+            let outcome = self.commit(&mut afterwards);
+            self.note(outcome);
+            afterwards.tell(self.failed.as_deref());
+        }
+    }
+
+    fn begin(&mut self) {
+        self.frame.clear();
+        self.frame.shrink_to(BUFFER_KEPT_MAX);
+        format::begin_frame(&mut self.frame);
+    }
+
+    fn note(&mut self, outcome: io::Result<()>) {
+        if let Err(error) = outcome
+            && self.failed.is_none()
+        {
+            self.failed = Some(format!("{}: {error}", self.dir.display()));
+        }
+    }
+
+    /// Encodes a request into the frame.
+    fn take(&mut self, request: Request, afterwards: &mut Afterwards) -> io::Result<()> {
+        match request {
+            Request::Append(entries, flushed, permit) => {
+                afterwards.flushed.push(flushed);
+                afterwards.permits.push(permit);
+                for entry in &entries {
+                    if self.frame.len() >= FRAME_BYTES_MAX {
+                        self.commit(afterwards)?;
+                        self.begin();
+                    }
+                    let (offset, len) = Record::write_entry(entry, &mut self.frame)?;
+                    let slot = Slot { segment: 0, offset: offset as u32, len: len as u32 };
+                    afterwards.slots.push((log_id(entry).index, slot));
+                }
+                Ok(())
+            }
+            Request::Vote(vote, done) => {
+                afterwards.done.push(done);
+                Record::Vote(vote).write(&mut self.frame)
+            }
+            Request::Truncate(last, done) => {
+                afterwards.done.push(done);
+                Record::Truncate(last).write(&mut self.frame)
+            }
+            Request::Purge(upto, done) => {
+                afterwards.done.push(done);
+                afterwards.purged = afterwards.purged.max(Some(upto));
+                Record::Purge(upto).write(&mut self.frame)
+            }
+            // The caller has looked for it.
+            Request::Close => Ok(()),
+        }
+    }
+
+    /// Writes the frame, syncs, and makes known where the entries lie.
+    fn commit(&mut self, afterwards: &mut Afterwards) -> io::Result<()> {
+        if self.failed.is_some() || self.frame.len() == format::FRAME_HEAD_LEN {
+            return Ok(());
+        }
+        let committed = self.index.lock().committed;
+        if committed != self.tail.committed
+            && let Some(log_id) = committed
+        {
+            Record::Committed(log_id).write(&mut self.frame)?;
+        }
+        if self.tail.len + self.frame.len() as u64 > SEGMENT_BYTES_MAX && !self.tail.is_fresh() {
+            self.rotate()?;
+        }
+        let sequence = self.tail.sequence + 1;
+        format::finish_frame(&mut self.frame, 0, sequence);
+        self.tail.file.write_all_at(&self.frame, self.tail.len)?;
+        self.tail.file.sync_data()?;
+        let base = self.tail.len;
+        self.tail.len += self.frame.len() as u64;
+        self.tail.sequence = sequence;
+        self.tail.committed = committed;
+
+        let mut inner = self.index.lock();
+        for (index, mut slot) in afterwards.slots.drain(..) {
+            self.tail.highest = self.tail.highest.max(index);
+            slot.segment = self.tail.number;
+            slot.offset += base as u32;
+            // An entry that was dropped meanwhile has no slot any more.
+            if let Some(known) = inner.slot(index) {
+                *known = slot;
+            }
+        }
+        inner.evict();
+        drop(inner);
+        match afterwards.purged {
+            Some(upto) => self.remove_segments(upto),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins a new segment with the state so far.
+    fn rotate(&mut self) -> io::Result<()> {
+        let number = self.tail.number + 1;
+        let state = {
+            let inner = self.index.lock();
+            [inner.vote.map(Record::Vote), inner.committed.map(Record::Committed), inner.purged.map(Record::Purge)]
+        };
+        let (file, len) = create(&self.dir, number, self.tail.sequence + 1, &state)?;
+        self.tail.closed.push((self.tail.number, self.tail.highest));
+        self.tail.number = number;
+        self.tail.file = file.clone();
+        self.tail.len = len;
+        self.tail.sequence += 1;
+        self.tail.highest = 0;
+        self.index.lock().segments.insert(number, file);
+        Ok(())
+    }
+
+    /// Removes the segments, oldest first, that hold nothing after `upto`.
+    fn remove_segments(&mut self, upto: LogId) -> io::Result<()> {
+        let keep = self.tail.closed.iter().position(|(_, highest)| *highest > upto.index);
+        let removed: Vec<_> = self.tail.closed.drain(..keep.unwrap_or(self.tail.closed.len())).collect();
+        if removed.is_empty() {
+            return Ok(());
+        }
+        for (number, _) in removed {
+            self.index.lock().segments.remove(&number);
+            std::fs::remove_file(segment::path(&self.dir, number))?;
+        }
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+impl Tail {
+    /// Whether the segment holds no more than its first frame.
+    fn is_fresh(&self) -> bool {
+        self.highest == 0
+    }
+}
+
+impl Afterwards {
+    fn tell(self, failed: Option<&str>) {
+        let copy = || failed.map_or(Ok(()), |why| Err(io::Error::other(why)));
+        for flushed in self.flushed {
+            flushed.io_completed(copy());
+        }
+        for done in self.done {
+            // Who does not wait any more need not be told.
+            let _ = done.send(copy());
+        }
+    }
+}
+
+/// Makes a segment file whose first frame holds `state`, durable with its name.
+pub(super) fn create(
+    dir: &std::path::Path,
+    number: u32,
+    sequence: u64,
+    state: &[Option<Record>],
+) -> io::Result<(Arc<File>, u64)> {
+    let mut bytes = Kind::Log.head().to_vec();
+    let start = format::begin_frame(&mut bytes);
+    for record in state.iter().flatten() {
+        record.write(&mut bytes)?;
+    }
+    format::finish_frame(&mut bytes, start, sequence);
+    let path = segment::path(dir, number);
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+    file.write_all_at(&bytes, 0)?;
+    file.sync_all()?;
+    File::open(dir)?.sync_all()?;
+    Ok((Arc::new(file), bytes.len() as u64))
+}

@@ -1,0 +1,95 @@
+//! openraft's view of the state: applies entries off the async threads, builds and installs snapshots.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::OptionalSend;
+
+use crate::Error;
+use crate::group::{Group, LogId, Membership, SnapshotMeta};
+use crate::snapshot::{Snapshot, Snapshots};
+use crate::state::State;
+
+/// Entries applied in one batch: sharing makes each cheaper, and a reader waits for at most this many.
+const APPLIED_AT_ONCE: usize = 512;
+
+/// The state machine.
+#[derive(Clone)]
+pub(crate) struct Machine {
+    pub(crate) state: Arc<State>,
+    pub(crate) snapshots: Arc<Snapshots>,
+}
+
+type GroupSnapshot = openraft::alias::SnapshotOf<Group, Snapshot>;
+
+impl Machine {
+    /// Does what may touch the disk on a thread that may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Machine) -> Result<T, Error> + Send + 'static,
+    ) -> io::Result<T> {
+        let machine = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&machine)).await;
+        done.map_err(io::Error::other)?.map_err(io::Error::other)
+    }
+}
+
+impl RaftStateMachine<Group> for Machine {
+    type SnapshotData = Snapshot;
+    type SnapshotBuilder = Machine;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, Membership)> {
+        Ok(self.state.applied())
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<Group>>> + Unpin + OptionalSend,
+    {
+        let mut chunks = entries.ready_chunks(APPLIED_AT_ONCE);
+        while let Some(chunk) = chunks.next().await {
+            let mut entries = Vec::with_capacity(chunk.len());
+            let mut responders = Vec::with_capacity(chunk.len());
+            for item in chunk {
+                let (entry, responder) = item?;
+                entries.push(entry);
+                responders.push(responder);
+            }
+            let answers = self.blocking(move |machine| machine.state.apply(&entries)).await?;
+            for (responder, answer) in responders.into_iter().zip(answers) {
+                if let Some(responder) = responder {
+                    responder.send(answer);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Machine {
+        self.clone()
+    }
+
+    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: Snapshot) -> io::Result<()> {
+        self.blocking(move |machine| {
+            let kept = machine.snapshots.keep(snapshot.path())?;
+            machine.state.install(&kept)
+        })
+        .await
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<GroupSnapshot>> {
+        let newest = self.snapshots.newest();
+        Ok(newest.map(|snapshot| GroupSnapshot { meta: snapshot.meta.clone(), snapshot }))
+    }
+}
+
+impl RaftSnapshotBuilder<Group> for Machine {
+    type SnapshotData = Snapshot;
+
+    async fn build_snapshot(&mut self) -> io::Result<GroupSnapshot> {
+        let snapshot = self.blocking(|machine| machine.state.snapshot(&machine.snapshots)).await?;
+        Ok(GroupSnapshot { meta: snapshot.meta.clone(), snapshot })
+    }
+}

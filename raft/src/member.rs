@@ -1,0 +1,118 @@
+//! Members: how a node comes into the group and out of it.
+//!
+//!     joiner                          leader
+//!     Allocate(name, address)   ->    an entry is written; its index is the new id
+//!     writes its identity, starts its replica
+//!     Attach(id, address)       ->    add it as a learner; once it has caught up, `duty.rs` gives it a vote
+//!
+//! Always: (1) an id is given once; (2) an empty folder is a new node: while another member holds its address with a
+//! vote, that one must be removed first; (3) beyond [`VOTERS_MAX`] members a node has an id and no replica.
+
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::{ClientWriteError, RaftError};
+use tokio::time::timeout;
+
+use crate::command::{Answer, Command, Proposal};
+use crate::group::Group;
+use crate::replica::Replica;
+use crate::rpc::{Ask, Outcome, Reply};
+use crate::{Error, Member};
+
+/// Most voters: each further one makes every write wait for more disks, and five survive two losses.
+pub(crate) const VOTERS_MAX: usize = 5;
+
+type Change = ChangeMembers<u64, Member>;
+type Changed = Result<openraft::raft::ClientWriteResponse<Group>, RaftError<Group, ClientWriteError<Group>>>;
+
+impl Replica {
+    /// Answers what concerns the members; only a leader can.
+    pub(crate) async fn change_members(&self, ask: Ask, limit: Duration) -> Result<Reply, Error> {
+        if self.raft.as_leader().is_err() {
+            return Ok(Reply::NotLeader(self.leader().filter(|(id, _)| *id != self.id)));
+        }
+        match ask {
+            Ask::Allocate(member) => self.allocate(member, limit).await,
+            Ask::Attach(id, member) => self.attach(id, member, limit).await,
+            Ask::Remove(id) => self.remove(id, limit).await,
+            _ => Ok(Reply::Members(self.members())),
+        }
+    }
+
+    /// The members this node knows of.
+    pub(crate) fn members(&self) -> Vec<(u64, Member)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.nodes().map(|(id, member)| (*id, member.clone())).collect()
+    }
+
+    fn is_voter(&self, id: u64) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.voter_ids().any(|voter| voter == id)
+    }
+
+    async fn allocate(&self, member: Member, limit: Duration) -> Result<Reply, Error> {
+        let members = self.members();
+        let mut count = members.len();
+        if let Some((id, _)) = members.iter().find(|(_, other)| other.address == member.address) {
+            if self.is_voter(*id) {
+                return Err(Error::Refused(format!(
+                    "node {id} is a member at {} already: remove it before an empty folder joins from there",
+                    member.address
+                )));
+            }
+            // A learner whose folder is gone has nothing that anybody needs.
+            let change = Change::RemoveNodes([*id].into());
+            self.settle(self.raft.change_membership(change, false), limit).await?;
+            count -= 1;
+        }
+        let proposal = Proposal::new(&Command::Allocate { name: member.name })?;
+        match self.propose(proposal, limit).await {
+            Outcome::Applied(_, Answer::Id(id)) => Ok(Reply::Allocated(id as u64, count < VOTERS_MAX)),
+            Outcome::Applied(..) | Outcome::Unknown => Err(Error::Unknown),
+            Outcome::NotProposed(hint) => Ok(Reply::NotLeader(hint)),
+        }
+    }
+
+    async fn attach(&self, id: u64, member: Member, limit: Duration) -> Result<Reply, Error> {
+        let members = self.members();
+        match members.iter().find(|(other, _)| *other == id) {
+            Some((_, known)) if *known == member => return Ok(Reply::Done),
+            Some(_) => {
+                let change = Change::SetNodes([(id, member)].into());
+                self.settle(self.raft.change_membership(change, true), limit).await?;
+            }
+            None => self.settle(self.raft.add_learner(id, member, false), limit).await?,
+        }
+        Ok(Reply::Done)
+    }
+
+    async fn remove(&self, id: u64, limit: Duration) -> Result<Reply, Error> {
+        let members = self.members();
+        if !members.iter().any(|(other, _)| *other == id) {
+            return Err(Error::MemberNotFound);
+        }
+        let change = if self.is_voter(id) {
+            Change::Batch(vec![Change::RemoveVoters([id].into()), Change::RemoveNodes([id].into())])
+        } else {
+            Change::RemoveNodes([id].into())
+        };
+        self.settle(self.raft.change_membership(change, false), limit).await?;
+        Ok(Reply::Done)
+    }
+
+    /// Waits for a change of the members.
+    async fn settle(&self, change: impl Future<Output = Changed>, limit: Duration) -> Result<(), Error> {
+        match timeout(limit, change).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(Error::NoLeader),
+            Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error)))) => {
+                Err(Error::Refused(error.to_string()))
+            }
+            Ok(Err(_)) | Err(_) => Err(Error::Unknown),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The database: its revision, its keys and its leases, and what each command does to them.
+//!
+//! Applying a command changes the index in memory at once and puts what must be stored into [`Changes`]; whoever
+//! applies stores them before anybody else may look.
+
+use std::collections::BTreeMap;
+
+use super::keyspace::{Found, Keyspace};
+use super::lease::Leases;
+use super::revision::{Record, Revision};
+use crate::command::{Answer, Command};
+use crate::{Error, KeyValue, Range, RangeResult};
+
+/// Gives records by their revision, from wherever they lie.
+pub(crate) trait Records {
+    /// The record written at `revision`; nothing if there is none (any more).
+    fn record(&self, revision: Revision) -> Result<Option<Record>, Error>;
+}
+
+/// What commands changed and must be stored.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// New records.
+    pub(crate) records: BTreeMap<Revision, Record>,
+    /// Leases made (with their time to live in milliseconds) and ended.
+    pub(crate) leases: BTreeMap<i64, Option<u64>>,
+    /// Records that a compaction made unreachable.
+    pub(crate) unreachable: Vec<Revision>,
+}
+
+/// The whole store but for the values.
+#[derive(Debug)]
+pub(crate) struct Database {
+    /// The revision of the last write; an empty store is at 1, as etcd's.
+    pub(crate) revision: i64,
+    /// The revision up to which history is forgotten.
+    pub(crate) compacted: i64,
+    /// The keys.
+    pub(crate) keys: Keyspace,
+    /// The leases.
+    pub(crate) leases: Leases,
+}
+
+/// What a range found: where its records lie.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    pub(crate) revision: i64,
+    pub(crate) found: Vec<Revision>,
+    pub(crate) more: bool,
+    pub(crate) count: usize,
+    pub(crate) keys_only: bool,
+}
+
+impl Default for Database {
+    fn default() -> Database {
+        Database { revision: 1, compacted: 0, keys: Keyspace::default(), leases: Leases::default() }
+    }
+}
+
+impl Database {
+    /// Does a command. `index` is that of its log entry. An error is this node's own (its disk): what every member
+    /// refuses alike is [`Answer::Failed`].
+    pub(crate) fn apply(
+        &mut self,
+        command: Command,
+        index: u64,
+        base: &dyn Records,
+        changes: &mut Changes,
+    ) -> Result<Answer, Error> {
+        let answer = match command {
+            Command::Txn(txn) => self.txn(&txn, base, changes).map(Answer::Txn),
+            Command::Grant { id, ttl_ms } => self.grant(id, ttl_ms, index, changes).map(Answer::Id),
+            Command::Revoke { id } => self.revoke(id, changes).map(Answer::Done),
+            Command::Expire { ids } => {
+                for id in ids {
+                    // A lease that its owner ended meanwhile is gone already.
+                    let _ = self.revoke(id, changes);
+                }
+                Ok(Answer::Done(self.revision))
+            }
+            Command::Compact { revision } => self.compact(revision).map(|cut| {
+                changes.unreachable.extend(cut);
+                Answer::Done(self.revision)
+            }),
+            Command::Allocate { name: _ } => Ok(Answer::Id(index as i64)),
+        };
+        match answer {
+            Err(error) if error.is_final() => Err(error),
+            Err(error) => Ok(Answer::Failed(error)),
+            Ok(answer) => Ok(answer),
+        }
+    }
+
+    fn grant(&mut self, id: i64, ttl_ms: u64, index: u64, changes: &mut Changes) -> Result<i64, Error> {
+        let id = self.leases.grant(id, ttl_ms, index as i64)?;
+        changes.leases.insert(id, Some(ttl_ms));
+        Ok(id)
+    }
+
+    /// Ends a lease and deletes its keys, all in one revision.
+    fn revoke(&mut self, id: i64, changes: &mut Changes) -> Result<i64, Error> {
+        let keys = self.leases.remove(id).ok_or(Error::LeaseNotFound)?;
+        changes.leases.insert(id, None);
+        if !keys.is_empty() {
+            self.revision += 1;
+        }
+        for (sub, key) in keys.into_iter().enumerate() {
+            let revision = Revision { main: self.revision, sub: sub as u32 };
+            self.keys.delete(&key, revision);
+            changes.records.insert(revision, Record::deletion(key));
+        }
+        Ok(self.revision)
+    }
+
+    /// Puts a record back as it was stored; they come in the order of their revisions.
+    pub(crate) fn restore(&mut self, revision: Revision, record: &Record) {
+        self.keys.restore(&record.key, revision, record.create, record.version);
+        self.leases.attach(&record.key, record.lease);
+        self.revision = self.revision.max(revision.main);
+    }
+
+    /// Finds where the records of a range lie.
+    pub(crate) fn select(&self, range: &Range) -> Result<Selection, Error> {
+        if range.key.is_empty() && range.end.is_none() {
+            return Err(Error::KeyNotProvided);
+        }
+        if range.revision > self.revision {
+            return Err(Error::FutureRevision);
+        }
+        let at = if range.revision <= 0 { self.revision } else { range.revision };
+        if at < self.compacted {
+            return Err(Error::Compacted { revision: self.compacted });
+        }
+        let mut selection =
+            Selection { revision: self.revision, keys_only: range.keys_only, ..Selection::default() };
+        for (_, found) in self.keys.range(&range.key, range.end.as_deref(), at) {
+            selection.count += 1;
+            if range.count_only {
+                continue;
+            }
+            if range.limit > 0 && selection.found.len() == range.limit {
+                selection.more = true;
+                continue;
+            }
+            selection.found.push(found.revision);
+        }
+        Ok(selection)
+    }
+
+    /// The key as it was right before the write at `revision`, where that can still be read.
+    pub(crate) fn previous(
+        &self,
+        key: &[u8],
+        revision: Revision,
+        records: &dyn Records,
+    ) -> Result<Option<KeyValue>, Error> {
+        match self.keys.before(key, revision) {
+            Some(Found { revision: before, .. }) => {
+                Ok(records.record(before)?.map(|record| record.into_key_value(before.main)))
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+impl Selection {
+    /// Fetches the records. One that is gone was compacted since the selection was made.
+    pub(crate) fn fetch(self, records: &dyn Records) -> Result<RangeResult, Error> {
+        let mut kvs = Vec::with_capacity(self.found.len());
+        for revision in self.found {
+            let gone = Error::Compacted { revision: revision.main + 1 };
+            let mut kv = records.record(revision)?.ok_or(gone)?.into_key_value(revision.main);
+            if self.keys_only {
+                kv.value = Vec::new();
+            }
+            kvs.push(kv);
+        }
+        Ok(RangeResult { revision: self.revision, kvs, more: self.more, count: self.count })
+    }
+}

@@ -1,0 +1,184 @@
+//! Raft's messages over the [`Transport`].
+//!
+//! A peer that surely was not reached is `Unreachable`: openraft then rests for [`BACKOFF`] and tries again.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+
+use crate::group::{Group, Vote};
+use crate::rpc::{self, Piece, Request, Response};
+use crate::snapshot::Snapshot;
+use crate::{Class, Member, Peer, Transport, TransportError};
+
+/// Time to rest before a peer that was not reached is tried again: a heartbeat's, so that one that is back hears of
+/// the leader before it stands for election.
+const BACKOFF: Duration = Duration::from_millis(50);
+/// Least time an append may take. openraft gives a heartbeat's interval, and a slow fsync is no broken link.
+const APPEND_TIMEOUT_MIN: Duration = Duration::from_secs(2);
+/// Octets of a snapshot in one message.
+const PIECE_LEN: usize = 512 * 1024;
+/// Time one piece may take; the last one is installed meanwhile.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
+
+type SnapshotOfGroup = openraft::alias::SnapshotOf<Group, Snapshot>;
+
+/// Makes the clients for peers.
+#[derive(Clone)]
+pub(crate) struct Network {
+    pub(crate) own: u64,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) sendings: Arc<AtomicU64>,
+}
+
+/// A client for one peer.
+pub(crate) struct Client {
+    own: u64,
+    peer: Option<Peer>,
+    transport: Arc<dyn Transport>,
+    sendings: Arc<AtomicU64>,
+}
+
+/// The peer that a member is.
+pub(crate) fn peer(id: u64, member: &Member) -> Option<Peer> {
+    let address: SocketAddr = member.address.parse().ok()?;
+    Some(Peer { id, address })
+}
+
+impl RaftNetworkFactory<Group> for Network {
+    type Network = Client;
+
+    async fn new_client(&mut self, target: u64, member: &Member) -> Client {
+        Client {
+            own: self.own,
+            peer: peer(target, member),
+            transport: self.transport.clone(),
+            sendings: self.sendings.clone(),
+        }
+    }
+}
+
+impl Client {
+    async fn call(&self, request: &Request, class: Class, timeout: Duration) -> Result<Response, RPCError<Group>> {
+        let unreachable = |why: &str| RPCError::Unreachable(Unreachable::from_string(why));
+        let broken = |why: &str| RPCError::Network(NetworkError::from_string(why));
+        let peer = self.peer.as_ref().ok_or_else(|| unreachable("its address cannot be read"))?;
+        let bytes = rpc::encode(request).map_err(|error| broken(&error.to_string()))?;
+        let answer = match self.transport.call(peer, class, bytes, timeout).await {
+            Ok(answer) => answer,
+            Err(TransportError::NotSent(why)) => return Err(unreachable(&why)),
+            Err(TransportError::Unknown(why)) => return Err(broken(&why)),
+        };
+        match rpc::decode(&answer) {
+            Ok(Response::Failed(why)) => Err(unreachable(&why)),
+            Ok(response) => Ok(response),
+            Err(error) => Err(broken(&error.to_string())),
+        }
+    }
+
+    async fn send_snapshot(&self, vote: Vote, snapshot: &Snapshot) -> Result<Vote, StreamingError<Group>> {
+        let sending = self.sendings.fetch_add(1, Ordering::Relaxed);
+        let mut offset = 0;
+        loop {
+            let file = snapshot.clone();
+            let read = tokio::task::spawn_blocking(move || {
+                let mut data = vec![0; PIECE_LEN];
+                file.read_at(&mut data, offset).map(|read| {
+                    data.truncate(read);
+                    data
+                })
+            });
+            let broken = |why: String| StreamingError::Network(NetworkError::from_string(why));
+            let data = read.await.map_err(|error| broken(error.to_string()))?;
+            let data = data.map_err(|error| broken(error.to_string()))?;
+            let end = offset + data.len() as u64;
+            let last = (end >= snapshot.len).then_some(vote);
+            let piece = Piece { leader: self.own, sending, offset, data, last };
+            match self.call(&Request::Piece(piece), Class::Bulk, PIECE_TIMEOUT).await? {
+                Response::Piece(Some(vote)) => return Ok(vote),
+                Response::Piece(None) if last.is_none() => offset = end,
+                _ => return Err(broken("an answer to something else".into())),
+            }
+        }
+    }
+}
+
+fn other() -> RPCError<Group> {
+    RPCError::Network(NetworkError::from_string("an answer to something else"))
+}
+
+impl RaftNetworkV2<Group> for Client {
+    type SnapshotData = Snapshot;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Group>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Group>, RPCError<Group>> {
+        let timeout = option.hard_ttl().max(APPEND_TIMEOUT_MIN);
+        match self.call(&Request::Append(request), Class::Raft, timeout).await? {
+            Response::Append(response) => Ok(response),
+            _ => Err(other()),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Group>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Group>, RPCError<Group>> {
+        match self.call(&Request::Vote(request), Class::Raft, option.hard_ttl()).await? {
+            Response::Vote(response) => Ok(response),
+            _ => Err(other()),
+        }
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Group>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Group>, RPCError<Group>> {
+        match self.call(&Request::PreVote(request), Class::Raft, option.hard_ttl()).await? {
+            Response::Vote(response) => Ok(response),
+            _ => Err(other()),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Group>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Group>, RPCError<Group>> {
+        match self.call(&Request::Transfer(request), Class::Raft, option.hard_ttl()).await? {
+            Response::Transfer(response) => Ok(response),
+            _ => Err(other()),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: SnapshotOfGroup,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Group>, StreamingError<Group>> {
+        tokio::select! {
+            sent = self.send_snapshot(vote, &snapshot.snapshot) => Ok(SnapshotResponse::new(sent?)),
+            closed = cancel => Err(StreamingError::Closed(closed)),
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(BACKOFF)))
+    }
+}

@@ -1,0 +1,335 @@
+//! A replica: Raft over what lies on this node's disk, and the answers it gives to others and to its own node.
+
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::ClientWriteError;
+use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::command::Proposal;
+use crate::group::{Group, LogId};
+use crate::log::{Closer, Log};
+use crate::machine::Machine;
+use crate::mvcc::{Clock, Scope};
+use crate::network::Network;
+use crate::receive::Receiver;
+use crate::rpc::{Ask, Outcome, Reply, Request, Response};
+use crate::snapshot::Snapshots;
+use crate::state::State;
+use crate::{Consistency, Error, Member, Options, Range, RangeResult, Transport, Txn, TxnResult};
+
+/// Entries in one message to a peer.
+const MESSAGE_ENTRIES_MAX: u64 = 1024;
+/// Entries kept after a snapshot that covers them, so that a follower that was away for a moment needs no snapshot:
+/// this part of the snapshot's interval.
+const KEPT_DIVISOR: u64 = 10;
+/// Time a snapshot may take to be sent and installed.
+const SNAPSHOT_TIMEOUT_MS: u64 = 60_000;
+/// Messages between openraft's parts: each is small, and proposals in flight are bounded elsewhere.
+const CHANNEL_LEN: u64 = 8192;
+
+/// A replica.
+pub(crate) struct Replica {
+    pub(crate) id: u64,
+    pub(crate) raft: Raft<Group, Machine>,
+    pub(crate) state: Arc<State>,
+    /// The leader's clock of the leases; see `duty.rs`.
+    pub(crate) clock: Mutex<Clock>,
+    began: Instant,
+    receiver: Receiver,
+    closer: Mutex<Option<Closer>>,
+    duty: Mutex<Option<JoinHandle<()>>>,
+    stop: CancellationToken,
+    had_log: bool,
+}
+
+fn config(options: &Options) -> Result<Arc<Config>, Error> {
+    let millis = |duration: Duration| duration.as_millis() as u64;
+    let config = Config {
+        cluster_name: options.cluster.clone(),
+        heartbeat_interval: millis(options.heartbeat),
+        election_timeout_min: millis(options.election_min),
+        election_timeout_max: millis(options.election_max),
+        install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
+        max_payload_entries: MESSAGE_ENTRIES_MAX,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
+        max_in_snapshot_log_to_keep: options.snapshot_entries / KEPT_DIVISOR,
+        replication_lag_threshold: options.snapshot_entries.saturating_mul(2),
+        api_channel_size: Some(CHANNEL_LEN),
+        notification_channel_size: Some(CHANNEL_LEN),
+        enable_pre_vote: Some(true),
+        ..Config::default()
+    };
+    config.validate().map(Arc::new).map_err(|error| Error::Refused(error.to_string()))
+}
+
+impl Replica {
+    /// Opens what lies in the folder and starts Raft over it. `is_new` says that nothing needs to lie there yet.
+    pub(crate) async fn open(
+        options: &Options,
+        id: u64,
+        transport: Arc<dyn Transport>,
+        is_new: bool,
+    ) -> Result<Arc<Replica>, Error> {
+        let config = config(options)?;
+        let dir = options.dir.clone();
+        let opened = tokio::task::spawn_blocking(move || open_files(&dir, is_new)).await;
+        let (snapshots, state, log, closer) = opened.map_err(|error| Error::Disk(error.to_string()))??;
+        let had_log = !log.is_empty();
+        let network = Network { own: id, transport, sendings: Arc::new(AtomicU64::new(1)) };
+        let machine = Machine { state: state.clone(), snapshots: snapshots.clone() };
+        let raft = Raft::new(id, config, network, log, machine).await;
+        let raft = raft.map_err(|error| Error::Disk(error.to_string()))?;
+        let replica = Arc::new(Replica {
+            id,
+            raft,
+            state,
+            clock: Mutex::new(Clock::default()),
+            began: Instant::now(),
+            receiver: Receiver::new(snapshots),
+            closer: Mutex::new(Some(closer)),
+            duty: Mutex::new(None),
+            stop: CancellationToken::new(),
+            had_log,
+        });
+        let duty = tokio::spawn(crate::duty::run(replica.clone(), replica.stop.clone()));
+        *replica.duty.lock().unwrap_or_else(PoisonError::into_inner) = Some(duty);
+        Ok(replica)
+    }
+
+    /// Whether this node has been of a group: it holds a vote or an entry.
+    pub(crate) fn has_log(&self) -> bool {
+        self.had_log || self.raft.metrics().borrow_watched().last_log_index.is_some()
+    }
+
+    /// Milliseconds since the replica was opened: the leases' time.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    /// The leader this node knows of.
+    pub(crate) fn leader(&self) -> Option<(u64, Member)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let id = metrics.current_leader?;
+        let member = metrics.membership_config.membership().get_node(&id)?.clone();
+        Some((id, member))
+    }
+
+    /// Who may lead, apart from this node.
+    fn hint(&self) -> Option<(u64, Member)> {
+        self.leader().filter(|(id, _)| *id != self.id)
+    }
+
+    /// Puts one command into the log, if this node leads.
+    pub(crate) async fn propose(&self, proposal: Proposal, limit: Duration) -> Outcome {
+        match timeout(limit, self.raft.client_write(proposal)).await {
+            Ok(Ok(response)) => Outcome::Applied(response.log_id.index, response.data),
+            Ok(Err(error)) => self.outcome(error.into_api_error()),
+            Err(_) => Outcome::Unknown,
+        }
+    }
+
+    /// Puts several commands into the log, if this node leads.
+    async fn propose_all(&self, proposals: Vec<Proposal>, limit: Duration) -> Vec<Outcome> {
+        let count = proposals.len();
+        let mut outcomes = Vec::with_capacity(count);
+        let proposing = async {
+            let Ok(mut results) = self.raft.client_write_many(proposals).await else { return };
+            while let Some(Ok(result)) = results.next().await {
+                outcomes.push(match result {
+                    Ok(response) => Outcome::Applied(response.log_id.index, response.response),
+                    Err(error) => self.outcome(Some(error)),
+                });
+            }
+        };
+        // What has no outcome when the time is up is unknown.
+        let _ = timeout(limit, proposing).await;
+        outcomes.resize_with(count, || Outcome::Unknown);
+        outcomes
+    }
+
+    fn outcome(&self, error: Option<ClientWriteError<Group>>) -> Outcome {
+        match error {
+            Some(ClientWriteError::ForwardToLeader(forward)) => {
+                let hint = forward.leader_id.zip(forward.leader_node);
+                Outcome::NotProposed(hint.filter(|(id, _)| *id != self.id))
+            }
+            Some(_) | None => Outcome::Unknown,
+        }
+    }
+
+    /// What must be applied before a read here is linearizable, as one more than its index; nothing if this node
+    /// does not lead.
+    pub(crate) async fn read_index(&self, policy: ReadPolicy, limit: Duration) -> Option<u64> {
+        let linearizer = timeout(limit, self.raft.get_read_linearizer(policy)).await.ok()?.ok()?;
+        Some(linearizer.read_log_id().index() + 1)
+    }
+
+    /// Waits until all below `end` is applied here.
+    pub(crate) async fn applied(&self, end: u64, limit: Duration) -> Result<(), Error> {
+        let mut progress = self.state.progress();
+        let reached = progress.wait_for(|progress| progress.applied_end >= end || progress.is_stopped);
+        match timeout(limit, reached).await {
+            Ok(Ok(progress)) if progress.applied_end >= end => Ok(()),
+            Ok(_) => Err(Error::Stopped),
+            Err(_) => Err(Error::Timeout),
+        }
+    }
+
+    /// Renews a lease, if this node leads and a quorum confirmed that within the last election timeout.
+    async fn keep_alive(&self, id: i64, limit: Duration) -> Reply {
+        let Some(end) = self.read_index(ReadPolicy::LeaseRead, limit).await else {
+            return Reply::NotLeader(self.hint());
+        };
+        if let Err(error) = self.applied(end, limit).await {
+            return Reply::Failed(error);
+        }
+        let Some(term_ms) = self.state.lease_term(id) else { return Reply::Failed(Error::LeaseNotFound) };
+        let now = self.now_ms();
+        let renewed = self.clock.lock().unwrap_or_else(PoisonError::into_inner).renew(id, term_ms, now);
+        renewed.map_or(Reply::Failed(Error::LeaseNotFound), Reply::Renewed)
+    }
+
+    /// Tells changes to who has no replica; waits for one until the time is up.
+    async fn watch(&self, scope: Scope, from: i64, limit: Duration) -> Result<Reply, Error> {
+        if from <= 0 {
+            return Ok(Reply::Events(Vec::new(), self.state.revisions().0 + 1));
+        }
+        let mut watch = crate::watch::Local::new(self.state.clone(), scope, from);
+        match timeout(limit, watch.batch()).await {
+            Ok(events) => Ok(Reply::Events(events?, watch.next_revision())),
+            Err(_) => Ok(Reply::Events(Vec::new(), watch.next_revision())),
+        }
+    }
+
+    /// Answers a client's request.
+    pub(crate) async fn answer(&self, ask: Ask, limit: Duration) -> Reply {
+        let failed = |error: Error| match error {
+            // Whoever asks may find another replica that can.
+            Error::NoLeader | Error::Timeout | Error::Stopped => Reply::NotLeader(self.hint()),
+            error => Reply::Failed(error),
+        };
+        match ask {
+            Ask::Propose(proposals) => Reply::Proposed(self.propose_all(proposals, limit).await),
+            Ask::ReadIndex => match self.read_index(ReadPolicy::ReadIndex, limit).await {
+                Some(end) => Reply::ReadIndex(end),
+                None => Reply::NotLeader(self.hint()),
+            },
+            // The asking node has made the read linearizable where it had to be.
+            Ask::Range(range, Consistency::Serializable) => self.state.range(&range).map_or_else(failed, Reply::Range),
+            Ask::Range(range, Consistency::Linearizable) => {
+                self.leader_range(&range, limit).await.map_or_else(failed, Reply::Range)
+            }
+            Ask::ReadTxn(txn) => self.leader_read_txn(&txn, limit).await.map_or_else(failed, Reply::Txn),
+            Ask::KeepAlive(id) => self.keep_alive(id, limit).await,
+            Ask::Watch { key, end, from } => {
+                self.watch(Scope { key, end }, from, limit).await.unwrap_or_else(failed)
+            }
+            Ask::Members | Ask::Allocate(_) | Ask::Attach(..) | Ask::Remove(_) => {
+                match self.change_members(ask, limit).await {
+                    Ok(reply) => reply,
+                    Err(error) => Reply::Failed(error),
+                }
+            }
+        }
+    }
+
+    async fn ready_to_read(&self, limit: Duration) -> Result<(), Error> {
+        let end = self.read_index(ReadPolicy::ReadIndex, limit).await.ok_or(Error::NoLeader)?;
+        self.applied(end, limit).await
+    }
+
+    async fn leader_range(&self, range: &Range, limit: Duration) -> Result<RangeResult, Error> {
+        self.ready_to_read(limit).await?;
+        self.state.range(range)
+    }
+
+    async fn leader_read_txn(&self, txn: &Txn, limit: Duration) -> Result<TxnResult, Error> {
+        self.ready_to_read(limit).await?;
+        self.state.read_txn(txn)
+    }
+
+    /// Answers a peer.
+    pub(crate) async fn serve(&self, request: Request) -> Response {
+        let failed = |error: String| Response::Failed(error);
+        match request {
+            Request::Append(request) => {
+                let answer = self.raft.append_entries(request).await;
+                answer.map_or_else(|error| failed(error.to_string()), Response::Append)
+            }
+            Request::Vote(request) => {
+                let answer = self.raft.vote(request).await;
+                answer.map_or_else(|error| failed(error.to_string()), Response::Vote)
+            }
+            Request::PreVote(request) => {
+                let answer = self.raft.pre_vote(request).await;
+                answer.map_or_else(|error| failed(error.to_string()), Response::Vote)
+            }
+            Request::Transfer(request) => {
+                let answer = self.raft.handle_transfer_leader(request).await;
+                answer.map_or_else(|error| failed(error.to_string()), Response::Transfer)
+            }
+            Request::Piece(piece) => match self.receiver.take(piece).await {
+                Ok(None) => Response::Piece(None),
+                Ok(Some((vote, snapshot))) => {
+                    let snapshot = openraft::alias::SnapshotOf::<Group, _> { meta: snapshot.meta.clone(), snapshot };
+                    let answer = self.raft.install_full_snapshot(vote, snapshot).await;
+                    answer.map_or_else(|error| failed(error.to_string()), |answer| Response::Piece(Some(answer.vote)))
+                }
+                Err(error) => failed(error.to_string()),
+            },
+            Request::Ask(ask, limit_ms) => Response::Reply(self.answer(ask, Duration::from_millis(limit_ms)).await),
+        }
+    }
+
+    /// Ends Raft and closes the files.
+    pub(crate) async fn shutdown(&self) {
+        self.stop.cancel();
+        let duty = self.duty.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(duty) = duty {
+            let _ = duty.await;
+        }
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "Raft did not end in order");
+        }
+        let closer = self.closer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(closer) = closer {
+            closer.close().await;
+        }
+        let state = self.state.clone();
+        let _ = tokio::task::spawn_blocking(move || state.stop()).await;
+    }
+}
+
+type Files = (Arc<Snapshots>, Arc<State>, Log, Closer);
+
+fn open_files(dir: &Path, is_new: bool) -> Result<Files, Error> {
+    let log_dir = dir.join("log");
+    if !is_new && !log_dir.exists() {
+        return Err(Error::Corrupt(format!(
+            "{}: the log of this node is gone; remove the node from the cluster and let an empty folder join it",
+            log_dir.display()
+        )));
+    }
+    let snapshots = Arc::new(Snapshots::open(&dir.join("snapshots"))?);
+    let (log, closer) = Log::open(&log_dir)?;
+    let state = Arc::new(State::open(dir, &snapshots)?);
+    let (applied, _) = state.applied();
+    let purged: Option<LogId> = log.purged();
+    if purged > applied {
+        return Err(Error::Corrupt(format!(
+            "{}: the log begins after entry {}, and no snapshot or state reaches that far",
+            dir.display(),
+            purged.map_or(0, |log_id| log_id.index)
+        )));
+    }
+    Ok((snapshots, state, log, closer))
+}

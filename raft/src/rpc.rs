@@ -1,0 +1,167 @@
+//! What nodes ask one another, and the bytes of it.
+//!
+//! One octet of version, then bincode. Raft's own messages go to the one node they are for; an [`Ask`] goes to the
+//! leader or to any replica, and [`Reply::NotLeader`] says "surely not done, ask there".
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Answer, Proposal};
+use crate::group::{self, Group, Vote};
+use crate::{Consistency, Error, Event, Member, Range, RangeResult, Txn, TxnResult};
+
+/// The version of the layout of all below, in front of each message.
+const RPC_VERSION: u8 = 1;
+
+/// A request of one node to another.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Entries, or a heartbeat.
+    Append(openraft::raft::AppendEntriesRequest<Group>),
+    /// A candidate asks for a vote.
+    Vote(openraft::raft::VoteRequest<Group>),
+    /// Somebody asks whether it would get one.
+    PreVote(openraft::raft::VoteRequest<Group>),
+    /// The leader hands over.
+    Transfer(openraft::raft::TransferLeaderRequest<Group>),
+    /// A piece of a snapshot.
+    Piece(Piece),
+    /// A client's request, with the milliseconds it may take.
+    Ask(Ask, u64),
+}
+
+/// A piece of a snapshot's file, in order from its beginning.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Piece {
+    /// The leader that sends it.
+    pub(crate) leader: u64,
+    /// Which of its sendings it belongs to.
+    pub(crate) sending: u64,
+    /// Where in the file it belongs.
+    pub(crate) offset: u64,
+    /// The piece.
+    #[serde(with = "serde_bytes")]
+    pub(crate) data: Vec<u8>,
+    /// With the last piece, the leader's vote: the snapshot is to be installed.
+    pub(crate) last: Option<Vote>,
+}
+
+/// A client's request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    /// The leader: put these into the log.
+    Propose(Vec<Proposal>),
+    /// The leader: what must be applied before a read is linearizable.
+    ReadIndex,
+    /// Any replica: read.
+    Range(Range, Consistency),
+    /// Any replica: do a transaction that only reads.
+    ReadTxn(Txn),
+    /// The leader: renew a lease.
+    KeepAlive(i64),
+    /// Any replica: tell the changes of a range, waiting for one if there is none yet; from 0 is "what is now?".
+    Watch {
+        /// The first key.
+        #[serde(with = "serde_bytes")]
+        key: Vec<u8>,
+        /// The key after the last.
+        #[serde(with = "serde_bytes")]
+        end: Option<Vec<u8>>,
+        /// The first revision of interest.
+        from: i64,
+    },
+    /// The leader: who is of the group.
+    Members,
+    /// The leader: make an id for a node that wants to join.
+    Allocate(Member),
+    /// The leader: the node of this id runs at this address; make it a learner if it is none.
+    Attach(u64, Member),
+    /// The leader: remove a member.
+    Remove(u64),
+}
+
+/// The answer to an [`Ask`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    /// What became of each proposal.
+    Proposed(Vec<Outcome>),
+    /// One more than the index that must be applied.
+    ReadIndex(u64),
+    /// What was read.
+    Range(RangeResult),
+    /// What the transaction read.
+    Txn(TxnResult),
+    /// The milliseconds the lease now has.
+    Renewed(u64),
+    /// Changes, and the first revision not looked at.
+    Events(Vec<Event>, i64),
+    /// The group.
+    Members(Vec<(u64, Member)>),
+    /// The id made, and whether the node shall hold a replica.
+    Allocated(u64, bool),
+    /// It was done.
+    Done,
+    /// Surely not done: this node is not the leader (or has no replica); it may know who is.
+    NotLeader(Option<(u64, Member)>),
+    /// It was refused, or failed here.
+    Failed(Error),
+}
+
+/// What became of a proposal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Outcome {
+    /// It was applied as the entry of this index.
+    Applied(u64, Answer),
+    /// It surely was not proposed.
+    NotProposed(Option<(u64, Member)>),
+    /// Nobody knows.
+    Unknown,
+}
+
+/// The answer to a [`Request`].
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Response {
+    /// To entries.
+    Append(openraft::raft::AppendEntriesResponse<Group>),
+    /// To a vote or a pre-vote.
+    Vote(openraft::raft::VoteResponse<Group>),
+    /// To a handing over.
+    Transfer(openraft::raft::TransferLeaderResponse<Group>),
+    /// To a piece; with the last one, the vote of who installed the snapshot.
+    Piece(Option<Vote>),
+    /// To a client's request.
+    Reply(Reply),
+    /// It could not be done here, for a reason that is this node's.
+    Failed(String),
+}
+
+/// The bytes of a message.
+pub(crate) fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![RPC_VERSION];
+    group::encode_into(message, &mut bytes).map_err(|_| Error::RequestTooLarge)?;
+    Ok(bytes)
+}
+
+/// The message in the bytes.
+pub(crate) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    match bytes.split_first() {
+        Some((&RPC_VERSION, body)) => {
+            group::decode(body).map_err(|error| Error::Corrupt(format!("a peer's message cannot be read: {error}")))
+        }
+        Some((version, _)) => Err(Error::Corrupt(format!("a peer's message has the unknown layout {version}"))),
+        None => Err(Error::Corrupt("a peer's message is empty".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_sends_is_an_error() {
+        assert!(decode::<Request>(&[]).is_err());
+        assert!(decode::<Request>(&[7, 1, 2, 3]).is_err());
+        assert!(decode::<Request>(&[RPC_VERSION, 255, 255, 255, 255]).is_err());
+        let bytes = encode(&Request::Ask(Ask::ReadIndex, 5)).unwrap();
+        assert!(matches!(decode::<Request>(&bytes), Ok(Request::Ask(Ask::ReadIndex, 5))));
+    }
+}

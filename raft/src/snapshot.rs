@@ -1,0 +1,297 @@
+//! Snapshots: the whole state at one revision, with the history since the compaction, in one file.
+//!
+//!     head | frame 1: meta, leases | frames 2..: records in the order of their revisions | last frame: empty
+//!
+//! A snapshot is written beside, synced, renamed, and the folder synced; so one that has its name is whole, and it is
+//! checked nevertheless before it counts. The newest one is kept, and whatever it is being read for keeps it open.
+//!
+//! Records never change, so a snapshot at revision R may be written while later ones are applied: the meta and the
+//! leases are copied when R is fixed, and compaction waits (`state.rs`).
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, BufWriter, Read, Seek, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::disk::Meta;
+use crate::format::{self, FILE_HEAD_LEN, FRAME_HEAD_LEN, FrameReader, Kind, Read1};
+use crate::group::{self, SnapshotMeta};
+use crate::mvcc::{Record, Revision};
+
+/// A frame is written when it has grown to this.
+const FRAME_BYTES: usize = 256 * 1024;
+/// The name of a snapshot that is being written or received.
+const PART: &str = "part";
+
+/// A whole snapshot, open for reading.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) file: Arc<File>,
+    pub(crate) len: u64,
+    /// Where it lies; it may have been followed by another and be gone.
+    path: PathBuf,
+}
+
+/// The folder of snapshots, with the newest whole one.
+pub(crate) struct Snapshots {
+    dir: PathBuf,
+    newest: Mutex<Option<Snapshot>>,
+}
+
+/// What the first frame holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Header {
+    pub(crate) meta: Meta,
+    pub(crate) leases: Vec<(i64, u64)>,
+}
+
+impl Snapshots {
+    /// Opens the folder, removes what was left half-written, and finds the newest snapshot that is whole.
+    pub(crate) fn open(dir: &Path) -> Result<Snapshots, Error> {
+        let told = |error: std::io::Error| format::disk(dir, &error);
+        std::fs::create_dir_all(dir).map_err(told)?;
+        let mut paths = Vec::new();
+        for file in std::fs::read_dir(dir).map_err(told)? {
+            let path = file.map_err(told)?.path();
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some(PART) => std::fs::remove_file(&path).map_err(told)?,
+                Some("snap") => paths.push(path),
+                _ => {}
+            }
+        }
+        // Names begin with the applied index in twenty digits: the newest sorts last.
+        paths.sort_unstable();
+        let mut newest = None;
+        while let Some(path) = paths.pop() {
+            match Snapshot::open(&path) {
+                Ok(snapshot) => {
+                    newest = Some(snapshot);
+                    break;
+                }
+                Err(error) => tracing::error!(%error, "a snapshot is passed over"),
+            }
+        }
+        Ok(Snapshots { dir: dir.to_path_buf(), newest: Mutex::new(newest) })
+    }
+
+    /// The newest whole snapshot.
+    pub(crate) fn newest(&self) -> Option<Snapshot> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes a snapshot.
+    pub(crate) fn write(
+        &self,
+        header: &Header,
+        records: &mut dyn Iterator<Item = Result<(Revision, Record), Error>>,
+    ) -> Result<Snapshot, Error> {
+        let path = self.dir.join(format!("building.{PART}"));
+        let file = File::create(&path).map_err(|error| format::disk(&path, &error))?;
+        write_file(file, header, records, &path)?;
+        self.keep(&path)
+    }
+
+    /// A file for a snapshot that a peer sends; `name` tells senders apart.
+    pub(crate) fn receive(&self, name: &str) -> Result<(File, PathBuf), Error> {
+        let path = self.dir.join(format!("{name}.{PART}"));
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
+        Ok((file.map_err(|error| format::disk(&path, &error))?, path))
+    }
+
+    /// Checks the file, gives it its name, makes it the newest and removes the others. An older one than the newest
+    /// is not taken.
+    pub(crate) fn keep(&self, part: &Path) -> Result<Snapshot, Error> {
+        let told = |error: std::io::Error| format::disk(part, &error);
+        let mut snapshot = Snapshot::open(part)?;
+        snapshot.file.sync_all().map_err(told)?;
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(newest) = newest.as_ref()
+            && newest.meta.last_log_id > snapshot.meta.last_log_id
+        {
+            std::fs::remove_file(part).map_err(told)?;
+            return Ok(newest.clone());
+        }
+        let index = snapshot.meta.last_log_id.map_or(0, |log_id| log_id.index);
+        let path = self.dir.join(format!("{index:020}.snap"));
+        std::fs::rename(part, &path).map_err(told)?;
+        format::sync_dir(&self.dir)?;
+        snapshot.path = path;
+        if let Some(before) = newest.replace(snapshot.clone())
+            && before.path != snapshot.path
+            && let Err(error) = std::fs::remove_file(&before.path)
+        {
+            tracing::warn!(%error, file = %before.path.display(), "an old snapshot could not be removed");
+        }
+        Ok(snapshot)
+    }
+}
+
+impl Snapshot {
+    /// Opens a snapshot and checks every frame of it.
+    pub(crate) fn open(path: &Path) -> Result<Snapshot, Error> {
+        let told = |error: std::io::Error| format::disk(path, &error);
+        let file = File::open(path).map_err(told)?;
+        let len = file.metadata().map_err(told)?.len();
+        let mut snapshot =
+            Snapshot { meta: SnapshotMeta::default(), file: Arc::new(file), len, path: path.to_path_buf() };
+        let mut contents = snapshot.read()?;
+        let meta = &contents.header.meta;
+        let (last_log_id, last_membership) = (meta.applied, meta.membership.clone());
+        for record in &mut contents {
+            record?;
+        }
+        snapshot.meta = SnapshotMeta { last_log_id, last_membership };
+        Ok(snapshot)
+    }
+
+    /// Reads what is in it, from its beginning.
+    pub(crate) fn read(&self) -> Result<Contents, Error> {
+        let told = |error: std::io::Error| format::disk(&self.path, &error);
+        let at = ReadAt { file: self.file.clone(), offset: 0 };
+        let mut reader = BufReader::new(at);
+        let mut head = [0; FILE_HEAD_LEN];
+        reader.read_exact(&mut head).map_err(told)?;
+        Kind::Snapshot.check(&head, &self.path)?;
+        let mut frames = FrameReader::new(reader, FILE_HEAD_LEN as u64);
+        let damaged = |offset| format::corrupt(&self.path, offset, "the snapshot does not check");
+        let header = match frames.next().map_err(told)? {
+            Read1::Frame(_, offset, body) => group::decode(body).map_err(|_| damaged(offset))?,
+            Read1::Broken(offset) => return Err(damaged(offset)),
+            Read1::End => return Err(damaged(0)),
+        };
+        Ok(Contents { header, frames, batch: Vec::new().into_iter(), is_over: false, path: self.path.clone() })
+    }
+
+    /// Fills `buffer` from `offset`; gives how much there was.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Error> {
+        let mut at = ReadAt { file: self.file.clone(), offset };
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match at.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) => return Err(format::disk(&self.path, &error)),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Reads a shared file without moving its cursor.
+struct ReadAt {
+    file: Arc<File>,
+    offset: u64,
+}
+
+impl Read for ReadAt {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+/// What is in a snapshot: the header, then the records one by one.
+pub(crate) struct Contents {
+    pub(crate) header: Header,
+    frames: FrameReader<BufReader<ReadAt>>,
+    batch: std::vec::IntoIter<(Revision, Record)>,
+    is_over: bool,
+    path: PathBuf,
+}
+
+impl Iterator for Contents {
+    type Item = Result<(Revision, Record), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(record) = self.batch.next() {
+                return Some(Ok(record));
+            }
+            if self.is_over {
+                return None;
+            }
+            let damaged = |offset| format::corrupt(&self.path, offset, "the snapshot does not check");
+            let batch = match self.frames.next() {
+                Ok(Read1::Frame(_, _, [])) => {
+                    self.is_over = true;
+                    return None;
+                }
+                Ok(Read1::Frame(_, offset, body)) => decode_batch(body).ok_or_else(|| damaged(offset)),
+                Ok(Read1::Broken(offset)) => Err(damaged(offset)),
+                Ok(Read1::End) => Err(damaged(u64::MAX)),
+                Err(error) => Err(format::disk(&self.path, &error)),
+            };
+            match batch {
+                Ok(batch) => self.batch = batch.into_iter(),
+                Err(error) => {
+                    self.is_over = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+fn decode_batch(mut body: &[u8]) -> Option<Vec<(Revision, Record)>> {
+    let mut batch = Vec::new();
+    while !body.is_empty() {
+        let len = format::u32_at(body.get(..4)?, 0) as usize;
+        batch.push(group::decode(body.get(4..4 + len)?).ok()?);
+        body = &body[4 + len..];
+    }
+    Some(batch)
+}
+
+fn write_file(
+    file: File,
+    header: &Header,
+    records: &mut dyn Iterator<Item = Result<(Revision, Record), Error>>,
+    path: &Path,
+) -> Result<(), Error> {
+    let told = |error: std::io::Error| format::disk(path, &error);
+    let encoded = |error: bincode::Error| Error::Corrupt(error.to_string());
+    let mut file = BufWriter::new(file);
+    file.write_all(&Kind::Snapshot.head()).map_err(told)?;
+    let mut sequence = 1;
+    let mut frame = Vec::new();
+    format::begin_frame(&mut frame);
+    group::encode_into(header, &mut frame).map_err(encoded)?;
+    let mut flush = |frame: &mut Vec<u8>, file: &mut BufWriter<File>| {
+        format::finish_frame(frame, 0, sequence);
+        sequence += 1;
+        let written = file.write_all(frame);
+        frame.clear();
+        format::begin_frame(frame);
+        written.map_err(told)
+    };
+    flush(&mut frame, &mut file)?;
+    for record in records {
+        let at = frame.len();
+        frame.extend_from_slice(&[0; 4]);
+        group::encode_into(&record?, &mut frame).map_err(encoded)?;
+        let len = (frame.len() - at - 4) as u32;
+        frame[at..at + 4].copy_from_slice(&len.to_le_bytes());
+        if frame.len() >= FRAME_BYTES {
+            flush(&mut frame, &mut file)?;
+        }
+    }
+    if frame.len() > FRAME_HEAD_LEN {
+        flush(&mut frame, &mut file)?;
+    }
+    flush(&mut frame, &mut file)?;
+    let mut file = file.into_inner().map_err(|error| told(error.into_error()))?;
+    file.flush().map_err(told)?;
+    file.rewind().map_err(told)?;
+    file.sync_all().map_err(told)
+}
