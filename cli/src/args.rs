@@ -66,7 +66,9 @@ fn sentence(error: &clap::Error, words: &[String]) -> String {
     let path = command_path(words);
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
-        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
+        // Of suggestions the last is the nearest; of valid values the caller wants all.
+        Some(ContextValue::Strings(texts)) if kind == ContextKind::ValidValue => Some(texts.join(", ")),
+        Some(ContextValue::Strings(texts)) => texts.last().cloned(),
         _ => None,
     };
     let argument = text(ContextKind::InvalidArg).unwrap_or_default();

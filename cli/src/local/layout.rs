@@ -189,7 +189,6 @@ impl Cluster {
     /// Writes all folders of a new cluster, in one step.
     pub fn write(root: &Path, plan: &Plan<'_>) -> Result<Cluster, Error> {
         let folder = root.join(plan.name);
-        check_length(&folder, plan.addresses.len())?;
         let beside = root.join(format!(".{}.new", plan.name));
         // Of an `init` that was interrupted.
         let _ = fs::remove_dir_all(&beside);
@@ -266,7 +265,7 @@ fn config(place: &Path, plan: &Plan<'_>, index: usize) -> File {
 }
 
 /// Refuses what no socket could be made in, before anything is.
-fn check_length(folder: &Path, count: usize) -> Result<(), Error> {
+pub fn check_length(folder: &Path, count: usize) -> Result<(), Error> {
     let longest = folder
         .join(name_of(count.saturating_sub(1)))
         .join("stages")

@@ -44,6 +44,7 @@ pub fn make(
         )));
     }
     let root = layout::root()?;
+    layout::check_length(&root.join(name), usize::from(count))?;
     let kept: BTreeSet<IpAddr> = Cluster::all()?
         .iter()
         .flat_map(|cluster| cluster.members.iter().map(|member| member.address))

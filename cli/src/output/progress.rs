@@ -31,7 +31,12 @@ impl Waiting {
     /// Time went by.
     pub fn tick(&mut self) {
         if self.bar.is_none() && self.begun.elapsed() > SHOWN_AFTER && std::io::stderr().is_terminal() {
-            let bar = spinner();
+            let template = if super::error::is_coloured() {
+                "{spinner:.green} {msg}"
+            } else {
+                "{spinner} {msg}"
+            };
+            let bar = bar(template);
             bar.set_message(self.what.clone());
             self.bar = Some(bar);
         }
@@ -77,9 +82,8 @@ impl Traffic {
         let seconds = at.elapsed().as_secs_f64().max(0.001);
         let text = line((bytes_in, before_in), (bytes_out, before_out), seconds);
         self.last = (Instant::now(), bytes_in, bytes_out);
-        let bar = self.bar.get_or_insert_with(spinner);
-        bar.set_message(text);
-        bar.tick();
+        // Setting the text draws it.
+        self.bar.get_or_insert_with(|| bar("{msg}")).set_message(text);
     }
 
     /// Takes the line away, so that something else can be written to stderr.
@@ -96,14 +100,9 @@ impl Drop for Traffic {
     }
 }
 
-fn spinner() -> ProgressBar {
+fn bar(template: &str) -> ProgressBar {
     // Every show is asked for, at intervals of the caller's: nothing is drawn by a thread beside.
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let template = if super::error::is_coloured() {
-        "{spinner:.green} {msg}"
-    } else {
-        "{spinner} {msg}"
-    };
     bar.with_style(
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()),
     )
