@@ -25,9 +25,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// No agent answered; worth another try once one does.
-    #[error(
-        "no agent of {context} can be reached: tried {tried}; see whether they run: pipes cluster status"
-    )]
+    #[error("no agent of {context} can be reached: tried {tried}{hint}")]
     Unreachable {
         /// The context's name.
         context: String,

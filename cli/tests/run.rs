@@ -179,6 +179,26 @@ fn without_a_reader_of_stdout_the_agent_is_told_and_the_end_is_sigpipe() {
 }
 
 #[test]
+fn sigpipe_that_was_ignored_at_the_start_is_not_died_of() {
+    let agent = Agent::play(|session| {
+        while session.chunk().unwrap().keyword("closed").is_none() {}
+        session.end(141);
+    });
+    let mut caller = Caller::of(&[agent.address], &["yes"]);
+    // SAFETY: signal is async-signal-safe.
+    unsafe {
+        caller.command.pre_exec(|| {
+            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+            Ok(())
+        });
+    }
+    let mut child = caller.command.spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(ends(&mut child).code(), Some(141));
+    agent.finish();
+}
+
+#[test]
 fn output_waits_for_a_slow_reader_and_the_connection_does_not() {
     const LENGTH: usize = 1 << 20;
     let (tell, told) = std::sync::mpsc::sync_channel(0);
