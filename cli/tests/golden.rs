@@ -13,7 +13,7 @@ struct Shell {
 impl Shell {
     fn new() -> std::io::Result<Shell> {
         let home = tempfile::tempdir()?;
-        std::fs::create_dir(home.path().join("work"))?;
+        std::fs::create_dir(home.path().join("here"))?;
         Ok(Shell { home })
     }
 
@@ -21,7 +21,7 @@ impl Shell {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipes"));
         command
             .args(arguments)
-            .current_dir(self.home.path().join("work"))
+            .current_dir(self.home.path().join("here"))
             .stdin(Stdio::null());
         command
             .env_clear()
