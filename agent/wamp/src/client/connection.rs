@@ -182,7 +182,7 @@ impl Reader {
     async fn fill(&mut self) -> Result<usize, Error> {
         self.make_room()?;
         loop {
-            let (waiting, too_many) = self.write_pongs()?;
+            let (waiting, too_many) = self.write_pongs();
             let room = &mut self.buffer[self.end..];
             let count = if too_many {
                 self.half.writable().await?;
@@ -201,16 +201,21 @@ impl Reader {
     }
 
     /// Writes what waits if PONGs are among it; whether some still wait, and whether too many.
-    fn write_pongs(&self) -> Result<(bool, bool), Error> {
+    fn write_pongs(&self) -> (bool, bool) {
         let mut outgoing = lock(&self.outgoing);
         while outgoing.pongs().0 {
             match self.half.try_write(outgoing.rest()) {
                 Ok(count) => outgoing.wrote(count),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
+                // A peer that is gone needs no answer, but what it sent before is still to be read; whoever writes
+                // has the error.
+                Err(_) => {
+                    outgoing.forget_pongs();
+                    break;
+                }
             }
         }
-        Ok(outgoing.pongs())
+        outgoing.pongs()
     }
 
     /// Makes room for what is missing of the next message, and for a large read.
@@ -261,13 +266,18 @@ impl Writer {
     /// Appends a message to what is to be written. One that is longer than the peer takes ends the writing: `flush`
     /// says so.
     pub fn queue(&mut self, message: &Message<'_>) {
-        lock(&self.outgoing).message(message, |out| out.extend_from_slice(message.payload().bytes));
+        lock(&self.outgoing).message_or_end(message, |out| out.extend_from_slice(message.payload().bytes));
+    }
+
+    /// Appends a message, or says that it is longer than the peer takes; then nothing is appended.
+    pub fn try_queue(&mut self, message: &Message<'_>) -> Result<(), Error> {
+        lock(&self.outgoing).message(message, |out| out.extend_from_slice(message.payload().bytes))
     }
 
     /// Appends a message whose payload's bytes are `parts`, one after another, instead of its own: saves putting them
     /// together first.
     pub fn queue_parts(&mut self, message: &Message<'_>, parts: &[&[u8]]) {
-        lock(&self.outgoing).message(message, |out| {
+        lock(&self.outgoing).message_or_end(message, |out| {
             parts.iter().for_each(|part| out.extend_from_slice(part))
         });
     }
@@ -280,7 +290,7 @@ impl Writer {
     /// ```
     pub fn queue_bytes<'m>(&mut self, data: &[u8], message: impl FnOnce(Payload<'m>) -> Message<'m>) {
         let message = message(Payload { parts: 1, bytes: &[] });
-        lock(&self.outgoing).message(&message, |out| payload::write_bytes_arg(out, data));
+        lock(&self.outgoing).message_or_end(&message, |out| payload::write_bytes_arg(out, data));
     }
 
     /// Answers a PING. The reader does so by itself.

@@ -39,22 +39,31 @@ impl Outgoing {
         self.limit = limit.min(MESSAGE_MAX);
     }
 
-    /// Queues a message; `payload` appends its payload's bytes.
-    pub(super) fn message(&mut self, message: &Message<'_>, payload: impl FnOnce(&mut Vec<u8>)) {
-        if self.refused.is_some() {
-            return;
-        }
+    /// Queues a message; `payload` appends its payload's bytes. One over the limit leaves nothing behind.
+    pub(super) fn message(
+        &mut self,
+        message: &Message<'_>,
+        payload: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Error> {
+        self.outcome()?;
         let begin = self.buffer.len();
         self.buffer.extend_from_slice(&[0; HEAD]);
         message.encode_head(&mut self.buffer);
         payload(&mut self.buffer);
-        let length = self.buffer.len() - begin - HEAD;
-        if length > self.limit {
+        let (length, limit) = (self.buffer.len() - begin - HEAD, self.limit);
+        if length > limit {
             self.buffer.truncate(begin);
-            self.refused = Some(length);
-            return;
+            return Err(Error::TooLarge { length, limit });
         }
         self.buffer[begin..begin + HEAD].copy_from_slice(&frame_head(FrameKind::Message, length));
+        Ok(())
+    }
+
+    /// As `message`; one over the limit ends the writing.
+    pub(super) fn message_or_end(&mut self, message: &Message<'_>, payload: impl FnOnce(&mut Vec<u8>)) {
+        if let Err(Error::TooLarge { length, .. }) = self.message(message, payload) {
+            self.refused = Some(length);
+        }
     }
 
     /// Queues the answer to a PING.
@@ -67,6 +76,11 @@ impl Outgoing {
     /// Whether PONGs wait, and whether so many that nothing more may be read.
     pub(super) fn pongs(&self) -> (bool, bool) {
         (self.pongs > 0, self.pongs > PONGS_MAX)
+    }
+
+    /// Nobody waits for the PONGs any more.
+    pub(super) fn forget_pongs(&mut self) {
+        self.pongs = 0;
     }
 
     pub(super) fn octets(&mut self, octets: &[u8]) {

@@ -93,7 +93,7 @@ impl Session {
             number: numbered,
         };
         self.commands.send(command).await.map_err(|_| CallError::Closed)?;
-        let request = number.await.map_err(|_| CallError::Closed)?;
+        let request = number.await.map_err(|_| CallError::Closed)??;
         Ok(Call {
             request,
             uri: uri.to_owned(),

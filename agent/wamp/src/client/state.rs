@@ -75,27 +75,16 @@ impl State {
                 options,
                 answers,
                 number,
-            } => {
-                let request = self.requests.next_id();
-                self.calls.insert(
-                    request,
-                    Calling {
-                        answers,
-                        given_up: false,
-                    },
-                );
-                self.call(request, &uri, &payload, &options);
-                if number.send(request).is_err() {
-                    self.give_up(request);
-                }
-            }
+            } => self.begin_call(&uri, &payload, &options, answers, number),
             Command::Chunk {
                 request,
                 uri,
                 payload,
                 options,
             } if self.calls.contains_key(&request) => {
-                self.call(request, &uri, &payload, &options);
+                if let Err(error) = self.call(request, &uri, &payload, &options) {
+                    self.abandon(request, error);
+                }
             }
             // The call is over: chunks that still come for it are of no use.
             Command::Chunk { .. } => {}
@@ -125,11 +114,18 @@ impl State {
                 if !progress {
                     self.invocations.remove(&request);
                 }
-                self.writer.queue(&Message::Yield {
-                    request,
-                    progress,
-                    payload: payload.as_payload(),
-                });
+                let payload = payload.as_payload();
+                if self
+                    .writer
+                    .try_queue(&Message::Yield {
+                        request,
+                        progress,
+                        payload,
+                    })
+                    .is_err()
+                {
+                    self.fail(request, uri::PAYLOAD_SIZE_EXCEEDED, Payload::EMPTY);
+                }
             }
             Command::Fail {
                 request,
@@ -150,7 +146,42 @@ impl State {
         }
     }
 
-    fn call(&mut self, request: u64, uri: &str, payload: &PayloadBuf, options: &CallOptions) {
+    fn begin_call(
+        &mut self,
+        uri: &str,
+        payload: &PayloadBuf,
+        options: &CallOptions,
+        answers: Answers,
+        number: oneshot::Sender<Result<u64, CallError>>,
+    ) {
+        let before = self.requests.clone();
+        let request = self.requests.next_id();
+        if let Err(error) = self.call(request, uri, payload, options) {
+            // The number was not used: the router counts on there being no gap.
+            self.requests = before;
+            let _ = number.send(Err(error));
+            return;
+        }
+        self.calls.insert(
+            request,
+            Calling {
+                answers,
+                given_up: false,
+            },
+        );
+        if number.send(Ok(request)).is_err() {
+            self.give_up(request);
+        }
+    }
+
+    /// Queues a call or a chunk of one, unless it is longer than the router takes.
+    fn call(
+        &mut self,
+        request: u64,
+        uri: &str,
+        payload: &PayloadBuf,
+        options: &CallOptions,
+    ) -> Result<(), CallError> {
         let options = message::CallOptions {
             progress: options.progress,
             receive_progress: options.receive_progress,
@@ -159,12 +190,27 @@ impl State {
             grant: options.grant.as_deref(),
         };
         let payload = payload.as_payload();
-        self.writer.queue(&Message::Call {
+        let message = Message::Call {
             request,
             options,
             procedure: uri,
             payload,
-        });
+        };
+        self.writer
+            .try_queue(&message)
+            .map_err(|error| CallError::Answered {
+                uri: uri::PAYLOAD_SIZE_EXCEEDED.to_owned(),
+                payload: PayloadBuf::of_values(vec![error.to_string().into()], None),
+            })
+    }
+
+    /// Gives a call up that lacks a chunk.
+    fn abandon(&mut self, request: u64, error: CallError) {
+        self.give_up(request);
+        if let Some(calling) = self.calls.remove(&request) {
+            // Where answers wait already, the end of their queue says that there is no result.
+            let _ = calling.answers.try_send(Err(error));
+        }
     }
 
     /// Cancels a call that nobody waits for, once.
@@ -181,14 +227,23 @@ impl State {
 
     fn fail(&mut self, request: u64, error: &str, payload: Payload<'_>) {
         self.invocations.remove(&request);
-        let details = message::EMPTY_MAP;
-        self.writer.queue(&Message::Error {
-            kind: kind::INVOCATION,
+        let (kind, details) = (kind::INVOCATION, message::EMPTY_MAP);
+        let whole = Message::Error {
+            kind,
             request,
             details,
             error,
             payload,
-        });
+        };
+        if self.writer.try_queue(&whole).is_err() {
+            self.writer.queue(&Message::Error {
+                kind,
+                request,
+                details,
+                error,
+                payload: Payload::EMPTY,
+            });
+        }
     }
 
     fn unregister(&mut self, registration: u64) {

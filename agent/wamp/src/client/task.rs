@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::client::call::{Answer, CallOptions};
 use crate::client::connection::{Connection, Reader, Writer};
@@ -21,7 +22,8 @@ use crate::payload::PayloadBuf;
 const QUEUED_MAX: usize = 1 << 20;
 /// Commands taken together before their messages are written: one system call for many small calls.
 const BATCH_MAX: usize = 64;
-/// How long the router may take to say GOODBYE back. Nothing depends on its answer.
+/// How long the router may take to say GOODBYE back, and how long what it sent before it left is still read. Nothing
+/// depends on the one, and the other lies in the socket already.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
 /// Where a call's answers go.
@@ -34,7 +36,7 @@ pub(super) enum Command {
         payload: PayloadBuf,
         options: CallOptions,
         answers: Answers,
-        number: oneshot::Sender<u64>,
+        number: oneshot::Sender<Result<u64, CallError>>,
     },
     Chunk {
         request: u64,
@@ -159,7 +161,10 @@ async fn drive(
     leaver: &Leaver,
 ) -> End {
     let mut held: Option<Held> = None;
+    // Set once writing failed: the answers that came before the router left are still read.
+    let mut deadline: Option<Instant> = None;
     loop {
+        let writes = deadline.is_none();
         let pending = state.pending();
         // Not `biased`: a flood from one side must not keep the others from their turn.
         tokio::select! {
@@ -169,21 +174,30 @@ async fn drive(
                 Ok(Some(Message::Abort { .. }) | None) | Err(_) => return End::Broken,
                 Ok(Some(message)) => held = state.receive(message).and_then(Held::try_now),
             },
-            command = commands.recv(), if pending < QUEUED_MAX => {
+            command = commands.recv(), if writes && pending < QUEUED_MAX => {
                 let Some(command) = command else { return End::Ours };
                 if obey(state, command, commands).is_none() {
                     return End::Ours;
                 }
             }
-            written = state.flush(), if pending > 0 => if written.is_err() {
-                return End::Broken;
+            written = state.flush(), if writes && pending > 0 => if written.is_err() {
+                deadline = Some(Instant::now() + FAREWELL_MAX);
             },
+            () = reached(deadline) => return End::Broken,
             () = leaver.notify.notified() => {
                 for left in leaver.take() {
                     state.leave(left);
                 }
             }
         }
+    }
+}
+
+/// Waits for a moment that may never come.
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::payload::PayloadBuf;
 
 mod connect;
 mod connection;
+mod ending;
 mod session;
 
 /// More than anything here takes: a test that hangs fails.

@@ -161,6 +161,24 @@ async fn a_ping_is_answered_while_nobody_writes() {
 }
 
 #[tokio::test]
+async fn what_a_peer_sent_before_it_left_is_read_though_its_ping_has_no_answer() {
+    let (ours, mut theirs) = pair();
+    let goodbye = Message::Goodbye {
+        details: EMPTY_MAP,
+        reason: "a.b",
+    };
+    let ping = frame_head(FrameKind::Ping, 0);
+    theirs
+        .write_all(&[&ping[..], &frame(&goodbye), &ping, &frame(&goodbye)[..5]].concat())
+        .await
+        .unwrap();
+    drop(theirs);
+    let (mut reader, _writer) = Connection::welcomed(ours).split();
+    assert_eq!(reader.next().await.unwrap(), Some(goodbye));
+    assert!(matches!(reader.next().await, Err(Error::Closed)));
+}
+
+#[tokio::test]
 async fn a_pong_keeps_out_of_a_message_that_is_half_written() {
     let (ours, mut theirs) = pair();
     let (mut reader, mut writer) = Connection::welcomed(ours).split();

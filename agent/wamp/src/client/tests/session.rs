@@ -5,12 +5,12 @@ use crate::client::{CallError, CallOptions, Chunk, INVOCATIONS_MAX, Session};
 use crate::error::uri;
 use crate::message::{CancelMode, EMPTY_MAP, InvocationDetails, kind};
 
-fn start() -> (Session, Peer) {
+pub(super) fn start() -> (Session, Peer) {
     let (ours, theirs) = pair();
     (Session::start(Connection::welcomed(ours)), Peer::new(theirs))
 }
 
-fn progressive() -> CallOptions {
+pub(super) fn progressive() -> CallOptions {
     CallOptions {
         progress: true,
         receive_progress: true,
@@ -18,7 +18,7 @@ fn progressive() -> CallOptions {
     }
 }
 
-fn called(message: Message<'_>) -> (u64, bool, u64) {
+pub(super) fn called(message: Message<'_>) -> (u64, bool, u64) {
     let Message::Call {
         request,
         options,
@@ -32,7 +32,7 @@ fn called(message: Message<'_>) -> (u64, bool, u64) {
 }
 
 /// Registers `a.b` under the number 5.
-async fn register(session: &Session, peer: &mut Peer) -> crate::client::Registration {
+pub(super) async fn register(session: &Session, peer: &mut Peer) -> crate::client::Registration {
     let answering = async {
         let request = peer
             .expect(|message| match message {
@@ -54,7 +54,7 @@ async fn register(session: &Session, peer: &mut Peer) -> crate::client::Registra
     registration.unwrap()
 }
 
-fn invocation<'a>(request: u64, progress: bool, payload: Payload<'a>) -> Message<'a> {
+pub(super) fn invocation<'a>(request: u64, progress: bool, payload: Payload<'a>) -> Message<'a> {
     let details = InvocationDetails {
         progress,
         receive_progress: true,
@@ -68,7 +68,7 @@ fn invocation<'a>(request: u64, progress: bool, payload: Payload<'a>) -> Message
     }
 }
 
-fn result(request: u64, progress: bool, payload: Payload<'_>) -> Message<'_> {
+pub(super) fn result(request: u64, progress: bool, payload: Payload<'_>) -> Message<'_> {
     Message::Result {
         request,
         progress,
@@ -398,99 +398,34 @@ async fn a_slow_consumer_stops_the_reading_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn stopping_says_goodbye_after_what_was_asked_for_and_ends_every_call() {
+async fn a_call_too_long_for_its_router_fails_alone() {
     let (session, mut peer) = start();
-    let mut call = session
-        .call("a.b", of_number(0), CallOptions::default())
+    let long = PayloadBuf::of_bytes(&vec![0; 1 << 24]);
+    let is_refused = |error: CallError| matches!(error, CallError::Answered { uri, .. } if uri == uri::PAYLOAD_SIZE_EXCEEDED);
+    let refused = session
+        .call("a.b", long.clone(), CallOptions::default())
         .await
-        .unwrap();
-    let stopping = async {
-        session.stop().await;
-        assert!(session.is_closed());
-    };
-    let answering = async {
-        peer.expect(called).await;
-        peer.expect(|message| {
-            assert_eq!(
-                message,
-                Message::Goodbye {
-                    details: EMPTY_MAP,
-                    reason: uri::CLOSE_REALM
-                }
-            );
-        })
-        .await;
-        peer.send(Message::Goodbye {
-            details: EMPTY_MAP,
-            reason: uri::GOODBYE_AND_OUT,
-        })
-        .await;
-        assert_eq!(peer.octets().await, None);
-    };
-    tokio::join!(stopping, answering);
-    assert_eq!(call.next().await, Err(CallError::Closed));
-    assert_eq!(
-        session.call_once("a.b", vec![], None).await,
-        Err(CallError::Closed)
-    );
-}
-
-#[tokio::test]
-async fn the_last_handle_ends_the_session_and_a_registration_is_one() {
-    let (session, mut peer) = start();
-    let registration = register(&session, &mut peer).await;
-    drop(session);
+        .err();
+    assert!(refused.is_some_and(is_refused));
+    let mut call = session.call("a.b", of_number(0), progressive()).await.unwrap();
+    assert_eq!(peer.expect(called).await, (1, true, 0), "no number is left out");
+    call.send(long.clone(), true).await.unwrap();
+    assert!(call.next().await.is_err_and(is_refused));
+    peer.expect(|message| {
+        assert!(
+            matches!(message, Message::Cancel { request: 1, .. }),
+            "{message:?}"
+        )
+    })
+    .await;
+    let mut registration = register(&session, &mut peer).await;
     peer.send(invocation(1, false, Payload::EMPTY)).await;
-    let mut registration = registration;
-    registration
-        .next()
-        .await
-        .unwrap()
-        .answer(PayloadBuf::default())
-        .await
-        .unwrap();
-    peer.expect(|message| assert!(matches!(message, Message::Yield { .. }), "{message:?}"))
-        .await;
-    drop(registration);
-    while let Some(octets) = peer.octets().await {
-        if matches!(Message::parse(&octets).unwrap(), Message::Goodbye { .. }) {
-            return;
-        }
-    }
-    panic!("the session ended without GOODBYE");
-}
-
-#[tokio::test]
-async fn a_goodbye_or_a_loss_of_the_router_ends_everything() {
-    for orderly in [true, false] {
-        let (session, mut peer) = start();
-        let mut registration = register(&session, &mut peer).await;
-        let mut call = session
-            .call("a.b", of_number(0), CallOptions::default())
-            .await
-            .unwrap();
-        peer.expect(called).await;
-        if orderly {
-            peer.send(Message::Goodbye {
-                details: EMPTY_MAP,
-                reason: uri::SYSTEM_SHUTDOWN,
-            })
-            .await;
-            peer.expect(|message| {
-                assert_eq!(
-                    message,
-                    Message::Goodbye {
-                        details: EMPTY_MAP,
-                        reason: uri::GOODBYE_AND_OUT
-                    }
-                );
-            })
-            .await;
-        } else {
-            drop(peer);
-        }
-        assert_eq!(call.next().await, Err(CallError::Closed));
-        assert!(registration.next().await.is_none());
-        session.closed().await;
-    }
+    registration.next().await.unwrap().answer(long).await.unwrap();
+    let expect = |message: Message<'_>| match message {
+        Message::Error {
+            request: 1, error, ..
+        } => assert_eq!(error, uri::PAYLOAD_SIZE_EXCEEDED),
+        _ => panic!("{message:?}"),
+    };
+    peer.expect(expect).await;
 }
