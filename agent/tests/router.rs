@@ -1,5 +1,5 @@
 //! Shards over real sockets: one alone, and two in this process with a TLS link between them.
 
 mod links;
-mod mesh;
 mod shard;
+mod shards;

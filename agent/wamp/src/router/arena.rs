@@ -10,6 +10,15 @@ pub struct Key<T> {
 }
 
 impl<T> Key<T> {
+    /// Names nobody.
+    pub fn none() -> Key<T> {
+        Key {
+            index: u32::MAX,
+            generation: 0,
+            tenant: PhantomData,
+        }
+    }
+
     /// The slot, for tables beside the arena.
     pub fn index(self) -> usize {
         self.index as usize
@@ -139,6 +148,16 @@ impl<T> Arena<T> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The key of a slot's tenant.
+    pub fn at(&self, index: usize) -> Option<Key<T>> {
+        let slot = self.slots.get(index).filter(|slot| slot.tenant.is_some())?;
+        Some(Key {
+            index: index as u32,
+            generation: slot.generation,
+            tenant: PhantomData,
+        })
     }
 
     /// All tenants with their keys.

@@ -2,7 +2,9 @@
 //!
 //! A call has two ends, each a session of this shard or a link to another:
 //!
-//!     caller s1 --CALL--> [shard 1: call (s1,7) -> (link 2, flow 4)] ==> [shard 2: call (link 1, flow 4) -> (s9,1)] --INVOCATION--> s9
+//! ```text
+//! caller s1 --CALL--> [shard 1: call (s1,7) -> (link 2, flow 4)] ==> [shard 2: call (link 1, flow 4) -> (s9,1)] --INVOCATION--> s9
+//! ```
 //!
 //! Always: (1) a call is known under both its ends or not at all; (2) it ends once, with a final answer or an error to
 //! a caller that is still there, and the callee is interrupted if it may still work; (3) what comes for a call that is
@@ -17,6 +19,7 @@ use std::collections::{BinaryHeap, HashMap};
 use super::arena::{Arena, Key};
 use super::outbox::Outbox;
 use super::realm::{Realm, Registration};
+use super::rights::Role;
 use super::session::{Features, Identity, Session};
 use crate::error::uri;
 use crate::id::Sequence;
@@ -142,6 +145,22 @@ impl Dealer {
     pub fn join(&mut self, id: u64, identity: Identity, features: Features) -> SessionKey {
         self.sessions
             .insert(SessionSlot(Session::new(id, identity, features)))
+    }
+
+    /// The replica whose shim a session is.
+    pub fn replica(&self, session: SessionKey) -> Option<&str> {
+        match &self.session(session)?.role {
+            Role::Replica(replica) => Some(replica),
+            _ => None,
+        }
+    }
+
+    /// Whether a replica of this node has registered both its procedures.
+    pub fn has_both_of(&self, replica: &str, realm: &str) -> bool {
+        ["stage", "pipe"].into_iter().all(|name| {
+            let procedure = format!("pipes.node.{}.replica.{replica}.{name}", self.node);
+            self.registration_here(realm, &procedure).is_some()
+        })
     }
 
     /// One message of a session.

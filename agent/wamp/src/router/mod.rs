@@ -3,9 +3,11 @@
 //! A message comes in from a session or, as a [`Crossing`], over a link from another shard; what must go out is handed to
 //! an [`Outbox`] at once, payloads still borrowed from the buffer they were read into.
 //!
-//!     caller            dealer                                    callee
-//!     CALL 7 com.sum -> call {caller: (s1, 7), callee: (s2, 1)} -> INVOCATION 1
-//!     RESULT 7       <- taken out again                         <- YIELD 1
+//! ```text
+//! caller            dealer                                    callee
+//! CALL 7 com.sum -> call {caller: (s1, 7), callee: (s2, 1)} -> INVOCATION 1
+//! RESULT 7       <- taken out again                         <- YIELD 1
+//! ```
 //!
 //! | file | what it knows |
 //! |---|---|

@@ -5,12 +5,12 @@ use super::dealer::{Call, CallKey, End, LinkKey, SessionKey};
 use crate::message::Message;
 
 /// Direction of a message of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Way {
     /// From the caller to the callee.
-    Up,
+    Up = 0,
     /// From the callee to the caller.
-    Down,
+    Down = 1,
 }
 
 /// Whose window a message takes.

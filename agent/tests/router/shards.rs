@@ -11,7 +11,9 @@ use pipes_agent::router::{Listener, Role, Router, RouterConfig};
 use pipes_wamp::client::{Auth, Connection, Endpoint, Session, connect};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, Connection as Tls, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, Connection as Tls, RootCertStore, ServerConfig, ServerConnection,
+};
 use tokio::time::timeout;
 
 /// Longer than anything here takes.
@@ -30,18 +32,36 @@ pub struct Shard {
 impl Shard {
     pub fn start(node: u64) -> Shard {
         let folder = tempfile::tempdir().unwrap();
-        let (operators, stages) = (folder.path().join("agent.sock"), folder.path().join("stages.sock"));
+        let (operators, stages) = (
+            folder.path().join("agent.sock"),
+            folder.path().join("stages.sock"),
+        );
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let tcp = listener.local_addr().unwrap();
         let listeners = vec![
-            Listener::Tcp { listener, loopback: true },
+            Listener::Tcp {
+                listener,
+                loopback: true,
+            },
             Listener::Operators(UnixListener::bind(&operators).unwrap()),
             Listener::Stages(UnixListener::bind(&stages).unwrap()),
         ];
         // SAFETY: geteuid takes nothing and cannot fail.
         let agent_uid = unsafe { libc::geteuid() };
-        let (router, thread) = Router::start(RouterConfig { node, listeners, agent_uid }).unwrap();
-        Shard { router, tcp, operators, stages, thread: Some(thread), _folder: folder }
+        let (router, thread) = Router::start(RouterConfig {
+            node,
+            listeners,
+            agent_uid,
+        })
+        .unwrap();
+        Shard {
+            router,
+            tcp,
+            operators,
+            stages,
+            thread: Some(thread),
+            _folder: folder,
+        }
     }
 
     /// Two shards with a link, each knowing of it.
@@ -55,7 +75,9 @@ impl Shard {
 
     /// A session of the agent itself.
     pub fn agent(&self, realm: &str) -> Session {
-        Session::start(Connection::welcomed(self.router.attach(realm, Role::Agent).unwrap()))
+        Session::start(Connection::welcomed(
+            self.router.attach(realm, Role::Agent).unwrap(),
+        ))
     }
 
     /// Messages as they are, from the agent itself.
@@ -65,13 +87,19 @@ impl Shard {
 
     /// Anybody in realm `default`, over TCP.
     pub async fn anybody(&self) -> Session {
-        Session::start(connect(&Endpoint::Tcp(self.tcp), "default", &Auth::Anonymous).await.unwrap())
+        Session::start(
+            connect(&Endpoint::Tcp(self.tcp), "default", &Auth::Anonymous)
+                .await
+                .unwrap(),
+        )
     }
 
     /// Waits until there is a link to `peer`, or none.
     pub async fn linked(&self, peer: u64, is_there: bool) {
         let mut links = self.router.links();
-        within(links.wait_for(|links| links.contains(&peer) == is_there)).await.unwrap();
+        within(links.wait_for(|links| links.contains(&peer) == is_there))
+            .await
+            .unwrap();
     }
 }
 

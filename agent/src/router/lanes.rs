@@ -1,0 +1,250 @@
+//! What waits to cross a link, each flow in a lane of its own; lanes with something to send take turns, frame by frame.
+//!
+//!     openings of session s1   [CALL 7 | CALL 8 (first of 3) | piece | piece]      one after another: their order is kept
+//!     flow 5, up               [chunk | chunk | chunk]
+//!     flow 8, up               [chunk]                                            gated: its CALL has not left yet
+//!
+//! Always: (1) frames of one lane leave in the order they came; (2) nothing of a call leaves before the whole of its
+//! CALL; (3) a lane that is empty is gone.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use pipes_wamp::router::{Arena, Crossing, Key, SessionKey, Way};
+
+use super::buffers::Buffers;
+use super::frame::{self, Frame, LENGTH};
+
+/// Bytes of sent frames at a lane's front before the rest is moved there.
+const MOVED_FROM: usize = 64 << 10;
+
+/// Whose frames a lane holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// First messages of the calls of a session.
+    Openings(SessionKey),
+    /// What else belongs to a call, by its number on the link.
+    Flow(u64, Way),
+}
+
+/// One lane.
+pub struct Lane {
+    whose: Whose,
+    bytes: Vec<u8>,
+    begin: usize,
+}
+
+/// All lanes of a link.
+#[derive(Default)]
+pub struct Lanes {
+    lanes: Arena<Lane>,
+    by_owner: HashMap<Whose, Key<Lane>>,
+    ring: VecDeque<Key<Lane>>,
+    /// Calls whose CALL has not left.
+    gated: HashSet<u64>,
+}
+
+impl Lanes {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    /// Puts a message into a lane.
+    pub fn push(&mut self, whose: Whose, crossing: &Crossing<'_>, buffers: &mut Buffers) {
+        let key = match self.by_owner.get(&whose) {
+            Some(key) => *key,
+            None => {
+                let key = self.lanes.insert(Lane {
+                    whose,
+                    bytes: buffers.block(),
+                    begin: 0,
+                });
+                self.by_owner.insert(whose, key);
+                if self.may_leave(whose) {
+                    self.ring.push_back(key);
+                }
+                key
+            }
+        };
+        if let Whose::Openings(_) = whose {
+            self.gated.insert(crossing.flow());
+        }
+        if let Some(lane) = self.lanes.get_mut(key) {
+            if lane.begin > MOVED_FROM && lane.begin > lane.bytes.len() / 2 {
+                lane.bytes.drain(..lane.begin);
+                lane.begin = 0;
+            }
+            frame::write_crossing(crossing, &mut lane.bytes);
+        }
+    }
+
+    fn may_leave(&self, whose: Whose) -> bool {
+        match whose {
+            Whose::Openings(_) => true,
+            Whose::Flow(flow, _) => !self.gated.contains(&flow),
+        }
+    }
+
+    /// Gives the next frame to `send`, of the lane whose turn it is. False: nothing waits.
+    pub fn next<E>(
+        &mut self,
+        buffers: &mut Buffers,
+        send: impl FnOnce(&[u8]) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let Some(key) = self.ring.pop_front() else {
+            return Ok(false);
+        };
+        let Some(lane) = self.lanes.get_mut(key) else {
+            return Ok(true);
+        };
+        let rest = &lane.bytes[lane.begin..];
+        // What we wrote is well formed.
+        let length = frame::length(rest).ok().flatten().unwrap_or(rest.len());
+        let sent = &rest[..length];
+        send(sent)?;
+        let opened = match lane.whose {
+            Whose::Openings(_) => last_of_a_call(sent),
+            Whose::Flow(..) => None,
+        };
+        lane.begin += length;
+        if lane.begin >= lane.bytes.len() {
+            self.drop_lane(key, buffers);
+        } else {
+            self.ring.push_back(key);
+        }
+        if let Some(flow) = opened {
+            self.open_gate(flow);
+        }
+        Ok(true)
+    }
+
+    fn open_gate(&mut self, flow: u64) {
+        self.gated.remove(&flow);
+        if let Some(key) = self.by_owner.get(&Whose::Flow(flow, Way::Up)) {
+            self.ring.push_back(*key);
+        }
+    }
+
+    /// Throws away what of a flow waits; gives what it cost.
+    pub fn discard(&mut self, flow: u64, way: Way, buffers: &mut Buffers) -> usize {
+        let Some(key) = self.by_owner.get(&Whose::Flow(flow, way)).copied() else {
+            return 0;
+        };
+        let Some(lane) = self.lanes.get(key) else { return 0 };
+        let mut rest = &lane.bytes[lane.begin..];
+        let mut cost = 0;
+        while let Ok(Some(length)) = frame::length(rest) {
+            cost += Frame::read(&rest[LENGTH..length]).map_or(0, |frame| frame.cost());
+            rest = &rest[length..];
+        }
+        self.drop_lane(key, buffers);
+        self.ring.retain(|other| *other != key);
+        cost
+    }
+
+    fn drop_lane(&mut self, key: Key<Lane>, buffers: &mut Buffers) {
+        if let Some(lane) = self.lanes.remove(key) {
+            self.by_owner.remove(&lane.whose);
+            buffers.give_block(lane.bytes);
+        }
+    }
+}
+
+/// The call whose CALL ends with this frame.
+fn last_of_a_call(framed: &[u8]) -> Option<u64> {
+    match Frame::read(&framed[LENGTH..]) {
+        Ok(Frame::Crossing {
+            crossing,
+            more: false,
+        }) => Some(crossing.flow()),
+        Ok(Frame::Piece {
+            flow, more: false, ..
+        }) => Some(flow),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pipes_wamp::message::Payload;
+
+    fn chunk(flow: u64, bytes: &[u8]) -> Crossing<'_> {
+        Crossing::Chunk {
+            flow,
+            progress: true,
+            payload: Payload { parts: 1, bytes },
+        }
+    }
+
+    fn opening(flow: u64, bytes: &[u8]) -> Crossing<'_> {
+        let payload = Payload { parts: 1, bytes };
+        let (realm, procedure) = ("default", "com.sum");
+        let (progress, receive_progress, caller, grant) = (true, false, None, None);
+        Crossing::Call {
+            flow,
+            realm,
+            procedure,
+            progress,
+            receive_progress,
+            caller,
+            grant,
+            payload,
+        }
+    }
+
+    fn order(lanes: &mut Lanes, buffers: &mut Buffers) -> Vec<u64> {
+        let mut order = Vec::new();
+        let mut note = |framed: &[u8]| {
+            order.push(match Frame::read(&framed[LENGTH..]).unwrap() {
+                Frame::Crossing { crossing, .. } => crossing.flow(),
+                Frame::Piece { flow, .. } => flow,
+                other => panic!("{other:?}"),
+            });
+            Ok::<_, ()>(())
+        };
+        while lanes.next(buffers, &mut note).unwrap() {}
+        assert!(lanes.is_empty());
+        order
+    }
+
+    #[test]
+    fn flows_take_turns_and_a_large_message_lets_others_between() {
+        let (mut lanes, mut buffers) = (Lanes::default(), Buffers::default());
+        let large = vec![1; 3 * frame::PIECE];
+        lanes.push(Whose::Flow(1, Way::Up), &chunk(1, &large), &mut buffers);
+        lanes.push(Whose::Flow(2, Way::Up), &chunk(2, &[1]), &mut buffers);
+        lanes.push(Whose::Flow(2, Way::Up), &chunk(2, &[2]), &mut buffers);
+        assert_eq!(order(&mut lanes, &mut buffers), [1, 2, 1, 2, 1]);
+    }
+
+    #[test]
+    fn nothing_of_a_call_overtakes_its_beginning() {
+        let (mut lanes, mut buffers) = (Lanes::default(), Buffers::default());
+        let (large, openings) = (vec![1; 3 * frame::PIECE], Whose::Openings(SessionKey::none()));
+        lanes.push(openings, &opening(1, &large), &mut buffers);
+        lanes.push(openings, &opening(2, &[1]), &mut buffers);
+        lanes.push(Whose::Flow(2, Way::Up), &chunk(2, &[1]), &mut buffers);
+        lanes.push(Whose::Flow(9, Way::Up), &chunk(9, &[1]), &mut buffers);
+        assert_eq!(order(&mut lanes, &mut buffers), [1, 9, 1, 1, 2, 2]);
+    }
+
+    #[test]
+    fn what_is_thrown_away_gives_its_cost_back() {
+        let (mut lanes, mut buffers) = (Lanes::default(), Buffers::default());
+        let large = vec![1; 2 * frame::PIECE];
+        let whose = Whose::Flow(1, Way::Up);
+        lanes.push(whose, &chunk(1, &large), &mut buffers);
+        lanes.push(whose, &chunk(1, &[1, 2]), &mut buffers);
+        let all = frame::cost(&chunk(1, &large)) + frame::cost(&chunk(1, &[1, 2]));
+        let mut first = 0;
+        lanes
+            .next(&mut buffers, |framed| {
+                first = Frame::read(&framed[LENGTH..]).map_or(0, |frame| frame.cost());
+                Ok::<_, ()>(())
+            })
+            .unwrap();
+        assert_eq!(first + lanes.discard(1, Way::Up, &mut buffers), all);
+        assert!(lanes.is_empty());
+    }
+}

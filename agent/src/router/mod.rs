@@ -1,0 +1,55 @@
+//! This agent's WAMP router; with those of all other agents it is one router.
+//!
+//! One thread owns everything: sockets of clients, of the agent's own sessions and of links to other shards, windows, and the
+//! dealer (`pipes_wamp::router`, no I/O). Other threads hold a [`Router`] and send commands.
+//!
+//!     clients (TCP, unix) --\                                  /-- links (TLS) to other agents' shards
+//!     own sessions (pairs) --+-- connections -- dealer -- net -+-- connections
+//!     Router (commands) ----/      read          |     queues  \-- ...
+//!                                             access
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `shard` | the loop: events, commands, time |
+//! | `accept`, `access` | who comes in, through which door, as what |
+//! | `connection`, `input` | a client's connection, and what it sends |
+//! | `net`, `queue`, `flow` | what goes out, and whose window it takes |
+//! | `link`, `lanes`, `frame`, `relay` | a link, what waits for it, its frames, and what comes over it |
+//! | `directory` | what other shards know of registrations |
+//! | `offer` | sessions of the agent itself |
+//!
+//! Always: (1) the thread waits for nothing but its sockets; (2) a client's fault ends that client's connection alone;
+//! (3) every queue has an owner whose reading stops before it grows without bound.
+
+mod accept;
+mod access;
+mod buffers;
+mod command;
+mod connection;
+mod directory;
+mod flow;
+mod frame;
+mod input;
+mod lanes;
+mod link;
+mod net;
+mod offer;
+mod queue;
+mod relay;
+mod shard;
+mod token;
+
+pub use accept::Listener;
+pub use access::Credentials;
+pub use command::Router;
+pub use pipes_wamp::router::Role;
+
+/// How a router starts.
+pub struct RouterConfig {
+    /// This node's number; 0 until [`Router::set_node`] says it.
+    pub node: u64,
+    /// Sockets to serve at once; more by [`Router::listen`].
+    pub listeners: Vec<Listener>,
+    /// The user the agent runs as, who is let in on the operators' socket.
+    pub agent_uid: u32,
+}

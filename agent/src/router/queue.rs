@@ -1,0 +1,188 @@
+//! What waits to be written to one socket, and whose windows it takes.
+//!
+//!     blocks  [####....][########][###     ]     `written` counts what left, `appended` what came
+//!     marks   (end 300, flow 7, 364) (end 900, flow 9, 664)
+//!
+//! A mark is passed when the socket has taken the bytes before its end: then its flow gets its window back. Messages lie
+//! in blocks one after another, so that one system call takes many.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+
+use super::buffers::{BLOCK, Buffers};
+use super::flow::FlowKey;
+
+/// Blocks handed to the kernel in one call: 2 MiB, more than any socket takes.
+const SLICES: usize = 8;
+
+/// One message's place and cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    end: u64,
+    /// Whose window it takes.
+    pub flow: FlowKey,
+    /// How much of it.
+    pub cost: usize,
+}
+
+/// The queue.
+#[derive(Default)]
+pub struct OutQueue {
+    blocks: VecDeque<Vec<u8>>,
+    /// Bytes of the first block that left.
+    sent: usize,
+    appended: u64,
+    written: u64,
+    marks: VecDeque<Mark>,
+}
+
+impl OutQueue {
+    /// Appends what `write` writes, at most about `size` bytes.
+    pub fn append(&mut self, size: usize, buffers: &mut Buffers, write: impl FnOnce(&mut Vec<u8>)) {
+        let has_room = self
+            .blocks
+            .back()
+            .is_some_and(|block| block.capacity() - block.len() >= size);
+        if !has_room {
+            let mut block = buffers.block();
+            // A message over a block gets one of its own size.
+            block.reserve(size.max(BLOCK));
+            self.blocks.push_back(block);
+        }
+        if let Some(block) = self.blocks.back_mut() {
+            let before = block.len();
+            write(block);
+            self.appended += (block.len() - before) as u64;
+        }
+    }
+
+    /// What was appended last takes `cost` of `flow`'s window.
+    pub fn mark(&mut self, flow: FlowKey, cost: usize) {
+        self.marks.push_back(Mark {
+            end: self.appended,
+            flow,
+            cost,
+        });
+    }
+
+    /// Whether everything left.
+    pub fn is_empty(&self) -> bool {
+        self.appended == self.written
+    }
+
+    /// Writes what the socket takes. True: all; false: it takes no more now.
+    pub fn flush(&mut self, socket: &mut impl Write, buffers: &mut Buffers) -> io::Result<bool> {
+        while self.appended > self.written {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut wanted = 0;
+            let mut count = 0;
+            for (index, block) in self.blocks.iter().take(SLICES).enumerate() {
+                let begin = if index == 0 { self.sent } else { 0 };
+                slices[index] = IoSlice::new(&block[begin..]);
+                wanted += block.len() - begin;
+                count += 1;
+            }
+            let taken = match socket.write_vectored(&slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(taken) => taken,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.advance(taken, buffers);
+            if taken < wanted {
+                // A stream socket that took less is full, and says when it is not.
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn advance(&mut self, taken: usize, buffers: &mut Buffers) {
+        self.written += taken as u64;
+        self.sent += taken;
+        while let Some(first) = self.blocks.front() {
+            if self.sent < first.len() {
+                break;
+            }
+            self.sent -= first.len();
+            if let Some(block) = self.blocks.pop_front() {
+                buffers.give_block(block);
+            }
+        }
+    }
+
+    /// The next mark that was passed.
+    pub fn passed(&mut self) -> Option<Mark> {
+        self.marks.pop_front_if(|mark| mark.end <= self.written)
+    }
+
+    /// Throws everything away; gives the marks that were not passed.
+    pub fn clear(&mut self, buffers: &mut Buffers) -> VecDeque<Mark> {
+        for block in self.blocks.drain(..) {
+            buffers.give_block(block);
+        }
+        (self.sent, self.written) = (0, self.appended);
+        std::mem::take(&mut self.marks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many bytes a call, then no more.
+    struct Narrow(Vec<u8>, usize);
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.1);
+            if taken == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.0.extend_from_slice(&bytes[..taken]);
+            self.1 -= taken;
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_mark_is_passed_when_its_last_byte_has_left() {
+        let (mut queue, mut buffers) = (OutQueue::default(), Buffers::default());
+        let flow = FlowKey::none();
+        for message in [&b"abc"[..], b"defgh"] {
+            queue.append(message.len(), &mut buffers, |out| out.extend_from_slice(message));
+            queue.mark(flow, message.len());
+        }
+        let mut socket = Narrow(Vec::new(), 7);
+        assert!(!queue.flush(&mut socket, &mut buffers).unwrap());
+        assert_eq!(queue.passed().map(|mark| mark.cost), Some(3));
+        assert!(queue.passed().is_none());
+        socket.1 = 10;
+        assert!(queue.flush(&mut socket, &mut buffers).unwrap());
+        assert_eq!(
+            (queue.passed().map(|mark| mark.cost), &socket.0[..]),
+            (Some(5), &b"abcdefgh"[..])
+        );
+    }
+
+    #[test]
+    fn a_message_larger_than_a_block_leaves_in_order() {
+        let (mut queue, mut buffers) = (OutQueue::default(), Buffers::default());
+        let large = vec![7; 3 * BLOCK];
+        queue.append(1, &mut buffers, |out| out.push(1));
+        queue.append(large.len(), &mut buffers, |out| out.extend_from_slice(&large));
+        queue.append(1, &mut buffers, |out| out.push(2));
+        let mut socket = Narrow(Vec::new(), usize::MAX);
+        while !queue.flush(&mut socket, &mut buffers).unwrap() {}
+        assert!(queue.is_empty());
+        assert_eq!(
+            (socket.0.len(), socket.0[0], socket.0[3 * BLOCK + 1]),
+            (3 * BLOCK + 2, 1, 2)
+        );
+    }
+}
