@@ -266,7 +266,7 @@ mod tests {
     fn a_replica_is_known_by_its_own_ticket() {
         let mut access = Access::default();
         access.replicas.insert("r1".into(), hash("secret"));
-        let mut answer = |replica: &str, ticket: &str| {
+        let answer = |replica: &str, ticket: &str| {
             let mut asked = Some(Asked::Ticket {
                 replica: replica.into(),
             });

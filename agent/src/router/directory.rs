@@ -72,7 +72,9 @@ impl Directory {
 
     /// A link is lost: gives the registrations that wait no more.
     pub fn lost(&mut self, link: LinkKey) -> Vec<u64> {
-        self.settle(|waits| drop(waits.remove(&link)))
+        self.settle(|waits| {
+            waits.remove(&link);
+        })
     }
 
     /// Gives the registrations that have waited long enough.

@@ -166,11 +166,6 @@ impl Flows {
     pub fn remove(&mut self, key: FlowKey) -> Option<Flow> {
         self.flows.remove(key)
     }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.flows.len()
-    }
 }
 
 #[cfg(test)]

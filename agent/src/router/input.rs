@@ -133,10 +133,7 @@ impl Shard {
     /// Understands frame after frame, as long as the connection may go on.
     fn understand(&mut self, key: ConnectionKey, bytes: &[u8]) -> Understood {
         let mut used = 0;
-        loop {
-            let Some(connection) = self.net.connections.get(key) else {
-                break;
-            };
+        while let Some(connection) = self.net.connections.get(key) {
             if !connection.may_go_on() {
                 break;
             }

@@ -10,7 +10,8 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | `shard` | the loop: events, commands, time |
+//! | `shard` | the loop: events, time |
+//! | `command`, `orders` | what other threads ask, and how it is done |
 //! | `accept`, `access` | who comes in, through which door, as what |
 //! | `connection`, `input` | a client's connection, and what it sends |
 //! | `net`, `queue`, `flow` | what goes out, and whose window it takes |
@@ -34,6 +35,7 @@ mod lanes;
 mod link;
 mod net;
 mod offer;
+mod orders;
 mod queue;
 mod relay;
 mod shard;

@@ -69,10 +69,10 @@ pub(super) struct Shard {
     pub plain: Vec<u8>,
     pub linked: watch::Sender<BTreeSet<u64>>,
     /// Who waits for replicas whose two procedures are not registered yet.
-    unready: HashMap<String, Vec<oneshot::Sender<()>>>,
+    pub unready: HashMap<String, Vec<oneshot::Sender<()>>>,
     commands: Receiver<Command>,
     begin: Instant,
-    is_stopping: bool,
+    pub is_stopping: bool,
 }
 
 impl Shard {
@@ -390,92 +390,7 @@ impl Shard {
         Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
 
-    fn command(&mut self, command: Command) {
-        match command {
-            Command::Listen(listeners) => {
-                if let Err(error) = self.listen(listeners) {
-                    error!(%error, "a socket cannot be served");
-                }
-            }
-            Command::Attach { realm, role, stream } => {
-                let name = role.name().into();
-                let identity = Identity {
-                    realm: realm.into(),
-                    role,
-                    name,
-                    method: "internal",
-                };
-                let id = rand::random_range(1..=pipes_wamp::id::MAX);
-                let session = self.dealer.join(id, identity, Features::ALL);
-                match self.net.internal(stream, session) {
-                    Ok(key) => self.net.queue(key),
-                    Err(error) => {
-                        error!(%error, "a session of the agent's own cannot be made");
-                        self.dealer.leave(session, &mut self.net);
-                    }
-                }
-            }
-            Command::ServeCalls {
-                realm,
-                procedure,
-                offer,
-            } => {
-                // Fewer than 2^32 procedures are served.
-                let number = self.net.offers.len() as u32;
-                self.net.offers.push(offer);
-                if !self
-                    .dealer
-                    .register_fresh(&realm, &procedure, number, &mut self.net)
-                {
-                    error!(
-                        realm,
-                        procedure, "a procedure of the agent's own is registered already"
-                    );
-                }
-            }
-            Command::SetNode(node) => self.dealer.set_node(node),
-            Command::SetCredentials(credentials) => self.access.credentials = credentials,
-            Command::AdmitReplica { replica, ticket } => {
-                self.access.replicas.insert(replica, ticket);
-            }
-            Command::ExpelReplica { replica } => self.expel(&replica),
-            Command::ReplicaReady { replica, ready } => self.unready.entry(replica).or_default().push(ready),
-            Command::AddLink { peer, stream, tls } => self.add_link(peer, stream, *tls),
-            Command::Shutdown => self.is_stopping = true,
-        }
-    }
-
-    /// Tells those who wait for replicas that are there now.
-    fn tell_ready(&mut self) {
-        let dealer = &self.dealer;
-        self.unready.retain(|replica, waiting| {
-            waiting.retain(|ready| !ready.is_closed());
-            if !dealer.has_both_of(replica, STAGES) {
-                return !waiting.is_empty();
-            }
-            for ready in waiting.drain(..) {
-                // Gone a moment ago: it needs no word.
-                let _ = ready.send(());
-            }
-            false
-        });
-    }
-
-    fn expel(&mut self, replica: &str) {
-        self.access.replicas.remove(replica);
-        self.unready.remove(replica);
-        let of = |session| self.dealer.replica(session) == Some(replica);
-        let connections = self.net.connections.iter();
-        let its = connections
-            .filter(|(_, connection)| connection.session().is_some_and(of))
-            .map(|(key, _)| key);
-        let its: Vec<_> = its.collect();
-        for key in its {
-            self.leave_and_close(key, "wamp.close.killed");
-        }
-    }
-
-    fn leave_and_close(&mut self, key: ConnectionKey, reason: &str) {
+    pub fn leave_and_close(&mut self, key: ConnectionKey, reason: &str) {
         if let Some(session) = self
             .net
             .connections
