@@ -3,7 +3,7 @@
 //! | role | registers | calls |
 //! |---|---|---|
 //! | agent (an internal session) | anything but `wamp.*` | anything |
-//! | operator | nothing | `pipes.*` but `pipes.node.*` |
+//! | operator | nothing | `pipes.*` but what is one node's (`pipes.node.3.executor.prepare`; `pipes.node.list` is not) |
 //! | replica R of node N | `pipes.node.N.replica.R.stage` and `.pipe` | what it was granted |
 //! | anonymous | all but `wamp.*` and `pipes.*` | all but `pipes.*` |
 //!
@@ -55,11 +55,17 @@ impl Role {
     pub fn may_call(&self, uri: &str) -> bool {
         match self {
             Role::Agent => true,
-            Role::Operator => uri.starts_with("pipes.") && !uri.starts_with("pipes.node."),
+            Role::Operator => uri.starts_with("pipes.") && !is_one_nodes(uri),
             Role::Replica(_) => false,
             Role::Anonymous => !uri.starts_with("pipes."),
         }
     }
+}
+
+/// Whether a procedure belongs to one node: `pipes.node.` and its number.
+fn is_one_nodes(uri: &str) -> bool {
+    uri.strip_prefix("pipes.node.")
+        .is_some_and(|rest| rest.starts_with(|digit: char| digit.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -86,6 +92,7 @@ mod tests {
     #[test]
     fn an_operator_calls_the_cluster_and_not_its_insides() {
         assert!(Role::Operator.may_call("pipes.run.start"));
+        assert!(Role::Operator.may_call("pipes.node.list"));
         assert!(!Role::Operator.may_call("pipes.node.1.executor.prepare"));
         assert!(!Role::Operator.may_register(1, "com.example.sum"));
     }
