@@ -34,3 +34,6 @@ pub use dealer::{Call, CallKey, Dealer, End, LinkKey, Next, SessionKey, Violatio
 pub use outbox::{Charge, Outbox, Way};
 pub use rights::Role;
 pub use session::{Features, Gate, Handshake, Identity, Outcome, Verdict};
+
+#[cfg(test)]
+mod scripts;

@@ -1,0 +1,170 @@
+//! An outbox that writes down.
+
+use std::collections::BTreeMap;
+
+use super::shown;
+use crate::message::{Message, kind};
+use crate::router::{Call, CallKey, Charge, Crossing, End, LinkKey, Outbox, SessionKey, Way};
+
+/// What was sent, and the names of those it was sent to.
+#[derive(Default)]
+pub struct Written {
+    pub sessions: BTreeMap<String, SessionKey>,
+    pub links: BTreeMap<String, LinkKey>,
+    lines: String,
+    fresh: usize,
+}
+
+impl Written {
+    pub fn note(&mut self, line: String) {
+        self.lines += &line;
+        self.lines.push('\n');
+    }
+
+    pub fn take(&mut self) -> String {
+        std::mem::take(&mut self.lines)
+    }
+
+    fn link(&self, key: LinkKey) -> String {
+        self.links
+            .iter()
+            .find(|(_, other)| **other == key)
+            .map_or("nobody".into(), |(name, _)| name.clone())
+    }
+}
+
+fn flag(is_set: bool, name: &str) -> String {
+    if is_set { format!(" {name}") } else { String::new() }
+}
+
+impl Outbox for Written {
+    fn to_session(&mut self, session: SessionKey, _: Charge, message: &Message<'_>) {
+        let Some((name, _)) = self.sessions.iter().find(|(_, other)| **other == session) else {
+            return;
+        };
+        let what = match *message {
+            Message::Registered {
+                request,
+                registration,
+            } => format!("REGISTERED {request} as {registration}"),
+            Message::Unregistered { request } => format!("UNREGISTERED {request}"),
+            Message::Invocation {
+                request,
+                registration,
+                details,
+                payload,
+            } => format!(
+                "INVOCATION {request} of {registration}{}{}{}{}",
+                flag(details.progress, "progress"),
+                flag(details.receive_progress, "receive_progress"),
+                details
+                    .caller
+                    .map_or(String::new(), |caller| format!(" caller={caller}")),
+                shown(payload)
+            ),
+            Message::Result {
+                request,
+                progress,
+                payload,
+            } => {
+                format!("RESULT {request}{}{}", flag(progress, "progress"), shown(payload))
+            }
+            Message::Interrupt { request, mode, .. } => format!("INTERRUPT {request} {}", mode.name()),
+            Message::Error {
+                kind,
+                request,
+                error,
+                payload,
+                ..
+            } => {
+                let of = match kind {
+                    kind::CALL => "CALL",
+                    kind::REGISTER => "REGISTER",
+                    kind::UNREGISTER => "UNREGISTER",
+                    _ => "?",
+                };
+                format!("ERROR {of} {request} {error}{}", shown(payload))
+            }
+            Message::Goodbye { reason, .. } => format!("GOODBYE {reason}"),
+            ref other => format!("{other:?}"),
+        };
+        let line = format!("-> {name} {what}");
+        self.note(line);
+    }
+
+    fn to_link(&mut self, link: LinkKey, _: Charge, crossing: &Crossing<'_>) {
+        let what = match *crossing {
+            Crossing::Call {
+                flow,
+                realm,
+                procedure,
+                progress,
+                receive_progress,
+                grant,
+                payload,
+                ..
+            } => format!(
+                "call {flow} {realm} {procedure}{}{}{}{}",
+                flag(progress, "progress"),
+                flag(receive_progress, "receive_progress"),
+                grant.map_or(String::new(), |grant| format!(" grant={grant}")),
+                shown(payload)
+            ),
+            Crossing::Chunk {
+                flow,
+                progress,
+                payload,
+            } => {
+                format!("chunk {flow}{}{}", flag(progress, "progress"), shown(payload))
+            }
+            Crossing::Result {
+                flow,
+                progress,
+                payload,
+            } => {
+                format!("result {flow}{}{}", flag(progress, "progress"), shown(payload))
+            }
+            Crossing::Error {
+                flow, error, payload, ..
+            } => format!("error {flow} {error}{}", shown(payload)),
+            Crossing::Cancel { flow, mode } => format!("cancel {flow} {}", mode.name()),
+        };
+        let line = format!("=> {} {what}", self.link(link));
+        self.note(line);
+    }
+
+    fn fits(&self, _: SessionKey, payload: usize) -> bool {
+        payload < 100
+    }
+
+    fn discard(&mut self, _: CallKey, _: Way) {}
+
+    fn ended(&mut self, _: CallKey, call: &Call) {
+        if let (End::Link(..), End::Link(..)) = (call.caller, call.callee) {
+            self.note("a call passed through".into());
+        }
+    }
+
+    fn fresh(&mut self, _: u32, session: SessionKey) -> bool {
+        self.fresh += 1;
+        if self.fresh > 2 {
+            return false;
+        }
+        self.sessions.insert(format!("f{}", self.fresh), session);
+        true
+    }
+
+    fn announce(&mut self, registration: u64, realm: &str, procedure: &str) -> bool {
+        let is_told = !self.links.is_empty();
+        if is_told {
+            self.note(format!("=> all add {registration} {realm} {procedure}"));
+        }
+        is_told
+    }
+
+    fn withdraw(&mut self, registration: u64, realm: &str, procedure: &str) {
+        if !self.links.is_empty() {
+            self.note(format!("=> all remove {registration} {realm} {procedure}"));
+        }
+    }
+}
