@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
+use std::time::Duration;
 
 use mio::net::{TcpListener, UnixListener, UnixStream};
 use mio::{Interest, Token};
 use pipes_wamp::transport::rawsocket;
+use socket2::{SockRef, TcpKeepalive};
 use tracing::{debug, warn};
 
 use super::access::Door;
@@ -71,6 +73,7 @@ impl Shard {
                 None => return false,
                 Some(Bound::Tcp { listener, loopback }) => listener.accept().and_then(|(stream, _)| {
                     stream.set_nodelay(true)?;
+                    SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
                     Ok((Stream::Tcp(stream), Door::Tcp { loopback: *loopback }))
                 }),
                 Some(Bound::Operators(listener)) => listener.accept().and_then(|(stream, _)| {
@@ -125,6 +128,15 @@ impl Shard {
         self.entering.push_back((self.net.now, key));
         self.net.queue(key);
     }
+}
+
+/// A client whose machine is gone is noticed within 25 s, so that its calls end.
+fn keepalive() -> TcpKeepalive {
+    let every = Duration::from_secs(5);
+    TcpKeepalive::new()
+        .with_time(2 * every)
+        .with_interval(every)
+        .with_retries(3)
 }
 
 fn watched(registry: &mio::Registry, token: Token, listener: StdUnixListener) -> io::Result<UnixListener> {

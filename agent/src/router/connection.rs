@@ -158,11 +158,11 @@ impl Connection {
         }
     }
 
-    /// Whether more of it may be read and understood.
+    /// Whether more of it may be read and understood. When its other side has ended, all that is still in the kernel may: it
+    /// is bounded, and behind it comes the end that callers and callees must learn of.
     pub fn may_go_on(&self) -> bool {
-        self.blocked_flows == 0
-            && self.rest < REST
-            && self.unread < UNREAD
+        let has_windows = self.blocked_flows == 0 && self.rest < REST && self.unread < UNREAD;
+        (has_windows || self.is_read_closed)
             && !self.waits_for_budget
             && !matches!(self.phase, Phase::Closing)
     }

@@ -4,7 +4,7 @@
 //! middle, the rest is kept until they are not.
 
 use std::io::{self, Read};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pipes_wamp::error::uri;
 use pipes_wamp::message::Message;
@@ -23,6 +23,9 @@ const READ: usize = 256 << 10;
 pub const SCRATCH: usize = LARGE + HEAD + READ;
 /// Bytes reserved for large messages at once; a further one's connection waits.
 const LARGE_RESERVED_MAX: usize = 32 << 20;
+
+/// How long a large message may take to arrive.
+const LARGE_WITHIN: Duration = Duration::from_secs(30);
 
 /// How far the bytes of a connection could be understood.
 struct Understood {
@@ -304,7 +307,7 @@ impl Shard {
             filled: begun.len(),
             since: net.now,
         });
-        self.large.push_back((net.now, key));
+        self.large.push(key);
     }
 
     fn read_large(&mut self, key: ConnectionKey) {
@@ -328,11 +331,12 @@ impl Shard {
         }
         if let Some(large) = connection.large.take() {
             self.frame(key, FrameKind::Message, &large.buffer[..large.length]);
-            self.unreserve(large);
+            self.unreserve(key, large);
         }
     }
 
-    fn unreserve(&mut self, large: Large) {
+    fn unreserve(&mut self, key: ConnectionKey, large: Large) {
+        self.large.retain(|other| *other != key);
         self.large_reserved -= large.length;
         self.net.buffers.give_large(large.buffer);
         // All are let go on: who finds no room waits again, behind the others.
@@ -346,31 +350,25 @@ impl Shard {
 
     /// Gives back what a connection had reserved.
     pub fn drop_large(&mut self, key: ConnectionKey) {
-        if let Some(large) = self
-            .net
-            .connections
-            .get_mut(key)
-            .and_then(|connection| connection.large.take())
-        {
-            self.unreserve(large);
+        let connection = self.net.connections.get_mut(key);
+        if let Some(large) = connection.and_then(|connection| connection.large.take()) {
+            self.unreserve(key, large);
         }
     }
 
-    /// Ends a connection whose large message, begun at `since`, is still not there.
-    pub fn refuse_slow(&mut self, key: ConnectionKey, since: Instant) {
-        let large = self
-            .net
-            .connections
-            .get(key)
-            .and_then(|connection| connection.large.as_ref());
-        if large.is_some_and(|large| large.since == since) {
-            self.abort(
-                key,
-                uri::PROTOCOL_VIOLATION,
-                "a message over 64 KiB did not arrive within 30 s",
-            );
-            self.drop_large(key);
-        }
+    /// Connections whose large message is still not there.
+    pub fn overdue_large(&self, now: Instant) -> Vec<ConnectionKey> {
+        let is_over = |key: &&ConnectionKey| self.large_until(**key).is_some_and(|until| until <= now);
+        self.large.iter().filter(is_over).copied().collect()
+    }
+
+    /// When `overdue_large` has something to give.
+    pub fn next_overdue_large(&self) -> Option<Instant> {
+        self.large.iter().filter_map(|key| self.large_until(*key)).min()
+    }
+
+    fn large_until(&self, key: ConnectionKey) -> Option<Instant> {
+        Some(self.net.connections.get(key)?.large.as_ref()?.since + LARGE_WITHIN)
     }
 }
 

@@ -155,9 +155,11 @@ impl Shard {
             }
             Frame::Crossing { crossing, more: true } => {
                 let at = (crossing.flow(), frame::way(&crossing));
-                if let Some(link) = self.net.link_mut(key) {
+                if let Some(link) = self.net.dirty_link(key) {
                     // One that was begun and will not be finished: its sender has thrown the rest away.
-                    link.assemblies.remove(&at);
+                    if let Some(begun) = link.assemblies.remove(&at) {
+                        link.give_back(at.0, at.1, begun.cost);
+                    }
                     link.assemble(at, &frame, bytes)?;
                 }
             }

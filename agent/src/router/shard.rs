@@ -36,8 +36,6 @@ const EVENTS: usize = 1024;
 const ENTER_WITHIN: Duration = Duration::from_secs(5);
 /// How long what waits for a connection that ends may take to be written.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
-/// How long a large message may take to arrive.
-const LARGE_WITHIN: Duration = Duration::from_secs(30);
 /// After how long a listener that had to stop is tried again.
 const KNOCK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -57,8 +55,8 @@ pub(super) struct Shard {
     pub unauthenticated: usize,
     pub entering: VecDeque<(Instant, ConnectionKey)>,
     closing: VecDeque<(Instant, ConnectionKey)>,
-    /// Large messages that began to arrive.
-    pub large: VecDeque<(Instant, ConnectionKey)>,
+    /// Connections with a large message on its way; as many as the budget has room for.
+    pub large: Vec<ConnectionKey>,
     /// Bytes reserved for them.
     pub large_reserved: usize,
     /// Connections that wait for such a reservation.
@@ -111,7 +109,7 @@ impl Shard {
             unauthenticated: 0,
             entering: VecDeque::new(),
             closing: VecDeque::new(),
-            large: VecDeque::new(),
+            large: Vec::new(),
             large_reserved: 0,
             wait_for_budget: VecDeque::new(),
             scratch: vec![0; SCRATCH],
@@ -351,10 +349,15 @@ impl Shard {
         while let Some((_, key)) = is_over(&mut self.closing, CLOSE_WITHIN) {
             self.end(key);
         }
-        while let Some((since, key)) = is_over(&mut self.large, LARGE_WITHIN) {
-            self.refuse_slow(key, since);
+        for key in self.overdue_large(now) {
+            self.abort(
+                key,
+                uri::PROTOCOL_VIOLATION,
+                "a message over 64 KiB did not arrive within 30 s",
+            );
+            self.drop_large(key);
         }
-        // From a later beginning on, the milliseconds of a process fit.
+        // The milliseconds that a process may live fit.
         let now_ms = now.duration_since(self.begin).as_millis() as u64;
         self.dealer.tick(now_ms, &mut self.net);
         for registration in self.net.directory.overdue(now) {
@@ -379,7 +382,7 @@ impl Shard {
         let next = [
             of(&self.entering, ENTER_WITHIN),
             of(&self.closing, CLOSE_WITHIN),
-            of(&self.large, LARGE_WITHIN),
+            self.next_overdue_large(),
             deadline,
             self.net.directory.next_overdue(),
             self.net.links.iter().flatten().map(|link| link.next_tend()).min(),

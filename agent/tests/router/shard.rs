@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pipes_agent::router::Credentials;
 use pipes_wamp::client::{Auth, CallError, CallOptions, Chunk, Connection, Endpoint, Session, connect};
@@ -11,6 +12,7 @@ use pipes_wamp::payload::PayloadBuf;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use rmpv::Value;
 use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::shards::{Shard, within};
 
@@ -419,4 +421,142 @@ async fn a_router_that_stops_says_so() {
         panic!("no GOODBYE")
     };
     assert_eq!(reason, "wamp.close.system_shutdown");
+}
+
+#[tokio::test]
+async fn a_caller_that_dies_without_window_is_noticed() {
+    let shard = Shard::start(1);
+    let (mut from_router, mut to_router) = shard.raw("default").split();
+    let options = pipes_wamp::message::RegisterOptions::default();
+    to_router.queue(&Message::Register {
+        request: 1,
+        options,
+        procedure: "com.stuck",
+    });
+    within(to_router.flush()).await.unwrap();
+    assert!(matches!(
+        within(from_router.next()).await.unwrap(),
+        Some(Message::Registered { .. })
+    ));
+    let (answers, mut calls) = shard.raw("default").split();
+    let chunk = vec_of(64 << 10);
+    let mut sent = 0;
+    loop {
+        let options = pipes_wamp::message::CallOptions {
+            progress: true,
+            ..Default::default()
+        };
+        calls.queue(&Message::Call {
+            request: 1,
+            options,
+            procedure: "com.stuck",
+            payload: Payload {
+                parts: 1,
+                bytes: &chunk,
+            },
+        });
+        if tokio::time::timeout(Duration::from_millis(300), calls.flush())
+            .await
+            .is_err()
+        {
+            break;
+        }
+        sent += 1;
+    }
+    drop((answers, calls));
+    // All that had left the caller comes, then the end.
+    let mut came = 0;
+    loop {
+        match within(from_router.next()).await.unwrap() {
+            Some(Message::Invocation { .. }) => came += 1,
+            Some(Message::Interrupt { .. }) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(came >= sent, "{came} of {sent}");
+}
+
+/// Descriptors that a test with many connections needs.
+const DESCRIPTORS: u64 = 4096;
+
+#[tokio::test]
+async fn connections_without_a_session_are_few_and_short_lived() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls get a valid rlimit of this frame.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
+        limit.rlim_cur = limit.rlim_max.min(DESCRIPTORS);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
+    }
+    let shard = Shard::start(1);
+    let begun = Instant::now();
+    let connect = || UnixStream::connect(&shard.operators).unwrap();
+    let mut silent: Vec<_> = (0..1000).map(|_| connect()).collect();
+    let mut answer = Vec::new();
+    connect().read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, pipes_wamp::transport::rawsocket::too_many_connections());
+    let last = silent.last_mut().unwrap();
+    last.set_read_timeout(Some(super::shards::LIMIT)).unwrap();
+    assert_eq!(last.read(&mut [0]).unwrap(), 0);
+    let lasted = begun.elapsed();
+    assert!(
+        (Duration::from_secs(5)..Duration::from_secs(8)).contains(&lasted),
+        "{lasted:?}"
+    );
+    // There is room again.
+    let joined = connect_to(&shard).await;
+    assert!(joined.is_ok(), "{:?}", joined.err());
+}
+
+async fn connect_to(shard: &Shard) -> Result<Connection, pipes_wamp::Error> {
+    within(connect(
+        &Endpoint::Unix(shard.operators.clone()),
+        "pipes",
+        &Auth::Anonymous,
+    ))
+    .await
+}
+
+#[tokio::test]
+async fn large_messages_wait_for_room() {
+    let shard = Shard::start(1);
+    let call = {
+        let mut framed = Vec::new();
+        let payload = vec_of(15 << 20);
+        pipes_wamp::transport::rawsocket::frame(&mut framed, |out| {
+            let options = pipes_wamp::message::CallOptions::default();
+            let payload = Payload {
+                parts: 1,
+                bytes: &payload,
+            };
+            Message::Call {
+                request: 1,
+                options,
+                procedure: "com.nobody",
+                payload,
+            }
+            .encode(out);
+        });
+        framed
+    };
+    let attach = || {
+        shard
+            .router
+            .attach("default", pipes_agent::router::Role::Agent)
+            .unwrap()
+    };
+    let (mut first, mut second, mut third) = (attach(), attach(), attach());
+    let half = call.len() / 2;
+    for begun in [&mut first, &mut second] {
+        within(begun.write_all(&call[..half])).await.unwrap();
+    }
+    // Two of them fill the budget: the third's octets stay where they are.
+    let more = tokio::time::timeout(Duration::from_millis(500), third.write_all(&call)).await;
+    assert!(more.is_err(), "a third message of 15 MiB was taken");
+    drop(first);
+    within(second.write_all(&call[half..])).await.unwrap();
+    within(second.read_u8()).await.unwrap();
 }

@@ -16,6 +16,9 @@ const OF_NODE: &str = "pipes.node.";
 /// Answered by the agent that was asked.
 const OF_AGENT: &str = "pipes.";
 
+/// Deadlines of calls that are over, which are not looked for.
+const DEADLINES_KEPT: usize = 1024;
+
 /// What a new call is made of, wherever it came from.
 pub(super) struct Opening<'a> {
     pub caller: End,
@@ -85,13 +88,23 @@ impl Dealer {
         };
         match opened {
             Ok(call) if options.timeout_ms > 0 => {
-                self.deadlines
-                    .push(Reverse((self.now_ms.saturating_add(options.timeout_ms), call)));
+                self.keep_time(call, options.timeout_ms);
             }
             Ok(_) => {}
             Err(error) => refuse(from, request, error, out),
         }
         Ok(())
+    }
+
+    fn keep_time(&mut self, call: CallKey, timeout_ms: u64) {
+        self.deadlines
+            .push(Reverse((self.now_ms.saturating_add(timeout_ms), call)));
+        // Those of calls that are over go when they are the most, so that each push costs little.
+        if self.deadlines.len() > DEADLINES_KEPT + 2 * self.calls.len() {
+            let calls = &self.calls;
+            self.deadlines
+                .retain(|Reverse((_, call))| calls.get(*call).is_some());
+        }
     }
 
     /// A further chunk of a call in progress.
