@@ -75,7 +75,9 @@ impl Proposal {
     /// Encodes a command.
     pub(crate) fn new(command: &Command) -> Result<Proposal, Error> {
         let mut bytes = vec![COMMAND_VERSION];
-        codec().serialize_into(&mut bytes, command).map_err(|_| Error::RequestTooLarge)?;
+        codec()
+            .serialize_into(&mut bytes, command)
+            .map_err(|_| Error::RequestTooLarge)?;
         if bytes.len() > crate::REQUEST_BYTES_MAX {
             return Err(Error::RequestTooLarge);
         }
@@ -92,8 +94,12 @@ impl Proposal {
     pub(crate) fn command(&self) -> Result<Command, Error> {
         let corrupt = |why: String| Error::Corrupt(format!("a log entry cannot be read: {why}"));
         match self.0.split_first() {
-            Some((&COMMAND_VERSION, body)) => codec().deserialize(body).map_err(|error| corrupt(error.to_string())),
-            Some((version, _)) => Err(corrupt(format!("it has layout {version}, newer than this program"))),
+            Some((&COMMAND_VERSION, body)) => codec()
+                .deserialize(body)
+                .map_err(|error| corrupt(error.to_string())),
+            Some((version, _)) => Err(corrupt(format!(
+                "it has layout {version}, newer than this program"
+            ))),
             None => Err(corrupt("it is empty".into())),
         }
     }
@@ -105,7 +111,9 @@ impl Proposal {
 }
 
 fn codec() -> impl bincode::Options {
-    bincode::DefaultOptions::new().with_fixint_encoding().with_limit(COMMAND_BYTES_MAX)
+    bincode::DefaultOptions::new()
+        .with_fixint_encoding()
+        .with_limit(COMMAND_BYTES_MAX)
 }
 
 impl fmt::Debug for Proposal {
@@ -140,7 +148,10 @@ mod tests {
 
     #[test]
     fn a_command_is_read_back_as_it_was_proposed() {
-        let txn = Txn { success: vec![Op::put("a", "1")], ..Txn::default() };
+        let txn = Txn {
+            success: vec![Op::put("a", "1")],
+            ..Txn::default()
+        };
         let proposal = Proposal::new(&Command::Txn(txn.clone())).unwrap();
         assert_eq!(proposal.command().unwrap(), Command::Txn(txn));
     }
@@ -154,7 +165,13 @@ mod tests {
 
     #[test]
     fn a_command_that_is_too_large_is_refused_before_it_is_proposed() {
-        let txn = Txn { success: vec![Op::put("a", vec![0; 2_000_000])], ..Txn::default() };
-        assert_eq!(Proposal::new(&Command::Txn(txn)).unwrap_err(), Error::RequestTooLarge);
+        let txn = Txn {
+            success: vec![Op::put("a", vec![0; 2_000_000])],
+            ..Txn::default()
+        };
+        assert_eq!(
+            Proposal::new(&Command::Txn(txn)).unwrap_err(),
+            Error::RequestTooLarge
+        );
     }
 }

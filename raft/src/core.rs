@@ -77,7 +77,10 @@ impl Core {
 
     /// This node's replica, if it has one.
     pub(crate) fn replica(&self) -> Option<Arc<Replica>> {
-        self.replica.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.replica
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Puts a replica in place, or takes it away.
@@ -134,7 +137,9 @@ impl Core {
     pub(crate) async fn ask_leader(&self, ask: Ask, deadline: Instant) -> Result<Reply, Error> {
         let mut missing = Error::NoLeader;
         loop {
-            let limit = deadline.saturating_duration_since(Instant::now()).min(ATTEMPT_MAX);
+            let limit = deadline
+                .saturating_duration_since(Instant::now())
+                .min(ATTEMPT_MAX);
             let reply = match self.leader() {
                 None => None,
                 Some(Target::Here(replica)) => Some(replica.answer(ask.clone(), limit).await),
@@ -155,7 +160,12 @@ impl Core {
     }
 
     /// Has any member do a request that may be sent again; for nodes without a replica.
-    pub(crate) async fn ask_any(&self, ask: Ask, deadline: Instant, attempt: Duration) -> Result<Reply, Error> {
+    pub(crate) async fn ask_any(
+        &self,
+        ask: Ask,
+        deadline: Instant,
+        attempt: Duration,
+    ) -> Result<Reply, Error> {
         loop {
             let limit = deadline.saturating_duration_since(Instant::now()).min(attempt);
             let peer = self.contacts().next();
@@ -212,7 +222,10 @@ impl Contacts {
         let mut peers: Vec<Peer> = others.filter_map(|(id, member)| peer(*id, member)).collect();
         for address in &self.seeds {
             if !peers.iter().any(|peer| peer.address == *address) {
-                peers.push(Peer { id: 0, address: *address });
+                peers.push(Peer {
+                    id: 0,
+                    address: *address,
+                });
             }
         }
         self.turn = self.turn.wrapping_add(1);

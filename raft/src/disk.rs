@@ -52,7 +52,11 @@ pub(crate) struct Disk {
 
 impl Records for Disk {
     fn record(&self, revision: Revision) -> Result<Option<Record>, Error> {
-        match self.db.get(record_key(revision)).map_err(|error| self.told(&error))? {
+        match self
+            .db
+            .get(record_key(revision))
+            .map_err(|error| self.told(&error))?
+        {
             Some(value) => Ok(Some(self.decode(&value)?)),
             None => Ok(None),
         }
@@ -69,19 +73,31 @@ impl Disk {
             .flush_every_ms(None);
         let opened = std::panic::catch_unwind(AssertUnwindSafe(move || config.open()));
         let told = |why: String| Error::Corrupt(format!("{}: {why}", dir.display()));
-        let db = opened.map_err(|_| told("sled cannot read it".into()))?.map_err(|error| told(error.to_string()))?;
-        Ok(Disk { db, dir: dir.to_path_buf() })
+        let db = opened
+            .map_err(|_| told("sled cannot read it".into()))?
+            .map_err(|error| told(error.to_string()))?;
+        Ok(Disk {
+            db,
+            dir: dir.to_path_buf(),
+        })
     }
 
     /// Reads the whole state and checks it; nothing if none was ever stored.
     pub(crate) fn load(&self) -> Result<Option<(Meta, Database)>, Error> {
-        let Some(meta) = self.db.get(b"m").map_err(|error| self.told(&error))? else { return Ok(None) };
+        let Some(meta) = self.db.get(b"m").map_err(|error| self.told(&error))? else {
+            return Ok(None);
+        };
         let meta: Meta = self.decode(&meta)?;
         let mut database = Database::default();
         for item in self.db.scan_prefix(b"l") {
             let (key, value) = item.map_err(|error| self.told(&error))?;
-            let id = key.get(1..).and_then(|id| id.try_into().ok()).ok_or_else(|| self.damaged())?;
-            database.leases.restore(i64::from_be_bytes(id), self.decode(&value)?);
+            let id = key
+                .get(1..)
+                .and_then(|id| id.try_into().ok())
+                .ok_or_else(|| self.damaged())?;
+            database
+                .leases
+                .restore(i64::from_be_bytes(id), self.decode(&value)?);
         }
         let (mut records, mut sum) = (0, 0u64);
         for item in self.db.scan_prefix(b"r") {
@@ -159,12 +175,16 @@ impl Disk {
             batch.insert(&key, value);
             waiting += 1;
             if waiting == LOAD_BATCH {
-                self.db.apply_batch(std::mem::take(&mut batch)).map_err(|error| self.told(&error))?;
+                self.db
+                    .apply_batch(std::mem::take(&mut batch))
+                    .map_err(|error| self.told(&error))?;
                 waiting = 0;
             }
         }
         self.db.apply_batch(batch).map_err(|error| self.told(&error))?;
-        self.db.insert(b"m", self.encode(&meta)?).map_err(|error| self.told(&error))?;
+        self.db
+            .insert(b"m", self.encode(&meta)?)
+            .map_err(|error| self.told(&error))?;
         self.flush()
     }
 
@@ -201,7 +221,8 @@ impl Disk {
     }
 
     fn decode<T: DeserializeOwned>(&self, value: &[u8]) -> Result<T, Error> {
-        let is_whole = value.len() >= 5 && value[0] == VALUE_VERSION && u32_at(value, 1) == crc32fast::hash(&value[5..]);
+        let is_whole =
+            value.len() >= 5 && value[0] == VALUE_VERSION && u32_at(value, 1) == crc32fast::hash(&value[5..]);
         if !is_whole {
             return Err(self.damaged());
         }

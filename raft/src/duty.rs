@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::command::{Command, Proposal};
 use crate::member::VOTERS_MAX;
+use crate::mvcc::TICK_MS;
 use crate::replica::Replica;
 
 /// How often leases are looked at: a lease of 3 s ends at most this late.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(TICK_MS);
 /// Time a proposal of the leader's own may take before the next tick decides anew.
 const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Entries a learner may lack when it is given a vote: what it fetches within a heartbeat.
@@ -51,16 +52,26 @@ async fn duties(replica: &Replica) {
             let _ = tokio::task::spawn_blocking(move || state.stop()).await;
             return;
         }
-        let led = replica.raft.as_leader().ok().map(|leader| leader.to_committed_leader_id());
+        let led = replica
+            .raft
+            .as_leader()
+            .ok()
+            .map(|leader| leader.to_committed_leader_id());
         if led != term {
-            replica.clock.lock().unwrap_or_else(PoisonError::into_inner).reset();
+            replica
+                .clock
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .reset();
             term = led;
         }
         if term.is_none() {
             continue;
         }
         // Deciding anything needs a leader whose quorum agrees, and all that was decided before.
-        let Some(end) = replica.read_index(ReadPolicy::LeaseRead, PROPOSAL_TIMEOUT).await else { continue };
+        let Some(end) = replica.read_index(ReadPolicy::LeaseRead, PROPOSAL_TIMEOUT).await else {
+            continue;
+        };
         if replica.applied(end, PROPOSAL_TIMEOUT).await.is_err() {
             continue;
         }
@@ -75,7 +86,11 @@ async fn duties(replica: &Replica) {
 async fn end_leases(replica: &Replica) {
     let leases = replica.state.leases();
     let now = replica.now_ms();
-    let ids = replica.clock.lock().unwrap_or_else(PoisonError::into_inner).tick(leases.into_iter(), now);
+    let ids = replica
+        .clock
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .tick(leases.into_iter(), now);
     if !ids.is_empty() {
         tracing::info!(?ids, "leases have expired");
         propose(replica, Command::Expire { ids }).await;
@@ -84,11 +99,18 @@ async fn end_leases(replica: &Replica) {
 
 /// Proposes under the leadership there is now, or not at all.
 async fn propose(replica: &Replica, command: Command) {
-    let Ok(leader) = replica.raft.as_leader() else { return };
-    let Ok(proposal) = Proposal::new(&command) else { return };
+    let Ok(leader) = replica.raft.as_leader() else {
+        return;
+    };
+    let Ok(proposal) = Proposal::new(&command) else {
+        return;
+    };
     let (responder, response) = ProgressResponder::complete_only();
-    let request =
-        replica.raft.write(proposal).with_leader(leader.to_committed_leader_id()).responder(responder);
+    let request = replica
+        .raft
+        .write(proposal)
+        .with_leader(leader.to_committed_leader_id())
+        .responder(responder);
     let written = async {
         request.await.ok()?;
         response.await.ok()
@@ -107,7 +129,9 @@ async fn promote(replica: &Replica) {
         if voters >= VOTERS_MAX || !is_settled {
             return;
         }
-        let Some(replication) = &metrics.replication else { return };
+        let Some(replication) = &metrics.replication else {
+            return;
+        };
         let last = metrics.last_log_index.unwrap_or(0);
         let mut learners = metrics.membership_config.membership().learner_ids();
         learners.find(|id| {
@@ -168,7 +192,11 @@ mod tests {
         assert_eq!(ages.due_at(HISTORY_AGE_MS / 2, 20, 0), None);
         assert_eq!(ages.due_at(HISTORY_AGE_MS, 20, 0), Some(10));
         assert_eq!(ages.due_at(HISTORY_AGE_MS * 2, 20, 10), Some(20));
-        assert_eq!(ages.due_at(HISTORY_AGE_MS * 9, 20, 20), None, "an idle store compacts nothing");
+        assert_eq!(
+            ages.due_at(HISTORY_AGE_MS * 9, 20, 20),
+            None,
+            "an idle store compacts nothing"
+        );
         assert_eq!(ages.due_at(HISTORY_AGE_MS * 9 + 1, 1_200_000, 20), Some(200_000));
     }
 }

@@ -71,7 +71,10 @@ impl Kind {
         }
         let version = u32_at(head, 8);
         if version != self.version() {
-            let why = format!("its layout is {version}, and this program reads {}", self.version());
+            let why = format!(
+                "its layout is {version}, and this program reads {}",
+                self.version()
+            );
             return Err(corrupt(path, 8, &why));
         }
         Ok(())
@@ -107,7 +110,11 @@ impl FrameHead {
             && u32_at(head, 20) == crc32fast::hash(&head[..20])
             && len <= FRAME_BODY_MAX;
         let sequence = u64::from(u32_at(head, 8)) | u64::from(u32_at(head, 12)) << 32;
-        is_whole.then_some(FrameHead { len, sequence, body_crc: u32_at(head, 16) })
+        is_whole.then_some(FrameHead {
+            len,
+            sequence,
+            body_crc: u32_at(head, 16),
+        })
     }
 
     /// Whether `body` is the one the head was written for.
@@ -162,7 +169,11 @@ pub(crate) enum Read1<'a> {
 impl<R: Read> FrameReader<R> {
     /// Reads from `reader`, which stands at `offset` of its file.
     pub(crate) fn new(reader: R, offset: u64) -> FrameReader<R> {
-        FrameReader { reader, offset, body: Vec::new() }
+        FrameReader {
+            reader,
+            offset,
+            body: Vec::new(),
+        }
     }
 
     /// Reads the next frame.
@@ -173,7 +184,9 @@ impl<R: Read> FrameReader<R> {
             return Ok(Read1::End);
         }
         let start = self.offset;
-        let Some(head) = FrameHead::parse(&bytes[..read]) else { return Ok(Read1::Broken(start)) };
+        let Some(head) = FrameHead::parse(&bytes[..read]) else {
+            return Ok(Read1::Broken(start));
+        };
         self.body.resize(head.len, 0);
         let read = read_up_to(&mut self.reader, &mut self.body)?;
         if !head.checks(&self.body[..read]) {
@@ -199,7 +212,9 @@ fn read_up_to(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 
 /// Makes what was created, renamed or removed in `dir` durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| disk(dir, &error))
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| disk(dir, &error))
 }
 
 /// The little-endian number at `at`, which the caller knows to be within `bytes`.
@@ -246,7 +261,13 @@ mod tests {
         assert!(Kind::Log.check(&Kind::Snapshot.head(), path).is_err());
         let mut newer = Kind::Log.head();
         newer[8] = 2;
-        assert!(Kind::Log.check(&newer, path).unwrap_err().to_string().contains("layout is 2"));
+        assert!(
+            Kind::Log
+                .check(&newer, path)
+                .unwrap_err()
+                .to_string()
+                .contains("layout is 2")
+        );
         assert!(Kind::Log.check(b"PIPES", path).is_err());
     }
 }

@@ -52,7 +52,12 @@ impl Forwarder {
     /// Has `peer` propose; waits for the outcome until the deadline.
     pub(crate) async fn forward(&self, peer: Peer, proposal: Proposal, deadline: Instant) -> Outcome {
         let (outcome, answer) = oneshot::channel();
-        let waiting = Waiting { peer, proposal, deadline, outcome };
+        let waiting = Waiting {
+            peer,
+            proposal,
+            deadline,
+            outcome,
+        };
         if self.queue.send(waiting).await.is_err() {
             return Outcome::NotProposed(None);
         }
@@ -76,7 +81,9 @@ pub(crate) async fn run(core: Arc<Core>, mut queue: mpsc::Receiver<Waiting>, sto
                 None => break,
             },
         };
-        let Some(Ok(permit)) = stop.run_until_cancelled(under_way.clone().acquire_owned()).await else { break };
+        let Some(Ok(permit)) = stop.run_until_cancelled(under_way.clone().acquire_owned()).await else {
+            break;
+        };
         let mut bytes = first.proposal.bytes().len();
         let mut batch = vec![first];
         while batch.len() < PROPOSALS_MAX
@@ -131,9 +138,15 @@ async fn send(core: &Core, mut batch: Vec<Waiting>) {
 
 /// Ends when this node has known for a while that another than `leader` leads.
 async fn deposed(core: &Core, leader: u64) {
-    let Some(replica) = core.replica() else { return std::future::pending().await };
+    let Some(replica) = core.replica() else {
+        return std::future::pending().await;
+    };
     let mut metrics = replica.raft.server_metrics();
-    while metrics.borrow_watched().current_leader.is_none_or(|current| current == leader) {
+    while metrics
+        .borrow_watched()
+        .current_leader
+        .is_none_or(|current| current == leader)
+    {
         if metrics.changed().await.is_err() {
             return std::future::pending().await;
         }

@@ -32,7 +32,9 @@ pub(crate) type SnapshotMeta = openraft::alias::SnapshotMetaOf<Group>;
 pub(crate) const ENCODED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 fn codec() -> impl bincode::Options {
-    bincode::DefaultOptions::new().with_fixint_encoding().with_limit(ENCODED_BYTES_MAX)
+    bincode::DefaultOptions::new()
+        .with_fixint_encoding()
+        .with_limit(ENCODED_BYTES_MAX)
 }
 
 /// Appends the bytes of `value` to `out`.

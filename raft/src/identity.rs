@@ -69,7 +69,12 @@ mod tests {
     fn a_damaged_identity_is_refused_and_a_missing_one_is_none() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read(dir.path()).unwrap(), None);
-        let identity = Identity { cluster: "c".into(), id: 7, has_replica: true, members: BTreeMap::new() };
+        let identity = Identity {
+            cluster: "c".into(),
+            id: 7,
+            has_replica: true,
+            members: BTreeMap::new(),
+        };
         write(dir.path(), &identity).unwrap();
         assert_eq!(read(dir.path()).unwrap(), Some(identity));
         let path = dir.path().join(NAME);

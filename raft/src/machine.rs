@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
-use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::OptionalSend;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
 use crate::Error;
 use crate::group::{Group, LogId, Membership, SnapshotMeta};
@@ -57,7 +57,9 @@ impl RaftStateMachine<Group> for Machine {
                 entries.push(entry);
                 responders.push(responder);
             }
-            let answers = self.blocking(move |machine| machine.state.apply(&entries)).await?;
+            let answers = self
+                .blocking(move |machine| machine.state.apply(&entries))
+                .await?;
             for (responder, answer) in responders.into_iter().zip(answers) {
                 if let Some(responder) = responder {
                     responder.send(answer);
@@ -81,7 +83,10 @@ impl RaftStateMachine<Group> for Machine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<GroupSnapshot>> {
         let newest = self.snapshots.newest();
-        Ok(newest.map(|snapshot| GroupSnapshot { meta: snapshot.meta.clone(), snapshot }))
+        Ok(newest.map(|snapshot| GroupSnapshot {
+            meta: snapshot.meta.clone(),
+            snapshot,
+        }))
     }
 }
 
@@ -89,7 +94,12 @@ impl RaftSnapshotBuilder<Group> for Machine {
     type SnapshotData = Snapshot;
 
     async fn build_snapshot(&mut self) -> io::Result<GroupSnapshot> {
-        let snapshot = self.blocking(|machine| machine.state.snapshot(&machine.snapshots)).await?;
-        Ok(GroupSnapshot { meta: snapshot.meta.clone(), snapshot })
+        let snapshot = self
+            .blocking(|machine| machine.state.snapshot(&machine.snapshots))
+            .await?;
+        Ok(GroupSnapshot {
+            meta: snapshot.meta.clone(),
+            snapshot,
+        })
     }
 }

@@ -45,7 +45,11 @@ impl Replica {
     pub(crate) fn members(&self) -> Vec<(u64, Member)> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        metrics.membership_config.nodes().map(|(id, member)| (*id, member.clone())).collect()
+        metrics
+            .membership_config
+            .nodes()
+            .map(|(id, member)| (*id, member.clone()))
+            .collect()
     }
 
     fn is_voter(&self, id: u64) -> bool {
@@ -66,7 +70,8 @@ impl Replica {
             }
             // A learner whose folder is gone has nothing that anybody needs.
             let change = Change::RemoveNodes([*id].into());
-            self.settle(self.raft.change_membership(change, false), limit).await?;
+            self.settle(self.raft.change_membership(change, false), limit)
+                .await?;
             count -= 1;
         }
         let proposal = Proposal::new(&Command::Allocate { name: member.name })?;
@@ -83,9 +88,13 @@ impl Replica {
             Some((_, known)) if *known == member => return Ok(Reply::Done),
             Some(_) => {
                 let change = Change::SetNodes([(id, member)].into());
-                self.settle(self.raft.change_membership(change, true), limit).await?;
+                self.settle(self.raft.change_membership(change, true), limit)
+                    .await?;
             }
-            None => self.settle(self.raft.add_learner(id, member, false), limit).await?,
+            None => {
+                self.settle(self.raft.add_learner(id, member, false), limit)
+                    .await?
+            }
         }
         Ok(Reply::Done)
     }
@@ -96,11 +105,15 @@ impl Replica {
             return Err(Error::MemberNotFound);
         }
         let change = if self.is_voter(id) {
-            Change::Batch(vec![Change::RemoveVoters([id].into()), Change::RemoveNodes([id].into())])
+            Change::Batch(vec![
+                Change::RemoveVoters([id].into()),
+                Change::RemoveNodes([id].into()),
+            ])
         } else {
             Change::RemoveNodes([id].into())
         };
-        self.settle(self.raft.change_membership(change, false), limit).await?;
+        self.settle(self.raft.change_membership(change, false), limit)
+            .await?;
         Ok(Reply::Done)
     }
 

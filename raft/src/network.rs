@@ -11,8 +11,8 @@ use std::time::Duration;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
@@ -69,10 +69,18 @@ impl RaftNetworkFactory<Group> for Network {
 }
 
 impl Client {
-    async fn call(&self, request: &Request, class: Class, timeout: Duration) -> Result<Response, RPCError<Group>> {
+    async fn call(
+        &self,
+        request: &Request,
+        class: Class,
+        timeout: Duration,
+    ) -> Result<Response, RPCError<Group>> {
         let unreachable = |why: &str| RPCError::Unreachable(Unreachable::from_string(why));
         let broken = |why: &str| RPCError::Network(NetworkError::from_string(why));
-        let peer = self.peer.as_ref().ok_or_else(|| unreachable("its address cannot be read"))?;
+        let peer = self
+            .peer
+            .as_ref()
+            .ok_or_else(|| unreachable("its address cannot be read"))?;
         let bytes = rpc::encode(request).map_err(|error| broken(&error.to_string()))?;
         let answer = match self.transport.call(peer, class, bytes, timeout).await {
             Ok(answer) => answer,
@@ -103,8 +111,17 @@ impl Client {
             let data = data.map_err(|error| broken(error.to_string()))?;
             let end = offset + data.len() as u64;
             let last = (end >= snapshot.len).then_some(vote);
-            let piece = Piece { leader: self.own, sending, offset, data, last };
-            match self.call(&Request::Piece(piece), Class::Bulk, PIECE_TIMEOUT).await? {
+            let piece = Piece {
+                leader: self.own,
+                sending,
+                offset,
+                data,
+                last,
+            };
+            match self
+                .call(&Request::Piece(piece), Class::Bulk, PIECE_TIMEOUT)
+                .await?
+            {
                 Response::Piece(Some(vote)) => return Ok(vote),
                 Response::Piece(None) if last.is_none() => offset = end,
                 _ => return Err(broken("an answer to something else".into())),
@@ -137,7 +154,10 @@ impl RaftNetworkV2<Group> for Client {
         request: VoteRequest<Group>,
         option: RPCOption,
     ) -> Result<VoteResponse<Group>, RPCError<Group>> {
-        match self.call(&Request::Vote(request), Class::Raft, option.hard_ttl()).await? {
+        match self
+            .call(&Request::Vote(request), Class::Raft, option.hard_ttl())
+            .await?
+        {
             Response::Vote(response) => Ok(response),
             _ => Err(other()),
         }
@@ -148,7 +168,10 @@ impl RaftNetworkV2<Group> for Client {
         request: VoteRequest<Group>,
         option: RPCOption,
     ) -> Result<VoteResponse<Group>, RPCError<Group>> {
-        match self.call(&Request::PreVote(request), Class::Raft, option.hard_ttl()).await? {
+        match self
+            .call(&Request::PreVote(request), Class::Raft, option.hard_ttl())
+            .await?
+        {
             Response::Vote(response) => Ok(response),
             _ => Err(other()),
         }
@@ -159,7 +182,10 @@ impl RaftNetworkV2<Group> for Client {
         request: TransferLeaderRequest<Group>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Group>, RPCError<Group>> {
-        match self.call(&Request::Transfer(request), Class::Raft, option.hard_ttl()).await? {
+        match self
+            .call(&Request::Transfer(request), Class::Raft, option.hard_ttl())
+            .await?
+        {
             Response::Transfer(response) => Ok(response),
             _ => Err(other()),
         }

@@ -104,13 +104,17 @@ pub struct Node {
     entering: tokio::sync::Mutex<()>,
     forwarding: Mutex<Option<JoinHandle<()>>>,
     /// Held while the node is open: the folder is this process's alone.
-    _lock: File,
+    lock: Mutex<Option<File>>,
 }
 
 impl Node {
     /// Opens what lies in the folder; its tasks run on the runtime this is called on. An `id` that is given must be
     /// the one that lies there.
-    pub async fn open(options: Options, id: Option<u64>, transport: Arc<dyn Transport>) -> Result<Node, Error> {
+    pub async fn open(
+        options: Options,
+        id: Option<u64>,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Node, Error> {
         let lock = lock_folder(&options)?;
         let identity = identity::read(&options.dir)?;
         if let Some(identity) = &identity
@@ -126,7 +130,10 @@ impl Node {
         let found = identity.as_ref().map(|identity| identity.id);
         if id.is_some() && id != found {
             let found = found.map_or("none".into(), |id| id.to_string());
-            return Err(Error::Refused(format!("{}: the node id here is {found}", options.dir.display())));
+            return Err(Error::Refused(format!(
+                "{}: the node id here is {found}",
+                options.dir.display()
+            )));
         }
         let (forwarder, queue) = Forwarder::new();
         let core = Arc::new(Core::new(options, transport, forwarder));
@@ -145,7 +152,7 @@ impl Node {
             identity: Mutex::new(identity),
             entering: tokio::sync::Mutex::new(()),
             forwarding: Mutex::new(Some(forwarding)),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -202,12 +209,19 @@ impl Node {
             Some(identity) => identity,
             None => {
                 let reply = self.ask(&leader, Ask::Allocate(member.clone()), deadline).await?;
-                let Reply::Allocated(id, has_replica) = reply else { return Err(unexpected()) };
+                let Reply::Allocated(id, has_replica) = reply else {
+                    return Err(unexpected());
+                };
                 if has_replica {
                     self.start_replica(id, true, &BTreeMap::new()).await?;
                 }
                 let members = self.core.contacts().members.clone();
-                self.write_identity(Identity { cluster: self.core.options.cluster.clone(), id, has_replica, members })?
+                self.write_identity(Identity {
+                    cluster: self.core.options.cluster.clone(),
+                    id,
+                    has_replica,
+                    members,
+                })?
             }
         };
         if !identity.has_replica {
@@ -218,11 +232,14 @@ impl Node {
             Some(replica) => replica,
             None => self.start_replica(identity.id, false, &identity.members).await?,
         };
-        self.ask(&leader, Ask::Attach(identity.id, member), deadline).await?;
+        self.ask(&leader, Ask::Attach(identity.id, member), deadline)
+            .await?;
         let Reply::ReadIndex(end) = self.ask(&leader, Ask::ReadIndex, deadline).await? else {
             return Err(unexpected());
         };
-        replica.applied(end, deadline.saturating_duration_since(Instant::now())).await?;
+        replica
+            .applied(end, deadline.saturating_duration_since(Instant::now()))
+            .await?;
         Ok(identity.id)
     }
 
@@ -237,23 +254,34 @@ impl Node {
     }
 
     /// Ends Raft, flushes, closes the files. Handles that are left answer [`Error::Stopped`].
-    pub async fn shutdown(self) {
+    pub async fn shutdown(&self) {
         self.core.stop.cancel();
-        let forwarding = self.forwarding.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let forwarding = self
+            .forwarding
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(forwarding) = forwarding {
             let _ = forwarding.await;
         }
         if let Some(replica) = self.core.set_replica(None) {
             replica.shutdown().await;
         }
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     fn identity(&self) -> Option<Identity> {
-        self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.identity
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn member(&self, name: &str, address: SocketAddr) -> Member {
-        Member { name: name.to_owned(), address: address.to_string() }
+        Member {
+            name: name.to_owned(),
+            address: address.to_string(),
+        }
     }
 
     fn write_identity(&self, identity: Identity) -> Result<Identity, Error> {
@@ -275,11 +303,19 @@ impl Node {
         let options = self.core.options.clone();
         let transport = self.core.transport.clone();
         // On the store's own runtime, whoever calls.
-        let opening = self.core.runtime.spawn(async move { Replica::open(&options, id, transport, is_new).await });
+        let opening = self
+            .core
+            .runtime
+            .spawn(async move { Replica::open(&options, id, transport, is_new).await });
         let replica = opening.await.map_err(|error| Error::Disk(error.to_string()))??;
         if is_new {
             let cluster = self.core.options.cluster.clone();
-            self.write_identity(Identity { cluster, id, has_replica: true, members: members.clone() })?;
+            self.write_identity(Identity {
+                cluster,
+                id,
+                has_replica: true,
+                members: members.clone(),
+            })?;
         }
         self.core.contacts().id = Some(id);
         self.core.set_replica(Some(replica.clone()));
@@ -291,7 +327,10 @@ impl Node {
         self.core.contacts().seeds = via.to_vec();
         loop {
             for address in via {
-                let mut peer = Peer { id: 0, address: *address };
+                let mut peer = Peer {
+                    id: 0,
+                    address: *address,
+                };
                 // The first asked may know the leader; the leader knows the members.
                 for _ in 0..2 {
                     let limit = deadline.saturating_duration_since(Instant::now());
@@ -302,7 +341,9 @@ impl Node {
                         }
                         Some(Reply::NotLeader(Some((id, member)))) => {
                             self.core.note_leader(Some((id, member.clone())));
-                            let Some(leader) = crate::network::peer(id, &member) else { break };
+                            let Some(leader) = crate::network::peer(id, &member) else {
+                                break;
+                            };
                             peer = leader;
                         }
                         Some(_) | None => break,
@@ -328,7 +369,11 @@ impl Node {
 pub(crate) fn status(core: &Core) -> Status {
     let Some(replica) = core.replica() else {
         let contacts = core.contacts();
-        return Status { id: contacts.id, members: contacts.members.clone(), ..Status::default() };
+        return Status {
+            id: contacts.id,
+            members: contacts.members.clone(),
+            ..Status::default()
+        };
     };
     let metrics = replica.raft.metrics();
     let metrics = metrics.borrow_watched();
@@ -346,7 +391,10 @@ pub(crate) fn status(core: &Core) -> Status {
         applied: replica.state.applied().0.map_or(0, |log_id| log_id.index),
         voters: membership.voter_ids().collect(),
         learners: membership.learner_ids().collect(),
-        members: membership.nodes().map(|(id, member)| (*id, member.clone())).collect(),
+        members: membership
+            .nodes()
+            .map(|(id, member)| (*id, member.clone()))
+            .collect(),
     }
 }
 
@@ -360,7 +408,10 @@ fn lock_folder(options: &Options) -> Result<File, Error> {
     let path = options.dir.join("lock");
     let lock = File::create(&path).map_err(|error| format::disk(&path, &error))?;
     if lock.try_lock_exclusive().is_err() {
-        return Err(Error::Refused(format!("{}: another process has this store open", options.dir.display())));
+        return Err(Error::Refused(format!(
+            "{}: another process has this store open",
+            options.dir.display()
+        )));
     }
     Ok(lock)
 }

@@ -30,7 +30,10 @@ struct Incoming {
 
 impl Receiver {
     pub(crate) fn new(snapshots: Arc<Snapshots>) -> Receiver {
-        Receiver { snapshots, incoming: Mutex::new(None) }
+        Receiver {
+            snapshots,
+            incoming: Mutex::new(None),
+        }
     }
 
     /// Takes a piece; with the last one gives the whole snapshot, checked.
@@ -41,18 +44,28 @@ impl Receiver {
             let snapshots = self.snapshots.clone();
             let name = format!("from-{}", piece.leader);
             let (file, path) = blocking(move || snapshots.receive(&name)).await?;
-            *incoming = Some(Incoming { from, file: Arc::new(file), path, received: 0 });
+            *incoming = Some(Incoming {
+                from,
+                file: Arc::new(file),
+                path,
+                received: 0,
+            });
         }
-        let next = incoming.as_mut().filter(|incoming| incoming.from == from && incoming.received == piece.offset);
+        let next = incoming
+            .as_mut()
+            .filter(|incoming| incoming.from == from && incoming.received == piece.offset);
         let Some(next) = next else {
-            return Err(Error::Refused("this piece of a snapshot is not the next one".into()));
+            return Err(Error::Refused(
+                "this piece of a snapshot is not the next one".into(),
+            ));
         };
         let (file, path) = (next.file.clone(), next.path.clone());
         next.received += piece.data.len() as u64;
         let (offset, last) = (piece.offset, piece.last);
         let written = path.clone();
         blocking(move || {
-            file.write_all_at(&piece.data, offset).map_err(|error| format::disk(&written, &error))
+            file.write_all_at(&piece.data, offset)
+                .map_err(|error| format::disk(&written, &error))
         })
         .await?;
         let Some(vote) = last else { return Ok(None) };
@@ -62,6 +75,10 @@ impl Receiver {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Disk(error.to_string()))?
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::Disk(error.to_string()))?
 }

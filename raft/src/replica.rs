@@ -67,7 +67,10 @@ fn config(options: &Options) -> Result<Arc<Config>, Error> {
         enable_pre_vote: Some(true),
         ..Config::default()
     };
-    config.validate().map(Arc::new).map_err(|error| Error::Refused(error.to_string()))
+    config
+        .validate()
+        .map(Arc::new)
+        .map_err(|error| Error::Refused(error.to_string()))
 }
 
 impl Replica {
@@ -83,8 +86,15 @@ impl Replica {
         let opened = tokio::task::spawn_blocking(move || open_files(&dir, is_new)).await;
         let (snapshots, state, log, closer) = opened.map_err(|error| Error::Disk(error.to_string()))??;
         let had_log = !log.is_empty();
-        let network = Network { own: id, transport, sendings: Arc::new(AtomicU64::new(1)) };
-        let machine = Machine { state: state.clone(), snapshots: snapshots.clone() };
+        let network = Network {
+            own: id,
+            transport,
+            sendings: Arc::new(AtomicU64::new(1)),
+        };
+        let machine = Machine {
+            state: state.clone(),
+            snapshots: snapshots.clone(),
+        };
         let raft = Raft::new(id, config, network, log, machine).await;
         let raft = raft.map_err(|error| Error::Disk(error.to_string()))?;
         let replica = Arc::new(Replica {
@@ -142,7 +152,9 @@ impl Replica {
         let count = proposals.len();
         let mut outcomes = Vec::with_capacity(count);
         let proposing = async {
-            let Ok(mut results) = self.raft.client_write_many(proposals).await else { return };
+            let Ok(mut results) = self.raft.client_write_many(proposals).await else {
+                return;
+            };
             while let Some(Ok(result)) = results.next().await {
                 outcomes.push(match result {
                     Ok(response) => Outcome::Applied(response.log_id.index, response.response),
@@ -169,7 +181,10 @@ impl Replica {
     /// What must be applied before a read here is linearizable, as one more than its index; nothing if this node
     /// does not lead.
     pub(crate) async fn read_index(&self, policy: ReadPolicy, limit: Duration) -> Option<u64> {
-        let linearizer = timeout(limit, self.raft.get_read_linearizer(policy)).await.ok()?.ok()?;
+        let linearizer = timeout(limit, self.raft.get_read_linearizer(policy))
+            .await
+            .ok()?
+            .ok()?;
         Some(linearizer.read_log_id().index() + 1)
     }
 
@@ -192,9 +207,15 @@ impl Replica {
         if let Err(error) = self.applied(end, limit).await {
             return Reply::Failed(error);
         }
-        let Some(term_ms) = self.state.lease_term(id) else { return Reply::Failed(Error::LeaseNotFound) };
+        let Some(term_ms) = self.state.lease_term(id) else {
+            return Reply::Failed(Error::LeaseNotFound);
+        };
         let now = self.now_ms();
-        let renewed = self.clock.lock().unwrap_or_else(PoisonError::into_inner).renew(id, term_ms, now);
+        let renewed = self
+            .clock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .renew(id, term_ms, now);
         renewed.map_or(Reply::Failed(Error::LeaseNotFound), Reply::Renewed)
     }
 
@@ -224,15 +245,22 @@ impl Replica {
                 None => Reply::NotLeader(self.hint()),
             },
             // The asking node has made the read linearizable where it had to be.
-            Ask::Range(range, Consistency::Serializable) => self.state.range(&range).map_or_else(failed, Reply::Range),
-            Ask::Range(range, Consistency::Linearizable) => {
-                self.leader_range(&range, limit).await.map_or_else(failed, Reply::Range)
+            Ask::Range(range, Consistency::Serializable) => {
+                self.state.range(&range).map_or_else(failed, Reply::Range)
             }
-            Ask::ReadTxn(txn) => self.leader_read_txn(&txn, limit).await.map_or_else(failed, Reply::Txn),
+            Ask::Range(range, Consistency::Linearizable) => self
+                .leader_range(&range, limit)
+                .await
+                .map_or_else(failed, Reply::Range),
+            Ask::ReadTxn(txn) => self
+                .leader_read_txn(&txn, limit)
+                .await
+                .map_or_else(failed, Reply::Txn),
             Ask::KeepAlive(id) => self.keep_alive(id, limit).await,
-            Ask::Watch { key, end, from } => {
-                self.watch(Scope { key, end }, from, limit).await.unwrap_or_else(failed)
-            }
+            Ask::Watch { key, end, from } => self
+                .watch(Scope { key, end }, from, limit)
+                .await
+                .unwrap_or_else(failed),
             Ask::Members | Ask::Allocate(_) | Ask::Attach(..) | Ask::Remove(_) => {
                 match self.change_members(ask, limit).await {
                     Ok(reply) => reply,
@@ -243,7 +271,10 @@ impl Replica {
     }
 
     async fn ready_to_read(&self, limit: Duration) -> Result<(), Error> {
-        let end = self.read_index(ReadPolicy::ReadIndex, limit).await.ok_or(Error::NoLeader)?;
+        let end = self
+            .read_index(ReadPolicy::ReadIndex, limit)
+            .await
+            .ok_or(Error::NoLeader)?;
         self.applied(end, limit).await
     }
 
@@ -280,13 +311,21 @@ impl Replica {
             Request::Piece(piece) => match self.receiver.take(piece).await {
                 Ok(None) => Response::Piece(None),
                 Ok(Some((vote, snapshot))) => {
-                    let snapshot = openraft::alias::SnapshotOf::<Group, _> { meta: snapshot.meta.clone(), snapshot };
+                    let snapshot = openraft::alias::SnapshotOf::<Group, _> {
+                        meta: snapshot.meta.clone(),
+                        snapshot,
+                    };
                     let answer = self.raft.install_full_snapshot(vote, snapshot).await;
-                    answer.map_or_else(|error| failed(error.to_string()), |answer| Response::Piece(Some(answer.vote)))
+                    answer.map_or_else(
+                        |error| failed(error.to_string()),
+                        |answer| Response::Piece(Some(answer.vote)),
+                    )
                 }
                 Err(error) => failed(error.to_string()),
             },
-            Request::Ask(ask, limit_ms) => Response::Reply(self.answer(ask, Duration::from_millis(limit_ms)).await),
+            Request::Ask(ask, limit_ms) => {
+                Response::Reply(self.answer(ask, Duration::from_millis(limit_ms)).await)
+            }
         }
     }
 

@@ -144,10 +144,11 @@ pub(crate) fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, Error> {
 /// The message in the bytes.
 pub(crate) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     match bytes.split_first() {
-        Some((&RPC_VERSION, body)) => {
-            group::decode(body).map_err(|error| Error::Corrupt(format!("a peer's message cannot be read: {error}")))
-        }
-        Some((version, _)) => Err(Error::Corrupt(format!("a peer's message has the unknown layout {version}"))),
+        Some((&RPC_VERSION, body)) => group::decode(body)
+            .map_err(|error| Error::Corrupt(format!("a peer's message cannot be read: {error}"))),
+        Some((version, _)) => Err(Error::Corrupt(format!(
+            "a peer's message has the unknown layout {version}"
+        ))),
         None => Err(Error::Corrupt("a peer's message is empty".into())),
     }
 }
@@ -162,6 +163,9 @@ mod tests {
         assert!(decode::<Request>(&[7, 1, 2, 3]).is_err());
         assert!(decode::<Request>(&[RPC_VERSION, 255, 255, 255, 255]).is_err());
         let bytes = encode(&Request::Ask(Ask::ReadIndex, 5)).unwrap();
-        assert!(matches!(decode::<Request>(&bytes), Ok(Request::Ask(Ask::ReadIndex, 5))));
+        assert!(matches!(
+            decode::<Request>(&bytes),
+            Ok(Request::Ask(Ask::ReadIndex, 5))
+        ));
     }
 }

@@ -76,7 +76,10 @@ impl Snapshots {
                 Err(error) => tracing::error!(%error, "a snapshot is passed over"),
             }
         }
-        Ok(Snapshots { dir: dir.to_path_buf(), newest: Mutex::new(newest) })
+        Ok(Snapshots {
+            dir: dir.to_path_buf(),
+            newest: Mutex::new(newest),
+        })
     }
 
     /// The newest whole snapshot.
@@ -99,7 +102,12 @@ impl Snapshots {
     /// A file for a snapshot that a peer sends; `name` tells senders apart.
     pub(crate) fn receive(&self, name: &str) -> Result<(File, PathBuf), Error> {
         let path = self.dir.join(format!("{name}.{PART}"));
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path);
         Ok((file.map_err(|error| format::disk(&path, &error))?, path))
     }
 
@@ -137,22 +145,32 @@ impl Snapshot {
         let told = |error: std::io::Error| format::disk(path, &error);
         let file = File::open(path).map_err(told)?;
         let len = file.metadata().map_err(told)?.len();
-        let mut snapshot =
-            Snapshot { meta: SnapshotMeta::default(), file: Arc::new(file), len, path: path.to_path_buf() };
+        let mut snapshot = Snapshot {
+            meta: SnapshotMeta::default(),
+            file: Arc::new(file),
+            len,
+            path: path.to_path_buf(),
+        };
         let mut contents = snapshot.read()?;
         let meta = &contents.header.meta;
         let (last_log_id, last_membership) = (meta.applied, meta.membership.clone());
         for record in &mut contents {
             record?;
         }
-        snapshot.meta = SnapshotMeta { last_log_id, last_membership };
+        snapshot.meta = SnapshotMeta {
+            last_log_id,
+            last_membership,
+        };
         Ok(snapshot)
     }
 
     /// Reads what is in it, from its beginning.
     pub(crate) fn read(&self) -> Result<Contents, Error> {
         let told = |error: std::io::Error| format::disk(&self.path, &error);
-        let at = ReadAt { file: self.file.clone(), offset: 0 };
+        let at = ReadAt {
+            file: self.file.clone(),
+            offset: 0,
+        };
         let mut reader = BufReader::new(at);
         let mut head = [0; FILE_HEAD_LEN];
         reader.read_exact(&mut head).map_err(told)?;
@@ -164,12 +182,21 @@ impl Snapshot {
             Read1::Broken(offset) => return Err(damaged(offset)),
             Read1::End => return Err(damaged(0)),
         };
-        Ok(Contents { header, frames, batch: Vec::new().into_iter(), is_over: false, path: self.path.clone() })
+        Ok(Contents {
+            header,
+            frames,
+            batch: Vec::new().into_iter(),
+            is_over: false,
+            path: self.path.clone(),
+        })
     }
 
     /// Fills `buffer` from `offset`; gives how much there was.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Error> {
-        let mut at = ReadAt { file: self.file.clone(), offset };
+        let mut at = ReadAt {
+            file: self.file.clone(),
+            offset,
+        };
         let mut filled = 0;
         while filled < buffer.len() {
             match at.read(&mut buffer[filled..]) {

@@ -11,7 +11,9 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+};
 
 use openraft::EntryPayload;
 use tokio::sync::{mpsc, watch};
@@ -111,7 +113,11 @@ impl State {
         let (disk, meta, database) = match (loaded, newest) {
             (Some(loaded), _) => loaded,
             (None, Some(snapshot)) => fill(dir, &snapshot)?,
-            (None, None) => (Disk::open(&dir.join(next_name(dir)?))?, Meta::default(), Database::default()),
+            (None, None) => (
+                Disk::open(&dir.join(next_name(dir)?))?,
+                Meta::default(),
+                Database::default(),
+            ),
         };
         let mut inner = Inner {
             database,
@@ -122,7 +128,12 @@ impl State {
         };
         inner.forget();
         let (progress, _) = watch::channel(inner.progress());
-        Ok(State { dir: dir.to_path_buf(), inner: RwLock::new(inner), progress, reading: Mutex::new(()) })
+        Ok(State {
+            dir: dir.to_path_buf(),
+            inner: RwLock::new(inner),
+            progress,
+            reading: Mutex::new(()),
+        })
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
@@ -160,7 +171,9 @@ impl State {
                 }
                 EntryPayload::Normal(proposal) => {
                     let command = proposal.command()?;
-                    inner.database.apply(command, entry.log_id.index, &*disk, &mut changes)?
+                    inner
+                        .database
+                        .apply(command, entry.log_id.index, &*disk, &mut changes)?
                 }
             });
             inner.meta.applied = Some(entry.log_id);
@@ -226,7 +239,10 @@ impl State {
             inner.check_history(from)?;
             (inner.disk()?, inner.database.revision)
         };
-        let mut history = History { next: from.max(1), ..History::default() };
+        let mut history = History {
+            next: from.max(1),
+            ..History::default()
+        };
         let mut found = Vec::new();
         let (mut looked_at, mut bytes) = (0, 0);
         let mut is_all = true;
@@ -285,7 +301,13 @@ impl State {
         let (header, disk) = {
             let inner = self.read();
             let leases = inner.database.leases.terms().collect();
-            (Header { meta: inner.meta.clone(), leases }, inner.disk()?)
+            (
+                Header {
+                    meta: inner.meta.clone(),
+                    leases,
+                },
+                inner.disk()?,
+            )
         };
         let mut records = disk.records(Revision::first_of(0), header.meta.revision);
         snapshots.write(&header, &mut records)
@@ -339,7 +361,11 @@ impl Inner {
 
     fn progress(&self) -> Progress {
         let applied_end = self.meta.applied.map_or(0, |log_id| log_id.index + 1);
-        Progress { applied_end, revision: self.database.revision, is_stopped: false }
+        Progress {
+            applied_end,
+            revision: self.database.revision,
+            is_stopped: false,
+        }
     }
 
     fn check_history(&self, from: i64) -> Result<(), Error> {
@@ -376,19 +402,31 @@ impl Inner {
         while let Some((place, record)) = records.next() {
             self.watchers.concerned(&record.key, &mut ids);
             if !ids.is_empty() {
-                let prev = self.database.previous(&record.key, place, &*disk as &dyn Records)?;
+                let prev = self
+                    .database
+                    .previous(&record.key, place, &*disk as &dyn Records)?;
                 let event = Arc::new(record.into_event(place.main, prev));
                 for id in &ids {
                     match told.iter_mut().find(|(other, _)| other == id) {
                         Some((_, told)) => told.events.push(event.clone()),
-                        None => told.push((*id, Told { revision: place.main, events: vec![event.clone()] })),
+                        None => told.push((
+                            *id,
+                            Told {
+                                revision: place.main,
+                                events: vec![event.clone()],
+                            },
+                        )),
                     }
                 }
             }
             let is_last = records.peek().is_none_or(|(next, _)| next.main != place.main);
             if is_last {
                 for (id, told) in told.drain(..) {
-                    if self.watchers.owner(id).is_some_and(|owner| owner.try_send(told).is_err()) {
+                    if self
+                        .watchers
+                        .owner(id)
+                        .is_some_and(|owner| owner.try_send(told).is_err())
+                    {
                         self.watchers.remove(id);
                     }
                 }
@@ -422,7 +460,10 @@ fn numbers(dir: &Path) -> Result<Vec<u64>, Error> {
     let mut numbers = Vec::new();
     for file in std::fs::read_dir(dir).map_err(told)? {
         let name = file.map_err(told)?.file_name();
-        numbers.extend(name.to_str().and_then(|name| name.strip_prefix("state.")?.parse::<u64>().ok()));
+        numbers.extend(
+            name.to_str()
+                .and_then(|name| name.strip_prefix("state.")?.parse::<u64>().ok()),
+        );
     }
     numbers.sort_unstable();
     Ok(numbers)

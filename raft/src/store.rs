@@ -46,10 +46,16 @@ impl Store {
             return replica.state.range(&range);
         }
         let reply = match consistency {
-            Consistency::Linearizable => self.core.ask_leader(Ask::Range(range, consistency), deadline).await?,
+            Consistency::Linearizable => {
+                self.core
+                    .ask_leader(Ask::Range(range, consistency), deadline)
+                    .await?
+            }
             Consistency::Serializable => {
                 let attempt = self.core.options.request_timeout;
-                self.core.ask_any(Ask::Range(range, consistency), deadline, attempt).await?
+                self.core
+                    .ask_any(Ask::Range(range, consistency), deadline, attempt)
+                    .await?
             }
         };
         match reply {
@@ -60,12 +66,19 @@ impl Store {
 
     /// Reads one key, linearizable.
     pub async fn get(&self, key: impl Into<Vec<u8>>) -> Result<Option<KeyValue>, Error> {
-        Ok(self.range(Range::key(key), Consistency::Linearizable).await?.kvs.pop())
+        Ok(self
+            .range(Range::key(key), Consistency::Linearizable)
+            .await?
+            .kvs
+            .pop())
     }
 
     /// Reads all keys that begin with `prefix`, linearizable.
     pub async fn prefix(&self, prefix: impl Into<Vec<u8>>) -> Result<Vec<KeyValue>, Error> {
-        Ok(self.range(Range::prefix(prefix), Consistency::Linearizable).await?.kvs)
+        Ok(self
+            .range(Range::prefix(prefix), Consistency::Linearizable)
+            .await?
+            .kvs)
     }
 
     /// Does a transaction. One that only reads is a linearizable read and takes no place in the log.
@@ -87,14 +100,24 @@ impl Store {
         value: impl Into<Vec<u8>>,
         lease: Option<i64>,
     ) -> Result<i64, Error> {
-        let put = Op::Put { key: key.into(), value: value.into(), lease };
-        let txn = Txn { success: vec![put], ..Txn::default() };
+        let put = Op::Put {
+            key: key.into(),
+            value: value.into(),
+            lease,
+        };
+        let txn = Txn {
+            success: vec![put],
+            ..Txn::default()
+        };
         Ok(self.txn(txn).await?.revision)
     }
 
     /// Deletes one key; says whether it was there.
     pub async fn delete(&self, key: impl Into<Vec<u8>>) -> Result<bool, Error> {
-        let txn = Txn { success: vec![Op::delete(key)], ..Txn::default() };
+        let txn = Txn {
+            success: vec![Op::delete(key)],
+            ..Txn::default()
+        };
         match self.txn(txn).await?.responses.first() {
             Some(OpResult::Delete { deleted, .. }) => Ok(*deleted > 0),
             _ => Err(unexpected()),
@@ -112,7 +135,11 @@ impl Store {
 
     /// Renews a lease; gives the time it now has. Nothing is written: the leader remembers it.
     pub async fn keep_alive(&self, id: i64) -> Result<Duration, Error> {
-        match self.core.ask_leader(Ask::KeepAlive(id), self.core.deadline()).await? {
+        match self
+            .core
+            .ask_leader(Ask::KeepAlive(id), self.core.deadline())
+            .await?
+        {
             Reply::Renewed(ms) => Ok(Duration::from_millis(ms)),
             _ => Err(unexpected()),
         }
@@ -148,7 +175,10 @@ impl Store {
 
     /// Removes a member for good.
     pub async fn remove_member(&self, id: u64) -> Result<(), Error> {
-        self.core.ask_leader(Ask::Remove(id), self.core.deadline()).await.map(drop)
+        self.core
+            .ask_leader(Ask::Remove(id), self.core.deadline())
+            .await
+            .map(drop)
     }
 
     async fn read_txn(&self, txn: Txn) -> Result<TxnResult, Error> {
@@ -189,7 +219,10 @@ impl Store {
                 Some(Target::Here(replica)) => replica.propose(proposal.clone(), left(deadline)).await,
                 Some(Target::There(peer)) => {
                     missing = Error::Timeout;
-                    self.core.forwarder.forward(peer, proposal.clone(), deadline).await
+                    self.core
+                        .forwarder
+                        .forward(peer, proposal.clone(), deadline)
+                        .await
                 }
             };
             match outcome {
@@ -205,7 +238,10 @@ impl Store {
     /// its caller might not find it here.
     async fn applied(&self, index: u64, answer: Answer, deadline: Instant) -> Result<Answer, Error> {
         if let Some(replica) = self.core.replica() {
-            replica.applied(index + 1, left(deadline)).await.map_err(|_| Error::Unknown)?;
+            replica
+                .applied(index + 1, left(deadline))
+                .await
+                .map_err(|_| Error::Unknown)?;
         }
         match answer {
             Answer::Failed(error) => Err(error),

@@ -33,7 +33,13 @@ pub struct Watch {
 
 impl Watch {
     pub(crate) fn new(core: Arc<Core>, scope: Scope, from: i64) -> Watch {
-        let mut watch = Watch { core, scope, next: from.max(0), ready: VecDeque::new(), local: None };
+        let mut watch = Watch {
+            core,
+            scope,
+            next: from.max(0),
+            ready: VecDeque::new(),
+            local: None,
+        };
         if watch.next == 0
             && let Some(replica) = watch.core.replica()
         {
@@ -68,10 +74,18 @@ impl Watch {
             let events = local.batch().await?;
             return Ok((events, local.next_revision()));
         }
-        let ask = Ask::Watch { key: self.scope.key.clone(), end: self.scope.end.clone(), from: self.next };
+        let ask = Ask::Watch {
+            key: self.scope.key.clone(),
+            end: self.scope.end.clone(),
+            from: self.next,
+        };
         let patience = POLL + POLL_MARGIN;
         loop {
-            match self.core.ask_any(ask.clone(), Instant::now() + patience, POLL).await {
+            match self
+                .core
+                .ask_any(ask.clone(), Instant::now() + patience, POLL)
+                .await
+            {
                 Ok(Reply::Events(events, next)) => return Ok((events, next)),
                 Ok(_) => return Err(Error::Corrupt("a peer answered something else to a watch".into())),
                 Err(error) if error.may_retry() => {}
@@ -91,7 +105,12 @@ pub(crate) struct Local {
 
 impl Local {
     pub(crate) fn new(state: Arc<State>, scope: Scope, from: i64) -> Local {
-        Local { state, scope, next: from, subscription: None }
+        Local {
+            state,
+            scope,
+            next: from,
+            subscription: None,
+        }
     }
 
     /// All revisions below this one have been told.

@@ -24,7 +24,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::ops::Range;
@@ -96,22 +95,38 @@ struct Slot {
     len: u32,
 }
 
-const NOT_WRITTEN: Slot = Slot { segment: 0, offset: 0, len: 0 };
+const NOT_WRITTEN: Slot = Slot {
+    segment: 0,
+    offset: 0,
+    len: 0,
+};
 
 impl Log {
     /// Opens the log in `dir`, making it if it is not there; the second says whether it holds anything.
     pub(crate) fn open(dir: &Path) -> Result<(Log, Closer), Error> {
         let recovered = recover::recover(dir)?;
-        let index = Arc::new(Index { inner: Mutex::new(recovered.inner) });
+        let index = Arc::new(Index {
+            inner: Mutex::new(recovered.inner),
+        });
         let (requests, received) = mpsc::channel(REQUESTS_MAX);
         let writer = Writer::new(dir.to_path_buf(), index.clone(), recovered.tail);
         let thread = std::thread::Builder::new()
             .name("raft-log".into())
             .spawn(move || writer.run(received))
             .map_err(|error| crate::format::disk(dir, &error))?;
-        let closer = Closer { requests: requests.clone(), thread };
+        let closer = Closer {
+            requests: requests.clone(),
+            thread,
+        };
         let waiting = Arc::new(Semaphore::new(WAITING_KIB_MAX));
-        Ok((Log { index, requests, waiting }, closer))
+        Ok((
+            Log {
+                index,
+                requests,
+                waiting,
+            },
+            closer,
+        ))
     }
 
     /// Whether it holds a vote or an entry, or ever held one.
@@ -127,11 +142,16 @@ impl Log {
 
     /// A reader of its entries.
     pub(crate) fn reader(&self) -> Reader {
-        Reader { index: self.index.clone() }
+        Reader {
+            index: self.index.clone(),
+        }
     }
 
     async fn send(&self, request: Request) -> std::io::Result<()> {
-        self.requests.send(request).await.map_err(|_| std::io::Error::other("the log's writer has ended"))
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| std::io::Error::other("the log's writer has ended"))
     }
 
     /// Sends a request made with the sender of its answer, and waits for that.
@@ -141,7 +161,9 @@ impl Log {
     ) -> std::io::Result<()> {
         let (done, answer) = oneshot::channel();
         self.send(make(done)).await?;
-        answer.await.unwrap_or_else(|_| Err(std::io::Error::other("the log's writer has ended")))
+        answer
+            .await
+            .unwrap_or_else(|_| Err(std::io::Error::other("the log's writer has ended")))
     }
 }
 
@@ -171,7 +193,8 @@ impl Inner {
     }
 
     fn slot(&mut self, index: u64) -> Option<&mut Slot> {
-        self.slots.get_mut(usize::try_from(index.checked_sub(self.first)?).ok()?)
+        self.slots
+            .get_mut(usize::try_from(index.checked_sub(self.first)?).ok()?)
     }
 
     /// Adds an entry; `slot` says where it lies, `cached` whether to keep it.
@@ -203,8 +226,11 @@ impl Inner {
         }
     }
 
-    /// Drops all entries from index `from` on; `last` is what comes before.
+    /// Drops all entries from index `from` on, if there are any; `last` is what comes before.
     fn truncate(&mut self, from: u64, last: Option<LogId>) {
+        if from >= self.end() {
+            return;
+        }
         while self.end() > from && self.slots.pop_back().is_some() {
             if let Some(entry) = self.cache.pop_back() {
                 self.cache_bytes -= entry_bytes(&entry);

@@ -45,7 +45,10 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
         if let Some((before, read)) = tail.take() {
             if number != before + 1 {
                 let path = segment::path(dir, before + 1);
-                return Err(Error::Corrupt(format!("{}: this segment of the log is missing", path.display())));
+                return Err(Error::Corrupt(format!(
+                    "{}: this segment of the log is missing",
+                    path.display()
+                )));
             }
             closed.push((before, read.highest));
         }
@@ -67,10 +70,17 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
             highest: read.highest,
         },
         None => {
-            let (file, len) =
-                writer::create(dir, 1, 1, &[]).map_err(|error| format::disk(dir, &error))?;
+            let (file, len) = writer::create(dir, 1, 1, &[]).map_err(|error| format::disk(dir, &error))?;
             inner.segments.insert(1, file.clone());
-            Tail { number: 1, file, len, sequence: 1, committed, closed, highest: 0 }
+            Tail {
+                number: 1,
+                file,
+                len,
+                sequence: 1,
+                committed,
+                closed,
+                highest: 0,
+            }
         }
     };
     Ok(Recovered { inner, tail })
@@ -102,11 +112,19 @@ fn read_segment(
 ) -> Result<ReadSegment, Error> {
     let path = segment::path(dir, number);
     let told = |error: std::io::Error| format::disk(&path, &error);
-    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(told)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(told)?;
     let file_len = file.metadata().map_err(told)?.len();
     let mut reader = BufReader::new(&file);
     let mut head = Vec::new();
-    reader.by_ref().take(FILE_HEAD_LEN as u64).read_to_end(&mut head).map_err(told)?;
+    reader
+        .by_ref()
+        .take(FILE_HEAD_LEN as u64)
+        .read_to_end(&mut head)
+        .map_err(told)?;
     Kind::Log.check(&head, &path)?;
 
     let mut frames = FrameReader::new(reader, FILE_HEAD_LEN as u64);
@@ -127,7 +145,12 @@ fn read_segment(
             }
         }
     };
-    Ok(ReadSegment { file: Arc::new(file), len, sequence, highest })
+    Ok(ReadSegment {
+        file: Arc::new(file),
+        len,
+        sequence,
+        highest,
+    })
 }
 
 /// Cuts the file at `offset` if what follows was never synced, else refuses it. `sequence` is the number the broken
@@ -138,7 +161,11 @@ fn cut_torn_tail(file: &File, path: &Path, offset: u64, sequence: u64, is_last: 
     let mut rest = vec![0; (len - offset) as usize];
     file.read_exact_at(&mut rest, offset).map_err(told)?;
     if !is_last || format::holds_later_frame(&rest, sequence) {
-        return Err(format::corrupt(path, offset, "entries that were acknowledged cannot be read any more"));
+        return Err(format::corrupt(
+            path,
+            offset,
+            "entries that were acknowledged cannot be read any more",
+        ));
     }
     tracing::warn!(file = %path.display(), offset, octets = rest.len(), "a torn tail, never synced, is cut off");
     file.set_len(offset).map_err(told)?;
@@ -160,7 +187,11 @@ fn replay(inner: &mut Inner, number: u32, offset: u64, body: &[u8], path: &Path)
                     return Err(format::corrupt(path, place, "an entry is missing before it"));
                 }
                 let offset = (offset + range.start as u64) as u32;
-                let slot = Slot { segment: number, offset, len: range.len() as u32 };
+                let slot = Slot {
+                    segment: number,
+                    offset,
+                    len: range.len() as u32,
+                };
                 inner.push(id, slot, Some(entry));
                 highest = highest.max(id.index);
             }

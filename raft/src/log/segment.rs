@@ -56,7 +56,9 @@ impl Record {
 
     /// Reads the record at `at` of a frame's body; gives it, where its own body lies, and where the next begins.
     pub(super) fn read(bytes: &[u8], at: usize) -> Result<(Record, std::ops::Range<usize>), String> {
-        let head = bytes.get(at..at + RECORD_HEAD_LEN).ok_or("a record is cut short")?;
+        let head = bytes
+            .get(at..at + RECORD_HEAD_LEN)
+            .ok_or("a record is cut short")?;
         let start = at + RECORD_HEAD_LEN;
         let end = start + u32_at(head, 1) as usize;
         let body = bytes.get(start..end).ok_or("a record is cut short")?;
@@ -95,7 +97,9 @@ pub(super) fn read_entry(file: &File, offset: u32, len: u32) -> std::io::Result<
     file.read_exact_at(&mut bytes, u64::from(offset) - RECORD_HEAD_LEN as u64)?;
     match Record::read(&bytes, 0) {
         Ok((Record::Entry(entry), _)) => Ok(entry),
-        Ok(_) => Err(std::io::Error::other("damaged log: no entry lies where one was written")),
+        Ok(_) => Err(std::io::Error::other(
+            "damaged log: no entry lies where one was written",
+        )),
         Err(why) => Err(std::io::Error::other(format!("damaged log: {why}"))),
     }
 }
@@ -111,7 +115,10 @@ pub(super) fn numbers(dir: &Path) -> Result<Vec<u32>, Error> {
     let mut numbers = Vec::new();
     for file in std::fs::read_dir(dir).map_err(told)? {
         let name = file.map_err(told)?.file_name();
-        numbers.extend(name.to_str().and_then(|name| name.strip_suffix(".seg")?.parse::<u32>().ok()));
+        numbers.extend(
+            name.to_str()
+                .and_then(|name| name.strip_suffix(".seg")?.parse::<u32>().ok()),
+        );
     }
     numbers.sort_unstable();
     Ok(numbers)

@@ -68,7 +68,10 @@ impl RaftLogStorage<Group> for Log {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<Group>> {
         let inner = self.index.lock();
-        Ok(LogState { last_purged_log_id: inner.purged, last_log_id: inner.last })
+        Ok(LogState {
+            last_purged_log_id: inner.purged,
+            last_log_id: inner.last,
+        })
     }
 
     async fn get_log_reader(&mut self) -> Reader {
@@ -99,7 +102,10 @@ impl RaftLogStorage<Group> for Log {
         let bytes: usize = entries.iter().map(entry_bytes).sum();
         let share = (bytes / 1024 + 1).min(WAITING_KIB_MAX) as u32;
         let waiting = Arc::clone(&self.waiting);
-        let permit = waiting.acquire_many_owned(share).await.map_err(io::Error::other)?;
+        let permit = waiting
+            .acquire_many_owned(share)
+            .await
+            .map_err(io::Error::other)?;
         {
             let mut inner = self.index.lock();
             for entry in &entries {

@@ -37,11 +37,16 @@ fn id(index: u64) -> LogId {
 }
 
 fn entry(index: u64, len: usize) -> Entry {
-    Entry { log_id: id(index), payload: EntryPayload::Normal(Proposal::from_bytes(&vec![index as u8; len])) }
+    Entry {
+        log_id: id(index),
+        payload: EntryPayload::Normal(Proposal::from_bytes(&vec![index as u8; len])),
+    }
 }
 
 async fn append(log: &mut Log, indexes: std::ops::Range<u64>, len: usize) {
-    log.blocking_append(indexes.map(|index| entry(index, len))).await.unwrap();
+    log.blocking_append(indexes.map(|index| entry(index, len)))
+        .await
+        .unwrap();
 }
 
 async fn read(log: &Log, range: Range<u64>) -> Vec<Entry> {
@@ -90,7 +95,9 @@ async fn damage_before_what_was_acknowledged_is_refused_at_every_octet() {
     for at in 0..begins[2] {
         let mut bytes = bytes.clone();
         bytes[at] ^= 0x10;
-        let error = last_after(&bytes).await.expect_err(&format!("octet {at} was changed"));
+        let error = last_after(&bytes)
+            .await
+            .expect_err(&format!("octet {at} was changed"));
         assert!(error.to_string().contains("00000001.seg"), "{error}");
     }
 }
@@ -134,7 +141,10 @@ async fn what_was_dropped_or_voted_is_so_after_a_restart() {
     let (mut log, closer) = Log::open(dir.path()).unwrap();
     assert_eq!(log.reader().read_vote().await.unwrap(), Some(vote));
     let state = log.get_log_state().await.unwrap();
-    assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(4)), Some(id(9))));
+    assert_eq!(
+        (state.last_purged_log_id, state.last_log_id),
+        (Some(id(4)), Some(id(9)))
+    );
     let entries = read(&log, 0..100).await;
     assert_eq!(entries.first(), Some(&entry(5, 10)));
     assert_eq!(entries.last(), Some(&entry(9, 33)));
@@ -153,7 +163,10 @@ async fn entries_beyond_the_cache_are_read_from_their_segments_and_purged_segmen
     assert!(log.index.lock().cache_bytes <= CACHE_BYTES_MAX);
     let numbers: BTreeSet<u32> = segment::numbers(dir.path()).unwrap().into_iter().collect();
     assert_eq!(numbers, (1..=4).collect());
-    assert_eq!(read(&log, 1..3).await, [entry(1, 256 * 1024), entry(2, 256 * 1024)]);
+    assert_eq!(
+        read(&log, 1..3).await,
+        [entry(1, 256 * 1024), entry(2, 256 * 1024)]
+    );
     let limited = log.reader().limited_get_log_entries(1, 200).await.unwrap();
     assert_eq!(limited.len(), 3, "a message to a peer is bounded");
 
@@ -163,7 +176,10 @@ async fn entries_beyond_the_cache_are_read_from_their_segments_and_purged_segmen
     closer.close().await;
     let (log, closer) = Log::open(dir.path()).unwrap();
     let entries = read(&log, 0..1000).await;
-    assert_eq!((entries.len(), entries.first()), (90, Some(&entry(151, 256 * 1024))));
+    assert_eq!(
+        (entries.len(), entries.first()),
+        (90, Some(&entry(151, 256 * 1024)))
+    );
     drop(log);
     closer.close().await;
 }
@@ -200,7 +216,9 @@ async fn appends_that_wait_share_one_sync() {
     let mut waiting = Vec::new();
     for index in 1..=200 {
         let (done, answer) = <Group as TypeConfigExt>::oneshot();
-        log.append([entry(index, 10)], IOFlushed::signal(done)).await.unwrap();
+        log.append([entry(index, 10)], IOFlushed::signal(done))
+            .await
+            .unwrap();
         waiting.push(answer);
     }
     for answer in waiting {

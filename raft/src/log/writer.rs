@@ -77,7 +77,13 @@ struct Afterwards {
 
 impl Writer {
     pub(super) fn new(dir: PathBuf, index: Arc<Index>, tail: Tail) -> Writer {
-        Writer { dir, index, tail, frame: Vec::new(), failed: None }
+        Writer {
+            dir,
+            index,
+            tail,
+            frame: Vec::new(),
+            failed: None,
+        }
     }
 
     pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
@@ -129,7 +135,11 @@ impl Writer {
                         self.begin();
                     }
                     let (offset, len) = Record::write_entry(entry, &mut self.frame)?;
-                    let slot = Slot { segment: 0, offset: offset as u32, len: len as u32 };
+                    let slot = Slot {
+                        segment: 0,
+                        offset: offset as u32,
+                        len: len as u32,
+                    };
                     afterwards.slots.push((log_id(entry).index, slot));
                 }
                 Ok(())
@@ -198,7 +208,11 @@ impl Writer {
         let number = self.tail.number + 1;
         let state = {
             let inner = self.index.lock();
-            [inner.vote.map(Record::Vote), inner.committed.map(Record::Committed), inner.purged.map(Record::Purge)]
+            [
+                inner.vote.map(Record::Vote),
+                inner.committed.map(Record::Committed),
+                inner.purged.map(Record::Purge),
+            ]
         };
         let (file, len) = create(&self.dir, number, self.tail.sequence + 1, &state)?;
         self.tail.closed.push((self.tail.number, self.tail.highest));
@@ -213,8 +227,16 @@ impl Writer {
 
     /// Removes the segments, oldest first, that hold nothing after `upto`.
     fn remove_segments(&mut self, upto: LogId) -> io::Result<()> {
-        let keep = self.tail.closed.iter().position(|(_, highest)| *highest > upto.index);
-        let removed: Vec<_> = self.tail.closed.drain(..keep.unwrap_or(self.tail.closed.len())).collect();
+        let keep = self
+            .tail
+            .closed
+            .iter()
+            .position(|(_, highest)| *highest > upto.index);
+        let removed: Vec<_> = self
+            .tail
+            .closed
+            .drain(..keep.unwrap_or(self.tail.closed.len()))
+            .collect();
         if removed.is_empty() {
             return Ok(());
         }
@@ -260,7 +282,11 @@ pub(super) fn create(
     }
     format::finish_frame(&mut bytes, start, sequence);
     let path = segment::path(dir, number);
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)?;
     file.write_all_at(&bytes, 0)?;
     file.sync_all()?;
     File::open(dir)?.sync_all()?;

@@ -15,7 +15,9 @@ impl Database {
     /// Forgets the history before `revision`; gives the records that nobody can reach any more.
     pub(crate) fn compact(&mut self, revision: i64) -> Result<Vec<Revision>, Error> {
         if revision <= self.compacted {
-            return Err(Error::Compacted { revision: self.compacted });
+            return Err(Error::Compacted {
+                revision: self.compacted,
+            });
         }
         if revision > self.revision {
             return Err(Error::FutureRevision);
@@ -45,10 +47,18 @@ fn compact_history(history: &mut History, at: i64, cut: &mut Vec<Revision>) {
         return;
     }
     let back = (kept.version as usize).saturating_sub(1);
-    let create = if back > last { history.first_create } else { history.written[last - back].main };
+    let create = if back > last {
+        history.first_create
+    } else {
+        history.written[last - back].main
+    };
     cut.extend(history.written.drain(..from).map(|written| written.revision()));
     history.written.shrink_to_fit();
-    history.first_create = if is_spent { history.written.first().map_or(0, |next| next.main) } else { create };
+    history.first_create = if is_spent {
+        history.written.first().map_or(0, |next| next.main)
+    } else {
+        create
+    };
 }
 
 #[cfg(test)]
@@ -70,7 +80,11 @@ mod tests {
             let (whole, mut cut) = (build(), build());
             cut.compact(at);
             for main in at..=7 {
-                assert_eq!(whole.at(b"a", main), cut.at(b"a", main), "compacted at {at}, read at {main}");
+                assert_eq!(
+                    whole.at(b"a", main),
+                    cut.at(b"a", main),
+                    "compacted at {at}, read at {main}"
+                );
             }
         }
         let mut keys = build();

@@ -53,7 +53,12 @@ pub(crate) struct Selection {
 
 impl Default for Database {
     fn default() -> Database {
-        Database { revision: 1, compacted: 0, keys: Keyspace::default(), leases: Leases::default() }
+        Database {
+            revision: 1,
+            compacted: 0,
+            keys: Keyspace::default(),
+            leases: Leases::default(),
+        }
     }
 }
 
@@ -105,7 +110,10 @@ impl Database {
             self.revision += 1;
         }
         for (sub, key) in keys.into_iter().enumerate() {
-            let revision = Revision { main: self.revision, sub: sub as u32 };
+            let revision = Revision {
+                main: self.revision,
+                sub: sub as u32,
+            };
             self.keys.delete(&key, revision);
             changes.records.insert(revision, Record::deletion(key));
         }
@@ -114,7 +122,8 @@ impl Database {
 
     /// Puts a record back as it was stored; they come in the order of their revisions.
     pub(crate) fn restore(&mut self, revision: Revision, record: &Record) {
-        self.keys.restore(&record.key, revision, record.create, record.version);
+        self.keys
+            .restore(&record.key, revision, record.create, record.version);
         self.leases.attach(&record.key, record.lease);
         self.revision = self.revision.max(revision.main);
     }
@@ -127,12 +136,21 @@ impl Database {
         if range.revision > self.revision {
             return Err(Error::FutureRevision);
         }
-        let at = if range.revision <= 0 { self.revision } else { range.revision };
+        let at = if range.revision <= 0 {
+            self.revision
+        } else {
+            range.revision
+        };
         if at < self.compacted {
-            return Err(Error::Compacted { revision: self.compacted });
+            return Err(Error::Compacted {
+                revision: self.compacted,
+            });
         }
-        let mut selection =
-            Selection { revision: self.revision, keys_only: range.keys_only, ..Selection::default() };
+        let mut selection = Selection {
+            revision: self.revision,
+            keys_only: range.keys_only,
+            ..Selection::default()
+        };
         for (_, found) in self.keys.range(&range.key, range.end.as_deref(), at) {
             selection.count += 1;
             if range.count_only {
@@ -155,9 +173,9 @@ impl Database {
         records: &dyn Records,
     ) -> Result<Option<KeyValue>, Error> {
         match self.keys.before(key, revision) {
-            Some(Found { revision: before, .. }) => {
-                Ok(records.record(before)?.map(|record| record.into_key_value(before.main)))
-            }
+            Some(Found { revision: before, .. }) => Ok(records
+                .record(before)?
+                .map(|record| record.into_key_value(before.main))),
             None => Ok(None),
         }
     }
@@ -168,13 +186,23 @@ impl Selection {
     pub(crate) fn fetch(self, records: &dyn Records) -> Result<RangeResult, Error> {
         let mut kvs = Vec::with_capacity(self.found.len());
         for revision in self.found {
-            let gone = Error::Compacted { revision: revision.main + 1 };
-            let mut kv = records.record(revision)?.ok_or(gone)?.into_key_value(revision.main);
+            let gone = Error::Compacted {
+                revision: revision.main + 1,
+            };
+            let mut kv = records
+                .record(revision)?
+                .ok_or(gone)?
+                .into_key_value(revision.main);
             if self.keys_only {
                 kv.value = Vec::new();
             }
             kvs.push(kv);
         }
-        Ok(RangeResult { revision: self.revision, kvs, more: self.more, count: self.count })
+        Ok(RangeResult {
+            revision: self.revision,
+            kvs,
+            more: self.more,
+            count: self.count,
+        })
     }
 }

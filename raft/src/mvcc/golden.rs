@@ -40,11 +40,16 @@ fn scope(text: &str) -> Scope {
         (None, Some((key, end))) => (key, Some(end.as_bytes().to_vec())),
         (None, None) => (text, None),
     };
-    Scope { key: key.as_bytes().to_vec(), end }
+    Scope {
+        key: key.as_bytes().to_vec(),
+        end,
+    }
 }
 
 fn compare(words: &[&str]) -> Told<Compare> {
-    let [what, key, op, given] = words else { return Err("compare: TARGET KEY OP VALUE".into()) };
+    let [what, key, op, given] = words else {
+        return Err("compare: TARGET KEY OP VALUE".into());
+    };
     let Scope { key, end } = scope(key);
     let target = match *what {
         "value" => Target::Value(given.as_bytes().to_vec()),
@@ -67,16 +72,22 @@ fn compare(words: &[&str]) -> Told<Compare> {
 fn op(words: &[&str]) -> Told<Op> {
     Ok(match words {
         ["put", key, value] => Op::put(*key, *value),
-        ["put", key, value, lease] => {
-            Op::Put { key: key.as_bytes().to_vec(), value: value.as_bytes().to_vec(), lease: Some(lease.parse()?) }
-        }
+        ["put", key, value, lease] => Op::Put {
+            key: key.as_bytes().to_vec(),
+            value: value.as_bytes().to_vec(),
+            lease: Some(lease.parse()?),
+        },
         ["delete", keys] => {
             let Scope { key, end } = scope(keys);
             Op::Delete { key, end, prev: true }
         }
         ["get", keys] => {
             let Scope { key, end } = scope(keys);
-            Op::Range(Range { key, end, ..Range::default() })
+            Op::Range(Range {
+                key,
+                end,
+                ..Range::default()
+            })
         }
         ["(", inner @ .., ")"] => Op::Txn(txn(inner)?),
         _ => return Err(format!("unknown operation {words:?}").into()),
@@ -110,7 +121,11 @@ fn txn(words: &[&str]) -> Told<Txn> {
 }
 
 fn show_key_value(kv: &KeyValue) -> String {
-    let lease = if kv.lease == 0 { String::new() } else { format!(" lease={}", kv.lease) };
+    let lease = if kv.lease == 0 {
+        String::new()
+    } else {
+        format!(" lease={}", kv.lease)
+    };
     format!(
         "{}={} create={} mod={} version={}{lease}",
         String::from_utf8_lossy(&kv.key),
@@ -122,7 +137,12 @@ fn show_key_value(kv: &KeyValue) -> String {
 }
 
 fn show_range(result: &RangeResult) -> String {
-    let mut out = format!("revision={} count={}{}\n", result.revision, result.count, if result.more { " more" } else { "" });
+    let mut out = format!(
+        "revision={} count={}{}\n",
+        result.revision,
+        result.count,
+        if result.more { " more" } else { "" }
+    );
     for kv in &result.kvs {
         let _ = writeln!(out, "  {}", show_key_value(kv));
     }
@@ -152,7 +172,9 @@ impl Script {
     fn apply(&mut self, command: Command) -> Told {
         self.index += 1;
         let mut changes = Changes::default();
-        let answer = self.database.apply(command, self.index, &self.records, &mut changes)?;
+        let answer = self
+            .database
+            .apply(command, self.index, &self.records, &mut changes)?;
         let mut out = match &answer {
             Answer::Nothing => String::new(),
             Answer::Txn(result) => show_txn(result),
@@ -161,7 +183,11 @@ impl Script {
             Answer::Failed(error) => format!("{error}\n"),
         };
         if !changes.unreachable.is_empty() {
-            let cut: Vec<String> = changes.unreachable.iter().map(|at| format!("{}/{}", at.main, at.sub)).collect();
+            let cut: Vec<String> = changes
+                .unreachable
+                .iter()
+                .map(|at| format!("{}/{}", at.main, at.sub))
+                .collect();
             let _ = writeln!(out, "unreachable: {}", cut.join(" "));
         }
         for revision in changes.unreachable {
@@ -183,11 +209,18 @@ impl Script {
     fn event(&self, at: Revision, record: Record) -> Told {
         let prev = self.database.previous(&record.key, at, &self.records)?;
         let event = record.into_event(at.main, prev);
-        let prev = event.prev.as_ref().map_or(String::new(), |prev| format!(" (was {})", show_key_value(prev)));
+        let prev = event
+            .prev
+            .as_ref()
+            .map_or(String::new(), |prev| format!(" (was {})", show_key_value(prev)));
         Ok(match event.kind {
             crate::EventKind::Put => format!("put {}{prev}", show_key_value(&event.kv)),
             crate::EventKind::Delete => {
-                format!("delete {} mod={}{prev}", String::from_utf8_lossy(&event.kv.key), event.kv.mod_revision)
+                format!(
+                    "delete {} mod={}{prev}",
+                    String::from_utf8_lossy(&event.kv.key),
+                    event.kv.mod_revision
+                )
             }
         })
     }
@@ -198,19 +231,36 @@ impl Script {
         let revision = number(args.take_key("revision"))? as i64;
         let limit = number(args.take_key("limit"))?;
         let show = args.take_key("show").unwrap_or_default();
-        let range =
-            Range { key, end, revision, limit, keys_only: show == "keys", count_only: show == "count" };
-        Ok(match self.database.select(&range).and_then(|selection| selection.fetch(&self.records)) {
-            Ok(result) => show_range(&result),
-            Err(error) => format!("{error}\n"),
-        })
+        let range = Range {
+            key,
+            end,
+            revision,
+            limit,
+            keys_only: show == "keys",
+            count_only: show == "count",
+        };
+        Ok(
+            match self
+                .database
+                .select(&range)
+                .and_then(|selection| selection.fetch(&self.records))
+            {
+                Ok(result) => show_range(&result),
+                Err(error) => format!("{error}\n"),
+            },
+        )
     }
 
     fn history(&self, args: &mut ArgumentConsumer<'_>) -> Told {
         let scope = scope(args.next_pos().unwrap_or_default());
         let from = args.take_key("from").unwrap_or("1").parse::<i64>()?;
         if from < self.database.compacted {
-            return Ok(format!("{}\n", Error::Compacted { revision: self.database.compacted }));
+            return Ok(format!(
+                "{}\n",
+                Error::Compacted {
+                    revision: self.database.compacted
+                }
+            ));
         }
         let mut out = String::new();
         for (at, record) in self.records.0.range(Revision::first_of(from)..) {
@@ -225,7 +275,10 @@ impl Script {
         let ids = self.clock.tick(self.database.leases.terms(), now);
         match ids.is_empty() {
             true => Ok(String::new()),
-            false => Ok(format!("ended: {ids:?}\n{}", self.apply(Command::Expire { ids: ids.clone() })?)),
+            false => Ok(format!(
+                "ended: {ids:?}\n{}",
+                self.apply(Command::Expire { ids: ids.clone() })?
+            )),
         }
     }
 }
@@ -241,7 +294,10 @@ impl Runner for Script {
                 words.extend(std::iter::from_fn(|| args.next_pos()));
                 let lease = args.take_key("lease");
                 words.extend(lease);
-                self.apply(Command::Txn(Txn { success: vec![op(&words)?], ..Txn::default() }))?
+                self.apply(Command::Txn(Txn {
+                    success: vec![op(&words)?],
+                    ..Txn::default()
+                }))?
             }
             "txn" => {
                 let text = args.next_pos().unwrap_or_default();
@@ -254,7 +310,8 @@ impl Runner for Script {
             "history" => self.history(&mut args)?,
             "watch" => {
                 let scope = scope(args.next_pos().unwrap_or_default());
-                self.watchers.add(scope, args.take_key("as").unwrap_or("watch").to_owned());
+                self.watchers
+                    .add(scope, args.take_key("as").unwrap_or("watch").to_owned());
                 String::new()
             }
             "grant" => {
@@ -262,8 +319,12 @@ impl Runner for Script {
                 let ttl_ms = args.take_key("ttl").unwrap_or("1000").parse()?;
                 self.apply(Command::Grant { id, ttl_ms })?
             }
-            "revoke" => self.apply(Command::Revoke { id: args.next_pos().unwrap_or_default().parse()? })?,
-            "compact" => self.apply(Command::Compact { revision: args.next_pos().unwrap_or_default().parse()? })?,
+            "revoke" => self.apply(Command::Revoke {
+                id: args.next_pos().unwrap_or_default().parse()?,
+            })?,
+            "compact" => self.apply(Command::Compact {
+                revision: args.next_pos().unwrap_or_default().parse()?,
+            })?,
             "allocate" => self.apply(Command::Allocate { name: "n".into() })?,
             "tick" => self.ended(args.next_pos().unwrap_or_default().parse()?)?,
             "renew" => {
@@ -289,7 +350,10 @@ impl Runner for Script {
 #[test]
 fn every_script_gives_the_output_beneath_it() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts/mvcc");
-    let mut paths: Vec<_> = std::fs::read_dir(&root).unwrap().map(|file| file.unwrap().path()).collect();
+    let mut paths: Vec<_> = std::fs::read_dir(&root)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
     paths.sort();
     assert!(!paths.is_empty());
     for path in paths {

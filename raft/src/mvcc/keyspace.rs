@@ -35,7 +35,10 @@ pub(super) struct Written {
 
 impl Written {
     pub(super) fn revision(self) -> Revision {
-        Revision { main: self.main, sub: self.sub }
+        Revision {
+            main: self.main,
+            sub: self.sub,
+        }
     }
 }
 
@@ -58,8 +61,16 @@ impl History {
         }
         let back = written.version as usize - 1;
         // Within a generation versions are consecutive, so its creation lies `back` places before.
-        let create = if back > at { self.first_create } else { self.written[at - back].main };
-        Some(Found { revision: written.revision(), create, version: i64::from(written.version) })
+        let create = if back > at {
+            self.first_create
+        } else {
+            self.written[at - back].main
+        };
+        Some(Found {
+            revision: written.revision(),
+            create,
+            version: i64::from(written.version),
+        })
     }
 
     /// The state after all writes of revisions up to `main`.
@@ -72,7 +83,10 @@ impl History {
 impl Keyspace {
     /// Notes a write of `key`; gives its creation and version.
     pub(crate) fn put(&mut self, key: &[u8], revision: Revision) -> (i64, i64) {
-        let found = self.keys.get(key).and_then(|history| history.found(history.written.len() - 1));
+        let found = self
+            .keys
+            .get(key)
+            .and_then(|history| history.found(history.written.len() - 1));
         let (create, version) = match found {
             Some(found) => (found.create, found.version + 1),
             None => (revision.main, 1),
@@ -90,11 +104,18 @@ impl Keyspace {
     pub(crate) fn restore(&mut self, key: &[u8], revision: Revision, create: i64, version: i64) {
         // A version beyond u32 would need four thousand million writes of one key: held at the end of the range.
         let version = u32::try_from(version).unwrap_or(u32::MAX);
-        let written = Written { main: revision.main, sub: revision.sub, version };
+        let written = Written {
+            main: revision.main,
+            sub: revision.sub,
+            version,
+        };
         match self.keys.get_mut(key) {
             Some(history) => history.written.push(written),
             None => {
-                let history = History { first_create: create, written: vec![written] };
+                let history = History {
+                    first_create: create,
+                    written: vec![written],
+                };
                 self.keys.insert(key.to_vec(), history);
             }
         }
@@ -127,7 +148,9 @@ impl Keyspace {
     /// The key as it was right before the write at `revision`.
     pub(crate) fn before(&self, key: &[u8], revision: Revision) -> Option<Found> {
         let history = self.keys.get(key)?;
-        let at = history.written.partition_point(|written| written.revision() < revision);
+        let at = history
+            .written
+            .partition_point(|written| written.revision() < revision);
         history.found(at.checked_sub(1)?)
     }
 
@@ -156,9 +179,15 @@ mod tests {
         keys.delete(b"a", rev(4));
         assert_eq!(keys.put(b"a", rev(5)), (5, 1));
         assert_eq!(keys.at(b"a", 1), None);
-        assert_eq!(keys.at(b"a", 3).map(|found| (found.create, found.version)), Some((2, 2)));
+        assert_eq!(
+            keys.at(b"a", 3).map(|found| (found.create, found.version)),
+            Some((2, 2))
+        );
         assert_eq!(keys.at(b"a", 4), None);
-        assert_eq!(keys.at(b"a", 9).map(|found| (found.create, found.version)), Some((5, 1)));
+        assert_eq!(
+            keys.at(b"a", 9).map(|found| (found.create, found.version)),
+            Some((5, 1))
+        );
         assert_eq!(keys.before(b"a", rev(4)).map(|found| found.version), Some(2));
         assert_eq!(keys.before(b"a", rev(5)), None);
     }

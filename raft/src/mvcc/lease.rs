@@ -33,7 +33,9 @@ impl Leases {
     /// Makes a lease; `id` 0 takes the first free one from `proposed` on.
     pub(super) fn grant(&mut self, id: i64, ttl_ms: u64, proposed: i64) -> Result<i64, Error> {
         let id = match id {
-            0 => (proposed.max(1)..).find(|id| !self.leases.contains_key(id)).ok_or(Error::LeaseExists)?,
+            0 => (proposed.max(1)..)
+                .find(|id| !self.leases.contains_key(id))
+                .ok_or(Error::LeaseExists)?,
             id if self.leases.contains_key(&id) => return Err(Error::LeaseExists),
             id => id,
         };
@@ -43,7 +45,13 @@ impl Leases {
 
     /// Puts a lease back as it was stored, without keys.
     pub(crate) fn restore(&mut self, id: i64, ttl_ms: u64) {
-        self.leases.insert(id, Lease { ttl_ms, keys: BTreeSet::new() });
+        self.leases.insert(
+            id,
+            Lease {
+                ttl_ms,
+                keys: BTreeSet::new(),
+            },
+        );
     }
 
     /// Ends a lease; gives the keys that hung on it, in order.
@@ -91,9 +99,10 @@ pub(crate) struct Clock {
     last_tick: Option<u64>,
 }
 
-/// A tick later than this after the one before is late: the leader slept, and clients may not be blamed for it.
-/// Four times the interval at which ticks are due.
-const TICK_LATE_MS: u64 = 400;
+/// The interval at which ticks are due.
+pub(crate) const TICK_MS: u64 = 100;
+/// A tick that comes this long after the one before is late: the leader slept, and clients may not be blamed for it.
+const TICK_LATE_MS: u64 = 4 * TICK_MS;
 
 impl Clock {
     /// Gives the lease a full term from now; says how long that is, or nothing for a lease that is ending.
@@ -107,12 +116,16 @@ impl Clock {
 
     /// Brings the deadlines in line with the leases that exist; gives those that have ended.
     pub(crate) fn tick(&mut self, leases: impl Iterator<Item = (i64, u64)>, now: u64) -> Vec<i64> {
-        let late = self.last_tick.map_or(0, |last| now.saturating_sub(last)).saturating_sub(TICK_LATE_MS);
+        let gap = self.last_tick.map_or(0, |last| now.saturating_sub(last));
+        let late = if gap > TICK_LATE_MS { gap - TICK_MS } else { 0 };
         self.last_tick = Some(now);
         let mut deadlines = BTreeMap::new();
         let mut ended = Vec::new();
         for (id, term_ms) in leases {
-            let deadline = self.deadlines.get(&id).map_or(now + term_ms, |deadline| deadline + late);
+            let deadline = self
+                .deadlines
+                .get(&id)
+                .map_or(now + term_ms, |deadline| deadline + late);
             if deadline <= now {
                 ended.push(id);
             }
@@ -146,7 +159,11 @@ mod tests {
             assert!(clock.tick(leases(), now).is_empty());
         }
         assert_eq!(clock.tick(leases(), 1900), [7]);
-        assert_eq!(clock.renew(7, 1000, 1900), None, "an ended lease is not brought back");
+        assert_eq!(
+            clock.renew(7, 1000, 1900),
+            None,
+            "an ended lease is not brought back"
+        );
     }
 
     #[test]

@@ -55,7 +55,13 @@ pub(crate) struct Record {
 impl Record {
     /// A deletion of `key`.
     pub(crate) fn deletion(key: Vec<u8>) -> Record {
-        Record { key, value: Vec::new(), create: 0, version: 0, lease: 0 }
+        Record {
+            key,
+            value: Vec::new(),
+            create: 0,
+            version: 0,
+            lease: 0,
+        }
     }
 
     /// Whether it is a deletion.
@@ -77,8 +83,16 @@ impl Record {
 
     /// The change as watches tell it.
     pub(crate) fn into_event(self, revision: i64, prev: Option<KeyValue>) -> Event {
-        let kind = if self.is_deletion() { EventKind::Delete } else { EventKind::Put };
-        Event { kind, kv: self.into_key_value(revision), prev }
+        let kind = if self.is_deletion() {
+            EventKind::Delete
+        } else {
+            EventKind::Put
+        };
+        Event {
+            kind,
+            kv: self.into_key_value(revision),
+            prev,
+        }
     }
 }
 
@@ -88,8 +102,8 @@ mod tests {
 
     #[test]
     fn bytes_of_revisions_sort_as_revisions_do() {
-        let revisions =
-            [(1, 0), (1, 1), (2, 0), (255, 7), (256, 0), (i64::MAX, u32::MAX)].map(|(main, sub)| Revision { main, sub });
+        let revisions = [(1, 0), (1, 1), (2, 0), (255, 7), (256, 0), (i64::MAX, u32::MAX)]
+            .map(|(main, sub)| Revision { main, sub });
         for pair in revisions.windows(2) {
             assert!(pair[0].to_bytes() < pair[1].to_bytes());
         }

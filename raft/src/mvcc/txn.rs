@@ -39,7 +39,11 @@ fn check_shape(txn: &Txn, depth: usize) -> Result<(), Error> {
     if longest > OPERATIONS_MAX || depth == DEPTH_MAX {
         return Err(Error::TooManyOperations);
     }
-    if txn.compares.iter().any(|compare| compare.key.is_empty() && compare.end.is_none()) {
+    if txn
+        .compares
+        .iter()
+        .any(|compare| compare.key.is_empty() && compare.end.is_none())
+    {
         return Err(Error::KeyNotProvided);
     }
     for op in txn.success.iter().chain(&txn.failure) {
@@ -76,7 +80,10 @@ impl<'a> Writes<'a> {
     }
 
     fn clashes(&self, other: &Writes<'a>) -> bool {
-        other.puts.iter().any(|key| self.puts.contains(key) || self.may_delete(key))
+        other
+            .puts
+            .iter()
+            .any(|key| self.puts.contains(key) || self.may_delete(key))
             || self.puts.iter().any(|key| other.may_delete(key))
     }
 
@@ -95,7 +102,10 @@ fn writes(ops: &[Op]) -> Result<Writes<'_>, Error> {
     }
     for op in ops {
         let one = match op {
-            Op::Put { key, .. } => Writes { puts: [key.as_slice()].into(), deletes: Vec::new() },
+            Op::Put { key, .. } => Writes {
+                puts: [key.as_slice()].into(),
+                deletes: Vec::new(),
+            },
             // Only one branch runs: they may write the same keys.
             Op::Txn(txn) => {
                 let mut one = writes(&txn.success)?;
@@ -157,7 +167,12 @@ impl Database {
         check(txn)?;
         let decided = self.decide(txn, &Overlay { changes, base })?;
         self.admit(&decided)?;
-        let mut run = Run { revision: self.revision + 1, writes: 0, base, changes };
+        let mut run = Run {
+            revision: self.revision + 1,
+            writes: 0,
+            base,
+            changes,
+        };
         let mut result = self.execute(&decided, &mut run)?;
         if run.writes > 0 {
             self.revision = run.revision;
@@ -188,7 +203,11 @@ impl Database {
                 DecidedOp::Op(_) => {}
             }
         }
-        Ok(TxnResult { succeeded: decided.succeeded, revision: 0, responses })
+        Ok(TxnResult {
+            succeeded: decided.succeeded,
+            revision: 0,
+            responses,
+        })
     }
 
     fn decide<'t>(&self, txn: &'t Txn, records: &dyn Records) -> Result<Decided<'t>, Error> {
@@ -212,7 +231,10 @@ impl Database {
 
     fn holds(&self, compare: &Compare, records: &dyn Records) -> Result<bool, Error> {
         let mut is_empty = true;
-        for (_, found) in self.keys.range(&compare.key, compare.end.as_deref(), self.revision) {
+        for (_, found) in self
+            .keys
+            .range(&compare.key, compare.end.as_deref(), self.revision)
+        {
             is_empty = false;
             if !self.key_holds(compare, Some(found), records)? {
                 return Ok(false);
@@ -222,7 +244,12 @@ impl Database {
         Ok(!is_empty || self.key_holds(compare, None, records)?)
     }
 
-    fn key_holds(&self, compare: &Compare, found: Option<Found>, records: &dyn Records) -> Result<bool, Error> {
+    fn key_holds(
+        &self,
+        compare: &Compare,
+        found: Option<Found>,
+        records: &dyn Records,
+    ) -> Result<bool, Error> {
         let record = match (&compare.target, found) {
             (Target::Value(_) | Target::Lease(_), Some(found)) => records.record(found.revision)?,
             _ => None,
@@ -257,7 +284,9 @@ impl Database {
                     return Err(Error::FutureRevision);
                 }
                 DecidedOp::Op(Op::Range(range)) if (1..self.compacted).contains(&range.revision) => {
-                    return Err(Error::Compacted { revision: self.compacted });
+                    return Err(Error::Compacted {
+                        revision: self.compacted,
+                    });
                 }
                 DecidedOp::Op(_) => {}
                 DecidedOp::Txn(inner) => self.admit(inner)?,
@@ -285,7 +314,10 @@ impl Database {
                     }
                     let selection = self.select(range);
                     self.revision = before;
-                    let records = Overlay { changes: run.changes, base: run.base };
+                    let records = Overlay {
+                        changes: run.changes,
+                        base: run.base,
+                    };
                     OpResult::Range(selection?.fetch(&records)?)
                 }
                 // `decide` has turned every inner transaction into the other kind.
@@ -293,14 +325,24 @@ impl Database {
                 DecidedOp::Txn(inner) => OpResult::Txn(self.execute(inner, run)?),
             });
         }
-        Ok(TxnResult { succeeded: decided.succeeded, revision: 0, responses })
+        Ok(TxnResult {
+            succeeded: decided.succeeded,
+            revision: 0,
+            responses,
+        })
     }
 
     fn execute_put(&mut self, key: &[u8], value: &[u8], lease: i64, run: &mut Run<'_>) {
         let revision = run.next_place();
         let (create, version) = self.keys.put(key, revision);
         self.leases.attach(key, lease);
-        let record = Record { key: key.to_vec(), value: value.to_vec(), create, version, lease };
+        let record = Record {
+            key: key.to_vec(),
+            value: value.to_vec(),
+            create,
+            version,
+            lease,
+        };
         run.changes.records.insert(revision, record);
     }
 
@@ -311,13 +353,19 @@ impl Database {
         prev: bool,
         run: &mut Run<'_>,
     ) -> Result<OpResult, Error> {
-        let found: Vec<(Vec<u8>, Found)> =
-            self.keys.range(key, end, run.revision).map(|(key, found)| (key.to_vec(), found)).collect();
+        let found: Vec<(Vec<u8>, Found)> = self
+            .keys
+            .range(key, end, run.revision)
+            .map(|(key, found)| (key.to_vec(), found))
+            .collect();
         let deleted = found.len();
         let mut before: Vec<KeyValue> = Vec::new();
         for (key, found) in found {
             if prev {
-                let records = Overlay { changes: run.changes, base: run.base };
+                let records = Overlay {
+                    changes: run.changes,
+                    base: run.base,
+                };
                 let record = records.record(found.revision)?;
                 before.extend(record.map(|record| record.into_key_value(found.revision.main)));
             }
@@ -326,13 +374,19 @@ impl Database {
             self.leases.attach(&key, 0);
             run.changes.records.insert(revision, Record::deletion(key));
         }
-        Ok(OpResult::Delete { deleted, prev: before })
+        Ok(OpResult::Delete {
+            deleted,
+            prev: before,
+        })
     }
 }
 
 impl Run<'_> {
     fn next_place(&mut self) -> Revision {
-        let place = Revision { main: self.revision, sub: self.writes };
+        let place = Revision {
+            main: self.revision,
+            sub: self.writes,
+        };
         self.writes += 1;
         place
     }

@@ -31,7 +31,12 @@ pub(crate) struct Watchers<T> {
 
 impl<T> Default for Watchers<T> {
     fn default() -> Watchers<T> {
-        Watchers { next_id: 1, of_keys: BTreeMap::new(), of_ranges: Vec::new(), all: BTreeMap::new() }
+        Watchers {
+            next_id: 1,
+            of_keys: BTreeMap::new(),
+            of_ranges: Vec::new(),
+            all: BTreeMap::new(),
+        }
     }
 }
 
@@ -94,7 +99,10 @@ impl<T> Watchers<T> {
     /// Takes all out.
     pub(crate) fn clear(&mut self) {
         let next_id = self.next_id;
-        *self = Watchers { next_id, ..Watchers::default() };
+        *self = Watchers {
+            next_id,
+            ..Watchers::default()
+        };
     }
 }
 

@@ -1,0 +1,8 @@
+//! The store as its users meet it: whole groups in one process, over a transport in memory that can be cut.
+
+mod cluster;
+mod leases;
+mod membership;
+mod replication;
+mod restart;
+mod watches;

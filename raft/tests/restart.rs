@@ -1,0 +1,250 @@
+//! What lies on disk, and what is made of it when it is opened again.
+
+use std::path::Path;
+
+use pipes_raft::{Error, Store};
+
+use crate::cluster::{Cluster, LIMIT, address, wait_until};
+
+async fn fill(store: &Store, from: usize, to: usize) {
+    for at in from..to {
+        store
+            .put(format!("k{at:05}"), format!("value {at}"), None)
+            .await
+            .unwrap();
+    }
+}
+
+async fn count(store: &Store) -> usize {
+    store.prefix("k").await.unwrap().len()
+}
+
+fn state_dirs(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name.starts_with("state.")).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_survive_a_restart_of_all_nodes() {
+    let cluster = Cluster::of(3).await;
+    fill(&cluster.store(2), 0, 100).await;
+    let revision = cluster.status(2).revision;
+    for number in 1..=3 {
+        cluster.close(number).await;
+    }
+    for number in 1..=3 {
+        let node = cluster.open(number).await;
+        assert!(node.has_log());
+        assert!(node.id().is_some());
+    }
+    assert_eq!(count(&cluster.store(3)).await, 100);
+    assert_eq!(cluster.store(1).put("k", "", None).await.unwrap(), revision + 1);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_restarts_with_what_it_had_and_catches_up() {
+    let cluster = Cluster::of(3).await;
+    fill(&cluster.store(1), 0, 20).await;
+    cluster.close(3).await;
+    fill(&cluster.store(1), 20, 40).await;
+    cluster.open(3).await;
+    assert_eq!(count(&cluster.store(3)).await, 40);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_is_lost_is_made_anew_from_the_log() {
+    let cluster = Cluster::of(1).await;
+    fill(&cluster.store(1), 0, 50).await;
+    cluster.close(1).await;
+    for name in state_dirs(&cluster.folder(1)) {
+        std::fs::remove_dir_all(cluster.folder(1).join(name)).unwrap();
+    }
+    cluster.open(1).await;
+    assert_eq!(count(&cluster.store(1)).await, 50);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_does_not_check_is_set_aside_and_made_anew() {
+    let cluster = Cluster::of(1).await;
+    fill(&cluster.store(1), 0, 50).await;
+    cluster.close(1).await;
+    let names = state_dirs(&cluster.folder(1));
+    let db = cluster.folder(1).join(&names[0]).join("db");
+    let mut bytes = std::fs::read(&db).unwrap();
+    for at in (0..bytes.len()).step_by(97) {
+        bytes[at] ^= 0x55;
+    }
+    std::fs::write(&db, bytes).unwrap();
+    cluster.open(1).await;
+    assert_eq!(count(&cluster.store(1)).await, 50);
+    assert!(state_dirs(&cluster.folder(1)).contains(&format!("{}.bad", names[0])));
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_purged_behind_a_snapshot_and_the_snapshot_has_it_all() {
+    let cluster = Cluster::with(1, |mut options| {
+        options.snapshot_entries = 200;
+        options
+    })
+    .await;
+    fill(&cluster.store(1), 0, 1000).await;
+    let snapshots = cluster.folder(1).join("snapshots");
+    wait_until("there is a snapshot", || {
+        std::fs::read_dir(&snapshots)
+            .unwrap()
+            .any(|file| file.unwrap().path().extension().is_some_and(|e| e == "snap"))
+    })
+    .await;
+    cluster.close(1).await;
+    for name in state_dirs(&cluster.folder(1)) {
+        std::fs::remove_dir_all(cluster.folder(1).join(name)).unwrap();
+    }
+    cluster.open(1).await;
+    assert_eq!(count(&cluster.store(1)).await, 1000);
+    cluster.close(1).await;
+
+    // Without state and snapshot, what the log has lost is lost: that is said, and nothing is made up.
+    for name in state_dirs(&cluster.folder(1)) {
+        std::fs::remove_dir_all(cluster.folder(1).join(name)).unwrap();
+    }
+    std::fs::remove_dir_all(&snapshots).unwrap();
+    let Err(error) = cluster.try_open(1).await else {
+        panic!("a log without its beginning was taken")
+    };
+    assert!(
+        error
+            .to_string()
+            .contains("no snapshot or state reaches that far"),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_away_too_long_is_given_a_snapshot() {
+    let cluster = Cluster::with(3, |mut options| {
+        options.snapshot_entries = 100;
+        options
+    })
+    .await;
+    fill(&cluster.store(1), 0, 50).await;
+    let leader = cluster.leader(1, None).await;
+    let follower = 1 + leader % 3;
+    cluster.close(follower).await;
+    fill(&cluster.store(leader), 50, 800).await;
+    let snapshots = cluster.folder(leader).join("snapshots");
+    wait_until("the leader has a snapshot", || {
+        std::fs::read_dir(&snapshots).unwrap().count() > 0
+    })
+    .await;
+    let node = cluster.open(follower).await;
+    wait_until("the follower has it all", || {
+        node.status().revision == cluster.status(leader).revision
+    })
+    .await;
+    assert_eq!(count(&cluster.store(follower)).await, 800);
+    // And it is there after a restart.
+    cluster.close(follower).await;
+    cluster.open(follower).await;
+    assert_eq!(count(&cluster.store(follower)).await, 800);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_torn_tail_of_the_log_costs_nothing_that_was_acknowledged() {
+    let cluster = Cluster::of(1).await;
+    fill(&cluster.store(1), 0, 30).await;
+    cluster.close(1).await;
+    let log = cluster.folder(1).join("log/00000001.seg");
+    let mut bytes = std::fs::read(&log).unwrap();
+    // A frame that was being written when the power went.
+    bytes.extend_from_slice(&[0x5a; 777]);
+    std::fs::write(&log, bytes).unwrap();
+    cluster.open(1).await;
+    assert_eq!(count(&cluster.store(1)).await, 30);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_log_is_gone_does_not_open() {
+    let cluster = Cluster::of(1).await;
+    cluster.close(1).await;
+    std::fs::remove_dir_all(cluster.folder(1).join("log")).unwrap();
+    let Err(Error::Corrupt(why)) = cluster.try_open(1).await else {
+        panic!("it opened")
+    };
+    assert!(why.contains("the log of this node is gone"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_one_nodes_alone_and_of_one_cluster() {
+    let cluster = Cluster::of(1).await;
+    let Err(Error::Refused(why)) = cluster.try_open(1).await else {
+        panic!("it opened twice")
+    };
+    assert!(why.contains("another process"), "{why}");
+    cluster.close(1).await;
+    let stranger = Cluster {
+        options: |mut options| {
+            options.cluster = "other".into();
+            options
+        },
+        ..cluster
+    };
+    let Err(Error::Refused(why)) = stranger.try_open(1).await else {
+        panic!("it opened")
+    };
+    assert!(why.contains("of the cluster test, not of other"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handles_that_are_left_answer_that_the_store_has_stopped() {
+    let cluster = Cluster::of(1).await;
+    let store = cluster.store(1);
+    let mut watch = store.watch("a", None, 0);
+    cluster.close(1).await;
+    assert_eq!(store.put("a", "1", None).await, Err(Error::Stopped));
+    assert_eq!(store.get("a").await, Err(Error::Stopped));
+    let told = tokio::time::timeout(LIMIT, watch.next()).await.unwrap();
+    assert_eq!(told, Err(Error::Stopped));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_group_writes_nothing() {
+    let cluster = Cluster::of(3).await;
+    let lease = cluster
+        .store(1)
+        .grant(std::time::Duration::from_secs(30), 0)
+        .await
+        .unwrap();
+    let sizes = |cluster: &Cluster| -> Vec<u64> {
+        let numbers = 1..=3;
+        numbers
+            .map(|number| {
+                std::fs::metadata(cluster.folder(number).join("log/00000001.seg"))
+                    .unwrap()
+                    .len()
+            })
+            .collect()
+    };
+    let applied = cluster.status(1).applied;
+    wait_until("all have applied the same", || {
+        (1..=3).all(|number| cluster.status(number).applied == applied)
+    })
+    .await;
+    let before = sizes(&cluster);
+    for number in [1, 2, 3, 1, 2, 3] {
+        cluster.store(number).keep_alive(lease).await.unwrap();
+        cluster.store(number).get("a").await.unwrap();
+    }
+    assert_eq!(sizes(&cluster), before);
+    assert_eq!(address(1).port(), 1);
+    cluster.end().await;
+}
