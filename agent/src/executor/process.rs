@@ -1,0 +1,328 @@
+//! Replicas as child processes: a shim each, with its own session, scratch folder and, where there are cgroups, group.
+//!
+//! ```text
+//! executable here -> folder, group, ticket admitted -> spawned -> registered (ready) -> ... -> gone -> all cleared
+//! ```
+//!
+//! Always: (1) one task owns a replica from its folder to its removal, whoever waits for it; (2) a replica that is told to
+//! end is told by the loss of its session, on which the shim kills its stages before it closes any pipe; only one that
+//! does not end then is killed itself; (3) nothing is left of a replica that is gone.
+//! On purpose without PR_SET_PDEATHSIG and without a kill on drop: a shim that is killed cannot kill its stages before
+//! their pipes close, and they would take that for the end of their input. When the agent dies, however it dies, the kernel
+//! closes the shims' connections, which tells them; an agent that starts ends what a shim could not (`leftover`, `confine`).
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::executor::confine::{self, Confine};
+use crate::executor::reservation::Order;
+use crate::executor::{Executor, StartError};
+use crate::lifecycle::{Kind, Lifecycle};
+
+/// From the order to a registered replica, the fetch of its executable included.
+const START_MAX: Duration = Duration::from_secs(10);
+
+/// How long a shim that lost its session may take to end its stages and itself. Within what stopping parts may take.
+const END_MAX: Duration = Duration::from_secs(3);
+
+/// What a replica needs of the agent.
+#[async_trait::async_trait]
+pub trait Surroundings: Send + Sync + 'static {
+    /// The file of an executable, fetched if it is not here.
+    async fn executable(&self, digest: &str) -> Result<PathBuf, String>;
+
+    /// Lets a session in that gives the ticket with this SHA-256.
+    fn admit(&self, replica: &str, ticket_sha256: [u8; 32]);
+
+    /// Ends its session and lets it in no more.
+    fn expel(&self, replica: &str);
+
+    /// Fires when both procedures of a replica are registered; dropped when it left.
+    fn registered(&self, replica: &str) -> oneshot::Receiver<()>;
+}
+
+/// What is the same for all replicas of this node.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The cluster's identity.
+    pub cluster_id: String,
+    /// This node's id.
+    pub id: u64,
+    /// The shim's executable.
+    pub shim: PathBuf,
+    /// The socket for shims.
+    pub socket: PathBuf,
+    /// Where replicas' folders lie.
+    pub replicas: PathBuf,
+}
+
+/// The executor.
+#[derive(Clone)]
+pub struct Process(Arc<Inner>);
+
+struct Inner {
+    node: Node,
+    around: Box<dyn Surroundings>,
+    confine: Confine,
+    lifecycle: Lifecycle,
+    stops: Mutex<HashMap<String, CancellationToken>>,
+    /// One ticket for each version of a service, as long as this agent lives.
+    tickets: Mutex<HashMap<(String, String), String>>,
+}
+
+impl Process {
+    /// Clears what a former life left, then is ready to start replicas. Blocks.
+    pub fn open(
+        node: Node,
+        around: Box<dyn Surroundings>,
+        confine: Confine,
+        lifecycle: Lifecycle,
+    ) -> io::Result<Process> {
+        if node.replicas.exists() {
+            fs::remove_dir_all(&node.replicas)?;
+        }
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&node.replicas)?;
+        let (stops, tickets) = (Mutex::default(), Mutex::default());
+        Ok(Process(Arc::new(Inner {
+            node,
+            around,
+            confine,
+            lifecycle,
+            stops,
+            tickets,
+        })))
+    }
+}
+
+#[async_trait::async_trait]
+impl Executor for Process {
+    async fn start(&self, order: &Order) -> Result<oneshot::Receiver<String>, StartError> {
+        let stop = CancellationToken::new();
+        self.0.stops().insert(order.replica.clone(), stop.clone());
+        let (started, is_started) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let (inner, order) = (self.0.clone(), order.clone());
+        self.0
+            .lifecycle
+            .spawn(Kind::Work, "process of a replica", async move {
+                let why = inner.live(&order, &stop, started).await;
+                inner.stops().remove(&order.replica);
+                debug!(replica = order.replica, why, "a replica is gone");
+                // A pool that is gone does not want to know.
+                let _ = end.send(why);
+                Ok(())
+            });
+        // Dropped without a word only where the task panicked.
+        is_started.await.unwrap_or(Err(StartError::Stopped))?;
+        Ok(ended)
+    }
+
+    fn stop(&self, replica: &str) {
+        if let Some(stop) = self.0.stops().get(replica) {
+            stop.cancel();
+        }
+    }
+}
+
+type Started = oneshot::Sender<Result<(), StartError>>;
+
+impl Inner {
+    /// A replica's life; returns why it ended.
+    async fn live(&self, order: &Order, stop: &CancellationToken, started: Started) -> String {
+        let mut here = Here {
+            folder: self.node.replicas.join(&order.replica),
+            group: None,
+            child: None,
+        };
+        let brought = tokio::select! {
+            brought = timeout(START_MAX, self.bring_up(order, &mut here)) => brought.unwrap_or_else(|_| {
+                Err(StartError::NotReady(format!("it did not register in {} s", START_MAX.as_secs())))
+            }),
+            () = stop.cancelled() => Err(StartError::Stopped),
+        };
+        let why = match (brought, here.child.as_mut()) {
+            (Ok(()), Some(child)) => {
+                info!(
+                    replica = order.replica,
+                    service = order.service,
+                    pid = child.id(),
+                    "a replica is ready"
+                );
+                // Whoever waited may be gone: then it is idle, and stopped in its time.
+                let _ = started.send(Ok(()));
+                tokio::select! {
+                    ended = child.wait() => shown(ended),
+                    () = stop.cancelled() => "it was stopped".to_owned(),
+                }
+            }
+            (brought, _) => {
+                let error = brought.err().unwrap_or(StartError::Stopped);
+                let why = error.to_string();
+                let _ = started.send(Err(error));
+                why
+            }
+        };
+        self.around.expel(&order.replica);
+        here.clear(order).await;
+        why
+    }
+
+    /// From nothing to a replica that can be called. What it made lies in `here`, however far it came.
+    async fn bring_up(&self, order: &Order, here: &mut Here) -> Result<(), StartError> {
+        let executable = self.around.executable(&order.digest).await;
+        let executable = executable.map_err(|why| StartError::Executable {
+            digest: order.digest.clone(),
+            why,
+        })?;
+        let ticket = self.ticket(order);
+        self.around
+            .admit(&order.replica, Sha256::digest(ticket.as_bytes()).into());
+        let registered = self.around.registered(&order.replica);
+        here.group = self.confine.make(&order.replica);
+        let made = fs::DirBuilder::new().mode(0o700).create(&here.folder);
+        made.map_err(|error| StartError::Node(format!("cannot make {}: {error}", here.folder.display())))?;
+        let command = self.command(order, here, &executable, &ticket)?;
+        // Not handed to another thread, from which a child could come back to nobody; it takes a millisecond or two.
+        let spawned = Command::from(command).spawn();
+        let path = self.node.shim.display();
+        let spawned = spawned.map_err(|error| StartError::Node(format!("cannot run {path}: {error}")))?;
+        let child = here.child.insert(spawned);
+        tokio::select! {
+            registered = registered => registered.map_err(|_| StartError::NotReady("its session ended".into())),
+            ended = child.wait() => Err(StartError::NotReady(shown(ended))),
+        }
+    }
+
+    fn command(
+        &self,
+        order: &Order,
+        here: &Here,
+        executable: &Path,
+        ticket: &str,
+    ) -> Result<std::process::Command, StartError> {
+        let node = &self.node;
+        let mut command = std::process::Command::new(&node.shim);
+        command
+            .env_clear()
+            .env("PIPES_SOCKET", &node.socket)
+            .env("PIPES_REPLICA", &order.replica)
+            .env("PIPES_TOKEN", ticket)
+            .env("PIPES_NODE", format!("{}/{}", node.cluster_id, node.id))
+            .env("PIPES_NODE_NUMBER", node.id.to_string())
+            .env("PIPES_SERVICE", &order.service)
+            .env("PIPES_EXECUTABLE", executable)
+            .env("PIPES_SCRATCH", &here.folder)
+            .env("PIPES_SLOTS", order.slots.to_string())
+            .env("PIPES_WINDOW", order.window.to_string())
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .current_dir("/");
+        // What a shim has to say goes where the agent's own log goes.
+        let log = io::stderr().as_fd().try_clone_to_owned();
+        let log = log.map_err(|error| StartError::Node(format!("the log cannot be shared: {error}")))?;
+        command.stdin(Stdio::null()).stdout(log).stderr(Stdio::inherit());
+        let mut joined = None;
+        if let Some(group) = &here.group {
+            command.env("PIPES_CGROUP", group);
+            joined = fs::OpenOptions::new()
+                .write(true)
+                .open(group.join("cgroup.procs"))
+                .ok();
+        }
+        // SAFETY: only calls that are safe between fork and exec, on descriptors that this closure owns.
+        unsafe {
+            command.pre_exec(move || {
+                if libc::setsid() < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+                libc::umask(0o022);
+                if let Some(procs) = &joined {
+                    // "0" is whoever writes it. Where that is not allowed, the replica runs outside of its group.
+                    libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1);
+                }
+                Ok(())
+            });
+        }
+        Ok(command)
+    }
+
+    fn ticket(&self, order: &Order) -> String {
+        let version = (order.service.clone(), order.digest.clone());
+        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || hex::encode(rand::random::<[u8; 32]>());
+        tickets.entry(version).or_insert_with(fresh).clone()
+    }
+
+    fn stops(&self) -> std::sync::MutexGuard<'_, HashMap<String, CancellationToken>> {
+        // Plain data, whole at every moment: another holder's panic does not spoil it.
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a replica has on this machine.
+struct Here {
+    folder: PathBuf,
+    group: Option<PathBuf>,
+    child: Option<Child>,
+}
+
+impl Here {
+    /// Waits for the end of a shim that was told to, kills one that does not end, removes what is left.
+    async fn clear(mut self, order: &Order) {
+        if let Some(child) = self.child.as_mut()
+            && timeout(END_MAX, child.wait()).await.is_err()
+        {
+            warn!(
+                replica = order.replica,
+                service = order.service,
+                "a shim does not end and is killed"
+            );
+            if let Some(group) = &self.group {
+                // What cannot be killed so is killed below.
+                let _ = confine::kill(group);
+            }
+            // Gone already is as good.
+            let _ = child.kill().await;
+        }
+        let cleared = tokio::task::spawn_blocking(move || {
+            if let Some(group) = &self.group {
+                confine::remove(group);
+            }
+            match fs::remove_dir_all(&self.folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    warn!(folder = %self.folder.display(), "a replica's folder is left behind: {error}");
+                }
+                _ => {}
+            }
+        });
+        // It fails only where the runtime is going down.
+        let _ = cleared.await;
+    }
+}
+
+fn shown(ended: io::Result<std::process::ExitStatus>) -> String {
+    match ended {
+        Ok(status) => format!("its shim ended: {status}"),
+        Err(error) => format!("its shim cannot be waited for: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,403 @@
+//! Who has which slot of which replica: the pool's state, as a function of inputs and time.
+//!
+//! ```text
+//! prepare r1 [cat tr]   ->  Reserved, Start a (cat), Start b (tr)
+//! ready a, ready b      ->  Ready [(1, a), (2, b)]          given up 10 s later unless kept
+//! release r1            ->  a and b stay warm; who was told full hears of it
+//! 10 minutes later      ->  Stop a, Stop b
+//! ```
+//!
+//! Always: (1) a replica's used slots are the places that reservations have in it, and never more than its slots; (2) a
+//! run has one reservation here, all its stages or none; (3) a prepare without `hold` is answered at once: reserved or
+//! full; (4) those that hold are served in their order, and nobody who came later takes a service they wait for.
+//! Not here: processes and the clock (`pool.rs`, `process.rs`).
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::executor::reservation::{Answer, Asked, Order, Place, PrepareError};
+use crate::executor::settings::Settings;
+
+mod choose;
+mod reserve;
+
+/// How long reserved slots wait for the run to go; what a coordinator needs at most, and then has given up itself.
+pub const GO_MAX: Duration = Duration::from_secs(10);
+
+/// Coordinators that are told when a slot frees; beyond them the oldest asks by itself after a second.
+pub const TOLD_MAX: usize = 1_000;
+
+/// Runs that wait here in order; as many as one coordinator lets wait. Beyond them: full.
+pub const WAITING_MAX: usize = 1_000;
+
+/// Replicas in all, idle ones included, each a process of about a megabyte and a session of the router. Beyond them the
+/// one that has been idle longest is stopped; where none is idle: full.
+pub const REPLICAS_MAX: usize = 256;
+
+/// How far one pipe's window may grow, and how far until this agent's shims have given all the credit they may.
+pub const WINDOW_MAX: u64 = 1 << 20;
+/// A pipe's first credit, and its only one when the budget is used up.
+pub const WINDOW_MIN: u64 = 32 << 10;
+/// Credit that all shims of this agent give: it bounds their memory.
+pub const CREDIT_MAX: u64 = 32 << 20;
+
+/// What the pool's task must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Say so to whoever prepares.
+    Answer(u64, Answer),
+    /// Start a replica.
+    Start(Order),
+    /// Stop a replica; it is forgotten here.
+    Stop(String),
+    /// Tell a coordinator's node that the run may ask again.
+    Freed(u64, String),
+}
+
+/// How often a limit was met.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Prepares that were told full.
+    pub full: u64,
+    /// Reservations given up without go.
+    pub given_up: u64,
+    /// Idle replicas stopped before their time, for want of room.
+    pub evicted: u64,
+    /// Pipes that stay at their first window.
+    pub narrow: u64,
+}
+
+#[derive(Debug)]
+struct Replica {
+    service: String,
+    digest: String,
+    slots: u32,
+    /// Stages that have a place here.
+    used: u32,
+    is_ready: bool,
+    /// Serves one invocation and is stopped.
+    is_fresh: bool,
+    /// Since when nobody uses it.
+    idle_since: Instant,
+}
+
+#[derive(Debug)]
+struct Reservation {
+    run: String,
+    coordinator: u64,
+    places: Vec<Place>,
+    state: State,
+    holds: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Replicas are being started.
+    Starting,
+    /// All can be called.
+    Ready {
+        /// Given up then; `None` for runs in ordered mode, which wait for other nodes.
+        until: Option<Instant>,
+    },
+    /// The run went; it ends with its release.
+    Kept,
+}
+
+/// The pool's state. Tickets are the caller's numbers for its prepares, each used once.
+#[derive(Debug)]
+pub struct Slots {
+    settings: Settings,
+    stages_max: usize,
+    prefix: String,
+    started: u64,
+    replicas: BTreeMap<String, Replica>,
+    reservations: BTreeMap<u64, Reservation>,
+    waiting: VecDeque<(u64, Asked)>,
+    told: VecDeque<(u64, String)>,
+    effects: Vec<Effect>,
+    /// How often limits were met.
+    pub counters: Counters,
+}
+
+impl Slots {
+    /// An empty pool. Replicas' names begin with `prefix`, which no other life of this agent has used.
+    pub fn new(settings: Settings, stages_max: usize, prefix: String) -> Slots {
+        Slots {
+            settings,
+            stages_max,
+            prefix,
+            started: 0,
+            replicas: BTreeMap::new(),
+            reservations: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            told: VecDeque::new(),
+            effects: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// What is to be done, in order.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        self.check();
+        std::mem::take(&mut self.effects)
+    }
+
+    /// A coordinator asks for slots.
+    pub fn prepare(&mut self, now: Instant, ticket: u64, asked: Asked) {
+        // What a former attempt of the run had here is over, even if its release was lost.
+        self.release(now, &asked.run);
+        if let Some(why) = self.never_fits(&asked) {
+            return self.answer(ticket, Answer::Failed(PrepareError::Unavailable(why)));
+        }
+        if asked.hold && self.waiting.len() < WAITING_MAX {
+            self.answer(ticket, Answer::Waiting);
+            self.waiting.push_back((ticket, asked));
+            return self.serve_waiting(now);
+        }
+        let choice = if self.is_claimed(&asked) {
+            None
+        } else {
+            self.choose(&asked)
+        };
+        match choice {
+            Some(choice) => self.reserve(now, ticket, asked, choice),
+            None => {
+                self.counters.full += 1;
+                if self.told.len() == TOLD_MAX {
+                    self.told.pop_front();
+                }
+                self.told.push_back((asked.coordinator, asked.run));
+                self.answer(ticket, Answer::Failed(PrepareError::Full));
+            }
+        }
+    }
+
+    /// Whoever prepared is gone, or does not want it any more.
+    pub fn cancel(&mut self, now: Instant, ticket: u64) {
+        self.waiting.retain(|(known, _)| *known != ticket);
+        self.free(now, &[ticket]);
+    }
+
+    /// The run went: its slots are its own until its release.
+    pub fn keep(&mut self, run: &str) {
+        for reservation in self
+            .reservations
+            .values_mut()
+            .filter(|reservation| reservation.run == run)
+        {
+            reservation.state = State::Kept;
+        }
+    }
+
+    /// The run is over, or is placed anew.
+    pub fn release(&mut self, now: Instant, run: &str) {
+        self.told.retain(|(_, known)| known != run);
+        self.waiting.retain(|(_, asked)| asked.run != run);
+        let tickets = self.tickets(|reservation| reservation.run == run);
+        self.free(now, &tickets);
+    }
+
+    /// The link to a coordinator's node is lost, and its runs with it.
+    pub fn coordinator_lost(&mut self, now: Instant, node: u64) {
+        self.told.retain(|(coordinator, _)| *coordinator != node);
+        self.waiting.retain(|(_, asked)| asked.coordinator != node);
+        let tickets = self.tickets(|reservation| reservation.coordinator == node);
+        self.free(now, &tickets);
+    }
+
+    /// Nodes whose runs are known here.
+    pub fn coordinators(&self) -> HashSet<u64> {
+        let reserved = self
+            .reservations
+            .values()
+            .map(|reservation| reservation.coordinator);
+        let waiting = self.waiting.iter().map(|(_, asked)| asked.coordinator);
+        reserved
+            .chain(waiting)
+            .chain(self.told.iter().map(|(coordinator, _)| *coordinator))
+            .collect()
+    }
+
+    /// A replica can be called.
+    pub fn ready(&mut self, now: Instant, replica: &str) {
+        let Some(started) = self.replicas.get_mut(replica) else {
+            return;
+        };
+        started.is_ready = true;
+        started.idle_since = now;
+        for ticket in self.tickets(|reservation| reservation.state == State::Starting) {
+            self.ready_if_all(now, ticket);
+        }
+    }
+
+    /// A replica did not start, or ended by itself. Runs that went see it at their calls; others hear of it here.
+    pub fn ended(&mut self, now: Instant, replica: &str, why: &str) {
+        if self.replicas.remove(replica).is_none() {
+            return;
+        }
+        let tickets = self.tickets(|reservation| {
+            reservation.state == State::Starting
+                && reservation.places.iter().any(|place| place.replica == replica)
+        });
+        for ticket in &tickets {
+            self.answer(*ticket, Answer::Failed(PrepareError::Unavailable(why.to_owned())));
+        }
+        self.free(now, &tickets);
+        self.serve_waiting(now);
+    }
+
+    /// Settings changed. They hold for replicas that run already, but none gets more slots than it started with.
+    pub fn set(&mut self, now: Instant, settings: Settings) {
+        self.settings = settings;
+        self.serve_waiting(now);
+        self.tell(self.told.len());
+        self.tick(now);
+    }
+
+    /// Gives up what has waited too long.
+    pub fn tick(&mut self, now: Instant) {
+        let late = self.tickets(
+            |reservation| matches!(reservation.state, State::Ready { until: Some(until) } if until <= now),
+        );
+        self.counters.given_up += late.len() as u64;
+        self.free(now, &late);
+        let warm = self.settings.warm;
+        let cold = |replica: &Replica| replica.is_idle() && replica.idle_since + warm <= now;
+        let cold: Vec<String> = self.names(cold);
+        cold.into_iter().for_each(|replica| self.stop(replica));
+    }
+
+    /// When [`Slots::tick`] has something to do.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let late = self
+            .reservations
+            .values()
+            .filter_map(|reservation| match reservation.state {
+                State::Ready { until } => until,
+                _ => None,
+            });
+        let idle = self.replicas.values().filter(|replica| replica.is_idle());
+        late.chain(idle.map(|replica| replica.idle_since + self.settings.warm))
+            .min()
+    }
+
+    /// Stops everything: the agent stops.
+    pub fn stop_all(&mut self) {
+        self.names(|_| true)
+            .into_iter()
+            .for_each(|replica| self.stop(replica));
+        self.reservations.clear();
+        self.waiting.clear();
+    }
+
+    /// Slots in use.
+    pub fn used(&self) -> usize {
+        self.reservations
+            .values()
+            .map(|reservation| reservation.places.len())
+            .sum()
+    }
+
+    /// Whether somebody who waits in order would be overtaken.
+    fn is_claimed(&self, asked: &Asked) -> bool {
+        let claimed: usize = self.waiting.iter().map(|(_, earlier)| earlier.stages.len()).sum();
+        let shares = |earlier: &Asked| {
+            earlier
+                .stages
+                .iter()
+                .any(|theirs| asked.stages.iter().any(|ours| ours.service == theirs.service))
+        };
+        claimed > 0
+            && (self.used() + claimed + asked.stages.len() > self.stages_max
+                || self.waiting.iter().any(|(_, earlier)| shares(earlier)))
+    }
+
+    /// Gives slots to those that wait, in order; who waits for other services does not stand in the way.
+    fn serve_waiting(&mut self, now: Instant) {
+        let mut passed: VecDeque<(u64, Asked)> = VecDeque::new();
+        for (ticket, asked) in std::mem::take(&mut self.waiting) {
+            // Only those before it can be overtaken.
+            std::mem::swap(&mut self.waiting, &mut passed);
+            let choice = if self.is_claimed(&asked) {
+                None
+            } else {
+                self.choose(&asked)
+            };
+            std::mem::swap(&mut self.waiting, &mut passed);
+            match choice {
+                Some(choice) => self.reserve(now, ticket, asked, choice),
+                None => passed.push_back((ticket, asked)),
+            }
+        }
+        self.waiting = passed;
+    }
+
+    /// Ends reservations, and lets others have what they had.
+    fn free(&mut self, now: Instant, tickets: &[u64]) {
+        let mut freed = 0;
+        for reservation in tickets
+            .iter()
+            .filter_map(|ticket| self.reservations.remove(ticket))
+            .collect::<Vec<_>>()
+        {
+            for place in reservation.places {
+                freed += 1;
+                let Some(replica) = self.replicas.get_mut(&place.replica) else {
+                    continue;
+                };
+                replica.used -= 1;
+                replica.idle_since = now;
+                if replica.is_fresh {
+                    self.stop(place.replica);
+                }
+            }
+        }
+        if freed > 0 {
+            self.serve_waiting(now);
+            self.tell(freed);
+        }
+    }
+
+    /// Tells those that were told full: as many as slots are free, or they would only come to be refused again.
+    fn tell(&mut self, count: usize) {
+        for (coordinator, run) in self.told.drain(..count.min(self.told.len())) {
+            self.effects.push(Effect::Freed(coordinator, run));
+        }
+    }
+
+    fn stop(&mut self, replica: String) {
+        self.replicas.remove(&replica);
+        self.effects.push(Effect::Stop(replica));
+    }
+
+    fn answer(&mut self, ticket: u64, answer: Answer) {
+        self.effects.push(Effect::Answer(ticket, answer));
+    }
+
+    fn tickets(&self, which: impl Fn(&Reservation) -> bool) -> Vec<u64> {
+        self.reservations
+            .iter()
+            .filter(|(_, known)| which(known))
+            .map(|(ticket, _)| *ticket)
+            .collect()
+    }
+
+    fn names(&self, which: impl Fn(&Replica) -> bool) -> Vec<String> {
+        self.replicas
+            .iter()
+            .filter(|(_, known)| which(known))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+}
+
+impl Replica {
+    fn is_idle(&self) -> bool {
+        self.is_ready && self.used == 0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! Where a run's stages go: the least used replica that has a slot, a new one where there is none, an idle one stopped for
+//! it where there is no room.
+
+use std::collections::HashMap;
+
+use crate::executor::reservation::{Asked, Wanted};
+use crate::executor::settings::Settings;
+use crate::executor::slots::{REPLICAS_MAX, Replica, Slots};
+
+/// Where an asked run would go.
+#[derive(Default)]
+pub(super) struct Choice {
+    /// For each stage: a known replica, or a new one by its index.
+    pub places: Vec<Chosen>,
+    pub new: Vec<New>,
+    pub evicted: Vec<String>,
+}
+
+pub(super) enum Chosen {
+    Known(String),
+    New(usize),
+}
+
+pub(super) struct New {
+    pub service: String,
+    pub digest: String,
+    pub is_fresh: bool,
+    pub used: u32,
+}
+
+impl Slots {
+    /// Why a node of these settings has room for it at no time.
+    pub(super) fn never_fits(&self, asked: &Asked) -> Option<String> {
+        if asked.stages.len() > self.stages_max {
+            return Some(format!(
+                "it runs {} stages at once, and {} were asked of it",
+                self.stages_max,
+                asked.stages.len()
+            ));
+        }
+        let mut wanted: HashMap<&str, (u32, u32)> = HashMap::new();
+        for stage in &asked.stages {
+            let (shared, fresh) = wanted.entry(stage.service.as_str()).or_default();
+            *(if stage.fresh { fresh } else { shared }) += 1;
+        }
+        let Settings { slots, replicas, .. } = self.settings;
+        let too_many = |(shared, fresh): (u32, u32)| fresh + shared.div_ceil(slots.max(1)) > replicas;
+        let (service, (shared, fresh)) = wanted.into_iter().find(|(_, counts)| too_many(*counts))?;
+        let count = shared + fresh;
+        Some(format!(
+            "{count} stages of {service} were asked of it; settings slots={slots} and replicas={replicas} forbid that"
+        ))
+    }
+
+    /// Finds slots for all stages, or none.
+    pub(super) fn choose(&self, asked: &Asked) -> Option<Choice> {
+        if self.used() + asked.stages.len() > self.stages_max {
+            return None;
+        }
+        let mut choice = Choice::default();
+        let mut taken: HashMap<&str, u32> = HashMap::new();
+        for stage in &asked.stages {
+            let place = self.known_place(stage, &taken, &choice);
+            if let Some(name) = place {
+                *taken.entry(name).or_default() += 1;
+                choice.places.push(Chosen::Known(name.to_owned()));
+                continue;
+            }
+            let index = match choice.shared_new(stage, self.settings.slots) {
+                Some(index) => index,
+                None => self.new_place(stage, &taken, &mut choice)?,
+            };
+            choice.new[index].used += 1;
+            choice.places.push(Chosen::New(index));
+        }
+        Some(choice)
+    }
+
+    /// The replica that has a slot for the stage: a ready one before one that starts, the least used first.
+    fn known_place<'s>(
+        &'s self,
+        stage: &Wanted,
+        taken: &HashMap<&str, u32>,
+        choice: &Choice,
+    ) -> Option<&'s str> {
+        let used = |name: &str, replica: &Replica| replica.used + taken.get(name).copied().unwrap_or(0);
+        let fitting = self.replicas.iter().filter(|(name, replica)| {
+            !stage.fresh
+                && !replica.is_fresh
+                && replica.service == stage.service
+                && replica.digest == stage.digest
+                && used(name, replica) < replica.slots.min(self.settings.slots)
+                && !choice.evicted.contains(name)
+        });
+        let least = fitting.min_by_key(|(name, replica)| (!replica.is_ready, used(name, replica)));
+        least.map(|(name, _)| name.as_str())
+    }
+
+    /// Room for a new replica, if need be instead of an idle one.
+    fn new_place(&self, stage: &Wanted, taken: &HashMap<&str, u32>, choice: &mut Choice) -> Option<usize> {
+        let known = self
+            .replicas
+            .values()
+            .filter(|replica| replica.service == stage.service)
+            .count();
+        let new = choice
+            .new
+            .iter()
+            .filter(|new| new.service == stage.service)
+            .count();
+        let gone = choice
+            .evicted
+            .iter()
+            .filter(|name| self.replicas[*name].service == stage.service)
+            .count();
+        if known + new - gone >= self.settings.replicas as usize {
+            let idle = self.longest_idle(taken, choice, |replica| replica.service == stage.service)?;
+            choice.evicted.push(idle);
+        } else if self.replicas.len() + choice.new.len() - choice.evicted.len() >= REPLICAS_MAX {
+            let idle = self.longest_idle(taken, choice, |_| true)?;
+            choice.evicted.push(idle);
+        }
+        choice.new.push(New {
+            service: stage.service.clone(),
+            digest: stage.digest.clone(),
+            is_fresh: stage.fresh,
+            used: 0,
+        });
+        Some(choice.new.len() - 1)
+    }
+
+    fn longest_idle(
+        &self,
+        taken: &HashMap<&str, u32>,
+        choice: &Choice,
+        counts: impl Fn(&Replica) -> bool,
+    ) -> Option<String> {
+        let idle = self.replicas.iter().filter(|(name, replica)| {
+            replica.is_idle()
+                && counts(replica)
+                && !taken.contains_key(name.as_str())
+                && !choice.evicted.contains(name)
+        });
+        idle.min_by_key(|(_, replica)| replica.idle_since)
+            .map(|(name, _)| name.clone())
+    }
+}
+
+impl Choice {
+    /// A replica that this run starts anyway and that has a slot left.
+    fn shared_new(&self, stage: &Wanted, slots: u32) -> Option<usize> {
+        self.new.iter().position(|new| {
+            !stage.fresh
+                && !new.is_fresh
+                && new.service == stage.service
+                && new.digest == stage.digest
+                && new.used < slots
+        })
+    }
+}
