@@ -21,8 +21,8 @@ use std::fmt;
 /// refused.
 pub const LINE_LENGTH_MAX: usize = 128 << 10;
 
-/// Most stages in a line: each is a process, and with a few hundred no cluster would have slots for all at once.
-pub const STAGES_MAX: usize = 256;
+/// Most stages in a line: their services are looked up in one transaction of the store, which takes as many operations.
+pub const STAGES_MAX: usize = 128;
 
 /// Fewest digits that name an older version, so that a slip of the finger does not.
 pub const DIGEST_DIGITS_MIN: usize = 8;
@@ -250,11 +250,10 @@ impl<'a> Reader<'a> {
             {
                 word.equals = Some(word.text.len() - 1);
             }
-            let assigns = word.equals.is_some() && matches!(next, '=' | ':') && unquoted;
+            let is_value_start = word.equals == Some(word.text.len().wrapping_sub(1)) || next == ':';
+            let assigns = word.equals.is_some() && unquoted && matches!(next, '=' | ':') && is_value_start;
             let joined = next == '\\' && self.text[at..].starts_with("\\\n");
-            if joined && tilde_at == Some(at) {
-                tilde_at = Some(self.at);
-            } else if assigns && (next == ':' || word.equals == Some(word.text.len() - 1)) {
+            if assigns || (joined && tilde_at == Some(at)) {
                 tilde_at = Some(self.at);
             }
             word.is_name &= joined || (unquoted && (next.is_ascii_alphanumeric() || next == '_'));

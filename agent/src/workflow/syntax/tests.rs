@@ -177,7 +177,7 @@ fn bounds_are_refused_beyond() {
         parse(&format!("{most}|a"))
             .unwrap_err()
             .message
-            .contains("at most 256 stages")
+            .contains("at most 128 stages")
     );
     assert!(parse(&"a".repeat(LINE_LENGTH_MAX)).is_ok());
     assert!(
