@@ -79,7 +79,10 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
 }
 
 /// A value that serde knows, for the wire: fields by name.
+///
+/// `rmpv::ext::to_value` would drop the names.
 fn value<T: serde::Serialize>(of: &T) -> rmpv::Value {
-    // Records are text, numbers and lists: nothing in them can fail to encode.
-    rmpv::ext::to_value(of).unwrap_or(rmpv::Value::Nil)
+    // Records are text, numbers and lists: nothing in them can fail to encode, or to be read again.
+    let bytes = rmp_serde::to_vec_named(of).unwrap_or_default();
+    rmpv::decode::read_value(&mut &bytes[..]).unwrap_or(rmpv::Value::Nil)
 }

@@ -71,8 +71,9 @@ fn fill(run: &mut Run, attempt: &Attempt<'_>) {
 
 /// As it travels in WAMP.
 pub fn value(run: &Run) -> Value {
-    // Text, numbers and lists only: nothing in it can fail to encode.
-    rmpv::ext::to_value(run).unwrap_or(Value::Nil)
+    // Text, numbers and lists only: nothing in it can fail to encode, or to be read again.
+    let bytes = rmp_serde::to_vec_named(run).unwrap_or_default();
+    rmpv::decode::read_value(&mut &bytes[..]).unwrap_or(Value::Nil)
 }
 
 /// Keeps it in the store and lets go of the oldest beyond the limit.
