@@ -43,7 +43,12 @@ pub struct Nodes {
 
 impl Nodes {
     /// Follows the records until the agent stops.
-    pub fn start(own: Record, store: Store, links: watch::Receiver<BTreeSet<u64>>, lifecycle: &Lifecycle) -> Nodes {
+    pub fn start(
+        own: Record,
+        store: Store,
+        links: watch::Receiver<BTreeSet<u64>>,
+        lifecycle: &Lifecycle,
+    ) -> Nodes {
         let (sender, records) = watch::channel(BTreeMap::from([(own.id, own.clone())]));
         let stopping = lifecycle.stopping();
         lifecycle.spawn(Kind::Part, "records of nodes", async move {
@@ -75,7 +80,9 @@ impl Nodes {
     pub fn reached(&self) -> Vec<(u64, String)> {
         let links = self.links.borrow();
         let records = self.records.borrow();
-        let reached = records.values().filter(|record| record.id == self.own.id || links.contains(&record.id));
+        let reached = records
+            .values()
+            .filter(|record| record.id == self.own.id || links.contains(&record.id));
         reached.map(|record| (record.id, record.name.clone())).collect()
     }
 
@@ -88,7 +95,10 @@ impl Nodes {
 fn apply(records: &mut BTreeMap<u64, Record>, change: Change) {
     match change {
         Change::All(all) => {
-            let listed = all.iter().filter_map(|kv| parse(&kv.value)).map(|record| (record.id, record));
+            let listed = all
+                .iter()
+                .filter_map(|kv| parse(&kv.value))
+                .map(|record| (record.id, record));
             *records = listed.collect();
         }
         Change::Events(events) => {
@@ -107,6 +117,10 @@ fn apply(records: &mut BTreeMap<u64, Record>, change: Change) {
 fn parse(value: &[u8]) -> Option<Record> {
     // A deletion has no value.
     (!value.is_empty())
-        .then(|| serde_json::from_slice(value).inspect_err(|error| warn!("unreadable record of a node: {error}")).ok())
+        .then(|| {
+            serde_json::from_slice(value)
+                .inspect_err(|error| warn!("unreadable record of a node: {error}"))
+                .ok()
+        })
         .flatten()
 }

@@ -12,19 +12,27 @@ pub struct Arguments(Vec<(String, Value)>);
 impl Arguments {
     /// Decodes them.
     pub fn of(payload: Payload<'_>) -> Result<Arguments, Error> {
-        payload.kwargs().map(Arguments).map_err(|error| Error::Usage(error.to_string()))
+        payload
+            .kwargs()
+            .map(Arguments)
+            .map_err(|error| Error::Usage(error.to_string()))
     }
 
     /// An argument, if it was given.
     pub fn take(&mut self, name: &str) -> Option<Value> {
-        let at = self.0.iter().position(|(key, value)| key == name && !value.is_nil())?;
+        let at = self
+            .0
+            .iter()
+            .position(|(key, value)| key == name && !value.is_nil())?;
         Some(self.0.swap_remove(at).1)
     }
 
     /// A text that must be given.
     pub fn text(&mut self, name: &str) -> Result<String, Error> {
         let missing = || Error::Usage(format!("{name} must be given, as text"));
-        self.take(name).and_then(|value| value.as_str().map(str::to_owned)).ok_or_else(missing)
+        self.take(name)
+            .and_then(|value| value.as_str().map(str::to_owned))
+            .ok_or_else(missing)
     }
 
     /// True only if it was given and is true.
@@ -35,7 +43,9 @@ impl Arguments {
     /// Seconds, perhaps with a fraction.
     pub fn seconds(&mut self, name: &str) -> Option<f64> {
         let value = self.take(name)?;
-        value.as_f64().or_else(|| value.as_u64().map(|whole| whole as f64))
+        value
+            .as_f64()
+            .or_else(|| value.as_u64().map(|whole| whole as f64))
     }
 
     /// A whole number.
@@ -45,7 +55,18 @@ impl Arguments {
 
     /// All of them as one value of type `T`, by field names.
     pub fn all<T: DeserializeOwned>(self) -> Result<T, Error> {
-        let pairs = self.0.into_iter().map(|(key, value)| (Value::from(key), value)).collect();
-        rmpv::ext::from_value(Value::Map(pairs)).map_err(|error| Error::Usage(error.to_string()))
+        let pairs = self
+            .0
+            .into_iter()
+            .map(|(key, value)| (Value::from(key), value))
+            .collect();
+        decode(&Value::Map(pairs))
     }
+}
+
+/// A value as `T`. By way of its bytes: `rmpv::ext::from_value` takes no enum that is written by its variant's name.
+pub fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
+    let mut bytes = Vec::new();
+    rmpv::encode::write_value(&mut bytes, value).map_err(|error| Error::Usage(error.to_string()))?;
+    rmp_serde::from_slice(&bytes).map_err(|error| Error::Usage(error.to_string()))
 }

@@ -29,7 +29,9 @@ pub(super) async fn status(api: &Api) -> Result<Value, Error> {
     Ok(value(&Status {
         name: api.config.cluster.clone(),
         id: api.config.cluster_id.clone(),
-        leader: status.leader.and_then(|leader| names.get(&leader).map(|record| record.name.clone())),
+        leader: status
+            .leader
+            .and_then(|leader| names.get(&leader).map(|record| record.name.clone())),
         term: status.term,
         revision,
         nodes,
@@ -39,6 +41,8 @@ pub(super) async fn status(api: &Api) -> Result<Value, Error> {
 pub(super) async fn set(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
     let (key, text) = (arguments.text("key")?, arguments.text("value")?);
     let parsed = Settings::parse(&key, &text).map_err(|error| Error::Usage(error.to_string()))?;
-    api.store.put(keys::setting(&key), parsed.to_string(), None).await?;
+    api.store
+        .put(keys::setting(&key), parsed.to_string(), None)
+        .await?;
     Ok(Value::Nil)
 }

@@ -40,9 +40,9 @@ pub(super) async fn own(api: &Api, arguments: &mut Arguments) -> Result<Value, E
     let skip = arguments.number("skip").unwrap_or(0) as usize;
     let filter = Filter {
         tail: arguments.number("tail").map(|lines| lines as usize),
-        since: arguments.seconds("since").and_then(|ago| {
-            SystemTime::now().checked_sub(Duration::try_from_secs_f64(ago).ok()?)
-        }),
+        since: arguments
+            .seconds("since")
+            .and_then(|ago| SystemTime::now().checked_sub(Duration::try_from_secs_f64(ago).ok()?)),
         stage: arguments.number("stage").map(|stage| stage as u32),
     };
     let logs = api.logs.clone();
@@ -58,14 +58,20 @@ pub(super) async fn own(api: &Api, arguments: &mut Arguments) -> Result<Value, E
 }
 
 fn encode(entry: Entry) -> Value {
-    let at = entry.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let at = entry
+        .at
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as u64;
     Value::Array(vec![entry.stage.into(), at.into(), Value::Binary(entry.bytes)])
 }
 
 /// Serves one call, on a session of its own.
 pub(super) async fn serve(api: &Api, stream: UnixStream) {
     let (mut reader, mut writer) = Connection::welcomed(stream).split();
-    let Ok(Some(Message::Invocation { request, payload, .. })) = reader.next().await else { return };
+    let Ok(Some(Message::Invocation { request, payload, .. })) = reader.next().await else {
+        return;
+    };
     let asked = Arguments::of(payload);
     let told = async {
         let mut arguments = asked?;
@@ -82,7 +88,11 @@ pub(super) async fn serve(api: &Api, stream: UnixStream) {
     };
     let payload = payload.as_payload();
     writer.queue(&match &told {
-        Ok(()) => Message::Yield { request, progress: false, payload },
+        Ok(()) => Message::Yield {
+            request,
+            progress: false,
+            payload,
+        },
         Err(error) => Message::Error {
             kind: message::kind::INVOCATION,
             request,
@@ -111,7 +121,11 @@ async fn tell(api: &Api, arguments: &mut Arguments, writer: &mut Writer, request
     send(writer, request, &lines).await?;
     // From here on nothing is left out but what was told already.
     (question.tail, question.since) = (None, None);
-    let mut told = if coordinator == 0 { 0 } else { ask(api, coordinator, &question, 0).await.len() };
+    let mut told = if coordinator == 0 {
+        0
+    } else {
+        ask(api, coordinator, &question, 0).await.len()
+    };
     while follow && coordinator != 0 {
         tokio::time::sleep(FOLLOW_EVERY).await;
         let still = run::find(api, &question.id).await.map_or(0, |(node, _)| node);
@@ -130,11 +144,17 @@ fn stage_number(value: &Value, run: &crate::workflow::report::Run) -> Result<u32
     }
     let services: Vec<&str> = run.stages.iter().map(|stage| stage.service.as_str()).collect();
     let named = crate::workflow::placement::stage_index(&services, value.as_str().unwrap_or_default());
-    named.map(|index| index as u32 + 1).map_err(|error| Error::Usage(error.to_string()))
+    named
+        .map(|index| index as u32 + 1)
+        .map_err(|error| Error::Usage(error.to_string()))
 }
 
 async fn ask_all(api: &Api, question: &Question) -> Vec<Line> {
-    let nodes = api.nodes.reached().into_iter().map(|(node, _)| ask(api, node, question, 0));
+    let nodes = api
+        .nodes
+        .reached()
+        .into_iter()
+        .map(|(node, _)| ask(api, node, question, 0));
     let mut lines: Vec<Line> = join_all(nodes).await.into_iter().flatten().collect();
     lines.sort_by_key(|(_, at, _)| *at);
     lines
@@ -142,21 +162,30 @@ async fn ask_all(api: &Api, question: &Question) -> Vec<Line> {
 
 /// An agent that does not answer in time has nothing to tell now.
 async fn ask(api: &Api, node: u64, question: &Question, skip: usize) -> Vec<Line> {
-    let mut kwargs = vec![("id".into(), question.id.as_str().into()), ("skip".into(), (skip as u64).into())];
+    let mut kwargs = vec![
+        ("id".into(), question.id.as_str().into()),
+        ("skip".into(), (skip as u64).into()),
+    ];
     kwargs.extend(question.stage.map(|stage| ("stage".into(), stage.into())));
     kwargs.extend(question.tail.map(|tail| ("tail".into(), tail.into())));
     kwargs.extend(question.since.map(|since| ("since".into(), since.into())));
     let uri = uris::of_node(node, "run.logs");
     let call = api.agents.call_once(&uri, vec![], Some(Value::Map(kwargs)));
-    let Ok(Ok(answer)) = tokio::time::timeout(ASK_MAX, call).await else { return Vec::new() };
+    let Ok(Ok(answer)) = tokio::time::timeout(ASK_MAX, call).await else {
+        return Vec::new();
+    };
     let args = answer.as_payload().args().unwrap_or_default();
-    let Some(Value::Array(entries)) = args.into_iter().next() else { return Vec::new() };
+    let Some(Value::Array(entries)) = args.into_iter().next() else {
+        return Vec::new();
+    };
     entries.into_iter().filter_map(decode).collect()
 }
 
 fn decode(entry: Value) -> Option<Line> {
     let Value::Array(fields) = entry else { return None };
-    let [stage, at, Value::Binary(bytes)] = fields.as_slice() else { return None };
+    let [stage, at, Value::Binary(bytes)] = fields.as_slice() else {
+        return None;
+    };
     Some((stage.as_u64()? as u32, at.as_u64()?, bytes.clone()))
 }
 
@@ -164,8 +193,15 @@ async fn send(writer: &mut Writer, request: u64, lines: &[Line]) -> Result<(), E
     for (stage, _, bytes) in lines {
         let kwargs = Value::Map(vec![("stage".into(), (*stage).into())]);
         let payload = PayloadBuf::of_values(vec![Value::Binary(bytes.clone())], Some(kwargs));
-        writer.queue(&Message::Yield { request, progress: true, payload: payload.as_payload() });
-        writer.flush().await.map_err(|_| Error::Unavailable("the caller is gone".into()))?;
+        writer.queue(&Message::Yield {
+            request,
+            progress: true,
+            payload: payload.as_payload(),
+        });
+        writer
+            .flush()
+            .await
+            .map_err(|_| Error::Unavailable("the caller is gone".into()))?;
     }
     Ok(())
 }

@@ -61,8 +61,20 @@ struct Api {
 
 /// Registers all procedures; when this returns they can be called.
 pub async fn serve(parts: Parts) -> anyhow::Result<()> {
-    let Parts { config, nodes, store, blobs, router, logs, lifecycle } = parts;
-    let session = |realm| anyhow::Ok(Session::start(Connection::welcomed(router.attach(realm, Role::Agent)?)));
+    let Parts {
+        config,
+        nodes,
+        store,
+        blobs,
+        router,
+        logs,
+        lifecycle,
+    } = parts;
+    let session = |realm| {
+        anyhow::Ok(Session::start(Connection::welcomed(
+            router.attach(realm, Role::Agent)?,
+        )))
+    };
     let (operators, agents) = (session("pipes")?, session("pipes.stages")?);
     let runs = Arc::new(runs::Context {
         nodes: nodes.clone(),
@@ -74,7 +86,17 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         calls: agents.clone(),
     });
     let sessions = agents.clone();
-    let api = Arc::new(Api { config, nodes, store, blobs, router, logs, lifecycle, runs, agents });
+    let api = Arc::new(Api {
+        config,
+        nodes,
+        store,
+        blobs,
+        router,
+        logs,
+        lifecycle,
+        runs,
+        agents,
+    });
     serve::register(&api, &operators, &sessions).await
 }
 

@@ -27,13 +27,21 @@ pub(super) async fn list(api: &Api) -> Result<Value, Error> {
 
 /// All nodes, by id.
 pub(super) async fn shown(api: &Api) -> Result<Vec<Shown>, Error> {
-    let presences = pipes_raft::Range { keys_only: true, ..pipes_raft::Range::prefix(keys::presences()) };
+    let presences = pipes_raft::Range {
+        keys_only: true,
+        ..pipes_raft::Range::prefix(keys::presences())
+    };
     let present = api.store.range(presences, Consistency::Linearizable).await?;
     let prefix = keys::presences();
-    let ids = present.kvs.iter().filter_map(|kv| keys::after(&kv.key, &prefix)?.parse().ok());
+    let ids = present
+        .kvs
+        .iter()
+        .filter_map(|kv| keys::after(&kv.key, &prefix)?.parse().ok());
     let present: BTreeSet<u64> = ids.collect();
     let records = api.store.prefix(keys::nodes()).await?;
-    let records = records.iter().filter_map(|kv| serde_json::from_slice::<crate::node::Record>(&kv.value).ok());
+    let records = records
+        .iter()
+        .filter_map(|kv| serde_json::from_slice::<crate::node::Record>(&kv.value).ok());
     let status = api.store.status();
     let mut nodes: Vec<Shown> = records
         .map(|record| {

@@ -23,7 +23,9 @@ pub(super) async fn list(api: &Api, arguments: &mut Arguments) -> Result<Value, 
     let mut runs = under_way(api).await;
     if arguments.flag("all") {
         let finished = api.store.prefix(keys::runs()).await?;
-        let finished = finished.iter().filter_map(|kv| serde_json::from_slice::<Run>(&kv.value).ok());
+        let finished = finished
+            .iter()
+            .filter_map(|kv| serde_json::from_slice::<Run>(&kv.value).ok());
         runs.extend(finished.map(|run| (0, run)));
     }
     runs.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
@@ -44,7 +46,10 @@ pub(super) async fn stop(api: &Api, arguments: &mut Arguments) -> Result<Value, 
     if node == 0 {
         return Err(Error::NotFound(format!("run {} has ended already", run.id)));
     }
-    let kwargs = vec![("id".into(), run.id.as_str().into()), ("grace".into(), grace.into())];
+    let kwargs = vec![
+        ("id".into(), run.id.as_str().into()),
+        ("grace".into(), grace.into()),
+    ];
     let uri = uris::of_node(node, "run.stop");
     let asked = api.agents.call_once(&uri, vec![], Some(Value::Map(kwargs))).await;
     asked.map_err(|error| Error::Unavailable(format!("its coordinator does not answer: {error}")))?;
@@ -81,25 +86,46 @@ pub(super) async fn find(api: &Api, id: &str) -> Result<(u64, Run), Error> {
     let mut range = pipes_raft::Range::prefix(keys::run(id));
     // Enough to know that there are several.
     range.limit = 2;
-    let kept = api.store.range(range, pipes_raft::Consistency::Linearizable).await?.kvs;
-    let kept = kept.iter().filter_map(|kv| serde_json::from_slice::<Run>(&kv.value).ok());
+    let kept = api
+        .store
+        .range(range, pipes_raft::Consistency::Linearizable)
+        .await?
+        .kvs;
+    let kept = kept
+        .iter()
+        .filter_map(|kv| serde_json::from_slice::<Run>(&kv.value).ok());
     for run in kept {
         if !found.iter().any(|(_, known)| known.id == run.id) {
             found.push((0, run));
         }
     }
     match found.len() {
-        0 => Err(Error::NotFound(format!("there is no run {id}; pipes ps -a lists them"))),
+        0 => Err(Error::NotFound(format!(
+            "there is no run {id}; pipes ps -a lists them"
+        ))),
         1 => Ok(found.remove(0)),
-        _ => Err(Error::Usage(format!("several runs begin with {id}; give more of the id"))),
+        _ => Err(Error::Usage(format!(
+            "several runs begin with {id}; give more of the id"
+        ))),
     }
 }
 
 /// The runs under way at every agent that answers, with their coordinators.
 async fn under_way(api: &Api) -> Vec<(u64, Run)> {
     let own = api.nodes.own_id();
-    let mut runs: Vec<(u64, Run)> = api.runs.registry.list().into_iter().map(|run| (own, run)).collect();
-    let others = api.nodes.reached().into_iter().map(|(id, _)| id).filter(|id| *id != own);
+    let mut runs: Vec<(u64, Run)> = api
+        .runs
+        .registry
+        .list()
+        .into_iter()
+        .map(|run| (own, run))
+        .collect();
+    let others = api
+        .nodes
+        .reached()
+        .into_iter()
+        .map(|(id, _)| id)
+        .filter(|id| *id != own);
     let asked = join_all(others.map(|node| ask(api, node))).await;
     runs.extend(asked.into_iter().flatten());
     runs
@@ -109,8 +135,16 @@ async fn under_way(api: &Api) -> Vec<(u64, Run)> {
 async fn ask(api: &Api, node: u64) -> Vec<(u64, Run)> {
     let uri = uris::of_node(node, "runs");
     let call = api.agents.call_once(&uri, vec![], None);
-    let Ok(Ok(answer)) = tokio::time::timeout(ASK_MAX, call).await else { return Vec::new() };
+    let Ok(Ok(answer)) = tokio::time::timeout(ASK_MAX, call).await else {
+        return Vec::new();
+    };
     let args = answer.as_payload().args().unwrap_or_default();
-    let runs = args.into_iter().next().and_then(|value| rmpv::ext::from_value::<Vec<Run>>(value).ok());
-    runs.unwrap_or_default().into_iter().map(|run| (node, run)).collect()
+    let runs = args
+        .into_iter()
+        .next()
+        .and_then(|value| rmpv::ext::from_value::<Vec<Run>>(value).ok());
+    runs.unwrap_or_default()
+        .into_iter()
+        .map(|run| (node, run))
+        .collect()
 }

@@ -96,7 +96,9 @@ async fn serve_calls(api: &Arc<Api>, session: &Session, uri: String) -> anyhow::
     let room = Arc::new(Semaphore::new(CALLS_MAX));
     lifecycle.clone().spawn(Kind::Part, "procedure", async move {
         while let Some(Some(invocation)) = stopping.run_until_cancelled(registration.next()).await {
-            let Ok(place) = room.clone().acquire_owned().await else { break };
+            let Ok(place) = room.clone().acquire_owned().await else {
+                break;
+            };
             let (api, uri) = (api.clone(), uri.clone());
             lifecycle.spawn(Kind::Work, "call", async move {
                 let answered = answer(&api, &uri, &invocation).await;
@@ -104,7 +106,9 @@ async fn serve_calls(api: &Arc<Api>, session: &Session, uri: String) -> anyhow::
                 let _ = match answered {
                     Ok(value) => invocation.answer(PayloadBuf::of_values(vec![value], None)).await,
                     Err(error) => {
-                        invocation.fail(error.uri(), PayloadBuf::of_values(error.arguments(), None)).await
+                        invocation
+                            .fail(error.uri(), PayloadBuf::of_values(error.arguments(), None))
+                            .await
                     }
                 };
                 drop(place);
@@ -122,19 +126,21 @@ fn serve_streams(api: &Arc<Api>, uri: &'static str) {
     let api = api.clone();
     let lifecycle = api.lifecycle.clone();
     let stopping = lifecycle.stopping();
-    lifecycle.clone().spawn(Kind::Part, "streaming procedure", async move {
-        while let Some(Some(stream)) = stopping.run_until_cancelled(streams.recv()).await {
-            let api = api.clone();
-            lifecycle.spawn(Kind::Work, "streaming call", async move {
-                match uri {
-                    uris::RUN_START => runs::serve(api.runs.clone(), stream).await,
-                    uris::RUN_LOGS => logs::serve(&api, stream).await,
-                    uris::SERVICE_PUT => upload::serve(&api, stream, true).await,
-                    _ => upload::serve(&api, stream, false).await,
-                }
-                Ok(())
-            });
-        }
-        Ok(())
-    });
+    lifecycle
+        .clone()
+        .spawn(Kind::Part, "streaming procedure", async move {
+            while let Some(Some(stream)) = stopping.run_until_cancelled(streams.recv()).await {
+                let api = api.clone();
+                lifecycle.spawn(Kind::Work, "streaming call", async move {
+                    match uri {
+                        uris::RUN_START => runs::serve(api.runs.clone(), stream).await,
+                        uris::RUN_LOGS => logs::serve(&api, stream).await,
+                        uris::SERVICE_PUT => upload::serve(&api, stream, true).await,
+                        _ => upload::serve(&api, stream, false).await,
+                    }
+                    Ok(())
+                });
+            }
+            Ok(())
+        });
 }

@@ -5,13 +5,13 @@
 use pipes_raft::{Compare, Consistency, Op, Range, Txn};
 use rmpv::Value;
 
-use crate::api::arguments::Arguments;
+use crate::api::arguments::{Arguments, decode};
 use crate::api::{Api, Error, value};
 use crate::keys;
 
 pub(super) async fn range(api: &Api, mut arguments: Arguments) -> Result<Value, Error> {
     let consistency = match arguments.take("consistency") {
-        Some(value) => rmpv::ext::from_value(value).map_err(|error| Error::Usage(error.to_string()))?,
+        Some(value) => decode(&value)?,
         None => Consistency::Linearizable,
     };
     let range: Range = arguments.all()?;
@@ -74,14 +74,24 @@ mod tests {
             ("a", Some("\0"), true),
             ("/", Some("\0"), false),
         ] {
-            assert_eq!(outside(key.as_bytes(), end.map(str::as_bytes)).is_ok(), good, "{key} {end:?}");
+            assert_eq!(
+                outside(key.as_bytes(), end.map(str::as_bytes)).is_ok(),
+                good,
+                "{key} {end:?}"
+            );
         }
     }
 
     #[test]
     fn a_branch_that_is_not_taken_is_judged_too() {
-        let inner = Txn { failure: vec![Op::delete("/pipes/nodes/1")], ..Txn::default() };
-        let txn = Txn { success: vec![Op::Txn(inner)], ..Txn::default() };
+        let inner = Txn {
+            failure: vec![Op::delete("/pipes/nodes/1")],
+            ..Txn::default()
+        };
+        let txn = Txn {
+            success: vec![Op::Txn(inner)],
+            ..Txn::default()
+        };
         assert!(judge(&txn).is_err());
     }
 }

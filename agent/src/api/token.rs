@@ -23,23 +23,37 @@ struct Record {
 
 pub(super) async fn create(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
     let name = arguments.text("name")?;
-    if name.is_empty() || name.len() > 63 || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@".contains(c)) {
-        return Err(Error::Usage(format!("'{name}' cannot be a token's name: use letters, digits and -_.@")));
+    if name.is_empty()
+        || name.len() > 63
+        || !name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.@".contains(c))
+    {
+        return Err(Error::Usage(format!(
+            "'{name}' cannot be a token's name: use letters, digits and -_.@"
+        )));
     }
     let known = all(api).await?;
     if known.len() >= TOKENS_MAX {
         return Err(Error::Usage("there are too many tokens: remove some".into()));
     }
     if known.iter().any(|(_, record)| record.name == name) {
-        return Err(Error::Usage(format!("there is a token '{name}' already; remove it first")));
+        return Err(Error::Usage(format!(
+            "there is a token '{name}' already; remove it first"
+        )));
     }
     let mut secret = [0; LENGTH];
     let random = ring::rand::SystemRandom::new();
-    random.fill(&mut secret).map_err(|_| Error::Unavailable("the system gives no random numbers".into()))?;
+    random
+        .fill(&mut secret)
+        .map_err(|_| Error::Unavailable("the system gives no random numbers".into()))?;
     let token = format!("pipes_{}", hex::encode(secret));
     let created = humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string();
-    let record = serde_json::to_vec(&Record { name: name.clone(), created })
-        .map_err(|error| Error::Unavailable(error.to_string()))?;
+    let record = serde_json::to_vec(&Record {
+        name: name.clone(),
+        created,
+    })
+    .map_err(|error| Error::Unavailable(error.to_string()))?;
     let key = keys::token(&hex::encode(Sha256::digest(token.as_bytes())));
     let txn = Txn {
         compares: vec![Compare::absent(key.clone())],
@@ -47,7 +61,10 @@ pub(super) async fn create(api: &Api, arguments: &mut Arguments) -> Result<Value
         failure: vec![],
     };
     api.store.txn(txn).await?;
-    Ok(Value::Map(vec![("name".into(), name.into()), ("token".into(), token.into())]))
+    Ok(Value::Map(vec![
+        ("name".into(), name.into()),
+        ("token".into(), token.into()),
+    ]))
 }
 
 pub(super) async fn list(api: &Api) -> Result<Value, Error> {
@@ -57,7 +74,10 @@ pub(super) async fn list(api: &Api) -> Result<Value, Error> {
 
 pub(super) async fn remove(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
     let name = arguments.text("name")?;
-    let found = all(api).await?.into_iter().find(|(_, record)| record.name == name);
+    let found = all(api)
+        .await?
+        .into_iter()
+        .find(|(_, record)| record.name == name);
     let Some((key, _)) = found else {
         return Err(Error::NotFound(format!("there is no token '{name}'")));
     };
@@ -67,5 +87,8 @@ pub(super) async fn remove(api: &Api, arguments: &mut Arguments) -> Result<Value
 
 async fn all(api: &Api) -> Result<Vec<(Vec<u8>, Record)>, Error> {
     let kvs = api.store.prefix(keys::tokens()).await?;
-    Ok(kvs.into_iter().filter_map(|kv| Some((kv.key, serde_json::from_slice(&kv.value).ok()?))).collect())
+    Ok(kvs
+        .into_iter()
+        .filter_map(|kv| Some((kv.key, serde_json::from_slice(&kv.value).ok()?)))
+        .collect())
 }

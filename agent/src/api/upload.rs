@@ -32,7 +32,11 @@ struct Announced {
 /// Serves one call, on a session of its own.
 pub(super) async fn serve(api: &Api, stream: UnixStream, named: bool) {
     let (reader, writer) = Connection::welcomed(stream).split();
-    let mut upload = Upload { reader, writer, request: 1 };
+    let mut upload = Upload {
+        reader,
+        writer,
+        request: 1,
+    };
     let answered = upload.take(api, named).await;
     let payload = match &answered {
         Ok(value) => PayloadBuf::of_values(vec![value.clone()], None),
@@ -40,7 +44,11 @@ pub(super) async fn serve(api: &Api, stream: UnixStream, named: bool) {
     };
     let (request, payload) = (upload.request, payload.as_payload());
     upload.writer.queue(&match &answered {
-        Ok(_) => Message::Yield { request, progress: false, payload },
+        Ok(_) => Message::Yield {
+            request,
+            progress: false,
+            payload,
+        },
         Err(error) => Message::Error {
             kind: message::kind::INVOCATION,
             request,
@@ -77,8 +85,12 @@ impl Upload {
         let (mut head, mut size) = (Vec::new(), 0_u64);
         let mut last = false;
         while !last {
-            let Ok(Some(message)) = self.reader.next().await else { return Err(gone()) };
-            let Message::Invocation { details, payload, .. } = message else { return Err(gone()) };
+            let Ok(Some(message)) = self.reader.next().await else {
+                return Err(gone());
+            };
+            let Message::Invocation { details, payload, .. } = message else {
+                return Err(gone());
+            };
             last = !details.progress;
             let bytes = payload::bytes_arg(payload).unwrap_or_default();
             size += bytes.len() as u64;
@@ -93,7 +105,10 @@ impl Upload {
             }
         }
         if size != announced.size {
-            return Err(Error::Usage(format!("{size} bytes came, {} were announced", announced.size)));
+            return Err(Error::Usage(format!(
+                "{size} bytes came, {} were announced",
+                announced.size
+            )));
         }
         let Some(name) = announced.name else {
             let digest = upload.finish(announced.digest).await?;
@@ -110,22 +125,36 @@ impl Upload {
         };
         self.request = request;
         let mut arguments = Arguments::of(payload)?;
-        let name = if named { Some(arguments.text("name")?) } else { None };
+        let name = if named {
+            Some(arguments.text("name")?)
+        } else {
+            None
+        };
         if let Some(name) = &name {
             service::check_name(name).map_err(|error| Error::Usage(error.to_string()))?;
         }
-        let digest = arguments.take("digest").and_then(|value| value.as_str().map(str::to_owned));
+        let digest = arguments
+            .take("digest")
+            .and_then(|value| value.as_str().map(str::to_owned));
         let digest = digest.map(|text| parse_digest(&text)).transpose()?;
-        let size = arguments.number("size").ok_or_else(|| Error::Usage("size must be given, in bytes".into()))?;
+        let size = arguments
+            .number("size")
+            .ok_or_else(|| Error::Usage("size must be given, in bytes".into()))?;
         if size > SIZE_MAX {
-            return Err(Error::Usage(format!("{size} bytes are more than the {SIZE_MAX} that are taken")));
+            return Err(Error::Usage(format!(
+                "{size} bytes are more than the {SIZE_MAX} that are taken"
+            )));
         }
         Ok(Announced { name, digest, size })
     }
 
     async fn credit(&mut self, bytes: u64) -> Result<(), Error> {
         let payload = PayloadBuf::of_values(vec![bytes.into()], None);
-        self.writer.queue(&Message::Yield { request: self.request, progress: true, payload: payload.as_payload() });
+        self.writer.queue(&Message::Yield {
+            request: self.request,
+            progress: true,
+            payload: payload.as_payload(),
+        });
         self.writer.flush().await.map_err(|_| gone())
     }
 }
@@ -147,7 +176,9 @@ async fn name_it(
             None => {
                 let right = Naming::begin(&api.store, digest).await?;
                 if !api.blobs.is_kept(&digest).await {
-                    return Err(Error::Unavailable("the executable was removed meanwhile; build it again".into()));
+                    return Err(Error::Unavailable(
+                        "the executable was removed meanwhile; build it again".into(),
+                    ));
                 }
                 right
             }
@@ -162,7 +193,8 @@ async fn name_it(
 }
 
 fn parse_digest(text: &str) -> Result<Digest, Error> {
-    text.parse().map_err(|_| Error::Usage(format!("'{text}' is no digest: sha256: and 64 hex digits")))
+    text.parse()
+        .map_err(|_| Error::Usage(format!("'{text}' is no digest: sha256: and 64 hex digits")))
 }
 
 /// The caller's session broke: nobody hears this.

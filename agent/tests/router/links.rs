@@ -121,7 +121,7 @@ pub async fn sends_large(callee: &Session, caller: &Session, length: usize) {
             call.answer(payload).await.unwrap();
         }
     });
-    let bytes: Vec<u8> = (0..length).map(|n| (n / 251 ^ n) as u8).collect();
+    let bytes: Vec<u8> = (0..length).map(|n| ((n / 251) ^ n) as u8).collect();
     let sent = PayloadBuf::of_bytes(&bytes);
     let mut call = within(caller.call("com.large", sent.clone(), CallOptions::default()))
         .await

@@ -148,10 +148,20 @@ pub struct Output {
 
 impl<'p> Attempt<'p> {
     /// An attempt on a session of its own, placed on `nodes`, one for each stage.
-    pub fn new(plan: &'p Plan, number: u32, ordered: bool, nodes: Vec<(u64, String)>, writer: Writer) -> Attempt<'p> {
+    pub fn new(
+        plan: &'p Plan,
+        number: u32,
+        ordered: bool,
+        nodes: Vec<(u64, String)>,
+        writer: Writer,
+    ) -> Attempt<'p> {
         let stages: Vec<Stage> = nodes
             .into_iter()
-            .map(|(node, node_name)| Stage { node, node_name, ..Stage::default() })
+            .map(|(node, node_name)| Stage {
+                node,
+                node_name,
+                ..Stage::default()
+            })
             .collect();
         let mut to_ask: Vec<u64> = stages.iter().map(|stage| stage.node).collect();
         to_ask.sort_unstable();
@@ -178,7 +188,11 @@ impl<'p> Attempt<'p> {
     pub fn begin(&mut self) {
         let procedure = self.output_uri();
         let request = self.request(Call::Register);
-        self.writer.queue(&Message::Register { request, options: Default::default(), procedure: &procedure });
+        self.writer.queue(&Message::Register {
+            request,
+            options: Default::default(),
+            procedure: &procedure,
+        });
         self.ask();
     }
 
@@ -189,8 +203,16 @@ impl<'p> Attempt<'p> {
         for node in nodes {
             let uri = format!("pipes.node.{node}.executor.prepare");
             let body = self.plan.prepare(&self.stages, node, self.ordered);
-            let options = CallOptions { receive_progress: true, ..CallOptions::default() };
-            self.call(Call::Prepare(node), &uri, options, PayloadBuf::of_values(vec![body], None).as_payload());
+            let options = CallOptions {
+                receive_progress: true,
+                ..CallOptions::default()
+            };
+            self.call(
+                Call::Prepare(node),
+                &uri,
+                options,
+                PayloadBuf::of_values(vec![body], None).as_payload(),
+            );
             self.silent.push(node);
             self.asked.push(node);
         }
@@ -266,26 +288,46 @@ impl<'p> Attempt<'p> {
 
     fn pipe_chunk(&mut self, bytes: &[u8], progress: bool) {
         let uri = self.first_pipe();
-        let options = CallOptions { progress, receive_progress: true, ..CallOptions::default() };
+        let options = CallOptions {
+            progress,
+            receive_progress: true,
+            ..CallOptions::default()
+        };
         let mut body = Vec::with_capacity(bytes.len() + 16);
         payload::write_bytes_arg(&mut body, bytes);
-        let payload = Payload { parts: 1, bytes: &body };
+        let payload = Payload {
+            parts: 1,
+            bytes: &body,
+        };
         let request = self.stdin.request;
-        self.writer.queue(&Message::Call { request, options, procedure: &uri, payload });
+        self.writer.queue(&Message::Call {
+            request,
+            options,
+            procedure: &uri,
+            payload,
+        });
     }
 
     /// Lets the last stage send more.
     pub fn credit_output(&mut self, bytes: u64) {
         if let (Some(request), false, true) = (self.output.invocation, self.output.done, bytes > 0) {
             let payload = PayloadBuf::of_values(vec![bytes.into()], None);
-            self.writer.queue(&Message::Yield { request, progress: true, payload: payload.as_payload() });
+            self.writer.queue(&Message::Yield {
+                request,
+                progress: true,
+                payload: payload.as_payload(),
+            });
         }
     }
 
     /// Everything was taken, or nobody reads any more: the last stage's pipe ends.
     pub fn close_output(&mut self) {
         if let (Some(request), false) = (self.output.invocation, self.output.done) {
-            self.writer.queue(&Message::Yield { request, progress: false, payload: Payload::EMPTY });
+            self.writer.queue(&Message::Yield {
+                request,
+                progress: false,
+                payload: Payload::EMPTY,
+            });
             self.output.done = true;
         }
     }
@@ -304,9 +346,17 @@ impl<'p> Attempt<'p> {
         }
         self.stop = Some(stop);
         self.phase = Phase::Failing;
-        let calls: Vec<u64> = self.stages.iter().filter(|s| s.call != 0 && !s.over()).map(|s| s.call).collect();
+        let calls: Vec<u64> = self
+            .stages
+            .iter()
+            .filter(|s| s.call != 0 && !s.over())
+            .map(|s| s.call)
+            .collect();
         for request in calls {
-            self.writer.queue(&Message::Cancel { request, mode: CancelMode::Kill });
+            self.writer.queue(&Message::Cancel {
+                request,
+                mode: CancelMode::Kill,
+            });
         }
         self.settle();
     }
@@ -337,15 +387,29 @@ impl<'p> Attempt<'p> {
     fn tell(&mut self, stage: usize, args: &[Value], progress: bool) {
         let stage = &self.stages[stage];
         let uri = format!("pipes.node.{}.replica.{}.stage", stage.node, stage.replica);
-        let options = CallOptions { progress, receive_progress: true, ..CallOptions::default() };
+        let options = CallOptions {
+            progress,
+            receive_progress: true,
+            ..CallOptions::default()
+        };
         let body = PayloadBuf::of_values(args.to_vec(), None);
         let payload = body.as_payload();
-        self.writer.queue(&Message::Call { request: stage.call, options, procedure: &uri, payload });
+        self.writer.queue(&Message::Call {
+            request: stage.call,
+            options,
+            procedure: &uri,
+            payload,
+        });
     }
 
     fn call(&mut self, call: Call, procedure: &str, options: CallOptions<'_>, payload: Payload<'_>) -> u64 {
         let request = self.request(call);
-        self.writer.queue(&Message::Call { request, options, procedure, payload });
+        self.writer.queue(&Message::Call {
+            request,
+            options,
+            procedure,
+            payload,
+        });
         request
     }
 
@@ -361,14 +425,24 @@ impl<'p> Attempt<'p> {
     }
 
     fn first_pipe(&self) -> String {
-        format!("pipes.node.{}.replica.{}.pipe", self.stages[0].node, self.stages[0].replica)
+        format!(
+            "pipes.node.{}.replica.{}.pipe",
+            self.stages[0].node, self.stages[0].replica
+        )
     }
 
     fn output_uri(&self) -> String {
-        format!("pipes.node.{}.run.{}.{}.out", self.plan.coordinator, self.plan.id, self.number)
+        format!(
+            "pipes.node.{}.run.{}.{}.out",
+            self.plan.coordinator, self.plan.id, self.number
+        )
     }
 }
 
 fn streaming() -> CallOptions<'static> {
-    CallOptions { progress: true, receive_progress: true, ..CallOptions::default() }
+    CallOptions {
+        progress: true,
+        receive_progress: true,
+        ..CallOptions::default()
+    }
 }

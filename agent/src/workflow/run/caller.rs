@@ -45,16 +45,29 @@ pub enum Input<'a> {
 pub async fn accept(stream: UnixStream) -> Result<(CallerIn, CallerOut, Request, Opening), Error> {
     let (mut reader, writer) = Connection::welcomed(stream).split();
     let message = reader.next().await.map_err(Error::session)?;
-    let Some(Message::Invocation { request, details, payload, .. }) = message else {
+    let Some(Message::Invocation {
+        request,
+        details,
+        payload,
+        ..
+    }) = message
+    else {
         return Err(Error::Gone);
     };
     let receives = details.receive_progress;
     let decoded = Request::parse(payload).and_then(|parsed| {
         let chunk = Chunk::first(payload, details.progress)?;
-        let opening = Opening { eof: chunk.eof, closed: chunk.closed };
+        let opening = Opening {
+            eof: chunk.eof,
+            closed: chunk.closed,
+        };
         Ok((parsed, opening))
     });
-    let mut out = CallerOut { writer, request, receives };
+    let mut out = CallerOut {
+        writer,
+        request,
+        receives,
+    };
     match decoded {
         Ok((parsed, opening)) => Ok((CallerIn { reader }, out, parsed, opening)),
         Err(error) => {
@@ -139,7 +152,11 @@ impl CallerOut {
     }
 
     fn yield_(&mut self, progress: bool, payload: Payload<'_>) {
-        self.writer.queue(&Message::Yield { request: self.request, progress, payload });
+        self.writer.queue(&Message::Yield {
+            request: self.request,
+            progress,
+            payload,
+        });
     }
 }
 

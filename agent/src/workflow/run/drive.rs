@@ -4,7 +4,7 @@
 //! window lies here; (2) both sessions are written as soon as nothing more is to be read; (3) every phase but running
 //! has an end by the clock.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pipes_wamp::client::Reader;
 use tokio::sync::mpsc;
@@ -17,7 +17,8 @@ use crate::workflow::run::attempt::{
 use crate::workflow::run::caller::{CallerIn, CallerOut, Input, Opening, UNASKED_MAX};
 use crate::workflow::run::outcome::Ended;
 use crate::workflow::run::receive::Effect;
-use crate::workflow::run::registry::Order;
+use crate::workflow::run::record;
+use crate::workflow::run::registry::{Guard, Order};
 use crate::workflow::run::request::{Chunk, Request};
 
 /// Queued bytes beyond which the other side is not read.
@@ -93,6 +94,16 @@ impl Flow {
     }
 }
 
+/// Where others see the run.
+pub struct Shown<'c> {
+    /// What stages said on standard error.
+    pub logs: &'c Logs,
+    /// The run's place in the registry.
+    pub guard: &'c Guard,
+    /// When the run was accepted.
+    pub started: SystemTime,
+}
+
 /// Runs an attempt to its end.
 pub async fn drive(
     attempt: &mut Attempt<'_>,
@@ -101,7 +112,7 @@ pub async fn drive(
     output: &mut CallerOut,
     orders: &mut mpsc::Receiver<Order>,
     flow: &mut Flow,
-    logs: &Logs,
+    shown: &Shown<'_>,
 ) {
     attempt.begin();
     let begun = Instant::now();
@@ -120,9 +131,13 @@ pub async fn drive(
                 Ok(Some(message)) => {
                     let effect = attempt.receive(message);
                     if let Effect::Stderr(stage, bytes) = &effect {
-                        logs.append(&attempt.plan.id, *stage as u32 + 1, bytes);
+                        shown.logs.append(&attempt.plan.id, *stage as u32 + 1, bytes);
                     }
+                    let went = effect == Effect::Went;
                     flow.apply(attempt, output, effect);
+                    if went {
+                        shown.guard.update(record::running(attempt.plan, attempt, shown.started, true));
+                    }
                 }
                 // The shard is going down: no answer will come any more.
                 Ok(None) | Err(_) => {
@@ -208,7 +223,9 @@ impl Flow {
         if let Some(bytes) = chunk.stdin {
             let early = matches!(attempt.phase, Phase::Reserving | Phase::Connecting) && !bytes.is_empty();
             if early || (self.eof && !bytes.is_empty()) {
-                return attempt.stop(Stop::Usage("stdin came before credit for it, or after its end".into()));
+                return attempt.stop(Stop::Usage(
+                    "stdin came before credit for it, or after its end".into(),
+                ));
             }
             attempt.feed(bytes);
         }
@@ -270,7 +287,10 @@ impl Flow {
             Phase::Running | Phase::Over => since + NEVER,
         };
         let timeout = self.deadline.filter(|_| self.ended == Ended::Itself);
-        [timeout, self.kill_at].into_iter().flatten().fold(of_phase, Instant::min)
+        [timeout, self.kill_at]
+            .into_iter()
+            .flatten()
+            .fold(of_phase, Instant::min)
     }
 
     fn time(&mut self, attempt: &mut Attempt<'_>, (phase, since): (Phase, Instant)) {
@@ -285,12 +305,21 @@ impl Flow {
         match phase {
             Phase::Reserving if !attempt.silent.is_empty() && now >= since + RESERVE_MAX => {
                 let node = attempt.silent[0];
-                attempt.stop(Stop::Unavailable { node, why: "a node did not answer in 500 ms".into() });
+                attempt.stop(Stop::Unavailable {
+                    node,
+                    why: "a node did not answer in 500 ms".into(),
+                });
             }
             Phase::Reserving | Phase::Connecting if !attempt.ordered && now >= since + CONNECT_MAX => {
-                let late = attempt.stages.iter().find(|stage| stage.replica.is_empty() || !stage.ready);
+                let late = attempt
+                    .stages
+                    .iter()
+                    .find(|stage| stage.replica.is_empty() || !stage.ready);
                 let node = late.map_or(0, |stage| stage.node);
-                attempt.stop(Stop::Unavailable { node, why: "a replica was not ready in 10 s".into() });
+                attempt.stop(Stop::Unavailable {
+                    node,
+                    why: "a replica was not ready in 10 s".into(),
+                });
             }
             Phase::Ending | Phase::Failing => attempt.phase = Phase::Over,
             _ => {}

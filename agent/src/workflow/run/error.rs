@@ -36,7 +36,9 @@ pub enum Error {
 }
 
 fn did_you_mean(name: &Option<String>) -> String {
-    name.as_ref().map(|name| format!(" (did you mean '{name}'?)")).unwrap_or_default()
+    name.as_ref()
+        .map(|name| format!(" (did you mean '{name}'?)"))
+        .unwrap_or_default()
 }
 
 impl Error {

@@ -1,16 +1,18 @@
 //! From a request to a plan: parses the line and looks up what its names were built from.
 
 use crate::service;
+use crate::workflow::run::Error;
 use crate::workflow::run::plan::{Plan, Planned};
 use crate::workflow::run::request::Request;
 use crate::workflow::run::start::Context;
-use crate::workflow::run::Error;
 use crate::workflow::syntax;
 
 /// Plans a run; a line that cannot run whole is refused whole.
 pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
-    let line = syntax::parse(&request.line)
-        .map_err(|error| Error::Syntax { message: error.message.clone(), offset: error.offset })?;
+    let line = syntax::parse(&request.line).map_err(|error| Error::Syntax {
+        message: error.message.clone(),
+        offset: error.offset,
+    })?;
     let names: Vec<&str> = line.stages.iter().map(|stage| stage.name.as_str()).collect();
     // One linearizable read for all names: what a build anywhere was answered for is seen here.
     let found = service::find_all(&context.store, &names).await?;
@@ -19,7 +21,10 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
         let Some(record) = found else {
             let known = service::names(&context.store).await?;
             let nearest = service::nearest(&stage.name, &known);
-            return Err(Error::UnknownService { name: stage.name, nearest });
+            return Err(Error::UnknownService {
+                name: stage.name,
+                nearest,
+            });
         };
         stages.push(Planned {
             service: record.name,

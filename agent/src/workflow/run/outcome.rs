@@ -46,13 +46,19 @@ pub fn judge(plan: &Plan, attempt: &Attempt<'_>, ended: Ended) -> Outcome {
     match (ended, &attempt.stop) {
         (Ended::Timeout, _) => failed(status::TIMEOUT, "the timeout ran out".to_string()),
         (_, Some(stop)) => stopped(plan, &attempt.stages, stop),
-        (Ended::Stopped, None) => {
-            Outcome { state: "cancelled", exit: exit(plan, &attempt.stages), message: None }
-        }
+        (Ended::Stopped, None) => Outcome {
+            state: "cancelled",
+            exit: exit(plan, &attempt.stages),
+            message: None,
+        },
         (Ended::Itself, None) => {
             let exit = exit(plan, &attempt.stages);
             let state = if exit == 0 { "succeeded" } else { "failed" };
-            Outcome { state, exit, message: None }
+            Outcome {
+                state,
+                exit,
+                message: None,
+            }
         }
     }
 }
@@ -62,10 +68,21 @@ fn stopped(plan: &Plan, stages: &[Stage], stop: &Stop) -> Outcome {
         Stop::CannotStart { stage, why } => {
             let name = plan.name(*stage);
             let node = &stages[*stage].node_name;
-            failed(status::CANNOT_START, format!("{name} cannot be started on {node}: {why}"))
+            failed(
+                status::CANNOT_START,
+                format!("{name} cannot be started on {node}: {why}"),
+            )
         }
-        Stop::Gone => Outcome { state: "cancelled", exit: status::LOST, message: None },
-        Stop::Signalled(number) => Outcome { state: "cancelled", exit: 128 + number, message: None },
+        Stop::Gone => Outcome {
+            state: "cancelled",
+            exit: status::LOST,
+            message: None,
+        },
+        Stop::Signalled(number) => Outcome {
+            state: "cancelled",
+            exit: 128 + number,
+            message: None,
+        },
         Stop::Usage(why) => failed(status::LOST, why.clone()),
         Stop::Unavailable { why, .. } => failed(status::LOST, why.clone()),
         Stop::Full => failed(status::LOST, "busy: no node has a free slot".into()),
@@ -74,14 +91,24 @@ fn stopped(plan: &Plan, stages: &[Stage], stop: &Stop) -> Outcome {
 }
 
 fn failed(exit: i32, message: String) -> Outcome {
-    Outcome { state: "failed", exit, message: Some(message) }
+    Outcome {
+        state: "failed",
+        exit,
+        message: Some(message),
+    }
 }
 
 /// The status a shell would give.
 fn exit(plan: &Plan, stages: &[Stage]) -> i32 {
-    let statuses = stages.iter().map(|stage| stage.exit.map_or(status::LOST, |exit| exit.status));
+    let statuses = stages
+        .iter()
+        .map(|stage| stage.exit.map_or(status::LOST, |exit| exit.status));
     let last = statuses.clone().next_back().unwrap_or(0);
-    if plan.options.pipefail { statuses.rev().find(|status| *status != 0).unwrap_or(0) } else { last }
+    if plan.options.pipefail {
+        statuses.rev().find(|status| *status != 0).unwrap_or(0)
+    } else {
+        last
+    }
 }
 
 /// The stage that was lost first, by what its call's error says: a lost server explains a lost shim, and either
@@ -104,7 +131,9 @@ fn what_was_lost(plan: &Plan, stages: &[Stage]) -> String {
         0 | 1 => format!("server {node} was lost while it ran {name}; nothing was run again"),
         2 => format!("the shim of {name} on {node} was lost; nothing was run again"),
         _ => match &stage.error {
-            Some((_, why)) if !why.is_empty() => format!("{name} on {node} broke: {why}; nothing was run again"),
+            Some((_, why)) if !why.is_empty() => {
+                format!("{name} on {node} broke: {why}; nothing was run again")
+            }
             _ => format!("a pipe of {name} on {node} broke; nothing was run again"),
         },
     }

@@ -50,7 +50,12 @@ impl Plan {
                 ])
             })
             .collect();
-        let files = self.options.files.iter().map(|(digest, _)| digest.as_str().into()).collect();
+        let files = self
+            .options
+            .files
+            .iter()
+            .map(|(digest, _)| digest.as_str().into())
+            .collect();
         Value::Map(vec![
             ("run".into(), self.id.as_str().into()),
             ("coordinator".into(), self.coordinator.into()),
@@ -63,9 +68,16 @@ impl Plan {
     /// The first chunk of a stage call; `next` is the procedure of the pipe after it.
     pub fn stage(&self, index: usize, placed: &Stage, next: &str) -> Value {
         let planned = &self.stages[index];
-        let args = planned.args.iter().map(|arg| Value::Binary(arg.clone())).collect();
+        let args = planned
+            .args
+            .iter()
+            .map(|arg| Value::Binary(arg.clone()))
+            .collect();
         let env = self.options.env.iter().chain(&planned.env).map(|(name, value)| {
-            Value::Array(vec![Value::Binary(name.clone().into_bytes()), Value::Binary(value.clone())])
+            Value::Array(vec![
+                Value::Binary(name.clone().into_bytes()),
+                Value::Binary(value.clone()),
+            ])
         });
         let files = self.options.files.iter().filter_map(|(digest, name)| {
             let (_, path) = placed.files.iter().find(|(known, _)| known == digest)?;

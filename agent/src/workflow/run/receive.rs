@@ -27,11 +27,23 @@ impl Attempt<'_> {
     /// Takes one message of the attempt's session.
     pub fn receive<'m>(&mut self, message: Message<'m>) -> Effect<'m> {
         let effect = match message {
-            Message::Result { request, progress, payload } => self.result(request, progress, payload),
-            Message::Error { request, error, payload, .. } => self.error(request, error, payload),
-            Message::Invocation { request, details, payload, .. } => {
-                self.output_chunk(request, details.progress, payload)
-            }
+            Message::Result {
+                request,
+                progress,
+                payload,
+            } => self.result(request, progress, payload),
+            Message::Error {
+                request,
+                error,
+                payload,
+                ..
+            } => self.error(request, error, payload),
+            Message::Invocation {
+                request,
+                details,
+                payload,
+                ..
+            } => self.output_chunk(request, details.progress, payload),
             Message::Interrupt { request, .. } => {
                 if self.output.invocation == Some(request) && !self.output.done {
                     self.output.done = true;
@@ -46,7 +58,9 @@ impl Attempt<'_> {
     }
 
     fn result<'m>(&mut self, request: u64, progress: bool, payload: Payload<'m>) -> Effect<'m> {
-        let Some(call) = self.calls.get(&request).copied() else { return Effect::None };
+        let Some(call) = self.calls.get(&request).copied() else {
+            return Effect::None;
+        };
         if !progress {
             self.calls.remove(&request);
         }
@@ -64,7 +78,11 @@ impl Attempt<'_> {
                 Effect::None
             }
             Call::Stdin if progress => {
-                let credit = payload.args().ok().and_then(|args| args.first()?.as_u64()).unwrap_or(0);
+                let credit = payload
+                    .args()
+                    .ok()
+                    .and_then(|args| args.first()?.as_u64())
+                    .unwrap_or(0);
                 self.stdin.credit += credit;
                 Effect::StdinCredit(credit)
             }
@@ -91,7 +109,11 @@ impl Attempt<'_> {
                 _ => {}
             }
         }
-        if self.stages.iter().any(|stage| stage.node == node && stage.replica.is_empty()) {
+        if self
+            .stages
+            .iter()
+            .any(|stage| stage.node == node && stage.replica.is_empty())
+        {
             let why = "it answered without naming a replica for each stage".into();
             return self.stop(Stop::Unavailable { node, why });
         }
@@ -145,11 +167,17 @@ impl Attempt<'_> {
     }
 
     fn error<'m>(&mut self, request: u64, error: &str, payload: Payload<'m>) -> Effect<'m> {
-        let Some(call) = self.calls.remove(&request) else { return Effect::None };
+        let Some(call) = self.calls.remove(&request) else {
+            return Effect::None;
+        };
         let why = payload
             .args()
             .ok()
-            .and_then(|args| args.iter().rev().find_map(|value| value.as_str().map(str::to_owned)))
+            .and_then(|args| {
+                args.iter()
+                    .rev()
+                    .find_map(|value| value.as_str().map(str::to_owned))
+            })
             .unwrap_or_default();
         match call {
             Call::Prepare(node) => self.prepare_failed(node, error, why, payload),
@@ -163,7 +191,10 @@ impl Attempt<'_> {
                 self.lost();
             }
             Call::Register => {
-                self.stop(Stop::Unavailable { node: self.plan.coordinator, why: error.to_owned() });
+                self.stop(Stop::Unavailable {
+                    node: self.plan.coordinator,
+                    why: error.to_owned(),
+                });
             }
             Call::Said => {}
         }
@@ -176,9 +207,15 @@ impl Attempt<'_> {
             "pipes.error.cannot_start" => {
                 let args = payload.args().unwrap_or_default();
                 let stage = args.first().and_then(|value| value.as_u64()).unwrap_or(1) as usize;
-                Stop::CannotStart { stage: stage.saturating_sub(1), why }
+                Stop::CannotStart {
+                    stage: stage.saturating_sub(1),
+                    why,
+                }
             }
-            _ => Stop::Unavailable { node, why: if why.is_empty() { error.to_owned() } else { why } },
+            _ => Stop::Unavailable {
+                node,
+                why: if why.is_empty() { error.to_owned() } else { why },
+            },
         };
         self.stop(stop);
     }
@@ -196,7 +233,10 @@ impl Attempt<'_> {
             }
             (Phase::Reserving | Phase::Connecting, _) => {
                 let node = self.stages[stage].node;
-                self.stop(Stop::Unavailable { node, why: error.to_owned() });
+                self.stop(Stop::Unavailable {
+                    node,
+                    why: error.to_owned(),
+                });
             }
             // All has exited and been passed on: who is lost now takes nothing with it.
             (Phase::Ending, _) => {}
@@ -209,7 +249,10 @@ impl Attempt<'_> {
         match self.phase {
             Phase::Reserving | Phase::Connecting => {
                 // Which node it was is told by the stage call's own error, which follows; none is avoided for this.
-                self.stop(Stop::Unavailable { node: 0, why: "a hop broke before the start".into() });
+                self.stop(Stop::Unavailable {
+                    node: 0,
+                    why: "a hop broke before the start".into(),
+                });
             }
             Phase::Running => self.stop(Stop::Lost),
             Phase::Ending | Phase::Failing | Phase::Over => {}

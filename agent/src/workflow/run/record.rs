@@ -22,7 +22,11 @@ pub fn begun(plan: &Plan, started: SystemTime) -> Run {
         .map(|(index, planned)| RunStage {
             stage: index as u32 + 1,
             service: planned.service.clone(),
-            args: planned.args.iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect(),
+            args: planned
+                .args
+                .iter()
+                .map(|arg| String::from_utf8_lossy(arg).into_owned())
+                .collect(),
             ..RunStage::default()
         })
         .collect();
@@ -78,10 +82,15 @@ pub fn value(run: &Run) -> Value {
 
 /// Keeps it in the store and lets go of the oldest beyond the limit.
 pub async fn write(store: &pipes_raft::Store, run: &Run) -> anyhow::Result<()> {
-    store.put(keys::run(&run.id), serde_json::to_vec(run)?, None).await?;
+    store
+        .put(keys::run(&run.id), serde_json::to_vec(run)?, None)
+        .await?;
     let mut range = pipes_raft::Range::prefix(keys::runs());
     range.keys_only = true;
-    let kept = store.range(range, pipes_raft::Consistency::Serializable).await?.kvs;
+    let kept = store
+        .range(range, pipes_raft::Consistency::Serializable)
+        .await?
+        .kvs;
     // Keys sort by time: the first are the oldest. A few at a time, so that one run never pays for many.
     for old in kept.iter().take(kept.len().saturating_sub(RECORDS_MAX).min(4)) {
         store.delete(old.key.clone()).await?;

@@ -52,7 +52,13 @@ impl Registry {
         }
         let id = run.id.clone();
         runs.insert(id.clone(), Entry { run, orders });
-        Some((Guard { registry: self.clone(), id }, receiver))
+        Some((
+            Guard {
+                registry: self.clone(),
+                id,
+            },
+            receiver,
+        ))
     }
 
     /// All runs, oldest first.
@@ -62,7 +68,10 @@ impl Registry {
 
     /// Passes an order on; false when there is no such run. A run that has orders waiting needs no more of them.
     pub fn order(&self, id: &str, order: Order) -> bool {
-        self.lock().get(id).map(|entry| entry.orders.try_send(order)).is_some()
+        self.lock()
+            .get(id)
+            .map(|entry| entry.orders.try_send(order))
+            .is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {

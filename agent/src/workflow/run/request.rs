@@ -98,7 +98,9 @@ impl Request {
     /// Decodes the first chunk's keyword arguments.
     pub fn parse(payload: Payload<'_>) -> Result<Request, Error> {
         let mut request = Request::default();
-        let kwargs = payload.kwargs().map_err(|error| Error::Usage(error.to_string()))?;
+        let kwargs = payload
+            .kwargs()
+            .map_err(|error| Error::Usage(error.to_string()))?;
         for (key, value) in kwargs {
             match key.as_str() {
                 "line" => request.line = text(value, "line")?,
@@ -109,7 +111,9 @@ impl Request {
             }
         }
         if request.line.trim().is_empty() {
-            return Err(Error::Usage("the line is empty: give a workflow such as \"a | b\"".into()));
+            return Err(Error::Usage(
+                "the line is empty: give a workflow such as \"a | b\"".into(),
+            ));
         }
         Ok(request)
     }
@@ -146,7 +150,10 @@ impl Options {
 impl<'a> Chunk<'a> {
     /// Decodes a later chunk; `progress` false ends stdin. The usual one, bytes alone, is not copied.
     pub fn parse(payload: Payload<'a>, progress: bool) -> Result<Chunk<'a>, Error> {
-        let mut chunk = Chunk { eof: !progress, ..Chunk::default() };
+        let mut chunk = Chunk {
+            eof: !progress,
+            ..Chunk::default()
+        };
         if payload.parts == 1 {
             chunk.stdin = payload::bytes_arg(payload);
             return Ok(chunk);
@@ -160,14 +167,20 @@ impl<'a> Chunk<'a> {
 
     /// Reads what the first chunk carries beside the request.
     pub fn first(payload: Payload<'a>, progress: bool) -> Result<Chunk<'a>, Error> {
-        let mut chunk = Chunk { eof: !progress, ..Chunk::default() };
+        let mut chunk = Chunk {
+            eof: !progress,
+            ..Chunk::default()
+        };
         chunk.read_kwargs(payload)?;
         chunk.credit = 0;
         Ok(chunk)
     }
 
     fn read_kwargs(&mut self, payload: Payload<'_>) -> Result<(), Error> {
-        for (key, value) in payload.kwargs().map_err(|error| Error::Usage(error.to_string()))? {
+        for (key, value) in payload
+            .kwargs()
+            .map_err(|error| Error::Usage(error.to_string()))?
+        {
             match key.as_str() {
                 "signal" => {
                     let name = text(value, "signal")?;
@@ -189,12 +202,17 @@ fn entries(value: Value, what: &str) -> Result<Vec<(String, Value)>, Error> {
     let Value::Map(pairs) = value else {
         return Err(Error::Usage(format!("{what} must be a map")));
     };
-    pairs.into_iter().map(|(key, value)| Ok((text(key, what)?, value))).collect()
+    pairs
+        .into_iter()
+        .map(|(key, value)| Ok((text(key, what)?, value)))
+        .collect()
 }
 
 fn text(value: Value, what: &str) -> Result<String, Error> {
     match value {
-        Value::String(text) => text.into_str().ok_or_else(|| Error::Usage(format!("{what} is not UTF-8"))),
+        Value::String(text) => text
+            .into_str()
+            .ok_or_else(|| Error::Usage(format!("{what} is not UTF-8"))),
         Value::Integer(number) => Ok(number.to_string()),
         _ => Err(Error::Usage(format!("{what} must be text"))),
     }
@@ -209,11 +227,15 @@ fn bytes(value: Value, what: &str) -> Result<Vec<u8>, Error> {
 }
 
 fn flag(value: &Value, what: &str) -> Result<bool, Error> {
-    value.as_bool().ok_or_else(|| Error::Usage(format!("{what} must be true or false")))
+    value
+        .as_bool()
+        .ok_or_else(|| Error::Usage(format!("{what} must be true or false")))
 }
 
 fn timeout(value: &Value) -> Result<Option<Duration>, Error> {
-    let seconds = value.as_f64().or_else(|| value.as_u64().map(|whole| whole as f64));
+    let seconds = value
+        .as_f64()
+        .or_else(|| value.as_u64().map(|whole| whole as f64));
     match seconds.map(Duration::try_from_secs_f64) {
         None if value.is_nil() => Ok(None),
         Some(Ok(duration)) if !duration.is_zero() => Ok(Some(duration)),
@@ -223,7 +245,8 @@ fn timeout(value: &Value) -> Result<Option<Duration>, Error> {
 
 fn check_variable(name: &str) -> Result<(), Error> {
     let good = !name.is_empty() && !name.contains(['=', '\0']);
-    good.then_some(()).ok_or_else(|| Error::Usage(format!("'{name}' cannot be the name of a variable")))
+    good.then_some(())
+        .ok_or_else(|| Error::Usage(format!("'{name}' cannot be the name of a variable")))
 }
 
 fn files(value: Value) -> Result<Vec<(String, String)>, Error> {
@@ -237,7 +260,9 @@ fn files(value: Value) -> Result<Vec<(String, String)>, Error> {
                 let digest = text(pair.remove(0), "file")?;
                 let plain = !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != "..";
                 if !plain {
-                    return Err(Error::Usage(format!("'{name}' cannot be a file's name in a stage")));
+                    return Err(Error::Usage(format!(
+                        "'{name}' cannot be a file's name in a stage"
+                    )));
                 }
                 Ok((digest, name))
             }
@@ -252,7 +277,10 @@ mod tests {
     use pipes_wamp::payload::PayloadBuf;
 
     fn kwargs(pairs: Vec<(&str, Value)>) -> PayloadBuf {
-        let pairs = pairs.into_iter().map(|(key, value)| (Value::from(key), value)).collect();
+        let pairs = pairs
+            .into_iter()
+            .map(|(key, value)| (Value::from(key), value))
+            .collect();
         PayloadBuf::of_values(Vec::new(), Some(Value::Map(pairs)))
     }
 
@@ -263,7 +291,11 @@ mod tests {
             ("timeout".into(), 1.5.into()),
             ("place".into(), Value::Map(vec![("1".into(), "n2".into())])),
         ]);
-        let payload = kwargs(vec![("line", "a | b".into()), ("options", options), ("new", 1.into())]);
+        let payload = kwargs(vec![
+            ("line", "a | b".into()),
+            ("options", options),
+            ("new", 1.into()),
+        ]);
         let request = Request::parse(payload.as_payload()).unwrap();
         assert_eq!(request.line, "a | b");
         assert!(request.options.pipefail);

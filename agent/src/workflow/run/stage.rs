@@ -78,7 +78,11 @@ impl Event {
             "exited" => {
                 let status = args.next()?.as_i64()?.try_into().ok()?;
                 let signal = args.next()?.as_i64().and_then(|number| number.try_into().ok());
-                Event::Exited(Exit { status, signal, at: time(args.next()?.as_u64()?) })
+                Event::Exited(Exit {
+                    status,
+                    signal,
+                    at: time(args.next()?.as_u64()?),
+                })
             }
             "closed" => Event::Closed(args.next()?.as_u64()?),
             _ => return None,
@@ -121,10 +125,13 @@ mod tests {
 
     #[test]
     fn an_exit_by_a_signal_keeps_both_numbers() {
-        let payload =
-            PayloadBuf::of_values(vec!["exited".into(), 137.into(), 9.into(), 1000.into()], None);
+        let payload = PayloadBuf::of_values(vec!["exited".into(), 137.into(), 9.into(), 1000.into()], None);
         let at = UNIX_EPOCH + Duration::from_secs(1);
-        let expected = Event::Exited(Exit { status: 137, signal: Some(9), at });
+        let expected = Event::Exited(Exit {
+            status: 137,
+            signal: Some(9),
+            at,
+        });
         assert_eq!(Event::parse(payload.as_payload()), Some(expected));
     }
 

@@ -17,7 +17,7 @@ use crate::workflow::placement;
 use crate::workflow::report::Run;
 use crate::workflow::run::attempt::{Attempt, Stop};
 use crate::workflow::run::caller::{self, CallerIn, CallerOut, Input};
-use crate::workflow::run::drive::{Flow, drive};
+use crate::workflow::run::drive::{Flow, Shown, drive};
 use crate::workflow::run::outcome::{self, Ended, Outcome};
 use crate::workflow::run::plan::Plan;
 use crate::workflow::run::registry::{Guard, Order, Registry};
@@ -53,7 +53,9 @@ pub struct Context {
 pub async fn serve(context: Arc<Context>, stream: UnixStream) {
     let begun = Instant::now();
     // A caller that is gone, or whose request was refused already, needs nothing more.
-    let Ok((mut input, mut output, mut request, opening)) = caller::accept(stream).await else { return };
+    let Ok((mut input, mut output, mut request, opening)) = caller::accept(stream).await else {
+        return;
+    };
     let plan = match lookup::plan(&context, &request).await {
         Ok(plan) => plan,
         Err(error) => return output.refuse(&error).await,
@@ -65,8 +67,16 @@ pub async fn serve(context: Arc<Context>, stream: UnixStream) {
         return output.refuse(&busy).await;
     };
     let mut flow = Flow::new(&mut request, opening, plan.stages.len(), begun);
-    let mut attempts = Attempts { context: &context, plan: &plan, started, guard, asked: BTreeSet::new() };
-    let result = attempts.run(&mut input, &mut output, &mut orders, &mut flow).await;
+    let mut attempts = Attempts {
+        context: &context,
+        plan: &plan,
+        started,
+        guard,
+        asked: BTreeSet::new(),
+    };
+    let result = attempts
+        .run(&mut input, &mut output, &mut orders, &mut flow)
+        .await;
     let asked = std::mem::take(&mut attempts.asked);
     match result {
         Ok(run) => {
@@ -102,12 +112,19 @@ impl Attempts<'_> {
             number += 1;
             let nodes = self.place(&avoid)?;
             let stream = self.context.router.attach("pipes.stages", Role::Agent);
-            let stream = stream.map_err(|error| Error::Unavailable(format!("the router gives no session: {error}")))?;
+            let stream = stream
+                .map_err(|error| Error::Unavailable(format!("the router gives no session: {error}")))?;
             let (mut reader, writer) = Connection::welcomed(stream).split();
             let ordered = refusals >= REFUSALS_BEFORE_ORDER;
             let mut attempt = Attempt::new(self.plan, number, ordered, nodes, writer);
-            self.guard.update(record::running(self.plan, &attempt, self.started, flow.went));
-            drive(&mut attempt, &mut reader, input, output, orders, flow, &self.context.logs).await;
+            self.guard
+                .update(record::running(self.plan, &attempt, self.started, flow.went));
+            let shown = Shown {
+                logs: &self.context.logs,
+                guard: &self.guard,
+                started: self.started,
+            };
+            drive(&mut attempt, &mut reader, input, output, orders, flow, &shown).await;
             self.asked.extend(attempt.asked.iter().copied());
             match attempt.stop.clone() {
                 Some(Stop::Full) => {
@@ -135,7 +152,12 @@ impl Attempts<'_> {
     }
 
     fn place(&self, avoid: &BTreeSet<u64>) -> Result<Vec<(u64, String)>, Error> {
-        let names: Vec<&str> = self.plan.stages.iter().map(|stage| stage.service.as_str()).collect();
+        let names: Vec<&str> = self
+            .plan
+            .stages
+            .iter()
+            .map(|stage| stage.service.as_str())
+            .collect();
         let nodes = self.context.nodes.reached();
         let wanted = &self.plan.options.place;
         placement::place(&names, &nodes, wanted, avoid, self.plan.coordinator)
@@ -166,7 +188,13 @@ async fn wait_for_slot(
     orders: &mut mpsc::Receiver<Order>,
     flow: &mut Flow,
 ) -> Option<Outcome> {
-    let cancelled = |exit| Some(Outcome { state: "cancelled", exit, message: None });
+    let cancelled = |exit| {
+        Some(Outcome {
+            state: "cancelled",
+            exit,
+            message: None,
+        })
+    };
     let again = Instant::now() + FREED_MAX;
     loop {
         let until = flow.deadline.map_or(again, |deadline| deadline.min(again));
@@ -203,21 +231,26 @@ async fn wait_for_slot(
 /// Writes the record of a finished run, beside the answer.
 fn keep_record(context: &Arc<Context>, run: Run) {
     let store = context.store.clone();
-    context.lifecycle.spawn(Kind::Work, "record of a run", async move {
-        record::write(&store, &run).await?;
-        Ok(())
-    });
+    context
+        .lifecycle
+        .spawn(Kind::Work, "record of a run", async move {
+            record::write(&store, &run).await?;
+            Ok(())
+        });
 }
 
 /// Ends what nodes still hold for a run that is answered.
 fn release(context: &Arc<Context>, plan: &Plan, asked: BTreeSet<u64>) {
     let (context, plan) = (context.clone(), plan.clone());
-    context.clone().lifecycle.spawn(Kind::Work, "release of a run", async move {
-        for node in asked {
-            release_at(&context, &plan, node).await;
-        }
-        Ok(())
-    });
+    context
+        .clone()
+        .lifecycle
+        .spawn(Kind::Work, "release of a run", async move {
+            for node in asked {
+                release_at(&context, &plan, node).await;
+            }
+            Ok(())
+        });
 }
 
 async fn release_at(context: &Context, plan: &Plan, node: u64) {

@@ -56,7 +56,12 @@ impl<'p> Table<'p> {
             match self.shard.next().await.unwrap().unwrap() {
                 Message::Unregistered { request: 99 } => return said,
                 Message::Register { procedure, .. } => said.push(format!("register {procedure}")),
-                Message::Call { procedure, payload, options, .. } => {
+                Message::Call {
+                    procedure,
+                    payload,
+                    options,
+                    ..
+                } => {
                     let args = payload.args().unwrap();
                     let first = match args.first() {
                         Some(Value::String(text)) => format!(" {}", text.as_str().unwrap()),
@@ -74,7 +79,11 @@ impl<'p> Table<'p> {
 
     fn result(&mut self, request: u64, progress: bool, args: Vec<Value>) -> Effect<'static> {
         let payload = PayloadBuf::of_values(args, None);
-        let message = Message::Result { request, progress, payload: payload.as_payload() };
+        let message = Message::Result {
+            request,
+            progress,
+            payload: payload.as_payload(),
+        };
         owned(self.attempt.receive(message))
     }
 
@@ -82,7 +91,13 @@ impl<'p> Table<'p> {
         let payload = PayloadBuf::of_values(args, None);
         let details = message::EMPTY_MAP;
         let kind = message::kind::CALL;
-        let message = Message::Error { kind, request, details, error, payload: payload.as_payload() };
+        let message = Message::Error {
+            kind,
+            request,
+            details,
+            error,
+            payload: payload.as_payload(),
+        };
         self.attempt.receive(message);
     }
 
@@ -105,7 +120,11 @@ impl<'p> Table<'p> {
     }
 
     fn exit(&mut self, request: u64, status: i64) {
-        self.result(request, true, vec!["exited".into(), status.into(), Value::Nil, 0.into()]);
+        self.result(
+            request,
+            true,
+            vec!["exited".into(), status.into(), Value::Nil, 0.into()],
+        );
     }
 }
 
@@ -155,12 +174,22 @@ async fn a_run_is_over_when_all_have_exited_and_closed() {
     table.exit(4, 141);
     table.exit(5, 0);
     table.result(5, true, vec!["closed".into(), 2.into()]);
-    assert_eq!(table.attempt.phase, Phase::Running, "a descendant may hold the first stage's stdout");
+    assert_eq!(
+        table.attempt.phase,
+        Phase::Running,
+        "a descendant may hold the first stage's stdout"
+    );
     table.said().await;
     table.result(4, true, vec!["closed".into(), 9.into()]);
-    let ends = ["call pipes.node.1.replica.a1.stage end (last)", "call pipes.node.2.replica.b1.stage end (last)"];
+    let ends = [
+        "call pipes.node.1.replica.a1.stage end (last)",
+        "call pipes.node.2.replica.b1.stage end (last)",
+    ];
     assert_eq!(table.said().await, ends);
-    let counts = Value::Map(vec![("bytes_in".into(), 0.into()), ("bytes_out".into(), 9.into())]);
+    let counts = Value::Map(vec![
+        ("bytes_in".into(), 0.into()),
+        ("bytes_out".into(), 9.into()),
+    ]);
     table.result(4, false, vec![counts.clone()]);
     table.result(5, false, vec![counts]);
     assert_eq!(table.attempt.phase, Phase::Over);
@@ -194,7 +223,10 @@ async fn what_is_lost_after_go_kills_all_and_names_server_and_stage() {
     let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself);
     assert_eq!(outcome.exit, 125);
     let message = outcome.message.unwrap();
-    assert!(message.contains("n2") && message.contains("stage 2 (b)"), "{message}");
+    assert!(
+        message.contains("n2") && message.contains("stage 2 (b)"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -203,8 +235,15 @@ async fn what_is_lost_before_go_may_be_placed_anew() {
     let mut table = Table::of(&plan);
     table.connect();
     table.error(5, "wamp.error.network_failure", vec![]);
-    assert!(matches!(table.attempt.stop, Some(Stop::Unavailable { node: 2, .. })));
-    assert_eq!(table.attempt.phase, Phase::Failing, "the other stage call is still to be answered");
+    assert!(matches!(
+        table.attempt.stop,
+        Some(Stop::Unavailable { node: 2, .. })
+    ));
+    assert_eq!(
+        table.attempt.phase,
+        Phase::Failing,
+        "the other stage call is still to be answered"
+    );
     table.error(4, "wamp.error.canceled", vec![]);
     assert_eq!(table.attempt.phase, Phase::Over);
 }
@@ -214,7 +253,10 @@ async fn a_full_node_is_no_mishap() {
     let plan = plan();
     let mut table = Table::of(&plan);
     table.error(2, "pipes.error.full", vec![]);
-    assert_eq!((table.attempt.stop.clone(), table.attempt.phase), (Some(Stop::Full), Phase::Over));
+    assert_eq!(
+        (table.attempt.stop.clone(), table.attempt.phase),
+        (Some(Stop::Full), Phase::Over)
+    );
 }
 
 #[tokio::test]
@@ -247,13 +289,23 @@ async fn an_output_that_breaks_is_no_end() {
     let invocation = |payload: Payload<'static>| Message::Invocation {
         request: 1,
         registration: 1,
-        details: message::InvocationDetails { progress: true, ..Default::default() },
+        details: message::InvocationDetails {
+            progress: true,
+            ..Default::default()
+        },
         payload,
     };
     let body: &'static PayloadBuf = Box::leak(Box::new(body));
-    assert_eq!(owned(table.attempt.receive(invocation(body.as_payload()))), Effect::OutputOpened);
+    assert_eq!(
+        owned(table.attempt.receive(invocation(body.as_payload()))),
+        Effect::OutputOpened
+    );
     let mode = message::CancelMode::KillNoWait;
-    table.attempt.receive(Message::Interrupt { request: 1, mode, reason: None });
+    table.attempt.receive(Message::Interrupt {
+        request: 1,
+        mode,
+        reason: None,
+    });
     assert_eq!(table.attempt.stop, Some(Stop::Lost));
     assert!(!table.attempt.output.ending);
 }
