@@ -1,5 +1,6 @@
 //! Shards over real sockets: one alone, and two in this process with a TLS link between them.
 
 mod links;
+mod rights;
 mod shard;
 mod shards;

@@ -1,6 +1,10 @@
 //! The store as its users meet it: whole groups in one process, over a transport in memory that can be cut.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails"
+)]
 
 mod cluster;
 mod leases;

@@ -50,10 +50,6 @@ const GRANT: u8 = 16;
 
 /// One frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[allow(
-    missing_docs,
-    reason = "`flow` is a call's number, `more` says that pieces follow"
-)]
 pub enum Frame<'a> {
     /// A message about a call, or the beginning of one.
     Crossing { crossing: Crossing<'a>, more: bool },

@@ -25,7 +25,7 @@ pub mod kind {
     pub use super::kinds::*;
 }
 
-#[allow(missing_docs, reason = "the specification's own names and numbers")]
+#[expect(missing_docs, reason = "the specification's own names and numbers")]
 mod kinds {
     pub const HELLO: u64 = 1;
     pub const WELCOME: u64 = 2;
@@ -78,7 +78,7 @@ impl std::fmt::Debug for Payload<'_> {
 
 /// One message, borrowed from the buffer it was read into.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[allow(
+#[expect(
     missing_docs,
     reason = "fields have the specification's names; `details` are undecoded MessagePack"
 )]

@@ -1,3 +1,5 @@
+//! The log on disk: restarts, torn tails, what does not check.
+
 use std::collections::BTreeSet;
 use std::path::Path;
 

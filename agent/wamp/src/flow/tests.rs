@@ -1,3 +1,5 @@
+//! Books and pumps against real pipes.
+
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
