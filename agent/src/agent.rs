@@ -1,6 +1,8 @@
 //! The composition root: starts part after part, waits for a signal, stops them in order.
 //!
-//!     lock -> certificates -> sockets -> store -> router -> mesh -> member -> present -> executor -> api -> ready
+//! ```text
+//! lock -> certificates -> sockets -> store -> router -> mesh -> member -> present -> executor -> api -> ready
+//! ```
 //!
 //! Sockets are bound first, so that a taken port is said before anything is begun, and served last. The store, Raft's
 //! connections and the node's lease live on a runtime of their own, the router on a thread of its own: neither waits

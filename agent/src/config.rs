@@ -1,9 +1,11 @@
 //! `agent.toml`: what an agent is told before it starts.
 //!
-//!     cluster = "local"                cluster_id = "01j..."           name = "n1"
-//!     address = "127.77.0.1"           data = "/abs/folder"            runtime = "/abs/folder"
-//!     executor = "process"             [ports] mesh = 7071             [[members]] name, address, mesh
-//!                                                                      [[operators]] name, key
+//! ```text
+//! cluster = "local"                cluster_id = "01j..."           name = "n1"
+//! address = "127.77.0.1"           data = "/abs/folder"            runtime = "/abs/folder"
+//! executor = "process"             [ports] mesh = 7071             [[members]] name, address, mesh
+//!                                                                  [[operators]] name, key
+//! ```
 //!
 //! Always: (1) paths are absolute; (2) the node's own name stands in the first list of members; (3) operators' keys are
 //! 32 bytes. Read once, at the start; a file that says otherwise is refused with the place and what to do.

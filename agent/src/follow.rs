@@ -1,8 +1,10 @@
 //! A prefix of the store, listed once and then watched: first all, then the changes in order.
 //!
-//!     next() -> All([...])     the state at revision R
-//!     next() -> Events([...])  what changed at R+1, R+2, ...
-//!     next() -> All([...])     again, after the history in between was compacted
+//! ```text
+//! next() -> All([...])     the state at revision R
+//! next() -> Events([...])  what changed at R+1, R+2, ...
+//! next() -> All([...])     again, after the history in between was compacted
+//! ```
 //!
 //! Whoever follows forgets what it knew at `All`. An error of the store is no end: it is tried again with growing rests.
 

@@ -1,7 +1,9 @@
 //! A node's presence: a lease that ends with it, and its record.
 //!
-//!     /pipes/nodes/2      {"id":2,"name":"n2","address":"127.77.0.2","mesh":7071,"wamp":7072,...}   stays
-//!     /pipes/presence/2   {"id":2,"name":"n2"}   under a lease of 3 s, renewed each 500 ms, in the leader's memory
+//! ```text
+//! /pipes/nodes/2      {"id":2,"name":"n2","address":"127.77.0.2","mesh":7071,"wamp":7072,...}   stays
+//! /pipes/presence/2   {"id":2,"name":"n2"}   under a lease of 3 s, renewed each 500 ms, in the leader's memory
+//! ```
 //!
 //! Runs on the store's runtime, so that streams at full speed never cost a node its lease. A lease that was lost (the
 //! agent stood still) is taken anew. On an orderly stop it is given back, so that the others know at once.

@@ -1,7 +1,9 @@
 //! Contexts: which cluster is meant, at which servers, and with which key.
 //!
-//!     $XDG_CONFIG_HOME/pipes/contexts/local.json    {name, cluster, cluster_id, servers, key, operator, ca, local}   0600
-//!     $XDG_CONFIG_HOME/pipes/current                local
+//! ```text
+//! $XDG_CONFIG_HOME/pipes/contexts/local.json    {name, cluster, cluster_id, servers, key, operator, ca, local}   0600
+//! $XDG_CONFIG_HOME/pipes/current                local
+//! ```
 //!
 //! In use is, in this order: `PIPES_CONTEXT` (a name, or an exported file), the current one, the only one, and on a
 //! server the agent's own socket. `PIPES_AGENT` then replaces the servers by one.

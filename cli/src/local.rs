@@ -1,6 +1,8 @@
 //! Local clusters: agents on this machine's loopback, for development.
 //!
-//!     $XDG_STATE_HOME/pipes/CLUSTER/n1/   agent.toml  tls/  agent.log  agent.pid  agent.sock  stages/  raft/  ...
+//! ```text
+//! $XDG_STATE_HOME/pipes/CLUSTER/n1/   agent.toml  tls/  agent.log  agent.pid  agent.sock  stages/  raft/  ...
+//! ```
 //!
 //! Made in one step: the whole folder is built beside its place and renamed into it, after the context was written, so
 //! that an interrupted `init` leaves either nothing to start or all of it. Starting is the same whether the cluster is

@@ -1,6 +1,8 @@
 //! Sending a file's bytes to the cluster: a call whose chunks go against the agent's credit.
 //!
-//!     {name, size, digest}   [bytes] ...   the last chunk without progress    <- [credit] ...   <- {name, digest, ...}
+//! ```text
+//! {name, size, digest}   [bytes] ...   the last chunk without progress    <- [credit] ...   <- {name, digest, ...}
+//! ```
 
 use std::fs::File;
 use std::io::Read;

@@ -4,8 +4,10 @@
 //! anew from the snapshot and the log. So nothing is ever flushed on purpose but at a shutdown, and an idle store
 //! writes nothing.
 //!
-//!     r + revision (12 octets)   a record          l + id (8 octets)   a lease          m   the meta
-//!     every value: layout u8 | crc u32 | bincode
+//! ```text
+//! r + revision (12 octets)   a record          l + id (8 octets)   a lease          m   the meta
+//! every value: layout u8 | crc u32 | bincode
+//! ```
 //!
 //! The meta also counts the records and sums up their checksums: records that sled lost without a word are missed.
 

@@ -2,13 +2,17 @@
 //!
 //! Every file begins with eight octets that name its kind and four with the version of its layout:
 //!
-//!     "PIPESLOG" 1     a segment of the log: frames
-//!     "PIPESSNP" 1     a snapshot: frames, the last of them empty
-//!     "PIPESIDN" 1     the node's identity: one frame
+//! ```text
+//! "PIPESLOG" 1     a segment of the log: frames
+//! "PIPESSNP" 1     a snapshot: frames, the last of them empty
+//! "PIPESIDN" 1     the node's identity: one frame
+//! ```
 //!
 //! A frame is what is made durable at once:
 //!
-//!     magic u32 | octets u32 | sequence u64 | crc of the body u32 | crc of the head u32 | body       (little-endian)
+//! ```text
+//! magic u32 | octets u32 | sequence u64 | crc of the body u32 | crc of the head u32 | body       (little-endian)
+//! ```
 //!
 //! A log's frame is written only when the one before it has been synced, and numbers rise by one. So a frame that
 //! does not check is a *torn tail* if no whole frame head of a later number follows it: it was never synced, nothing

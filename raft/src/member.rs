@@ -1,9 +1,11 @@
 //! Members: how a node comes into the group and out of it.
 //!
-//!     joiner                          leader
-//!     Allocate(name, address)   ->    an entry is written; its index is the new id
-//!     writes its identity, starts its replica
-//!     Attach(id, address)       ->    add it as a learner; once it has caught up, `duty.rs` gives it a vote
+//! ```text
+//! joiner                          leader
+//! Allocate(name, address)   ->    an entry is written; its index is the new id
+//! writes its identity, starts its replica
+//! Attach(id, address)       ->    add it as a learner; once it has caught up, `duty.rs` gives it a vote
+//! ```
 //!
 //! Always: (1) an id is given once; (2) an empty folder is a new node: while another member holds its address with a
 //! vote, that one must be removed first; (3) beyond [`VOTERS_MAX`] members a node has an id and no replica.

@@ -1,6 +1,8 @@
 //! Snapshots: the whole state at one revision, with the history since the compaction, in one file.
 //!
-//!     head | frame 1: meta, leases | frames 2..: records in the order of their revisions | last frame: empty
+//! ```text
+//! head | frame 1: meta, leases | frames 2..: records in the order of their revisions | last frame: empty
+//! ```
 //!
 //! A snapshot is written beside, synced, renamed, and the folder synced; so one that has its name is whole, and it is
 //! checked nevertheless before it counts. The newest one is kept, and whatever it is being read for keeps it open.

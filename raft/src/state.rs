@@ -1,7 +1,9 @@
 //! The state: what `mvcc` decided, kept in sled, rebuilt from snapshot and log where sled fails.
 //!
-//!     state.3/           the sled in use; a snapshot that is installed makes the next number
-//!     state.2.bad        one that did not open or check, set aside
+//! ```text
+//! state.3/           the sled in use; a snapshot that is installed makes the next number
+//! state.2.bad        one that did not open or check, set aside
+//! ```
 //!
 //! Always: (1) the applied index is stored in the batch of what was applied; (2) who holds the lock sees no revision
 //! whose records are not stored; (3) events reach watchers in the order of revisions, each once.

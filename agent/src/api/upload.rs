@@ -1,8 +1,10 @@
 //! `pipes.service.put` and `pipes.blob.put`: bytes come in chunks against credit, and are named when a majority of the
 //! voters has them on disk.
 //!
-//!     caller   {name: "greet.py", digest: "sha256:...", size: 812}   [bytes] [bytes] ... the last chunk without progress
-//!     agent    [1048576]   credit as bytes are written   ->   {name, digest, size, kind, built}
+//! ```text
+//! caller   {name: "greet.py", digest: "sha256:...", size: 812}   [bytes] [bytes] ... the last chunk without progress
+//! agent    [1048576]   credit as bytes are written   ->   {name, digest, size, kind, built}
+//! ```
 
 use pipes_wamp::client::{Connection, Reader, Writer};
 use pipes_wamp::message::{self, Message};

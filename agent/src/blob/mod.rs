@@ -1,7 +1,9 @@
 //! Blobs: large bytes, known by their digest.
 //!
-//!     upload -> file beside, fsynced, renamed, folder fsynced -> the same at a majority of the voters -> finish() returns
-//!     ensure(digest) -> here already | fetched from a peer, checked by its digest -> path
+//! ```text
+//! upload -> file beside, fsynced, renamed, folder fsynced -> the same at a majority of the voters -> finish() returns
+//! ensure(digest) -> here already | fetched from a peer, checked by its digest -> path
+//! ```
 //!
 //! Always: (1) a file under its digest's name is whole and fsynced, and is that of its digest when it was written; (2) a
 //! digest that `finish` gave is on a majority of the voters; (3) several that want one digest wait for one fetch; (4) voters fetch

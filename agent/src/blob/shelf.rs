@@ -1,7 +1,9 @@
 //! The blobs of this node on disk.
 //!
-//!     blobs/e3b0c44298fc1c14...      a blob, named by its digest, 0555: executables are run from here
-//!     blobs/.draft-0123456789abcdef  one being written; whatever of these an agent finds at its start is removed
+//! ```text
+//! blobs/e3b0c44298fc1c14...      a blob, named by its digest, 0555: executables are run from here
+//! blobs/.draft-0123456789abcdef  one being written; whatever of these an agent finds at its start is removed
+//! ```
 //!
 //! A blob appears whole: written beside, fsynced, renamed, the folder fsynced. Bytes go through the hash as they are
 //! written; nothing reads them again but the daily check.

@@ -6,7 +6,7 @@
 //!   or pipes.error.full, pipes.error.unavailable [why], pipes.error.cannot_start [stage, why]
 //! keep {run} -> nothing        release {run} -> nothing, once its slots are free
 //! ```
-//! A coordinator that was told full gets a call to `pipes.node.C.executor.freed` [run] when a slot may be free.
+//! A coordinator that was told full gets a call to `pipes.node.C.executor.freed` with the run when a slot may be free.
 //!
 //! Always: (1) a prepare that is interrupted has nothing; (2) unknown fields are ignored.
 

@@ -1,14 +1,16 @@
 //! Bulk: what is large goes over connections of its own, one thing at a time.
 //!
-//!     dialler                                listener
-//!     Request::Put { digest, size }    ->
-//!                                      <-    Answer::Send | Answer::Have
-//!     body: frames of raw bytes        ->
-//!                                      <-    Answer::Done | Answer::Failed { reason }
-//!     Request::Get { digest }          ->
-//!                                      <-    Answer::Found { size }, body | Answer::Absent
-//!     Request::Call { size }, body     ->
-//!                                      <-    Answer::Found { size }, body        (a call of the store)
+//! ```text
+//! dialler                                listener
+//! Request::Put { digest, size }    ->
+//!                                  <-    Answer::Send | Answer::Have
+//! body: frames of raw bytes        ->
+//!                                  <-    Answer::Done | Answer::Failed { reason }
+//! Request::Get { digest }          ->
+//!                                  <-    Answer::Found { size }, body | Answer::Absent
+//! Request::Call { size }, body     ->
+//!                                  <-    Answer::Found { size }, body        (a call of the store)
+//! ```
 //!
 //! Always: (1) a body has exactly the size that was said, or the connection breaks: what is cut short is never taken for
 //! whole; (2) at most [`CONNECTIONS_MAX`] to one peer, the next wait; (3) a peer that moves nothing for [`STALLED`] is

@@ -1,6 +1,8 @@
 //! Frames: a length, then that many bytes.
 //!
-//!     length, 4 octets, little endian | body, at most FRAME_MAX
+//! ```text
+//! length, 4 octets, little endian | body, at most FRAME_MAX
+//! ```
 //!
 //! The body is bincode of what the class says, or raw bytes of a blob. Always: a length is judged before anything is
 //! allocated for it, and a body that has bytes left over after its value is refused.

@@ -1,8 +1,10 @@
 //! The first frames of a connection: who speaks, of which cluster, in which version, and for what.
 //!
-//!     dialler                                                              listener
-//!     Hello { version 1, cluster, node 2, name "n2", class Raft }  ->
-//!                                            <-  HelloAnswer::Ok { node 1, name "n1", member true } | Refused { reason }
+//! ```text
+//! dialler                                                              listener
+//! Hello { version 1, cluster, node 2, name "n2", class Raft }  ->
+//!                                        <-  HelloAnswer::Ok { node 1, name "n1", member true } | Refused { reason }
+//! ```
 //!
 //! Always: (1) `Hello` begins with its version and `HelloAnswer` never changes, so that two versions can at least say so;
 //! (2) the name is the certificate's; (3) who turns away says why, to the peer and in its own log; (4) all of it, TLS

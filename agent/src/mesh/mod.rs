@@ -8,7 +8,9 @@
 //! | Router | one link between two shards; the smaller id dials | taken apart after the handshake and given to the router |
 //! | Bulk | blobs and large answers, one at a time | dialled on demand, closed when idle |
 //!
-//!     TCP, bound to the agent's own address -> TLS 1.3, both certificates -> Hello -> HelloAnswer -> frames of the class
+//! ```text
+//! TCP, bound to the agent's own address -> TLS 1.3, both certificates -> Hello -> HelloAnswer -> frames of the class
+//! ```
 //!
 //! Always: (1) no octet of a class is read before both sides proved that they are of one cluster; (2) nothing a peer sends
 //! makes this agent hold more than a named limit; (3) what is wrong on a connection ends that connection alone.

@@ -2,7 +2,9 @@
 //!
 //! Many messages are under way on a connection; each piece says whose it is and whether it is the last:
 //!
-//!     id 7, more, 64 KiB | id 8, last, 90 bytes | id 7, more, 64 KiB | id 7, last, 1 KiB
+//! ```text
+//! id 7, more, 64 KiB | id 8, last, 90 bytes | id 7, more, 64 KiB | id 7, last, 1 KiB
+//! ```
 //!
 //! Always: (1) a message's pieces keep their order; (2) messages under way take turns, a piece each; (3) what a peer makes
 //! us hold is bounded: [`MESSAGE_MAX`] a message, [`HELD_MAX`] for all that have not come whole.

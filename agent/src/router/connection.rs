@@ -1,6 +1,8 @@
 //! One client's connection: its socket, what was read and not yet understood, what waits to be written.
 //!
-//!     octets (4) -> handshake (HELLO .. WELCOME) -> joined -> closing (what waits is written, nothing more is read)
+//! ```text
+//! octets (4) -> handshake (HELLO .. WELCOME) -> joined -> closing (what waits is written, nothing more is read)
+//! ```
 //!
 //! A read goes into the shard's scratch buffer and is understood there; only the beginning of a message whose end has not
 //! come is copied here. A message over [`LARGE`] is read into a buffer of its own, reserved whole against the shard's

@@ -1,6 +1,8 @@
 //! What the other shards know of this one's registrations, and who still waits for them to know.
 //!
-//!     REGISTER com.sum -> Add 7 over links 1, 2; waits {1: 7, 2: 7} -> Confirm 7 from 1 -> Confirm 8 from 2 -> REGISTERED
+//! ```text
+//! REGISTER com.sum -> Add 7 over links 1, 2; waits {1: 7, 2: 7} -> Confirm 7 from 1 -> Confirm 8 from 2 -> REGISTERED
+//! ```
 //!
 //! Changes are numbered, once for all links; a new link begins with all registrations, then gets the changes in order. A
 //! shard confirms numbers, each with those before it. A link that is lost stops counting at once, a silent one after 3 s.

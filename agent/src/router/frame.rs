@@ -1,7 +1,9 @@
 //! Frames of a link between two shards.
 //!
-//!     length u32 | kind u8 | number u64 | flags u8 | parts u8 | texts | payload        a message about a call
-//!     length u32 | kind u8 | number u64 | flags u8 | bytes                             a further piece of it
+//! ```text
+//! length u32 | kind u8 | number u64 | flags u8 | parts u8 | texts | payload        a message about a call
+//! length u32 | kind u8 | number u64 | flags u8 | bytes                             a further piece of it
+//! ```
 //!
 //! Integers are little-endian, `length` counts what follows it, texts are a u16 and their UTF-8. A message whose payload is
 //! over [`PIECE`] goes in pieces, so that frames of other calls go between them; the first frame and all pieces but the

@@ -1,8 +1,10 @@
 //! What waits to cross a link, each flow in a lane of its own; lanes with something to send take turns, frame by frame.
 //!
-//!     openings of session s1   [CALL 7 | CALL 8 (first of 3) | piece | piece]      one after another: their order is kept
-//!     flow 5, up               [chunk | chunk | chunk]
-//!     flow 8, up               [chunk]                                            gated: its CALL has not left yet
+//! ```text
+//! openings of session s1   [CALL 7 | CALL 8 (first of 3) | piece | piece]      one after another: their order is kept
+//! flow 5, up               [chunk | chunk | chunk]
+//! flow 8, up               [chunk]                                            gated: its CALL has not left yet
+//! ```
 //!
 //! Always: (1) frames of one lane leave in the order they came; (2) nothing of a call leaves before the whole of its
 //! CALL; (3) a lane that is empty is gone.

@@ -1,6 +1,8 @@
 //! A link to another shard: one TLS connection, written in turn from its lanes.
 //!
-//!     lanes --frame by frame--> staged --64 to 128 KiB--> rustls --one system call--> socket (TCP_NOTSENT_LOWAT 128 KiB)
+//! ```text
+//! lanes --frame by frame--> staged --64 to 128 KiB--> rustls --one system call--> socket (TCP_NOTSENT_LOWAT 128 KiB)
+//! ```
 //!
 //! Little waits in the kernel and in rustls, so that what is urgent waits behind little: windows, pings and the directory's
 //! changes go before everything that is not staged yet. Read are 256 KiB at once, given to rustls from memory.

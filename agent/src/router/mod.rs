@@ -3,10 +3,12 @@
 //! One thread owns everything: sockets of clients, of the agent's own sessions and of links to other shards, windows, and the
 //! dealer (`pipes_wamp::router`, no I/O). Other threads hold a [`Router`] and send commands.
 //!
-//!     clients (TCP, unix) --\                                  /-- links (TLS) to other agents' shards
-//!     own sessions (pairs) --+-- connections -- dealer -- net -+-- connections
-//!     Router (commands) ----/      read          |     queues  \-- ...
-//!                                             access
+//! ```text
+//! clients (TCP, unix) --\                                  /-- links (TLS) to other agents' shards
+//! own sessions (pairs) --+-- connections -- dealer -- net -+-- connections
+//! Router (commands) ----/      read          |     queues  \-- ...
+//!                                         access
+//! ```
 //!
 //! | file | what it knows |
 //! |---|---|

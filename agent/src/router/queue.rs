@@ -1,7 +1,9 @@
 //! What waits to be written to one socket, and whose windows it takes.
 //!
-//!     blocks  [####....][########][###     ]     `written` counts what left, `appended` what came
-//!     marks   (end 300, flow 7, 364) (end 900, flow 9, 664)
+//! ```text
+//! blocks  [####....][########][###     ]     `written` counts what left, `appended` what came
+//! marks   (end 300, flow 7, 364) (end 900, flow 9, 664)
+//! ```
 //!
 //! A mark is passed when the socket has taken the bytes before its end: then its flow gets its window back. Messages lie
 //! in blocks one after another, so that one system call takes many.

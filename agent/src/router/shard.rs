@@ -1,6 +1,8 @@
 //! The router's thread: one loop over its sockets, its commands and its clock.
 //!
-//!     poll -> commands -> who is ready: read once, understand, queue -> what is due -> write what was queued -> poll
+//! ```text
+//! poll -> commands -> who is ready: read once, understand, queue -> what is due -> write what was queued -> poll
+//! ```
 //!
 //! Each turn reads once (256 KiB at most) from everybody who has something, then writes to everybody who got something: one
 //! system call each. Nobody is served twice before all others were once.

@@ -1,6 +1,8 @@
 //! Workflows: lines of stages, where they run, and what became of them.
 //!
-//!     text -> syntax -> stages -> placement -> nodes -> run -> report
+//! ```text
+//! text -> syntax -> stages -> placement -> nodes -> run -> report
+//! ```
 
 pub mod placement;
 pub mod report;

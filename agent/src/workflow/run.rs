@@ -1,6 +1,8 @@
 //! Foreground runs: `a | b | c` from the caller's line to its statuses.
 //!
-//!     accept -> parse -> look up services -> place -> attempt (reserve, connect, go, carry, end) -> record -> answer
+//! ```text
+//! accept -> parse -> look up services -> place -> attempt (reserve, connect, go, carry, end) -> record -> answer
+//! ```
 //!
 //! The coordinator is a client of realms `pipes` (the caller) and `pipes.stages` (the shims) and the only bridge. A run
 //! with warm replicas writes nothing to the store before it is answered.

@@ -1,6 +1,8 @@
 //! What a frame of the log holds: records, one after another.
 //!
-//!     kind u8 | octets u32 | crc u32 | body
+//! ```text
+//! kind u8 | octets u32 | crc u32 | body
+//! ```
 //!
 //! Each record has a checksum of its own beside its frame's, so that one entry can be read without its frame.
 

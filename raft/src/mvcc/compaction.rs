@@ -3,8 +3,10 @@
 //! After a compaction at revision C, every revision from C on reads as before. So of each key the last write up to C
 //! stays, unless that is a deletion older than C: a deletion at C itself stays, since a watch from C must tell it.
 //!
-//!     compact at 4:   a: (2,v1) (3,v2) (4,v0) (5,v1)  ->  (4,v0) (5,v1)
-//!     compact at 5:                                   ->  (5,v1)
+//! ```text
+//! compact at 4:   a: (2,v1) (3,v2) (4,v0) (5,v1)  ->  (4,v0) (5,v1)
+//! compact at 5:                                   ->  (5,v1)
+//! ```
 
 use super::database::Database;
 use super::keyspace::{History, Keyspace};

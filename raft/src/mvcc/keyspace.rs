@@ -2,7 +2,9 @@
 //!
 //! A key lives in generations: from a creation (version 1) over its further versions to its deletion (version 0).
 //!
-//!     a: (2,v1) (3,v2) (4,v0) (5,v1)        two generations: created at 2, deleted at 4; created at 5
+//! ```text
+//! a: (2,v1) (3,v2) (4,v0) (5,v1)        two generations: created at 2, deleted at 4; created at 5
+//! ```
 //!
 //! Always: (1) a history's revisions rise; (2) within a generation versions rise by one; (3) a history is never
 //! empty. Compaction may cut a generation's beginning off: `first_create` then remembers its creation.

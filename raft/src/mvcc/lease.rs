@@ -3,7 +3,9 @@
 //! A lease has an id, a time to live and the keys attached to it. Only the leader decides that one has expired, and
 //! says so through the log: every member deletes the same keys at the same revision.
 //!
-//!     revision 7  put /pipes/presence/2 (lease 3, 3 s)     8  put /pipes/jobs/a     9  expire lease 3: deletes /pipes/presence/2
+//! ```text
+//! revision 7  put /pipes/presence/2 (lease 3, 3 s)     8  put /pipes/jobs/a     9  expire lease 3: deletes /pipes/presence/2
+//! ```
 //!
 //! [`Leases`] is what all members hold alike; [`Clock`] is the leader's own and nothing of it is ever written.
 //!

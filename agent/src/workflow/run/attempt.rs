@@ -1,9 +1,11 @@
 //! One attempt at a run: reserve, connect, go, carry, end. A state machine over messages of realm `pipes.stages`.
 //!
-//!     prepare (all nodes at once)  ->  reserved, replicas
-//!     stage calls, stdin's pipe call  ->  every stage ready: each hop was proved by its first credit
-//!     go  ->  bytes, exits, closes
-//!     end (all exited and closed)  ->  what is left of each stage is killed, counts come back
+//! ```text
+//! prepare (all nodes at once)  ->  reserved, replicas
+//! stage calls, stdin's pipe call  ->  every stage ready: each hop was proved by its first credit
+//! go  ->  bytes, exits, closes
+//! end (all exited and closed)  ->  what is left of each stage is killed, counts come back
+//! ```
 //!
 //! Always: (1) nothing runs before every stage is ready; (2) stdin is neither taken nor ended before go, so that an
 //! attempt that failed before can be made anew, unseen; (3) after go, anything lost ends the attempt for good: all

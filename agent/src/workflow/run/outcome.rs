@@ -1,7 +1,9 @@
 //! From what happened to the stages to what the run came to: its state, its exit status, its message.
 //!
-//!     all exited            status of the last stage, or with pipefail of the last that failed
-//!     a stage cannot start  126      timeout  124      a server, link or shim lost  125      cancelled  128+n
+//! ```text
+//! all exited            status of the last stage, or with pipefail of the last that failed
+//! a stage cannot start  126      timeout  124      a server, link or shim lost  125      cancelled  128+n
+//! ```
 //!
 //! Pure.
 

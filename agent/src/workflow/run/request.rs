@@ -1,7 +1,9 @@
 //! What a caller of `pipes.run.start` sends: the request itself, then chunks.
 //!
-//!     first   {line: "yes | head -5", options: {place: {"1": "n1"}}, credit: 1048576}
-//!     then    [b"input"]   {signal: "INT"}   {credit: 65536}   {eof: true}   {closed: true}
+//! ```text
+//! first   {line: "yes | head -5", options: {place: {"1": "n1"}}, credit: 1048576}
+//! then    [b"input"]   {signal: "INT"}   {credit: 65536}   {eof: true}   {closed: true}
+//! ```
 //!
 //! Always: (1) the caller may send stdin only against credit; (2) a chunk without `progress` ends stdin; (3) what is
 //! not known is ignored. Not here: what is done about any of it (`attempt.rs`).

@@ -1,6 +1,8 @@
 //! One stage of a run, as its coordinator sees it.
 //!
-//!     placed -> called -> ready -> (go) -> started -> exited -> closed -> ended
+//! ```text
+//! placed -> called -> ready -> (go) -> started -> exited -> closed -> ended
+//! ```
 //!
 //! *Exited*: the process is gone and its status known. *Closed*: its stdout ended, which descendants may put off.
 //! *Ended*: the shim has killed what was left, cleaned up and said how many bytes went through.

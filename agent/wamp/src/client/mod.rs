@@ -1,4 +1,4 @@
-//! An asynchronous client: [`connect`] gives a [`Connection`], the quick way for those who drive messages themselves;
+//! An asynchronous client: [`connect()`] gives a [`Connection`], the quick way for those who drive messages themselves;
 //! [`Session`] is the comfortable one over it.
 //!
 //! ```no_run
