@@ -19,6 +19,10 @@ struct Arguments {
 /// How many arenas the allocator may have: each may keep megabytes, and few threads allocate much here.
 const ARENAS_MAX: libc::c_int = 2;
 
+/// Allocations from so many bytes on are the kernel's own mappings and go back to it when they are freed. Said once, it
+/// stays: else glibc raises it with each large one that was freed, and an idle agent holds what its start once took.
+const MAPPED_FROM: libc::c_int = 256 * 1024;
+
 /// The error and its causes; a cause that the one before it says already is left out.
 fn in_one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
@@ -53,6 +57,8 @@ fn main() -> ExitCode {
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, ARENAS_MAX);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, MAPPED_FROM);
     }
     raise_descriptors();
     let filter =

@@ -125,12 +125,13 @@ impl Core {
         if self.stop.is_cancelled() {
             return Err(Error::Stopped);
         }
-        let now = Instant::now();
-        if now + RETRY_PAUSE >= deadline {
+        // With less than a pause left no try could tell "not done" from "too late to know".
+        let is_late = || Instant::now() + 2 * RETRY_PAUSE >= deadline;
+        if is_late() {
             return Err(error);
         }
         sleep(RETRY_PAUSE).await;
-        Ok(())
+        if is_late() { Err(error) } else { Ok(()) }
     }
 
     /// Has the leader do a request that may be sent again.

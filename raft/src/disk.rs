@@ -1,33 +1,36 @@
-//! The state in sled: records, leases, and how far the log is applied, all changed in one batch.
+//! The state in sled: records, leases, and how far the log is applied.
 //!
 //! Nothing here needs to survive a power loss: what is lost or torn is seen when it is opened, set aside, and made
-//! anew from the snapshot and the log. So nothing is ever flushed on purpose but at a shutdown, and an idle store
-//! writes nothing.
+//! anew from the snapshot and the log. `buffer.rs` decides when something is stored.
 //!
 //! ```text
-//! r + revision (12 octets)   a record          l + id (8 octets)   a lease          m   the meta
-//! every value: layout u8 | crc u32 | bincode
+//! r + revision (12 octets)   a chunk of records from that revision on (chunk.rs)
+//! l + id (8 octets)          a lease
+//! m                          the meta, which comes last: records without it were stored half, and are removed
+//! every value: layout u8 | crc u32 | body
 //! ```
 //!
 //! The meta also counts the records and sums up their checksums: records that sled lost without a word are missed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::format::u32_at;
 use crate::group::{self, LogId, Membership};
 use crate::mvcc::{Changes, Database, Record, Records, Revision};
+use crate::{Error, chunk};
 
 /// sled's page cache. Values are read from the file beyond it; an agent's memory is bounded (40 MiB idle).
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 /// The layout of the values.
 const VALUE_VERSION: u8 = 1;
-/// Records written in one batch when a whole state is loaded.
-const LOAD_BATCH: usize = 1000;
+/// Octets before a value's body.
+const VALUE_HEAD_LEN: usize = 5;
 
 /// What is known of the state as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,28 +43,36 @@ pub(crate) struct Meta {
     pub(crate) revision: i64,
     /// The revision up to which history is forgotten.
     pub(crate) compacted: i64,
-    /// How many records there are.
-    records: u64,
-    /// The wrapping sum of the checksums of all records with their revisions.
-    sum: u64,
+}
+
+/// What is stored beside leases and records.
+#[derive(Default, Clone, Serialize, Deserialize)]
+struct Stored {
+    meta: Meta,
+    /// How many records there are, and the wrapping sum of their weights.
+    tally: (u64, u64),
 }
 
 /// An open sled with one state in it.
 pub(crate) struct Disk {
     db: sled::Db,
     dir: PathBuf,
+    /// As it is in sled.
+    stored: Mutex<Stored>,
 }
 
 impl Records for Disk {
     fn record(&self, revision: Revision) -> Result<Option<Record>, Error> {
-        match self
-            .db
-            .get(record_key(revision))
-            .map_err(|error| self.told(&error))?
-        {
-            Some(value) => Ok(Some(self.decode(&value)?)),
-            None => Ok(None),
+        let Some((_, value)) = self.chunk_of(revision)? else {
+            return Ok(None);
+        };
+        for lying in chunk::records(self.body(&value)?) {
+            let lying = lying.ok_or_else(|| self.damaged())?;
+            if lying.revision == revision {
+                return lying.record().ok_or_else(|| self.damaged()).map(Some);
+            }
         }
+        Ok(None)
     }
 }
 
@@ -75,21 +86,24 @@ impl Disk {
             .flush_every_ms(None);
         let opened = std::panic::catch_unwind(AssertUnwindSafe(move || config.open()));
         let told = |why: String| Error::Corrupt(format!("{}: {why}", dir.display()));
-        let db = opened
-            .map_err(|_| told("sled cannot read it".into()))?
-            .map_err(|error| told(error.to_string()))?;
+        let opened = opened.map_err(|_| told("sled cannot read it".into()))?;
+        let db = opened.map_err(|error| told(error.to_string()))?;
         Ok(Disk {
             db,
             dir: dir.to_path_buf(),
+            stored: Mutex::default(),
         })
     }
 
-    /// Reads the whole state and checks it; nothing if none was ever stored.
-    pub(crate) fn load(&self) -> Result<Option<(Meta, Database)>, Error> {
-        let Some(meta) = self.db.get(b"m").map_err(|error| self.told(&error))? else {
-            return Ok(None);
-        };
-        let meta: Meta = self.decode(&meta)?;
+    /// Reads the whole state and checks it.
+    pub(crate) fn load(&self) -> Result<(Meta, Database), Error> {
+        let nothing = || Error::Corrupt(format!("{}: there is nothing in it", self.dir.display()));
+        let meta = self
+            .db
+            .get(b"m")
+            .map_err(|error| self.told(&error))?
+            .ok_or_else(nothing)?;
+        let stored: Stored = self.decode(&meta)?;
         let mut database = Database::default();
         for item in self.db.scan_prefix(b"l") {
             let (key, value) = item.map_err(|error| self.told(&error))?;
@@ -101,29 +115,42 @@ impl Disk {
                 .leases
                 .restore(i64::from_be_bytes(id), self.decode(&value)?);
         }
-        let (mut records, mut sum) = (0, 0u64);
+        let mut tally = (0u64, 0u64);
         for item in self.db.scan_prefix(b"r") {
             let (key, value) = item.map_err(|error| self.told(&error))?;
-            let revision = Revision::from_bytes(&key[1..]).ok_or_else(|| self.damaged())?;
-            let record: Record = self.decode(&value)?;
-            database.restore(revision, &record);
-            records += 1;
-            sum = sum.wrapping_add(weight(&key, &value));
+            let first = Revision::from_bytes(&key[1..]).ok_or_else(|| self.damaged())?;
+            if first.main > stored.meta.revision {
+                self.db.remove(&key).map_err(|error| self.told(&error))?;
+                continue;
+            }
+            for lying in chunk::records(self.body(&value)?) {
+                let lying = lying.ok_or_else(|| self.damaged())?;
+                let record = lying.record().ok_or_else(|| self.damaged())?;
+                database.restore(lying.revision, &record);
+                tally = (tally.0 + 1, tally.1.wrapping_add(lying.weight()));
+            }
         }
-        if (records, sum) != (meta.records, meta.sum) {
+        if tally != stored.tally {
+            let (found, expected) = (tally.0, stored.tally.0);
+            let dir = self.dir.display();
             return Err(Error::Corrupt(format!(
-                "{}: {records} records were found where {} were stored",
-                self.dir.display(),
-                meta.records
+                "{dir}: the {found} records in it are not the {expected} stored"
             )));
         }
+        let meta = stored.meta.clone();
         database.revision = meta.revision;
         database.compacted = meta.compacted;
-        Ok(Some((meta, database)))
+        *self.stored() = stored;
+        Ok((meta, database))
     }
 
-    /// Stores changes and the meta after them in one batch.
-    pub(crate) fn store(&self, changes: &Changes, meta: &mut Meta) -> Result<(), Error> {
+    /// Stores changes, and last the meta after them.
+    pub(crate) fn store(&self, changes: &Changes, meta: &Meta) -> Result<(), Error> {
+        let mut records = changes
+            .records
+            .iter()
+            .map(|(revision, record)| Ok((*revision, record)));
+        let added = self.store_records(&mut records)?;
         let mut batch = sled::Batch::default();
         for (id, ttl_ms) in &changes.leases {
             match ttl_ms {
@@ -131,63 +158,106 @@ impl Disk {
                 None => batch.remove(&lease_key(*id)),
             }
         }
-        for (revision, record) in &changes.records {
-            let (key, value) = (record_key(*revision), self.encode(record)?);
-            meta.records += 1;
-            meta.sum = meta.sum.wrapping_add(weight(&key, &value));
-            batch.insert(&key, value);
-        }
-        batch.insert(b"m", self.encode(meta)?);
-        self.db.apply_batch(batch).map_err(|error| self.told(&error))
+        let mut stored = self.stored();
+        stored.meta = meta.clone();
+        stored.tally = (stored.tally.0 + added.0, stored.tally.1.wrapping_add(added.1));
+        batch.insert(b"m", self.encode(&*stored)?);
+        self.apply(batch)
     }
 
-    /// Removes records that nobody can reach any more.
-    pub(crate) fn remove(&self, revisions: &[Revision], meta: &mut Meta) -> Result<(), Error> {
-        let mut batch = sled::Batch::default();
-        for revision in revisions {
-            let key = record_key(*revision);
-            if let Some(value) = self.db.get(key).map_err(|error| self.told(&error))? {
-                meta.records -= 1;
-                meta.sum = meta.sum.wrapping_sub(weight(&key, &value));
-                batch.remove(&key);
-            }
-        }
-        batch.insert(b"m", self.encode(meta)?);
-        self.db.apply_batch(batch).map_err(|error| self.told(&error))
-    }
-
-    /// Fills an empty sled with a state as a snapshot gives it. The meta comes last: a half-filled sled has none.
+    /// Fills an empty sled with a state as a snapshot gives it.
     pub(crate) fn fill(
         &self,
-        mut meta: Meta,
+        meta: Meta,
         leases: &[(i64, u64)],
         records: &mut dyn Iterator<Item = Result<(Revision, Record), Error>>,
     ) -> Result<(), Error> {
-        (meta.records, meta.sum) = (0, 0);
+        let tally = self.store_records(records)?;
         let mut batch = sled::Batch::default();
         for (id, ttl_ms) in leases {
             batch.insert(&lease_key(*id), self.encode(ttl_ms)?);
         }
-        let mut waiting = 0;
+        batch.insert(b"m", self.encode(&Stored { meta, tally })?);
+        self.apply(batch)?;
+        self.flush()
+    }
+
+    /// Stores records in chunks; gives how many they are and their weight.
+    fn store_records<R: std::borrow::Borrow<Record>>(
+        &self,
+        records: &mut dyn Iterator<Item = Result<(Revision, R), Error>>,
+    ) -> Result<(u64, u64), Error> {
+        let mut tally = (0, 0u64);
+        let (mut value, mut first, mut count) = (empty_value(), None, 0);
         for item in records {
             let (revision, record) = item?;
-            let (key, value) = (record_key(revision), self.encode(&record)?);
-            meta.records += 1;
-            meta.sum = meta.sum.wrapping_add(weight(&key, &value));
-            batch.insert(&key, value);
-            waiting += 1;
-            if waiting == LOAD_BATCH {
-                self.db
-                    .apply_batch(std::mem::take(&mut batch))
-                    .map_err(|error| self.told(&error))?;
-                waiting = 0;
+            if count == chunk::RECORDS_MAX || value.len() >= chunk::BYTES_MAX {
+                self.insert_chunk(first, std::mem::replace(&mut value, empty_value()))?;
+                (first, count) = (None, 0);
+            }
+            first = first.or(Some(revision));
+            let weight = chunk::push(&mut value, revision, record.borrow());
+            let weight = weight.map_err(|error| Error::Corrupt(error.to_string()))?;
+            tally = (tally.0 + 1, tally.1.wrapping_add(weight));
+            count += 1;
+        }
+        self.insert_chunk(first, value)?;
+        Ok(tally)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn store_records_alone(&self, changes: &Changes) -> Result<(), Error> {
+        self.store_records(
+            &mut changes
+                .records
+                .iter()
+                .map(|(revision, record)| Ok((*revision, record))),
+        )
+        .map(drop)
+    }
+
+    fn insert_chunk(&self, first: Option<Revision>, mut value: Vec<u8>) -> Result<(), Error> {
+        let Some(first) = first else { return Ok(()) };
+        seal(&mut value);
+        self.db
+            .insert(record_key(first), value)
+            .map(drop)
+            .map_err(|error| self.told(&error))
+    }
+
+    /// Removes records that nobody can reach any more.
+    pub(crate) fn remove(&self, revisions: &[Revision]) -> Result<(), Error> {
+        let mut chunks: BTreeMap<sled::IVec, (sled::IVec, BTreeSet<Revision>)> = BTreeMap::new();
+        for revision in revisions {
+            if let Some((key, value)) = self.chunk_of(*revision)? {
+                chunks
+                    .entry(key)
+                    .or_insert_with(|| (value, BTreeSet::new()))
+                    .1
+                    .insert(*revision);
             }
         }
-        self.db.apply_batch(batch).map_err(|error| self.told(&error))?;
-        self.db
-            .insert(b"m", self.encode(&meta)?)
-            .map_err(|error| self.told(&error))?;
-        self.flush()
+        let mut batch = sled::Batch::default();
+        let mut stored = self.stored();
+        for (key, (value, removed)) in chunks {
+            let mut left = empty_value();
+            for lying in chunk::records(self.body(&value)?) {
+                let lying = lying.ok_or_else(|| self.damaged())?;
+                if removed.contains(&lying.revision) {
+                    stored.tally = (stored.tally.0 - 1, stored.tally.1.wrapping_sub(lying.weight()));
+                } else {
+                    left.extend_from_slice(lying.bytes);
+                }
+            }
+            if left.len() == VALUE_HEAD_LEN {
+                batch.remove(key);
+            } else {
+                seal(&mut left);
+                batch.insert(key, left);
+            }
+        }
+        batch.insert(b"m", self.encode(&*stored)?);
+        self.apply(batch)
     }
 
     /// The records from `from` up to and with revision `upto`, in order.
@@ -195,18 +265,58 @@ impl Disk {
         &self,
         from: Revision,
         upto: i64,
-    ) -> impl Iterator<Item = Result<(Revision, Record), Error>> + '_ {
-        let end = record_key(Revision::first_of(upto.saturating_add(1)));
-        self.db.range(record_key(from)..end).map(move |item| {
-            let (key, value) = item.map_err(|error| self.told(&error))?;
-            let revision = Revision::from_bytes(&key[1..]).ok_or_else(|| self.damaged())?;
-            Ok((revision, self.decode(&value)?))
-        })
+    ) -> Result<impl Iterator<Item = Result<(Revision, Record), Error>> + '_, Error> {
+        let start = match self.chunk_of(from)? {
+            Some((key, _)) => key,
+            None => record_key(from).as_slice().into(),
+        };
+        let end = Revision::first_of(upto.saturating_add(1));
+        let chunks = self.db.range(start..record_key(end).as_slice().into());
+        Ok(chunks.flat_map(move |item| self.decode_chunk(item, from, end)))
+    }
+
+    fn decode_chunk(
+        &self,
+        item: sled::Result<(sled::IVec, sled::IVec)>,
+        from: Revision,
+        end: Revision,
+    ) -> Vec<Result<(Revision, Record), Error>> {
+        let decoded = item.map_err(|error| self.told(&error)).and_then(|(_, value)| {
+            let mut records = Vec::new();
+            for lying in chunk::records(self.body(&value)?) {
+                let lying = lying.ok_or_else(|| self.damaged())?;
+                if (from..end).contains(&lying.revision) {
+                    records.push(Ok((
+                        lying.revision,
+                        lying.record().ok_or_else(|| self.damaged())?,
+                    )));
+                }
+            }
+            Ok(records)
+        });
+        decoded.unwrap_or_else(|error| vec![Err(error)])
+    }
+
+    /// The chunk that `revision` would be in.
+    fn chunk_of(&self, revision: Revision) -> Result<Option<(sled::IVec, sled::IVec)>, Error> {
+        let found = self
+            .db
+            .range(b"r".to_vec()..=record_key(revision).to_vec())
+            .next_back();
+        found.transpose().map_err(|error| self.told(&error))
+    }
+
+    fn apply(&self, batch: sled::Batch) -> Result<(), Error> {
+        self.db.apply_batch(batch).map_err(|error| self.told(&error))
     }
 
     /// Hands what sled holds back to the kernel, so that the next opening has less to do again.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         self.db.flush().map(drop).map_err(|error| self.told(&error))
+    }
+
+    fn stored(&self) -> MutexGuard<'_, Stored> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The folder it lies in.
@@ -215,20 +325,24 @@ impl Disk {
     }
 
     fn encode<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, Error> {
-        let mut out = vec![VALUE_VERSION, 0, 0, 0, 0];
+        let mut out = empty_value();
         group::encode_into(value, &mut out).map_err(|error| Error::Corrupt(error.to_string()))?;
-        let crc = crc32fast::hash(&out[5..]);
-        out[1..5].copy_from_slice(&crc.to_le_bytes());
+        seal(&mut out);
         Ok(out)
     }
 
     fn decode<T: DeserializeOwned>(&self, value: &[u8]) -> Result<T, Error> {
-        let is_whole =
-            value.len() >= 5 && value[0] == VALUE_VERSION && u32_at(value, 1) == crc32fast::hash(&value[5..]);
-        if !is_whole {
-            return Err(self.damaged());
+        group::decode(self.body(value)?).map_err(|_| self.damaged())
+    }
+
+    /// The body of a value that checks.
+    fn body<'v>(&self, value: &'v [u8]) -> Result<&'v [u8], Error> {
+        match value.split_at_checked(VALUE_HEAD_LEN) {
+            Some((head, body)) if head[0] == VALUE_VERSION && u32_at(head, 1) == crc32fast::hash(body) => {
+                Ok(body)
+            }
+            _ => Err(self.damaged()),
         }
-        group::decode(&value[5..]).map_err(|_| self.damaged())
     }
 
     fn damaged(&self) -> Error {
@@ -238,6 +352,16 @@ impl Disk {
     fn told(&self, error: &sled::Error) -> Error {
         Error::Disk(format!("{}: {error}", self.dir.display()))
     }
+}
+
+/// A value whose body is to be appended; then it is sealed.
+fn empty_value() -> Vec<u8> {
+    vec![VALUE_VERSION, 0, 0, 0, 0]
+}
+
+fn seal(value: &mut [u8]) {
+    let crc = crc32fast::hash(&value[VALUE_HEAD_LEN..]);
+    value[1..VALUE_HEAD_LEN].copy_from_slice(&crc.to_le_bytes());
 }
 
 fn record_key(revision: Revision) -> [u8; 13] {
@@ -250,10 +374,4 @@ fn lease_key(id: i64) -> [u8; 9] {
     let mut key = [b'l'; 9];
     key[1..].copy_from_slice(&id.to_be_bytes());
     key
-}
-
-/// What a record adds to the sum; the checksum of its value stands in the value.
-fn weight(key: &[u8], value: &[u8]) -> u64 {
-    let of_value = value.get(1..5).map_or(0, |crc| u32_at(crc, 0));
-    u64::from(crc32fast::hash(key)) << 32 | u64::from(of_value)
 }

@@ -1,4 +1,5 @@
-//! openraft's view of the state: applies entries off the async threads, builds and installs snapshots.
+//! openraft's view of the state: applies entries, which takes memory alone; builds and installs snapshots on threads
+//! that may wait for the disk.
 
 use std::io;
 use std::sync::Arc;
@@ -57,9 +58,8 @@ impl RaftStateMachine<Group> for Machine {
                 entries.push(entry);
                 responders.push(responder);
             }
-            let answers = self
-                .blocking(move |machine| machine.state.apply(&entries))
-                .await?;
+            self.state.room().await;
+            let answers = self.state.apply(&entries).map_err(io::Error::other)?;
             for (responder, answer) in responders.into_iter().zip(answers) {
                 if let Some(responder) = responder {
                     responder.send(answer);

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, RaftError};
-use tokio::time::timeout;
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use tokio::time::{sleep, timeout};
 
 use crate::command::{Answer, Command, Proposal};
 use crate::group::Group;
@@ -25,6 +25,9 @@ use crate::{Error, Member};
 
 /// Most voters: each further one makes every write wait for more disks, and five survive two losses.
 pub(crate) const VOTERS_MAX: usize = 5;
+
+/// Rest before a change of the members is tried again that has to wait for another.
+const TURN_PAUSE: Duration = Duration::from_millis(25);
 
 type Change = ChangeMembers<u64, Member>;
 type Changed = Result<openraft::raft::ClientWriteResponse<Group>, RaftError<Group, ClientWriteError<Group>>>;
@@ -72,7 +75,7 @@ impl Replica {
             }
             // A learner whose folder is gone has nothing that anybody needs.
             let change = Change::RemoveNodes([*id].into());
-            self.settle(self.raft.change_membership(change, false), limit)
+            self.settle(|| self.raft.change_membership(change.clone(), false), limit)
                 .await?;
             count -= 1;
         }
@@ -90,11 +93,11 @@ impl Replica {
             Some((_, known)) if *known == member => return Ok(Reply::Done),
             Some(_) => {
                 let change = Change::SetNodes([(id, member)].into());
-                self.settle(self.raft.change_membership(change, true), limit)
+                self.settle(|| self.raft.change_membership(change.clone(), true), limit)
                     .await?;
             }
             None => {
-                self.settle(self.raft.add_learner(id, member, false), limit)
+                self.settle(|| self.raft.add_learner(id, member.clone(), false), limit)
                     .await?
             }
         }
@@ -106,28 +109,38 @@ impl Replica {
         if !members.iter().any(|(other, _)| *other == id) {
             return Err(Error::MemberNotFound);
         }
-        let change = if self.is_voter(id) {
-            Change::Batch(vec![
-                Change::RemoveVoters([id].into()),
-                Change::RemoveNodes([id].into()),
-            ])
-        } else {
-            Change::RemoveNodes([id].into())
+        // A voter that is not retained is gone from the members as well.
+        let change = match self.is_voter(id) {
+            true => Change::RemoveVoters([id].into()),
+            false => Change::RemoveNodes([id].into()),
         };
-        self.settle(self.raft.change_membership(change, false), limit)
+        self.settle(|| self.raft.change_membership(change.clone(), false), limit)
             .await?;
         Ok(Reply::Done)
     }
 
-    /// Waits for a change of the members.
-    async fn settle(&self, change: impl Future<Output = Changed>, limit: Duration) -> Result<(), Error> {
-        match timeout(limit, change).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(Error::NoLeader),
-            Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error)))) => {
-                Err(Error::Refused(error.to_string()))
+    /// Makes a change of the members; waits for its turn where another is under way.
+    async fn settle<F>(&self, change: impl Fn() -> F, limit: Duration) -> Result<(), Error>
+    where
+        F: Future<Output = Changed>,
+    {
+        let changing = async {
+            loop {
+                match change().await {
+                    Ok(_) => return Ok(()),
+                    Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                        return Err(Error::NoLeader);
+                    }
+                    Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                        ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_),
+                    ))) => sleep(TURN_PAUSE).await,
+                    Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => {
+                        return Err(Error::Refused(error.to_string()));
+                    }
+                    Err(_) => return Err(Error::Unknown),
+                }
             }
-            Ok(Err(_)) | Err(_) => Err(Error::Unknown),
-        }
+        };
+        timeout(limit, changing).await.unwrap_or(Err(Error::Unknown))
     }
 }

@@ -375,20 +375,25 @@ pub(crate) fn status(core: &Core) -> Status {
             ..Status::default()
         };
     };
-    let metrics = replica.raft.metrics();
-    let metrics = metrics.borrow_watched();
-    let membership = metrics.membership_config.membership();
     let leader = match core.leader() {
         Some(Target::Here(replica)) => Some(replica.id),
         Some(Target::There(peer)) => Some(peer.id),
         None => None,
     };
+    let (revision, applied) = (replica.state.revisions().0, replica.state.applied().0);
+    // Borrowed metrics keep Raft from going on, and who borrows them twice may wait for ever.
+    let (term, membership) = {
+        let metrics = replica.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.current_term, metrics.membership_config.clone())
+    };
+    let membership = membership.membership();
     Status {
         id: Some(replica.id),
         leader,
-        term: metrics.current_term,
-        revision: replica.state.revisions().0,
-        applied: replica.state.applied().0.map_or(0, |log_id| log_id.index),
+        term,
+        revision,
+        applied: applied.map_or(0, |log_id| log_id.index),
         voters: membership.voter_ids().collect(),
         learners: membership.learner_ids().collect(),
         members: membership

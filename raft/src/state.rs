@@ -6,31 +6,27 @@
 //! ```
 //!
 //! Always: (1) the applied index is stored in the batch of what was applied; (2) who holds the lock sees no revision
-//! whose records are not stored; (3) events reach watchers in the order of revisions, each once.
+//! whose records cannot be found; (3) events reach watchers in the order of revisions, each once.
 //!
 //! Readers take the lock for the index only and fetch records without it: records never change. Compaction removes
-//! records later, a few with each batch applied, and never while a snapshot is being written.
+//! records later, and never while a snapshot is being written (`buffer.rs`).
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
-};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use openraft::EntryPayload;
 use tokio::sync::{mpsc, watch};
 
+use crate::buffer::Buffer;
 use crate::command::Answer;
 use crate::disk::{Disk, Meta};
 use crate::group::{Entry, LogId, Membership};
-use crate::mvcc::{Changes, Database, Records, Revision, Scope, Watchers};
+use crate::mvcc::{Changes, Database, Overlay, Revision, Scope, Watchers};
 use crate::snapshot::{Header, Snapshot, Snapshots};
 use crate::{Error, Event, Range, RangeResult, Txn, TxnResult};
 
 /// Transactions that may wait for a watcher. One that falls further behind reads the rest from disk.
 const WATCH_QUEUE: usize = 256;
-/// Unreachable records removed with each batch applied: about a millisecond's work.
-const REMOVED_AT_ONCE: usize = 256;
 /// Records looked through for a watcher before others may have the thread.
 const HISTORY_RECORDS: usize = 4096;
 /// Octets of events read for a watcher at once.
@@ -41,8 +37,6 @@ pub(crate) struct State {
     dir: PathBuf,
     inner: RwLock<Inner>,
     progress: watch::Sender<Progress>,
-    /// Held while a snapshot is written: nothing is removed meanwhile.
-    reading: Mutex<()>,
 }
 
 /// How far this node has come.
@@ -59,10 +53,9 @@ pub(crate) struct Progress {
 struct Inner {
     database: Database,
     /// None once the store has ended.
-    disk: Option<Arc<Disk>>,
+    disk: Option<Arc<Buffer>>,
     meta: Meta,
     watchers: Watchers<mpsc::Sender<Told>>,
-    unreachable: VecDeque<Revision>,
 }
 
 /// What a watcher is told at once: the events of one revision that concern it.
@@ -98,43 +91,37 @@ impl State {
                 continue;
             }
             match load(&path) {
-                Ok(Some((disk, meta, database))) if meta.applied >= covered => {
+                Ok((disk, meta, database)) if meta.applied >= covered => {
                     loaded = Some((disk, meta, database));
                 }
-                // Older than the snapshot, or never filled: the snapshot has it all. It is closed before it goes.
+                // Older than the snapshot, which has it all. It is closed before it goes.
                 Ok(older) => {
                     drop(older);
                     remove_dir(&path);
                 }
                 Err(error) => {
                     tracing::error!(%error, "the state is set aside and made anew from the snapshot and the log");
-                    let _ = std::fs::rename(&path, dir.join(format!("state.{number}.bad")));
+                    set_aside(dir, &path)?;
                 }
             }
         }
         let (disk, meta, database) = match (loaded, newest) {
             (Some(loaded), _) => loaded,
             (None, Some(snapshot)) => fill(dir, &snapshot)?,
-            (None, None) => (
-                Disk::open(&dir.join(next_name(dir)?))?,
-                Meta::default(),
-                Database::default(),
-            ),
+            (None, None) => create(dir)?,
         };
         let mut inner = Inner {
             database,
-            disk: Some(Arc::new(disk)),
+            disk: Some(Arc::new(Buffer::new(disk)?)),
             meta,
             watchers: Watchers::default(),
-            unreachable: VecDeque::new(),
         };
-        inner.forget();
+        inner.forget()?;
         let (progress, _) = watch::channel(inner.progress());
         Ok(State {
             dir: dir.to_path_buf(),
             inner: RwLock::new(inner),
             progress,
-            reading: Mutex::new(()),
         })
     }
 
@@ -182,18 +169,20 @@ impl State {
         }
         inner.meta.revision = inner.database.revision;
         inner.meta.compacted = inner.database.compacted;
-        disk.store(&changes, &mut inner.meta)?;
-        inner.unreachable.extend(changes.unreachable.drain(..));
-        inner.tell(changes)?;
-        match self.reading.try_lock() {
-            Ok(_held) => inner.remove_unreachable()?,
-            Err(TryLockError::Poisoned(_)) => inner.remove_unreachable()?,
-            Err(TryLockError::WouldBlock) => {}
-        }
+        inner.tell(&changes, &disk)?;
+        disk.put(changes, inner.meta.clone())?;
         let progress = inner.progress();
         drop(guard);
         self.note(progress);
         Ok(answers)
+    }
+
+    /// Waits while more is applied than could be stored.
+    pub(crate) async fn room(&self) {
+        let disk = self.read().disk.clone();
+        if let Some(disk) = disk {
+            disk.room().await;
+        }
     }
 
     fn note(&self, progress: Progress) {
@@ -248,7 +237,7 @@ impl State {
         let mut found = Vec::new();
         let (mut looked_at, mut bytes) = (0, 0);
         let mut is_all = true;
-        for item in disk.records(Revision::first_of(from), revision) {
+        for item in disk.records(Revision::first_of(from), revision)? {
             let (place, record) = item?;
             let is_enough = looked_at >= HISTORY_RECORDS || bytes >= HISTORY_BYTES;
             // A revision is never split.
@@ -299,32 +288,29 @@ impl State {
 
     /// Writes a snapshot of what is applied now.
     pub(crate) fn snapshot(&self, snapshots: &Snapshots) -> Result<Snapshot, Error> {
-        let _held: MutexGuard<'_, ()> = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let (header, disk) = {
+        let disk = self.read().disk()?;
+        let _held = disk.hold();
+        let header = {
             let inner = self.read();
             let leases = inner.database.leases.terms().collect();
-            (
-                Header {
-                    meta: inner.meta.clone(),
-                    leases,
-                },
-                inner.disk()?,
-            )
+            Header {
+                meta: inner.meta.clone(),
+                leases,
+            }
         };
-        let mut records = disk.records(Revision::first_of(0), header.meta.revision);
+        let mut records = disk.records(Revision::first_of(0), header.meta.revision)?;
         snapshots.write(&header, &mut records)
     }
 
     /// Puts a snapshot in the place of the state. Watchers go on from its history.
     pub(crate) fn install(&self, snapshot: &Snapshot) -> Result<(), Error> {
-        let _held: MutexGuard<'_, ()> = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let (disk, meta, database) = fill(&self.dir, snapshot)?;
+        let disk = Arc::new(Buffer::new(disk)?);
         let mut inner = self.write();
-        let before = inner.disk.replace(Arc::new(disk));
+        let before = inner.disk.replace(disk);
         inner.meta = meta;
         inner.database = database;
-        inner.unreachable.clear();
-        inner.forget();
+        inner.forget()?;
         inner.watchers.clear();
         let progress = inner.progress();
         drop(inner);
@@ -343,7 +329,7 @@ impl State {
         let mut inner = self.write();
         inner.watchers.clear();
         if let Some(disk) = inner.disk.take()
-            && let Err(error) = disk.flush()
+            && let Err(error) = disk.close()
         {
             tracing::warn!(%error, "the state was not flushed; the log has it");
         }
@@ -357,7 +343,7 @@ pub(crate) struct Subscription {
 }
 
 impl Inner {
-    fn disk(&self) -> Result<Arc<Disk>, Error> {
+    fn disk(&self) -> Result<Arc<Buffer>, Error> {
         self.disk.clone().ok_or(Error::Stopped)
     }
 
@@ -378,36 +364,26 @@ impl Inner {
     }
 
     /// Finds again what the last compaction made unreachable and a restart forgot to remove.
-    fn forget(&mut self) {
+    fn forget(&mut self) -> Result<(), Error> {
         let cut = self.database.keys.compact(self.database.compacted);
-        self.unreachable.extend(cut);
-    }
-
-    fn remove_unreachable(&mut self) -> Result<(), Error> {
-        if self.unreachable.is_empty() {
-            return Ok(());
-        }
-        let count = self.unreachable.len().min(REMOVED_AT_ONCE);
-        let revisions: Vec<Revision> = self.unreachable.drain(..count).collect();
-        self.disk()?.remove(&revisions, &mut self.meta)
+        self.disk()?.forget(cut);
+        Ok(())
     }
 
     /// Tells the watchers what was written. One whose queue is full is let go: it reads on from the disk.
-    fn tell(&mut self, changes: Changes) -> Result<(), Error> {
+    fn tell(&mut self, changes: &Changes, base: &Buffer) -> Result<(), Error> {
         if self.watchers.is_empty() {
             return Ok(());
         }
-        let disk = self.disk()?;
+        let found = Overlay { changes, base };
         let mut ids = Vec::new();
         let mut told: Vec<(u64, Told)> = Vec::new();
-        let mut records = changes.records.into_iter().peekable();
+        let mut records = changes.records.iter().peekable();
         while let Some((place, record)) = records.next() {
             self.watchers.concerned(&record.key, &mut ids);
             if !ids.is_empty() {
-                let prev = self
-                    .database
-                    .previous(&record.key, place, &*disk as &dyn Records)?;
-                let event = Arc::new(record.into_event(place.main, prev));
+                let prev = self.database.previous(&record.key, *place, &found)?;
+                let event = Arc::new(record.clone().into_event(place.main, prev));
                 for id in &ids {
                     match told.iter_mut().find(|(other, _)| other == id) {
                         Some((_, told)) => told.events.push(event.clone()),
@@ -438,21 +414,45 @@ impl Inner {
     }
 }
 
-fn load(path: &Path) -> Result<Option<(Disk, Meta, Database)>, Error> {
+fn load(path: &Path) -> Result<(Disk, Meta, Database), Error> {
     let disk = Disk::open(path)?;
-    Ok(disk.load()?.map(|(meta, database)| (disk, meta, database)))
+    let (meta, database) = disk.load()?;
+    Ok((disk, meta, database))
+}
+
+/// Makes an empty sled that says so, in a way that lasts: one that holds nothing at all has lost it.
+fn create(dir: &Path) -> Result<(Disk, Meta, Database), Error> {
+    let disk = Disk::open(&dir.join(next_name(dir)?))?;
+    let meta = Meta {
+        revision: Database::default().revision,
+        ..Meta::default()
+    };
+    disk.store(&Changes::default(), &meta)?;
+    disk.flush()?;
+    Ok((disk, meta, Database::default()))
+}
+
+/// Keeps a state that cannot be used for whoever wants to look at it: the last such one.
+fn set_aside(dir: &Path, path: &Path) -> Result<(), Error> {
+    let told = |error: std::io::Error| crate::format::disk(path, &error);
+    for file in std::fs::read_dir(dir).map_err(told)? {
+        let older = file.map_err(told)?.path();
+        if older.extension().is_some_and(|extension| extension == "bad") {
+            remove_dir(&older);
+        }
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".bad");
+    std::fs::rename(path, name).map_err(told)
 }
 
 /// Makes a new sled from a snapshot.
 fn fill(dir: &Path, snapshot: &Snapshot) -> Result<(Disk, Meta, Database), Error> {
-    let path = dir.join(next_name(dir)?);
-    let disk = Disk::open(&path)?;
+    let disk = Disk::open(&dir.join(next_name(dir)?))?;
     let mut contents = snapshot.read()?;
     let Header { meta, leases } = contents.header.clone();
     disk.fill(meta, &leases, &mut contents)?;
-    let (meta, database) = disk
-        .load()?
-        .ok_or_else(|| Error::Corrupt(format!("{}: a state just stored is not there", path.display())))?;
+    let (meta, database) = disk.load()?;
     Ok((disk, meta, database))
 }
 

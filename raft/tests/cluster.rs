@@ -22,6 +22,8 @@ pub struct Wires {
     deaf: Mutex<HashSet<SocketAddr>>,
     /// Messages carried, by class.
     pub forwarded: AtomicU64,
+    /// Raft's own messages that reached nobody because a node is cut off.
+    pub lost: AtomicU64,
 }
 
 struct Wire {
@@ -41,6 +43,9 @@ impl Transport for Wire {
         let is_cut = |address| self.wires.cut.lock().unwrap().contains(address);
         let node = self.wires.nodes.lock().unwrap().get(&to.address).cloned();
         let Some(node) = node.filter(|_| !is_cut(&to.address) && !is_cut(&self.own)) else {
+            if class == Class::Raft && is_cut(&self.own) {
+                self.wires.lost.fetch_add(1, Ordering::Relaxed);
+            }
             return Err(TransportError::NotSent("nobody there".into()));
         };
         if class == Class::Forward {
@@ -103,6 +108,37 @@ impl Cluster {
             })
         })
         .await;
+        // While the change is under way, a quorum is one of the members before as well.
+        let any = self
+            .wires
+            .nodes
+            .lock()
+            .unwrap()
+            .keys()
+            .next()
+            .map(SocketAddr::port);
+        self.quiet(any.unwrap()).await;
+    }
+
+    /// Waits until nothing but what `number` writes comes into the log (a change of members ends with an entry of
+    /// its own), and gives the index that all have applied.
+    pub async fn quiet(&self, number: u16) -> u64 {
+        let began = Instant::now();
+        loop {
+            self.store(number).put("quiet", "", None).await.unwrap();
+            let first = self.status(number).applied;
+            self.store(number).put("quiet", "", None).await.unwrap();
+            let second = self.status(number).applied;
+            if second == first + 1 {
+                let nodes: Vec<_> = self.wires.nodes.lock().unwrap().values().cloned().collect();
+                wait_until("all have applied it", || {
+                    nodes.iter().all(|node| node.status().applied >= second)
+                })
+                .await;
+                return second;
+            }
+            assert!(began.elapsed() < LIMIT, "the log does not become quiet");
+        }
     }
 
     pub fn folder(&self, number: u16) -> PathBuf {
@@ -163,7 +199,9 @@ impl Cluster {
     /// Closes a node in order.
     pub async fn close(&self, number: u16) {
         let node = self.wires.nodes.lock().unwrap().remove(&address(number)).unwrap();
-        node.shutdown().await;
+        tokio::time::timeout(LIMIT, node.shutdown())
+            .await
+            .expect("a node that closes in time");
     }
 
     pub fn cut(&self, number: u16) {

@@ -136,7 +136,11 @@ impl Invocation {
                     ))
                 })?;
             }
-            let input = Input::new(to_stdin, workshop.settings.window)?;
+            let window = order
+                .window
+                .and_then(|window| usize::try_from(window).ok())
+                .unwrap_or(usize::MAX);
+            let input = Input::new(to_stdin, workshop.settings.window.min(window))?;
             let output = Output::new(Source::new(from_stdout)?, call, order.next.clone());
             let stderr_end = Stderr::new(Source::new(from_stderr)?);
             Ok((input, output, stderr_end, [stdin, stdout, stderr]))

@@ -75,7 +75,6 @@ impl Kin {
         if let Some(group) = &self.group {
             let is_populated = group.is_populated();
             if is_populated {
-                group.freeze(true);
                 group.kill();
             }
             return is_populated;

@@ -23,6 +23,8 @@ pub struct Order {
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
     /// Files to lay into the working folder: where each is, and what it is called there.
     pub files: Vec<(String, String)>,
+    /// Bytes that the window of its input may grow to, where the agent has less to give than each replica was told.
+    pub window: Option<u64>,
     /// The procedure that takes this stage's output.
     pub next: String,
 }
@@ -38,6 +40,7 @@ impl Order {
             run: String::new(),
             stage: 0,
             attempt: 1,
+            window: None,
             args: Vec::new(),
             env: Vec::new(),
             files: Vec::new(),
@@ -49,6 +52,7 @@ impl Order {
                 Some("stage") => {
                     order.stage = number(&value)?.try_into().map_err(|_| "stage is too large")?
                 }
+                Some("window") => order.window = Some(number(&value)?),
                 Some("attempt") => order.attempt = number(&value)?,
                 Some("args") => order.args = list(value)?.into_iter().map(bytes).collect::<Result<_, _>>()?,
                 Some("env") => order.env = pairs_of(value, bytes)?,

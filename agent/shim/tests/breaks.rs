@@ -129,7 +129,7 @@ fn no_process_of_a_stage_acts_on_the_death_of_another() {
             let file = agent.folder.path().join(&run);
             // Each waits for another's death or end of output, by every way there is.
             let script = format!(
-                "exec 3<&0; cat <&3 | (cat; echo by-pipe >>{0}) >/dev/null & \
+                "exec 3<&0; cat <&3 | (cat; echo by-pipe >>{0}) & \
                  (cat <&3; echo by-wait >>{0}) & exec 3<&-; wait; echo by-both >>{0}",
                 file.display()
             );

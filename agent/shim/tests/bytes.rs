@@ -42,6 +42,31 @@ fn a_window_that_may_not_grow_carries_as_much() {
 }
 
 #[test]
+fn a_stage_may_be_given_a_smaller_window_than_its_replica() {
+    let mut agent = Agent::start(Options::default());
+    let order = order("rgiven", &["-c", "exec cat"], vec![("window", 32_768.into())]);
+    let mut stage = Stage::start_order(&mut agent, order, "rgiven");
+    let input = pattern(1_000_000);
+    let mut given = 0;
+    while given < input.len() {
+        assert!(stage.credit <= 32_768);
+        let count = (stage.credit as usize).min(input.len() - given);
+        if count == 0 {
+            stage.step(&mut agent);
+            continue;
+        }
+        stage.give(&mut agent, &input[given..given + count], false);
+        given += count;
+    }
+    stage.feed(&mut agent, b"");
+    stage.until(&mut agent, "over", |stage| {
+        stage.exit.is_some() && stage.closed.is_some()
+    });
+    assert!(stage.stdout == input);
+    stage.end(&mut agent);
+}
+
+#[test]
 fn a_reader_that_stops_early_ends_the_pipe_call_and_counts_what_it_took() {
     let mut agent = Agent::start(Options::default());
     let input = pattern(1_000_000);

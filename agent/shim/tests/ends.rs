@@ -194,6 +194,27 @@ fn kill_ends_descendants_that_hold_the_output() {
 }
 
 #[test]
+fn the_next_stage_is_not_touched_by_the_kill_of_the_one_before() {
+    for with_cgroup in [false, true] {
+        let mut agent = Agent::start(Options {
+            with_cgroup,
+            ..Options::default()
+        });
+        let mut stage = Stage::start(&mut agent, "rkilled", &["-c", "echo up; sleep 100"]);
+        stage.until(&mut agent, "up", |stage| stage.stdout == b"up\n");
+        stage.command(&mut agent, vec!["kill".into()]);
+        stage.until(&mut agent, "over", |stage| {
+            stage.exit.is_some() && stage.closed.is_some()
+        });
+        stage.end(&mut agent);
+        for _ in 0..3 {
+            let stage = run(&mut agent, "rnextone", "cat; exit 5", b"x");
+            assert_eq!((stage.exit, &stage.stdout[..]), (Some((5, None)), &b"x"[..]));
+        }
+    }
+}
+
+#[test]
 fn a_stage_that_runs_is_ended_by_end() {
     let mut agent = Agent::start(Options::default());
     let mut stage = Stage::start(&mut agent, "rend", &["-c", "echo up; sleep 100"]);

@@ -23,11 +23,17 @@ const EMPTY_WITHIN: Duration = Duration::from_secs(5);
 /// How long they may take to be frozen before: milliseconds, unless one is stuck in a call to the kernel.
 const FROZEN_WITHIN: Duration = Duration::from_millis(500);
 
+/// `CLUSTER_ID/NODE_ID`, which no other cluster uses.
+const FOLDERS_OWN: usize = 2;
+
+/// How often a folder is made: another node of this machine may remove the cluster's as it stops.
+const MAKE_TRIES: usize = 3;
+
 /// Deepest folder within a replica's: the shim's own and one below each. Deeper ones a stage made itself, as root.
 const DEPTH_MAX: usize = 8;
 
 /// The control groups of this node.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Confine {
     /// `None` where none can be written.
     folder: Option<PathBuf>,
@@ -39,7 +45,7 @@ impl Confine {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let folder = mount_points(&mounts).into_iter().find_map(|mount| {
             let folder = mount.join("pipes").join(cluster_id).join(node.to_string());
-            fs::create_dir_all(&folder).ok()?;
+            (0..MAKE_TRIES).find_map(|_| fs::create_dir_all(&folder).ok())?;
             // A kernel without it cannot end a group at once, which is what it is for.
             folder.join("cgroup.kill").exists().then_some(folder)
         });
@@ -69,6 +75,19 @@ impl Confine {
             warn!(folder = %folder.display(), "a control group cannot be made, the replica runs without: {error}");
         }
         made.is_ok().then_some(folder)
+    }
+}
+
+/// In the order of stopping, a node leaves no folder; those that others still use are not empty and stay.
+impl Drop for Confine {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            for folder in folder.ancestors().take(FOLDERS_OWN) {
+                if fs::remove_dir(folder).is_err() {
+                    break;
+                }
+            }
+        }
     }
 }
 
@@ -197,8 +216,11 @@ mod tests {
         assert!(!sleeper.wait().unwrap().success());
         assert!(again.make("a").is_some(), "the name is free again");
         remove(&node.join("a"));
-        fs::remove_dir(&node).unwrap();
-        fs::remove_dir(node.parent().unwrap()).unwrap();
+        drop(again);
+        assert!(
+            !node.parent().unwrap().exists(),
+            "nothing is left of a node that stops"
+        );
     }
 
     #[test]

@@ -52,7 +52,29 @@ pub(super) enum Command {
         stream: std::net::TcpStream,
         tls: Box<rustls::Connection>,
     },
+    Count(oneshot::Sender<Counts>),
     Shutdown,
+}
+
+/// What there is in the router at a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Clients' connections, the agent's own sessions included.
+    pub connections: usize,
+    /// Those of them that have no session yet.
+    pub unauthenticated: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Calls in progress that begin, end or do both here.
+    pub calls: usize,
+    /// Registered procedures.
+    pub registrations: usize,
+    /// Directions of calls of which something is held, or that are in progress.
+    pub flows: usize,
+    /// Bytes held of them, heads included.
+    pub held: usize,
+    /// Bytes reserved for messages over 64 KiB on their way.
+    pub reserved: usize,
 }
 
 /// Handle of the router; clones reach the same one.
@@ -172,6 +194,13 @@ impl Router {
     /// The peers there is a link to, from when it was added until it is lost.
     pub fn links(&self) -> watch::Receiver<BTreeSet<u64>> {
         self.links.clone()
+    }
+
+    /// Counts what there is; nothing comes from a router that has ended.
+    pub fn counts(&self) -> oneshot::Receiver<Counts> {
+        let (sender, counts) = oneshot::channel();
+        self.send(Command::Count(sender));
+        counts
     }
 
     /// Ends every session (`wamp.close.system_shutdown`) and the thread.

@@ -162,6 +162,14 @@ impl Flows {
         }
     }
 
+    /// How many there are, and what is held of them.
+    pub fn held(&self) -> (usize, usize) {
+        (
+            self.flows.len(),
+            self.flows.iter().map(|(_, flow)| flow.used).sum(),
+        )
+    }
+
     /// Takes a flow out.
     pub fn remove(&mut self, key: FlowKey) -> Option<Flow> {
         self.flows.remove(key)

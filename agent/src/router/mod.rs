@@ -45,7 +45,7 @@ mod token;
 
 pub use accept::Listener;
 pub use access::Credentials;
-pub use command::Router;
+pub use command::{Counts, Router};
 pub use pipes_wamp::router::Role;
 
 /// How a router starts.

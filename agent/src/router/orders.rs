@@ -7,7 +7,7 @@ use pipes_wamp::router::{Features, Identity};
 use tracing::error;
 
 use super::access::STAGES;
-use super::command::Command;
+use super::command::{Command, Counts};
 use super::shard::Shard;
 
 impl Shard {
@@ -63,6 +63,10 @@ impl Shard {
             Command::ExpelReplica { replica } => self.expel(&replica),
             Command::ReplicaReady { replica, ready } => self.unready.entry(replica).or_default().push(ready),
             Command::AddLink { peer, stream, tls } => self.add_link(peer, stream, *tls),
+            Command::Count(sender) => {
+                // Who asked may be gone.
+                let _ = sender.send(self.count());
+            }
             Command::Shutdown => self.is_stopping = true,
         }
     }
@@ -94,6 +98,21 @@ impl Shard {
         let its: Vec<_> = its.collect();
         for key in its {
             self.leave_and_close(key, "wamp.close.killed");
+        }
+    }
+
+    fn count(&self) -> Counts {
+        let (sessions, calls, registrations) = self.dealer.counts();
+        let (flows, held) = self.net.flows.held();
+        Counts {
+            connections: self.net.connections.len(),
+            unauthenticated: self.unauthenticated,
+            sessions,
+            calls,
+            registrations,
+            flows,
+            held,
+            reserved: self.large_reserved,
         }
     }
 }

@@ -153,16 +153,7 @@ impl Shard {
                 let cost = frame::cost(&crossing);
                 self.cross(key, &crossing, cost)?;
             }
-            Frame::Crossing { crossing, more: true } => {
-                let at = (crossing.flow(), frame::way(&crossing));
-                if let Some(link) = self.net.dirty_link(key) {
-                    // One that was begun and will not be finished: its sender has thrown the rest away.
-                    if let Some(begun) = link.assemblies.remove(&at) {
-                        link.give_back(at.0, at.1, begun.cost);
-                    }
-                    link.assemble(at, &frame, bytes)?;
-                }
-            }
+            Frame::Crossing { crossing, more: true } => self.begin(key, &crossing, &frame, bytes)?,
             Frame::Piece { flow, way, bytes, .. } => self.piece(key, (flow, way), &frame, bytes)?,
             Frame::Add {
                 number,
@@ -224,6 +215,32 @@ impl Shard {
             link.give_back(flow, way, unused);
         }
         Ok(crossed?)
+    }
+
+    /// The first frame of a message in pieces.
+    fn begin(
+        &mut self,
+        key: LinkKey,
+        crossing: &Crossing<'_>,
+        frame: &Frame<'_>,
+        bytes: &[u8],
+    ) -> Result<(), Fault> {
+        let (flow, way) = (crossing.flow(), frame::way(crossing));
+        let is_expected = self.dealer.expects(key, crossing);
+        let Some(link) = self.net.dirty_link(key) else {
+            return Ok(());
+        };
+        // One that was begun and is not finished: its sender has thrown the rest away.
+        if let Some(begun) = link.assemblies.remove(&(flow, way)) {
+            link.give_back(flow, way, begun.cost);
+        }
+        if is_expected {
+            link.assemble((flow, way), frame, bytes)?;
+        } else {
+            // Its call is over; the pieces behind it find nothing begun.
+            link.give_back(flow, way, frame.cost());
+        }
+        Ok(())
     }
 
     fn piece(&mut self, key: LinkKey, at: (u64, Way), frame: &Frame<'_>, bytes: &[u8]) -> Result<(), Fault> {

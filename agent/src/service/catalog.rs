@@ -253,3 +253,6 @@ fn record_of(kv: &KeyValue) -> Option<Record> {
         })
         .ok()
 }
+
+#[cfg(test)]
+mod tests;

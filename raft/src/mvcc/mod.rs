@@ -28,5 +28,5 @@ mod golden;
 pub(crate) use database::{Changes, Database, Records};
 pub(crate) use lease::{Clock, TICK_MS};
 pub(crate) use revision::{Record, Revision};
-pub(crate) use txn::{check, only_reads};
+pub(crate) use txn::{Overlay, check, only_reads};
 pub(crate) use watch::{Scope, Watchers};

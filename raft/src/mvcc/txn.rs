@@ -142,9 +142,9 @@ struct Run<'a> {
 }
 
 /// The records written so far, and beneath them those stored before.
-struct Overlay<'a> {
-    changes: &'a Changes,
-    base: &'a dyn Records,
+pub(crate) struct Overlay<'a> {
+    pub(crate) changes: &'a Changes,
+    pub(crate) base: &'a dyn Records,
 }
 
 impl Records for Overlay<'_> {

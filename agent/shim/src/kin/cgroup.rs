@@ -21,7 +21,7 @@ pub struct Group {
     path: PathBuf,
     folder: OwnedFd,
     events: File,
-    is_frozen: Cell<bool>,
+    was_killed: Cell<bool>,
 }
 
 impl Groups {
@@ -44,12 +44,12 @@ impl Groups {
         Group::make(parent.join(format!("stage{}", self.made))).ok()
     }
 
-    /// Takes one back. Only an empty one can be used again: one with folders of its own in it is not.
+    /// Takes one back. Only an empty one without folders in it can be used again, and none that was ever killed: a child
+    /// that is born into such a group from outside is killed at once (seen on Linux 6.18).
     pub fn give_back(&mut self, group: Group) {
-        if group.is_populated() || has_folders(&group.path) {
+        if group.was_killed.get() || group.is_populated() || has_folders(&group.path) {
             remove(&group.path);
         } else {
-            group.freeze(false);
             self.free.push(group);
         }
     }
@@ -72,7 +72,7 @@ impl Group {
                 path: path.clone(),
                 folder,
                 events,
-                is_frozen: Cell::new(false),
+                was_killed: Cell::new(false),
             })
         };
         open().inspect_err(|_: &io::Error| remove(&path))
@@ -100,23 +100,13 @@ impl Group {
         }
     }
 
-    /// Holds all processes in it, or lets them go. Kernels before 5.2 cannot, and kill without.
-    pub fn freeze(&self, is_held: bool) {
-        if self.is_frozen.replace(is_held) == is_held {
-            return;
-        }
-        let text = if is_held { b"1" } else { b"0" };
-        let _ = self
-            .open(c"cgroup.freeze", libc::O_WRONLY)
-            .and_then(|mut file| file.write_all(text));
-    }
-
-    /// Kills all processes in it, those included that are being made.
+    /// Holds all processes in it, then kills them, those included that are being made.
     pub fn kill(&self) {
-        let written = self
-            .open(c"cgroup.kill", libc::O_WRONLY)
-            .and_then(|mut file| file.write_all(b"1"));
-        if written.is_err() {
+        if !self.was_killed.replace(true) {
+            // Kernels before 5.2 cannot hold, and kill without.
+            let _ = self.write(c"cgroup.freeze");
+        }
+        if self.write(c"cgroup.kill").is_err() {
             // Before Linux 5.14. Whoever calls asks again until nobody is left.
             for pid in self.members() {
                 send(pid, libc::SIGKILL);
@@ -138,6 +128,10 @@ impl Group {
             .filter_map(|line| line.parse().ok())
             .filter(|pid| *pid > 0)
             .collect()
+    }
+
+    fn write(&self, name: &std::ffi::CStr) -> io::Result<()> {
+        self.open(name, libc::O_WRONLY)?.write_all(b"1")
     }
 
     fn open(&self, name: &std::ffi::CStr, flags: libc::c_int) -> io::Result<File> {

@@ -112,12 +112,6 @@ impl World {
             fs::read_dir(self.folder.path().join("replicas")).unwrap().count(),
             0
         );
-        if let Some(group) = self.process.0.confine.make("probe") {
-            fs::remove_dir(&group).unwrap();
-            let node = group.parent().unwrap();
-            fs::remove_dir(node).unwrap();
-            fs::remove_dir(node.parent().unwrap()).unwrap();
-        }
     }
 }
 

@@ -50,6 +50,21 @@ impl Dealer {
         }
     }
 
+    /// The call that a message from another shard is about, if it lives.
+    fn call_of(&self, link: LinkKey, crossing: &Crossing<'_>) -> Option<CallKey> {
+        let link = self.links.get(link)?;
+        let calls = match crossing {
+            Crossing::Result { .. } | Crossing::Error { .. } => &link.ours,
+            _ => &link.theirs,
+        };
+        calls.get(&crossing.flow()).copied()
+    }
+
+    /// Whether anything would come of such a message.
+    pub fn expects(&self, link: LinkKey, crossing: &Crossing<'_>) -> bool {
+        matches!(crossing, Crossing::Call { .. }) || self.call_of(link, crossing).is_some()
+    }
+
     /// One message about a call from another shard. An error is that shard's fault: the link is to be lost.
     pub fn cross(
         &mut self,
@@ -57,15 +72,11 @@ impl Dealer {
         crossing: &Crossing<'_>,
         out: &mut impl Outbox,
     ) -> Result<(), Violation> {
-        let Some(slot) = self.links.get(link) else {
+        if self.links.get(link).is_none() {
             return Ok(());
-        };
+        }
         let flow = crossing.flow();
-        let call = match crossing {
-            Crossing::Result { .. } | Crossing::Error { .. } => slot.ours.get(&flow),
-            _ => slot.theirs.get(&flow),
-        };
-        match (*crossing, call.copied()) {
+        match (*crossing, self.call_of(link, crossing)) {
             (Crossing::Call { .. }, Some(_)) => return Err(Violation("a number of a call used twice")),
             (
                 Crossing::Call {

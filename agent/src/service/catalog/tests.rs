@@ -1,0 +1,177 @@
+//! Services in a real store of one node.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipes_raft::{Class, Node, Options, Peer, Transport, TransportError};
+
+use super::*;
+use crate::service::Kind;
+
+/// A group of one has nobody to call.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Transport for Nobody {
+    async fn call(&self, _: &Peer, _: Class, _: Vec<u8>, _: Duration) -> Result<Vec<u8>, TransportError> {
+        Err(TransportError::NotSent("nobody there".into()))
+    }
+}
+
+struct World {
+    _folder: tempfile::TempDir,
+    node: Node,
+    store: Store,
+}
+
+async fn world() -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::new(folder.path().to_owned(), "01test".to_owned());
+    let node = Node::open(options, None, Arc::new(Nobody)).await.unwrap();
+    node.initialize(SocketAddr::from(([127, 0, 0, 1], 1)))
+        .await
+        .unwrap();
+    let store = node.store();
+    World {
+        _folder: folder,
+        node,
+        store,
+    }
+}
+
+impl World {
+    async fn build(&self, name: &str, bytes: &[u8]) -> Record {
+        let digest = Digest::of(bytes);
+        let naming = Naming::begin(&self.store, digest).await.unwrap();
+        let record = Record::new(name, digest, bytes.len() as u64, Kind::Script);
+        put(&self.store, &record, naming).await.unwrap();
+        record
+    }
+
+    async fn keys(&self, prefix: Vec<u8>) -> Vec<String> {
+        let found = self.store.prefix(prefix).await.unwrap();
+        found
+            .iter()
+            .map(|kv| String::from_utf8_lossy(&kv.key).into_owned())
+            .collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_version_is_found_by_name_and_each_by_its_digest() {
+    let world = world().await;
+    let old = world.build("greet.py", b"#!/bin/sh\necho 1").await;
+    let new = world.build("greet.py", b"#!/bin/sh\necho 2").await;
+    let digits = |record: &Record| record.digest.hex();
+    let references = [
+        "greet.py".to_owned(),
+        format!("greet.py@{}", &digits(&old)[..8]),
+        format!("greet.py@sha256:{}", digits(&new)),
+        "greet.py@00000000".to_owned(),
+        "greet".to_owned(),
+        "../greet.py".to_owned(),
+        "greet.py".to_owned(),
+    ];
+    let references: Vec<&str> = references.iter().map(String::as_str).collect();
+    let found = find_all(&world.store, &references).await.unwrap();
+    assert_eq!(
+        found,
+        [
+            Some(new.clone()),
+            Some(old),
+            Some(new.clone()),
+            None,
+            None,
+            None,
+            Some(new.clone())
+        ]
+    );
+    assert_eq!(find_all(&world.store, &["./x"]).await.unwrap(), [None]);
+    assert_eq!(list(&world.store).await.unwrap(), [new]);
+    world.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_up_writes_nothing() {
+    let world = world().await;
+    world.build("cat", b"#!/bin/cat").await;
+    let before = world.store.status().revision;
+    let applied = world.store.status().applied;
+    assert!(find(&world.store, "cat").await.unwrap().is_some());
+    assert_eq!(
+        (world.store.status().revision, world.store.status().applied),
+        (before, applied)
+    );
+    world.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_removed_leaves_no_key() {
+    let world = world().await;
+    for version in 0..70 {
+        world
+            .build("cat", format!("#!/bin/cat {version}").as_bytes())
+            .await;
+    }
+    let kept = world.build("catalog", b"#!/bin/cat 0").await;
+    assert_eq!(names(&world.store).await.unwrap(), ["cat", "catalog"]);
+    assert_eq!(
+        world.keys(keys::blob_names(&kept.digest.to_string())).await.len(),
+        2,
+        "two name one blob"
+    );
+    remove(&world.store, "cat").await.unwrap();
+    assert_eq!(names(&world.store).await.unwrap(), ["catalog"]);
+    assert!(world.keys(keys::versions("cat")).await.is_empty());
+    let version = keys::version("catalog", &kept.digest.to_string());
+    let by = String::from_utf8(keys::blob_named_by(&kept.digest.to_string(), &version)).unwrap();
+    assert_eq!(world.keys(keys::blobs()).await, [by]);
+    let error = remove(&world.store, "catalogue").await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "there is no service catalogue (did you mean catalog?)"
+    );
+    world.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_is_being_collected_is_not_named() {
+    let world = world().await;
+    let digest = Digest::of(b"#!/bin/cat");
+    let record = Record::new("cat", digest, 10, Kind::Script);
+    let gone = keys::blob_gone(&digest.to_string());
+    let naming = Naming::begin(&world.store, digest).await.unwrap();
+    world.store.put(gone.clone(), "", None).await.unwrap();
+    assert!(
+        matches!(put(&world.store, &record, naming).await, Err(Error::Moved(_))),
+        "it is going"
+    );
+    world.store.delete(gone).await.unwrap();
+    put(&world.store, &record, naming).await.unwrap();
+    world
+        .store
+        .put(keys::blob_generation(digest.bytes()[0]), "1", None)
+        .await
+        .unwrap();
+    assert!(
+        matches!(put(&world.store, &record, naming).await, Err(Error::Moved(_))),
+        "it went and may be gone"
+    );
+    let again = Naming::begin(&world.store, digest).await.unwrap();
+    put(&world.store, &record, again).await.unwrap();
+    world.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_name_is_refused() {
+    let world = world().await;
+    let digest = Digest::of(b"x");
+    let naming = Naming::begin(&world.store, digest).await.unwrap();
+    let record = Record::new("../cat", digest, 1, Kind::Script);
+    assert!(matches!(
+        put(&world.store, &record, naming).await,
+        Err(Error::Name(_))
+    ));
+    world.node.shutdown().await;
+}
