@@ -29,9 +29,9 @@ impl Cut {
     pub fn between(one: &str, other: &str) -> Result<Cut> {
         let table = format!("pipes_{}_{}", std::process::id(), one.replace('.', "_"));
         let rules = format!(
-            "table ip {table} {{ chain cut {{ type filter hook output priority 0; policy accept;\n\
+            "table ip {table} {{\nchain cut {{\ntype filter hook output priority 0; policy accept;\n\
              ip saddr {one} ip daddr {other} drop\n\
-             ip saddr {other} ip daddr {one} drop\n}} }}\n"
+             ip saddr {other} ip daddr {one} drop\n}}\n}}\n"
         );
         nft(&["-f", "-"], &rules)?;
         Ok(Cut { table, healed: false })

@@ -451,7 +451,7 @@ impl Invocation {
     /// How long the shim may sleep on its account at most.
     pub fn patience(&self) -> Option<Duration> {
         match self.phase {
-            Phase::Waiting | Phase::Running if !self.is_killing => None,
+            Phase::Waiting | Phase::Running if !self.is_killing => self.input.patience(),
             // Whoever has the executable open for writing is about to execute something else.
             Phase::Starting { .. } => Some(Duration::from_millis(2)),
             Phase::Cleaning(..) | Phase::Over => Some(Duration::ZERO),

@@ -418,7 +418,8 @@ impl Desk {
 /// Waits until something is ready, at most so long.
 fn poll(polls: &mut [libc::pollfd], patience: Option<Duration>) -> io::Result<()> {
     let timeout = patience.map_or(-1, |time| {
-        libc::c_int::try_from(time.as_millis()).unwrap_or(libc::c_int::MAX)
+        // Rounded up: a wait of less than a millisecond is no busy loop.
+        libc::c_int::try_from(time.as_micros().div_ceil(1000)).unwrap_or(libc::c_int::MAX)
     });
     // SAFETY: the kernel writes `revents` of the entries of this slice.
     let count = unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, timeout) };

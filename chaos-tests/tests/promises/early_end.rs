@@ -71,12 +71,22 @@ fn an_open_and_empty_stdin_holds_nothing_up() -> Result<()> {
     let done = cluster.run("true").input(Input::Open).finish()?.success()?;
     assert!(done.took < AT_ONCE, "it took {:?}", done.took);
     // And what was typed is not held back until the end of input.
-    let mut running = cluster.run("cat | head -1").input(Input::Open).start()?;
-    let mut stdin = running.take_stdin().context("stdin")?;
+    let mut command = cluster.pipes(&["run", "cat | head -1"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut stdin = child.stdin.take().context("stdin")?;
     std::io::Write::write_all(&mut stdin, b"typed\n")?;
-    let done = running.finish()?.success()?;
-    assert_eq!(done.output(), "typed\n");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().context("stdout")?).read_line(&mut line)?;
+    assert_eq!(line, "typed\n");
+    // `cat` waits for more, as in a shell; the end of its input ends it.
     drop(stdin);
+    let ended = wait_until("pipes run ends", AT_ONCE, || {
+        matches!(child.try_wait(), Ok(Some(_)))
+    });
+    let _ = child.kill();
+    assert!(child.wait()?.success());
+    ended?;
     cluster.finish()
 }
 

@@ -334,6 +334,7 @@ fn a_member_of_another_cluster_is_turned_away() -> Result<()> {
     for with_certificate in [true, false] {
         let mut openssl = Command::new(tool("openssl")?);
         openssl.args(["s_client", "-connect", &mesh, "-tls1_3", "-brief"]);
+        openssl.args(["-alpn", "pipes-router"]);
         if with_certificate {
             openssl
                 .arg("-cert")

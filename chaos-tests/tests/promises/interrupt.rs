@@ -51,7 +51,7 @@ fn one_ctrl_c_ends_all_where_the_descendant_holds_nothing() -> Result<()> {
 #[test]
 fn two_ctrl_c_end_all_where_the_descendant_holds_stdout() -> Result<()> {
     let cluster = cluster()?;
-    let mut running = cluster.run("stubborn loud | cat").input(Input::Open).start()?;
+    let mut running = cluster.run("cat | stubborn loud").input(Input::Open).start()?;
     cluster.stages_run(STUBBORN_PROCESSES)?;
     running.signal(libc::SIGINT)?;
     let_pass(Duration::from_millis(500));

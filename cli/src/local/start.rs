@@ -20,6 +20,8 @@ use crate::error::Error;
 use crate::object::{self, Node};
 use crate::output::progress::Waiting;
 
+/// So many nodes get a vote; further ones do without.
+const VOTERS: usize = 5;
 /// A cluster that is not up by then is given up on; the agents are left as they are, to be looked at.
 const UP_WITHIN: Duration = Duration::from_secs(60);
 /// Pause between two looks at agents that are starting.
@@ -132,7 +134,8 @@ async fn wait_until_up(
     Ok(())
 }
 
-/// Whether this agent serves, and sees every node up.
+/// Whether this agent serves, and sees every node up and none still on its way to a vote: until then the loss of one
+/// node could stop a cluster of three.
 async fn is_up(member: &Member, target: &Target, count: usize) -> Result<(), String> {
     if !member.folder.join("ready").exists() {
         return Err("it is not ready".into());
@@ -156,10 +159,13 @@ async fn is_up(member: &Member, target: &Target, count: usize) -> Result<(), Str
         .iter()
         .filter(|node| node.state.as_deref() == Some("up"))
         .count();
-    if up >= count {
-        Ok(())
-    } else {
-        Err(format!("{up} of {count} nodes are up"))
+    if up < count {
+        return Err(format!("{up} of {count} nodes are up"));
+    }
+    let has_vote = |node: &&Node| matches!(node.role.as_deref(), Some("leader" | "voter"));
+    match nodes.iter().filter(has_vote).count() {
+        voters if voters >= count.min(VOTERS) => Ok(()),
+        voters => Err(format!("{voters} of its voters have a vote")),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
+use std::time::Duration;
 
 use pipes_wamp::flow::Sink;
 use pipes_wamp::message::Payload;
@@ -91,6 +92,11 @@ impl Input {
     /// What to watch.
     pub fn watch(&self) -> Option<(RawFd, libc::c_short)> {
         self.sink.watch()
+    }
+
+    /// How long to wait at most before [`Input::advance`].
+    pub fn patience(&self) -> Option<Duration> {
+        self.sink.lingers()
     }
 
     /// Its pipe is ready.

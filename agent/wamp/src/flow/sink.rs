@@ -2,11 +2,18 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use super::{Error, PIPE_MAX, WINDOW_FIRST, Window, pipe};
 
 /// Held bytes above which the front that was already written is cut off by moving the rest.
 const COMPACT_FROM: usize = 64 * 1024;
+
+/// How long a reader's first bite gives its writer no further credit: `head -1` ends within it, so that a writer with
+/// more than a shell's pipe holds gets SIGPIPE as it does in a shell, where the reader's death needs no message.
+const BITE_LINGER: Duration = Duration::from_millis(5);
+/// A bite is smaller than this; the writer has as much credit left meanwhile.
+const BITE: u64 = WINDOW_FIRST as u64 / 2;
 
 /// The writing end of a stage's stdin, and what it has not taken yet.
 #[derive(Debug)]
@@ -19,6 +26,8 @@ pub struct Sink {
     written: u64,
     ending: bool,
     window: Window,
+    /// When the reader was first seen to have taken something.
+    bitten: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -46,6 +55,7 @@ impl Sink {
             written: 0,
             ending: false,
             window,
+            bitten: None,
         })
     }
 
@@ -125,7 +135,22 @@ impl Sink {
                 self.size = wanted;
             }
         }
-        self.window.grant()
+        if self.window.taken() > 0 {
+            self.bitten.get_or_insert_with(Instant::now);
+        }
+        match self.lingers() {
+            Some(_) => None,
+            None => self.window.grant(),
+        }
+    }
+
+    /// How long to wait before [`Sink::grant`] is to be asked again, though nothing happens until then.
+    pub fn lingers(&self) -> Option<Duration> {
+        let end = self.bitten? + BITE_LINGER;
+        let is_bite = self.window.taken() < BITE;
+        is_bite
+            .then(|| end.saturating_duration_since(Instant::now()))
+            .filter(|left| !left.is_zero())
     }
 
     /// The descriptor to watch, and for what. `POLLERR` is reported whatever is asked for.
@@ -133,7 +158,8 @@ impl Sink {
         let State::Open(pipe) = &self.state else {
             return None;
         };
-        let waits = self.is_holding() || (self.window.left() == 0 && self.window.received() > 0);
+        let is_spent = self.window.left() == 0 && self.window.received() > 0;
+        let waits = self.is_holding() || (is_spent && self.lingers().is_none());
         Some((pipe.as_raw_fd(), if waits { libc::POLLOUT } else { 0 }))
     }
 

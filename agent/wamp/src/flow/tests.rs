@@ -86,8 +86,9 @@ fn carry(data: Vec<u8>, step: usize, max: usize) -> Vec<u8> {
             events,
             revents: 0,
         }));
-        let ready = unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as u64, 10_000) };
-        assert!(ready > 0, "the hop is stuck");
+        let patience = sink.lingers().map_or(10_000, |left| left.as_millis() as i32 + 1);
+        let ready = unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as u64, patience) };
+        assert!(ready > 0 || patience < 10_000, "the hop is stuck");
         sink.pump().unwrap();
         match source.read(&mut buffer).unwrap() {
             Read::Bytes(count) => sink.push(&buffer[..count]).unwrap(),
@@ -157,9 +158,25 @@ fn credit_comes_back_as_the_consumer_takes_bytes() {
     assert_eq!(peek(fd, libc::POLLOUT), 0, "an exhausted window is a full pipe");
     reader.read_exact(&mut [0; 4096]).unwrap();
     assert_eq!(wait(fd, libc::POLLOUT), libc::POLLOUT);
+    assert_eq!(sink.grant(), None, "a first bite may be the last");
+    assert_eq!(
+        sink.watch().unwrap().1,
+        0,
+        "and is looked at again when its time is over"
+    );
+    thread::sleep(sink.lingers().unwrap());
     assert_eq!(sink.grant(), Some(4096));
-    assert_eq!(sink.watch().unwrap().1, 0);
+    assert_eq!(sink.lingers(), None);
     assert_eq!(sink.taken(), 4096);
+}
+
+#[test]
+fn more_than_a_bite_gives_credit_at_once() {
+    let (mut sink, mut reader) = sink(WINDOW_MAX);
+    sink.push(&pattern(WINDOW_FIRST)).unwrap();
+    reader.read_exact(&mut [0; WINDOW_FIRST / 2]).unwrap();
+    assert_eq!(sink.grant(), Some(WINDOW_FIRST as u64 / 2));
+    assert_eq!(sink.lingers(), None);
 }
 
 #[test]
