@@ -77,7 +77,8 @@ fn an_open_and_empty_stdin_holds_nothing_up() -> Result<()> {
     let mut stdin = child.stdin.take().context("stdin")?;
     std::io::Write::write_all(&mut stdin, b"typed\n")?;
     let mut line = String::new();
-    BufReader::new(child.stdout.take().context("stdout")?).read_line(&mut line)?;
+    let mut stdout = BufReader::new(child.stdout.take().context("stdout")?);
+    stdout.read_line(&mut line)?;
     assert_eq!(line, "typed\n");
     // `cat` waits for more, as in a shell; the end of its input ends it.
     drop(stdin);

@@ -16,7 +16,7 @@ struct Credentials {
     node_number: String,
 }
 
-/// Watches an agent start a fresh replica: the shim wipes its environment, but execve shows it.
+/// Watches an agent start its first replica: the shim wipes its environment, but execve shows it.
 fn overheard(cluster: &Cluster, node: usize) -> Result<Credentials> {
     let file = cluster.file("execve");
     let pid = cluster.nodes[node].pid()?;
@@ -39,7 +39,7 @@ fn overheard(cluster: &Cluster, node: usize) -> Result<Credentials> {
     cluster
         .run("cat | cat")
         .placed(&[&name, &name])
-        .options(&["-n", "--fresh"])
+        .options(&["-n"])
         .finish()?
         .success()?;
     let found = wait_for("the shim's start in the trace", Duration::from_secs(5), || {
