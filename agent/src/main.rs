@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     }
     raise_descriptors();
     let filter =
-        EnvFilter::try_from_env("PIPES_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
+        EnvFilter::try_from_env("PIPES_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -59,6 +59,8 @@ pub struct Flow {
     pub ended: Ended,
     /// Executables were told to start.
     pub went: bool,
+    /// Of the caller's credit, what the attempt under way was given.
+    lent: u64,
 }
 
 impl Flow {
@@ -78,6 +80,7 @@ impl Flow {
             kill_at: None,
             ended: Ended::Itself,
             went: false,
+            lent: 0,
         }
     }
 
@@ -88,9 +91,11 @@ impl Flow {
         self.output_credit += chunk.credit;
     }
 
-    /// Stdin may be offered to a new attempt from its beginning.
+    /// A new attempt begins: it may be offered stdin from its beginning, and has the caller's credit, of which the one
+    /// before it used nothing.
     pub fn rewind(&mut self) {
         self.offset = 0;
+        self.output_credit += std::mem::take(&mut self.lent);
     }
 }
 
@@ -182,7 +187,9 @@ impl Flow {
                 self.stderr_unreturned[stage] += bytes.len() as u64;
             }
             Effect::OutputOpened => {
-                attempt.credit_output(std::mem::take(&mut self.output_credit));
+                let credit = std::mem::take(&mut self.output_credit);
+                self.lent += credit;
+                attempt.credit_output(credit);
                 if self.closed {
                     attempt.close_output();
                 }
@@ -231,7 +238,10 @@ impl Flow {
         }
         if chunk.credit > 0 {
             match attempt.output.invocation {
-                Some(_) => attempt.credit_output(chunk.credit),
+                Some(_) => {
+                    self.lent += chunk.credit;
+                    attempt.credit_output(chunk.credit);
+                }
                 None => self.output_credit += chunk.credit,
             }
         }

@@ -8,6 +8,7 @@ use pipes_wamp::client::Connection;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
+use tracing::info;
 
 use crate::executor::logs::Logs;
 use crate::lifecycle::{Kind, Lifecycle};
@@ -110,7 +111,14 @@ impl Attempts<'_> {
         let mut avoid = BTreeSet::new();
         loop {
             number += 1;
-            let nodes = self.place(&avoid)?;
+            let nodes = match self.place(&avoid) {
+                // Too few are left without those that failed a moment ago: they may do by now.
+                Err(_) if !avoid.is_empty() => {
+                    avoid.clear();
+                    self.place(&avoid)?
+                }
+                placed => placed?,
+            };
             let stream = self.context.router.attach("pipes.stages", Role::Agent);
             let stream = stream
                 .map_err(|error| Error::Unavailable(format!("the router gives no session: {error}")))?;
@@ -134,14 +142,18 @@ impl Attempts<'_> {
                         return Ok(record::finished(self.plan, &attempt, self.started, outcome));
                     }
                 }
-                Some(Stop::Unavailable { node, .. }) if mishaps < MISHAPS_MAX => {
+                Some(Stop::Unavailable { node, why }) if mishaps < MISHAPS_MAX => {
+                    info!(run = %self.plan.id, node, why, "placed anew");
                     mishaps += 1;
                     if node != 0 {
                         avoid.insert(node);
                     }
                     self.give_back().await;
                 }
-                Some(Stop::Lost) if self.may_retry(&attempt, flow) => flow.went = false,
+                Some(Stop::Lost) if self.may_retry(&attempt, flow) => {
+                    flow.went = false;
+                    self.give_back().await;
+                }
                 _ => {
                     let outcome = outcome::judge(self.plan, &attempt, flow.ended);
                     return Ok(record::finished(self.plan, &attempt, self.started, outcome));
