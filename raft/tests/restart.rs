@@ -107,6 +107,25 @@ async fn a_state_that_does_not_check_is_set_aside_and_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_closed_while_it_makes_a_snapshot_has_closed_its_state() {
+    let cluster = Cluster::with(1, |mut options| {
+        options.snapshot_entries = 20;
+        options
+    })
+    .await;
+    for round in 0..20 {
+        fill(&cluster.store(1), round * 50, round * 50 + 50).await;
+        cluster.close(1).await;
+        // One that somebody still has open is set aside.
+        cluster.open(1).await;
+        let dirs = state_dirs(&cluster.folder(1));
+        assert!(!dirs.iter().any(|name| name.ends_with(".bad")), "{dirs:?}");
+    }
+    assert_eq!(count(&cluster.store(1)).await, 1000);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_is_purged_behind_a_snapshot_and_the_snapshot_has_it_all() {
     let cluster = Cluster::with(1, |mut options| {
         options.snapshot_entries = 200;
