@@ -6,9 +6,12 @@
 //!
 //! Always: (1) a record is found from the moment it was put until it is unreachable; (2) what is stored at once is
 //! whole: up to an applied index, with that index; (3) with nothing put, nothing is written; (4) no record is removed
-//! while somebody holds [`Buffer::hold`].
+//! while somebody holds [`Buffer::hold`], nor before the compaction that forgot it is stored: what is applied again
+//! after a kill must meet the state it met before; (5) after a failure nothing is stored any more: what would follow
+//! has a gap before it.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -58,6 +61,7 @@ struct Waiting {
     bytes: usize,
     /// What is being stored.
     leaving: Arc<Changes>,
+    /// Records that what is stored cannot reach.
     unreachable: VecDeque<Revision>,
     failed: Option<Error>,
 }
@@ -110,14 +114,13 @@ impl Buffer {
     pub(crate) fn put(&self, changes: Changes, meta: Meta) -> Result<(), Error> {
         let bytes: usize = changes.records.values().map(record_bytes).sum();
         let mut waiting = self.shared.write();
-        if let Some(error) = &waiting.failed {
-            return Err(error.clone());
-        }
         let is_first = waiting.meta.is_none();
         waiting.fresh.records.extend(changes.records);
         waiting.fresh.leases.extend(changes.leases);
-        waiting.unreachable.extend(changes.unreachable);
+        waiting.fresh.unreachable.extend(changes.unreachable);
         waiting.meta = Some(meta);
+        // Only now: what the index in memory names already must be found.
+        waiting.check()?;
         waiting.bytes += bytes;
         let is_urgent = waiting.bytes >= URGENT_BYTES;
         drop(waiting);
@@ -130,7 +133,7 @@ impl Buffer {
         Ok(())
     }
 
-    /// Notes records that nobody can reach; they are removed with a later storing.
+    /// Notes records that what is stored cannot reach; they are removed with a later storing.
     pub(crate) fn forget(&self, revisions: Vec<Revision>) {
         self.shared.write().unreachable.extend(revisions);
     }
@@ -187,6 +190,12 @@ impl Buffer {
     }
 }
 
+impl Waiting {
+    fn check(&self) -> Result<(), Error> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.stop();
@@ -224,13 +233,22 @@ impl Shared {
             }
             *signal = Signal::default();
             drop(signal);
-            let outcome = self.store().and_then(|()| self.remove());
-            if let Err(error) = outcome {
+            if let Err(error) = self.store().and_then(|()| self.remove()) {
                 tracing::error!(%error, "the state cannot be stored");
-                self.write().failed = Some(error);
             }
             self.stored.notify_waiters();
         }
+    }
+
+    /// Does what may fail for good with the disk. sled panics on some damage: that is an error like any other here.
+    fn attempt(&self, work: impl FnOnce(&Disk) -> Result<(), Error>) -> Result<(), Error> {
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| work(&self.disk)));
+        let panicked = || Error::Disk(format!("{}: sled panicked", self.disk.dir().display()));
+        let outcome = done.unwrap_or_else(|_| Err(panicked()));
+        if let Err(error) = &outcome {
+            self.write().failed = Some(error.clone());
+        }
+        outcome
     }
 
     /// Stores all that was put before this call.
@@ -238,6 +256,7 @@ impl Shared {
         let _storing = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
         let (leaving, meta) = {
             let mut waiting = self.write();
+            waiting.check()?;
             let Some(meta) = waiting.meta.take() else {
                 return Ok(());
             };
@@ -245,11 +264,11 @@ impl Shared {
             waiting.bytes = 0;
             (waiting.leaving.clone(), meta)
         };
-        let stored = self.disk.store(&leaving, &meta);
-        if stored.is_ok() {
-            self.write().leaving = Arc::default();
-        }
-        stored
+        self.attempt(|disk| disk.store(&leaving, &meta))?;
+        let mut waiting = self.write();
+        waiting.leaving = Arc::default();
+        waiting.unreachable.extend(&leaving.unreachable);
+        Ok(())
     }
 
     /// Removes some of what nobody can reach.
@@ -262,6 +281,7 @@ impl Shared {
         while removed < REMOVED_AT_ONCE {
             let revisions: Vec<Revision> = {
                 let mut waiting = self.write();
+                waiting.check()?;
                 let count = waiting.unreachable.len().min(REMOVED_IN_BATCH);
                 waiting.unreachable.drain(..count).collect()
             };
@@ -269,7 +289,7 @@ impl Shared {
                 return Ok(());
             }
             removed += revisions.len();
-            self.disk.remove(&revisions)?;
+            self.attempt(|disk| disk.remove(&revisions))?;
         }
         Ok(())
     }
@@ -346,6 +366,67 @@ mod tests {
         drop(buffer);
         let (meta, _) = Disk::open(dir.path()).unwrap().load().unwrap();
         assert_eq!(meta.revision, 299);
+    }
+
+    #[test]
+    fn no_record_is_removed_before_the_compaction_that_forgot_it_is_stored() {
+        let dir = tempfile::tempdir().unwrap();
+        let buffer = Buffer::new(Disk::open(dir.path()).unwrap()).unwrap();
+        let (first, meta) = changes(2..50);
+        buffer.put(first, meta).unwrap();
+        buffer.shared.store().unwrap();
+        let (mut second, mut meta) = changes(50..100);
+        second.unreachable = (2..99).map(Revision::first_of).collect();
+        meta.compacted = 99;
+        buffer.put(second, meta).unwrap();
+        // As when they are put between a storing and the removing after it.
+        buffer.shared.remove().unwrap();
+        assert_eq!(
+            buffer.shared.disk.record(Revision::first_of(49)).unwrap(),
+            Some(record(49).1),
+            "a kill would leave a state of revision 49 without its key"
+        );
+        buffer.shared.store().unwrap();
+        buffer.shared.remove().unwrap();
+        assert_eq!(buffer.record(Revision::first_of(49)).unwrap(), None);
+        assert_eq!(
+            buffer.record(Revision::first_of(98)).unwrap(),
+            None,
+            "one that was put and forgotten at once"
+        );
+        assert!(buffer.record(Revision::first_of(99)).unwrap().is_some());
+    }
+
+    #[test]
+    fn after_a_failure_nothing_is_stored_and_all_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let buffer = Buffer::new(Disk::open(dir.path()).unwrap()).unwrap();
+        let (first, meta) = changes(2..50);
+        buffer.put(first, meta).unwrap();
+        buffer.shared.store().unwrap();
+        let full = Error::Disk("full".into());
+        assert_eq!(
+            buffer.shared.attempt(|_| Err(full.clone())),
+            Err(full.clone()),
+            "as a storing that fails"
+        );
+        let (second, meta) = changes(50..100);
+        assert_eq!(buffer.put(second, meta), Err(full.clone()));
+        assert_eq!(buffer.record(Revision::first_of(70)).unwrap(), Some(record(70).1));
+        assert_eq!(buffer.close(), Err(full));
+        drop(buffer);
+        let (meta, _) = Disk::open(dir.path()).unwrap().load().unwrap();
+        assert_eq!(meta.revision, 49);
+    }
+
+    #[test]
+    fn a_panic_of_sled_is_an_error_that_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let buffer = Buffer::new(Disk::open(dir.path()).unwrap()).unwrap();
+        let panicked = buffer.shared.attempt(|_| panic!("damage"));
+        assert!(matches!(panicked, Err(Error::Disk(_))), "{panicked:?}");
+        let (first, meta) = changes(2..50);
+        assert_eq!(buffer.put(first, meta), panicked);
     }
 
     #[test]

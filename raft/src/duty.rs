@@ -16,9 +16,12 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::{Command, Proposal};
+use crate::group::Group;
 use crate::member::VOTERS_MAX;
 use crate::mvcc::TICK_MS;
 use crate::replica::Replica;
+
+type Metrics = openraft::RaftMetrics<Group>;
 
 /// How often leases are looked at: a lease of 3 s ends at most this late.
 const TICK: Duration = Duration::from_millis(TICK_MS);
@@ -76,7 +79,7 @@ async fn duties(replica: &Replica) {
             continue;
         }
         end_leases(replica).await;
-        promote(replica).await;
+        change_members(replica).await;
         if let Some(revision) = ages.due(replica) {
             propose(replica, Command::Compact { revision }).await;
         }
@@ -119,33 +122,53 @@ async fn propose(replica: &Replica, command: Command) {
     let _ = timeout(PROPOSAL_TIMEOUT, written).await;
 }
 
-/// Gives a learner that has caught up a vote, while there are fewer than five.
-async fn promote(replica: &Replica) {
-    let candidate = {
+/// Ends a change of the members that lost its leader or its caller between its two entries; else gives a learner that
+/// has caught up a vote, while there are fewer than five.
+///
+/// A change left half-way needs the quorums of the members before and after it: a group that grew from two to three
+/// could lose none.
+async fn change_members(replica: &Replica) {
+    // Somebody who is changing them comes to an end without help.
+    let Ok(_changing) = replica.changing.try_lock() else {
+        return;
+    };
+    let (change, what) = {
         let metrics = replica.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let voters = metrics.membership_config.voter_ids().count();
-        let is_settled = metrics.membership_config == metrics.committed_membership_config;
-        if voters >= VOTERS_MAX || !is_settled {
+        if metrics.membership_config != metrics.committed_membership_config {
             return;
         }
-        let Some(replication) = &metrics.replication else {
+        if metrics.membership_config.get_joint_config().len() > 1 {
+            (ChangeMembers::AddVoterIds([].into()), "a change left half-way")
+        } else if let Some(id) = learner(&metrics) {
+            (
+                ChangeMembers::AddVoterIds([id].into()),
+                "a vote for who has caught up",
+            )
+        } else {
             return;
-        };
-        let last = metrics.last_log_index.unwrap_or(0);
-        let mut learners = metrics.membership_config.membership().learner_ids();
-        learners.find(|id| {
-            let matched = replication.get(id).and_then(|matched| matched.as_ref());
-            matched.is_some_and(|matched| matched.index + LAG_MAX >= last)
-        })
+        }
     };
-    let Some(id) = candidate else { return };
-    let change = ChangeMembers::AddVoterIds([id].into());
-    match timeout(PROPOSAL_TIMEOUT, replica.raft.change_membership(change, true)).await {
-        Ok(Ok(_)) => tracing::info!(node = id, "a learner has caught up and has a vote now"),
-        Ok(Err(error)) => tracing::info!(node = id, %error, "a learner has no vote yet"),
+    // Who is a voter no more is no member any more; learners stay.
+    match timeout(PROPOSAL_TIMEOUT, replica.raft.change_membership(change, false)).await {
+        Ok(Ok(response)) => tracing::info!(members = ?response.membership, "{what}: done"),
+        Ok(Err(error)) => tracing::info!(%error, "{what}: not yet"),
         Err(_) => {}
     }
+}
+
+/// A learner that shall have a vote.
+fn learner(metrics: &Metrics) -> Option<u64> {
+    if metrics.membership_config.voter_ids().count() >= VOTERS_MAX {
+        return None;
+    }
+    let replication = metrics.replication.as_ref()?;
+    let last = metrics.last_log_index.unwrap_or(0);
+    let mut learners = metrics.membership_config.membership().learner_ids();
+    learners.find(|id| {
+        let matched = replication.get(id).and_then(|matched| matched.as_ref());
+        matched.is_some_and(|matched| matched.index + LAG_MAX >= last)
+    })
 }
 
 /// Which revision was when; only as long as this node leads, and only in memory.
@@ -183,7 +206,62 @@ impl Ages {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use openraft::EntryPayload;
+
     use super::*;
+    use crate::{Class, Member, Options, Peer, Transport, TransportError};
+
+    struct Nobody;
+
+    #[async_trait::async_trait]
+    impl Transport for Nobody {
+        async fn call(&self, _: &Peer, _: Class, _: Vec<u8>, _: Duration) -> Result<Vec<u8>, TransportError> {
+            Err(TransportError::NotSent("there is nobody".into()))
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_change_of_the_members_that_was_left_half_way_is_ended() {
+        let limit = Duration::from_secs(30);
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options::new(dir.path(), "test");
+        let replica = Replica::open(&options, 1, Arc::new(Nobody), true).await.unwrap();
+        let member = |number: u64| Member {
+            name: String::new(),
+            address: format!("127.0.0.1:{number}"),
+        };
+        replica
+            .raft
+            .initialize(BTreeMap::from([(1, member(1))]))
+            .await
+            .unwrap();
+        replica.applied(1, limit).await.unwrap();
+        let leads = replica.raft.wait(Some(limit));
+        leads.current_leader(1, "it leads").await.unwrap();
+        replica.raft.add_learner(9, member(9), false).await.unwrap();
+
+        // The first of the two entries, whose voters can all be asked here.
+        let voters = BTreeSet::from([1]);
+        let nodes = BTreeMap::from([(1, member(1)), (9, member(9))]);
+        let joint = openraft::Membership::new(vec![voters.clone(), voters], nodes).unwrap();
+        replica
+            .raft
+            .append_membership(joint, EntryPayload::Blank, [])
+            .await
+            .unwrap();
+
+        let waiting = replica.raft.wait(Some(limit));
+        let ended = waiting.metrics(
+            |metrics| metrics.membership_config.get_joint_config().len() == 1,
+            "the change is ended",
+        );
+        let metrics = ended.await.unwrap();
+        let learners: Vec<u64> = metrics.membership_config.membership().learner_ids().collect();
+        assert_eq!(learners, [9], "who had no vote stays");
+        replica.shutdown().await;
+    }
 
     #[test]
     fn history_is_kept_for_an_hour_or_a_million_revisions() {

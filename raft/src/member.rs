@@ -125,6 +125,7 @@ impl Replica {
         F: Future<Output = Changed>,
     {
         let changing = async {
+            let _changing = self.changing.lock().await;
             loop {
                 match change().await {
                     Ok(_) => return Ok(()),

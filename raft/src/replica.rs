@@ -42,6 +42,9 @@ pub(crate) struct Replica {
     pub(crate) state: Arc<State>,
     /// The leader's clock of the leases; see `duty.rs`.
     pub(crate) clock: Mutex<Clock>,
+    /// Held while this node changes the members: a change takes two entries, and who sees the first alone while
+    /// nobody holds this knows that it was left half-way.
+    pub(crate) changing: tokio::sync::Mutex<()>,
     began: Instant,
     receiver: Receiver,
     closer: Mutex<Option<Closer>>,
@@ -102,6 +105,7 @@ impl Replica {
             raft,
             state,
             clock: Mutex::new(Clock::default()),
+            changing: tokio::sync::Mutex::default(),
             began: Instant::now(),
             receiver: Receiver::new(snapshots),
             closer: Mutex::new(Some(closer)),

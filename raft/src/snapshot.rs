@@ -73,7 +73,10 @@ impl Snapshots {
             match Snapshot::open(&path) {
                 Ok(snapshot) => {
                     newest = Some(snapshot);
-                    break;
+                    // A kill may have come between a snapshot and the removal of the one before.
+                    for older in paths.drain(..) {
+                        std::fs::remove_file(older).map_err(told)?;
+                    }
                 }
                 Err(error) => tracing::error!(%error, "a snapshot is passed over"),
             }
@@ -323,4 +326,43 @@ fn write_file(
     file.flush().map_err(told)?;
     file.rewind().map_err(told)?;
     file.sync_all().map_err(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::vote::RaftLeaderId as _;
+
+    use super::*;
+    use crate::group::{Group, LogId};
+
+    type LeaderId = openraft::alias::LeaderIdOf<Group>;
+
+    fn header(index: u64) -> Header {
+        let meta = Meta {
+            applied: Some(LogId::new(LeaderId::new(1, 1).to_committed(), index)),
+            ..Meta::default()
+        };
+        Header {
+            meta,
+            leases: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn of_the_snapshots_that_a_kill_left_the_newest_whole_one_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::open(dir.path()).unwrap();
+        let mut kept = Vec::new();
+        for index in [10, 20, 30] {
+            let snapshot = snapshots.write(&header(index), &mut std::iter::empty()).unwrap();
+            kept.push((snapshot.path.clone(), std::fs::read(&snapshot.path).unwrap()));
+        }
+        for (path, bytes) in &kept {
+            std::fs::write(path, bytes).unwrap();
+        }
+        std::fs::write(&kept[2].0, &kept[2].1[..20]).unwrap();
+        let opened = Snapshots::open(dir.path()).unwrap();
+        assert_eq!(opened.newest().unwrap().path, kept[1].0);
+        assert!(!kept[0].0.exists());
+    }
 }

@@ -298,7 +298,12 @@ impl State {
                 leases,
             }
         };
-        let mut records = disk.records(Revision::first_of(0), header.meta.revision)?;
+        let records = disk.records(Revision::first_of(0), header.meta.revision)?;
+        // Whoever stops the store waits for this one.
+        let mut records = records.map(|record| match self.progress.borrow().is_stopped {
+            true => Err(Error::Stopped),
+            false => record,
+        });
         snapshots.write(&header, &mut records)
     }
 
@@ -307,6 +312,8 @@ impl State {
         let (disk, meta, database) = fill(&self.dir, snapshot)?;
         let disk = Arc::new(Buffer::new(disk)?);
         let mut inner = self.write();
+        // Nothing is opened again once the store has ended.
+        inner.disk()?;
         let before = inner.disk.replace(disk);
         inner.meta = meta;
         inner.database = database;
@@ -323,14 +330,18 @@ impl State {
         Ok(())
     }
 
-    /// Ends the watches, lets the kernel have what sled holds, and closes it.
+    /// Ends the watches, waits for a snapshot that is being written, lets the kernel have what sled holds, and closes
+    /// it.
     pub(crate) fn stop(&self) {
         self.progress.send_modify(|progress| progress.is_stopped = true);
-        let mut inner = self.write();
-        inner.watchers.clear();
-        if let Some(disk) = inner.disk.take()
-            && let Err(error) = disk.close()
-        {
+        let disk = {
+            let mut inner = self.write();
+            inner.watchers.clear();
+            inner.disk.take()
+        };
+        let Some(disk) = disk else { return };
+        let _held = disk.hold();
+        if let Err(error) = disk.close() {
             tracing::warn!(%error, "the state was not flushed; the log has it");
         }
     }

@@ -7,6 +7,7 @@
 )]
 
 mod cluster;
+mod kill;
 mod leases;
 mod membership;
 mod replication;
