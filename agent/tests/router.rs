@@ -4,4 +4,3 @@ mod links;
 mod rights;
 mod shard;
 mod shards;
-mod storm;
