@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use pipes_chaos::cluster::Cluster;
+use pipes_chaos::cluster::{Cluster, GONE_LIMIT, START_LIMIT};
 use pipes_chaos::command::Input;
 use pipes_chaos::proc;
+use pipes_chaos::wait::wait_until;
 
 /// What the shipped shim may weigh.
 const SIZE_MAX: u64 = 2 * 1024 * 1024;
@@ -98,9 +99,15 @@ fn a_second_run_starts_no_replica() -> Result<()> {
         line().finish()?.success()?;
     }
     assert_eq!(shims(&cluster)?, warm, "warm replicas were not used again");
-    line().options(&["--fresh"]).finish()?.success()?;
-    let fresh = shims(&cluster)?;
-    assert_ne!(fresh, warm, "--fresh used a warm replica");
+    let mut fresh = line().options(&["--fresh"]).input(Input::Open).start()?;
+    wait_until("fresh replicas run beside the warm ones", START_LIMIT, || {
+        shims(&cluster).is_ok_and(|all| all.len() == 6)
+    })?;
+    drop(fresh.take_stdin());
+    fresh.finish()?.success()?;
+    wait_until("fresh replicas go with their run", GONE_LIMIT, || {
+        shims(&cluster).is_ok_and(|all| all == warm)
+    })?;
     cluster.finish()
 }
 
