@@ -77,6 +77,17 @@ pub enum Fault {
 }
 
 impl Error {
+    /// What a person is told: what is wrong and what to do. [`Error`]'s own text is etcd's, for its clients.
+    pub fn to_people(&self) -> String {
+        match self {
+            Error::NoLeader | Error::Timeout => {
+                "too few of the cluster's servers are up for it to decide anything; start those that are down"
+                    .into()
+            }
+            error => format!("the store does not answer: {error}"),
+        }
+    }
+
     /// Whose fault this is.
     pub fn fault(&self) -> Fault {
         match self {

@@ -19,6 +19,8 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use crate::usage::SCRATCH_MAX;
+
 mod clone;
 mod exec;
 
@@ -94,6 +96,10 @@ impl Spawner {
             // SAFETY: asks for a number.
             parent: unsafe { libc::getpid() },
             files: usual_files(),
+            file_size: libc::rlimit {
+                rlim_cur: SCRATCH_MAX,
+                rlim_max: SCRATCH_MAX,
+            },
             group: None,
             step: exec::Step::Clone,
             errno: 0,

@@ -26,12 +26,15 @@ use crate::kin::{Group, Kin};
 use crate::order::{Command, Order};
 use crate::report;
 use crate::scratch::{self, Removal};
+use crate::usage::{SCRATCH_MAX, Usage};
 
+mod exit;
 mod input;
 mod output;
 mod start;
 mod stderr;
 
+use exit::Exit;
 use input::Input;
 use output::Output;
 pub use start::Workshop;
@@ -59,6 +62,7 @@ pub struct Invocation {
     /// Everything is to be killed, now and as often as something new appears.
     is_killing: bool,
     folder: PathBuf,
+    usage: Usage,
     early_signals: Vec<i32>,
     is_exit_reported: bool,
 }
@@ -77,13 +81,6 @@ enum Main {
     None,
     Alive(libc::pid_t),
     Exited(Exit),
-}
-
-/// How it ended.
-struct Exit {
-    status: i32,
-    signal: Option<i32>,
-    at_ms: u64,
 }
 
 /// Why an invocation ends.
@@ -162,6 +159,7 @@ impl Invocation {
             kin: Kin::new(&order, workshop.groups.take()),
             is_killing: false,
             folder,
+            usage: Usage::new(),
             early_signals: Vec::new(),
             is_exit_reported: false,
             order,
@@ -290,18 +288,8 @@ impl Invocation {
 
     /// The process that was started has ended.
     pub fn exited(&mut self, wait_status: i32) {
-        let (status, signal) = if libc::WIFSIGNALED(wait_status) {
-            let signal = libc::WTERMSIG(wait_status);
-            (128 + signal, Some(signal))
-        } else {
-            (libc::WEXITSTATUS(wait_status), None)
-        };
         self.kin.main_is_reaped();
-        self.main = Main::Exited(Exit {
-            status,
-            signal,
-            at_ms: report::now_ms(),
-        });
+        self.main = Main::Exited(Exit::of(wait_status));
         self.stderr.process_has_ended();
     }
 
@@ -325,6 +313,9 @@ impl Invocation {
         ) {
             self.input.advance(outbox);
             self.report(outbox);
+            if matches!(self.phase, Phase::Running) && self.usage.is_over(&self.folder, SCRATCH_MAX) {
+                self.outgrew_its_folder(outbox);
+            }
             if self.is_killing {
                 self.kin.kill(mains);
             }
@@ -342,6 +333,15 @@ impl Invocation {
                 self.answer(outbox);
             }
             self.phase = Phase::Over;
+        }
+    }
+
+    /// Kills the stage, and says why where its stderr goes.
+    fn outgrew_its_folder(&mut self, outbox: &mut Outbox) {
+        if !std::mem::replace(&mut self.is_killing, true) {
+            let why = "pipes: the stage is killed: its working folder holds more than 1 GiB\n";
+            let args = vec!["stderr".into(), Value::Binary(why.into())];
+            report::progress(outbox, self.request, args);
         }
     }
 
@@ -451,7 +451,11 @@ impl Invocation {
     /// How long the shim may sleep on its account at most.
     pub fn patience(&self) -> Option<Duration> {
         match self.phase {
-            Phase::Waiting | Phase::Running if !self.is_killing => self.input.patience(),
+            Phase::Waiting if !self.is_killing => self.input.patience(),
+            Phase::Running if !self.is_killing => {
+                let usage = self.usage.patience();
+                Some(self.input.patience().map_or(usage, |input| input.min(usage)))
+            }
             // Whoever has the executable open for writing is about to execute something else.
             Phase::Starting { .. } => Some(Duration::from_millis(2)),
             Phase::Cleaning(..) | Phase::Over => Some(Duration::ZERO),
@@ -474,13 +478,6 @@ impl Invocation {
         if let Err(why) = result {
             self.end(End::Broken(why));
         }
-    }
-}
-
-impl Exit {
-    fn to_args(&self) -> Vec<Value> {
-        let signal = self.signal.map_or(Value::Nil, Value::from);
-        vec!["exited".into(), self.status.into(), signal, self.at_ms.into()]
     }
 }
 

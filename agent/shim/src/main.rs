@@ -29,6 +29,7 @@ mod scratch;
 mod settings;
 mod shim;
 mod signals;
+mod usage;
 
 fn main() -> ExitCode {
     match run() {

@@ -44,7 +44,7 @@ impl Error {
 
 impl From<pipes_raft::Error> for Error {
     fn from(error: pipes_raft::Error) -> Error {
-        Error::Unavailable(format!("the store does not answer: {error}"))
+        Error::Unavailable(error.to_people())
     }
 }
 

@@ -330,3 +330,23 @@ fn node_of_stage(cluster: &Cluster) -> Result<usize> {
         .position(|node| std::path::Path::new(&home).starts_with(&node.folder));
     found.with_context(|| format!("{home} is in no node's folder"))
 }
+
+#[test]
+fn a_stage_that_outgrows_its_folder_is_killed_and_told_why() -> Result<()> {
+    let cluster = Cluster::start(1)?;
+    cluster.build(&["sh"])?;
+    // No single file is too large, and each block is on disk.
+    let line = "sh -c 'for n in 1 2 3; do head -c 400000000 /dev/zero >$n; done; sleep 100'";
+    let done = cluster.run(line).options(&["-n"]).finish()?;
+    assert_eq!(done.code(), 137, "{}", done.errors());
+    assert!(
+        done.errors().contains("working folder holds more than 1 GiB"),
+        "{}",
+        done.errors()
+    );
+    // And one file beyond it is refused by the system itself.
+    let line = "sh -c 'head -c 1100000000 /dev/zero >1'";
+    let done = cluster.run(line).options(&["-n"]).finish()?;
+    assert_eq!(done.code(), 128 + libc::SIGXFSZ, "{}", done.errors());
+    cluster.finish()
+}

@@ -11,6 +11,7 @@ pub struct Plan {
     pub stdio: [c_int; 3],
     pub parent: libc::pid_t,
     pub files: libc::rlimit,
+    pub file_size: libc::rlimit,
     /// The folder of a cgroup that the child must enter itself.
     pub group: Option<c_int>,
     pub step: Step,
@@ -98,6 +99,8 @@ unsafe fn prepare(plan: &mut Plan) -> bool {
         // All of ours are closed on exec anyway; this is for what the shim may have inherited.
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
         libc::setrlimit(libc::RLIMIT_NOFILE, &plan.files);
+        // Where it cannot be set the folder is watched all the same.
+        libc::setrlimit(libc::RLIMIT_FSIZE, &plan.file_size);
         libc::umask(0o022);
         plan.step = Step::Folder;
         if libc::chdir(plan.folder) < 0 {

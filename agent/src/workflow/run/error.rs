@@ -28,7 +28,7 @@ pub enum Error {
     #[error("{0}")]
     Unavailable(String),
     /// The store did not answer.
-    #[error("the store does not answer: {0}")]
+    #[error("{}", .0.to_people())]
     Store(#[from] pipes_raft::Error),
     /// The caller's session broke.
     #[error("the caller is gone")]

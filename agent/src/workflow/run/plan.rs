@@ -83,7 +83,8 @@ impl Plan {
             let (_, path) = placed.files.iter().find(|(known, _)| known == digest)?;
             Some(Value::Array(vec![path.as_str().into(), name.as_str().into()]))
         });
-        Value::Map(vec![
+        let window = placed.window.map(|bytes| ("window".into(), bytes.into()));
+        let fields = vec![
             ("run".into(), self.id.as_str().into()),
             ("stage".into(), (index as u64 + 1).into()),
             ("args".into(), Value::Array(args)),
@@ -91,7 +92,8 @@ impl Plan {
             ("files".into(), Value::Array(files.collect())),
             ("next".into(), next.into()),
             ("attempt".into(), 1.into()),
-        ])
+        ];
+        Value::Map(fields.into_iter().chain(window).collect())
     }
 
     /// `{run: ID}`.

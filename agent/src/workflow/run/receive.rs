@@ -109,6 +109,12 @@ impl Attempt<'_> {
                 _ => {}
             }
         }
+        for (stage, bytes) in answer.windows {
+            match self.stages.get_mut(stage.wrapping_sub(1)) {
+                Some(placed) if placed.node == node => placed.window = Some(bytes),
+                _ => {}
+            }
+        }
         if self
             .stages
             .iter()
@@ -265,6 +271,7 @@ impl Attempt<'_> {
 struct Reserved {
     replicas: Vec<(usize, String)>,
     files: Vec<(String, String)>,
+    windows: Vec<(usize, u64)>,
 }
 
 impl Reserved {
@@ -276,6 +283,11 @@ impl Reserved {
         for (key, value) in entries {
             for pair in value.as_array().into_iter().flatten().filter_map(Value::as_array) {
                 let (first, second) = (pair.first(), pair.get(1).and_then(Value::as_str));
+                if let (Some("windows"), [stage, bytes]) = (key.as_str(), pair.as_slice())
+                    && let (Some(stage), Some(bytes)) = (stage.as_u64(), bytes.as_u64())
+                {
+                    answer.windows.push((stage as usize, bytes));
+                }
                 match (key.as_str(), first, second) {
                     (Some("replicas"), Some(stage), Some(replica)) => {
                         let stage = stage.as_u64().unwrap_or(0) as usize;

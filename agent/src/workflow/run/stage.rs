@@ -23,6 +23,8 @@ pub struct Stage {
     pub replica: String,
     /// Where that node keeps the run's files: digest and path.
     pub files: Vec<(String, String)>,
+    /// How far that node lets the window of its input grow, in bytes.
+    pub window: Option<u64>,
     /// Request id of its stage call; 0 before.
     pub call: u64,
     /// Its hop to the next stage is proved.
