@@ -47,7 +47,8 @@ async fn serve(callee: Session, uri: String, mut random: StdRng) {
     }
 }
 
-async fn call(caller: Session, uris: Vec<String>, mut random: StdRng) {
+/// Makes its calls; gives its session back, if it has not left.
+async fn call(caller: Session, uris: Vec<String>, mut random: StdRng) -> Option<Session> {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..CALLS {
         let uri = &uris[random.random_range(0..uris.len())];
@@ -63,7 +64,7 @@ async fn call(caller: Session, uris: Vec<String>, mut random: StdRng) {
         };
         let payload = PayloadBuf::of_bytes(&vec![2; size]);
         let Ok(mut call) = caller.call(uri, payload.clone(), options).await else {
-            return;
+            return None;
         };
         tasks.spawn(async move {
             for n in 0..if progress { 10 } else { 0 } {
@@ -82,18 +83,34 @@ async fn call(caller: Session, uris: Vec<String>, mut random: StdRng) {
         });
         if random.random_range(0..4 * CALLS) == 0 {
             // It leaves in the middle of all.
-            return;
+            return None;
         }
     }
     // Each ends by itself; a storm that stays is told by the test.
     tasks.join_all().await;
+    Some(caller)
 }
 
 async fn until_empty(shard: &Shard) {
+    until(shard, |counts| counts == Counts::default()).await;
+}
+
+/// Waits until nothing is under way: windows and accounts of the sessions that stay are as they were at their begin.
+async fn until_quiet(shard: &Shard) {
+    let quiet = |counts: Counts| Counts {
+        connections: counts.connections,
+        sessions: counts.sessions,
+        registrations: counts.registrations,
+        ..Counts::default()
+    };
+    until(shard, |counts| counts == quiet(counts)).await;
+}
+
+async fn until(shard: &Shard, is_so: impl Fn(Counts) -> bool) {
     let empty = async {
         loop {
             let counts = shard.router.counts().await.unwrap();
-            if counts == Counts::default() {
+            if is_so(counts) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -128,11 +145,13 @@ async fn nothing_is_held_after_a_storm() {
         let shard = if n % 2 == 0 { &one } else { &two };
         calling.spawn(call(shard.anybody().await, uris.clone(), next()));
     }
-    let ended = async { while calling.join_next().await.is_some() {} };
-    if tokio::time::timeout(LIMIT, ended).await.is_err() {
+    let Ok(staying) = tokio::time::timeout(LIMIT, calling.join_all()).await else {
         let (one, two) = (one.router.counts().await, two.router.counts().await);
         panic!("calls do not end: {one:?} {two:?}");
-    }
+    };
+    until_quiet(&one).await;
+    until_quiet(&two).await;
+    drop(staying);
     // A second storm, in the middle of which the link breaks.
     let mut calling = tokio::task::JoinSet::new();
     for n in 0..4 {
