@@ -4,3 +4,4 @@ mod links;
 mod rights;
 mod shard;
 mod shards;
+mod storm;

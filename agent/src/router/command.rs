@@ -73,6 +73,10 @@ pub struct Counts {
     pub flows: usize,
     /// Bytes held of them, heads included.
     pub held: usize,
+    /// Bytes that count in sessions' accounts (`flow`, *rest* and *unread*).
+    pub in_accounts: usize,
+    /// Flows for whose window a session waits.
+    pub blocked: usize,
     /// Bytes reserved for messages over 64 KiB on their way.
     pub reserved: usize,
 }

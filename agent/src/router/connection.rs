@@ -16,7 +16,7 @@ use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use pipes_wamp::router::{Handshake, Key, SessionKey};
-use pipes_wamp::transport::rawsocket::MESSAGE_MAX;
+use pipes_wamp::transport::rawsocket::{self, HEAD, MESSAGE_MAX};
 
 use super::access::{Asked, Door};
 use super::flow::{REST, UNREAD};
@@ -171,7 +171,22 @@ impl Connection {
 
     /// Whether there is something to do for it now.
     pub fn has_input(&self) -> bool {
-        self.may_go_on() && (self.is_readable || !self.input.rest().is_empty())
+        self.may_go_on() && (self.is_readable || self.has_frame())
+    }
+
+    /// Whether something can be understood of what was kept. The beginning of a frame is no reason to be served: it waits
+    /// for the socket.
+    fn has_frame(&self) -> bool {
+        let rest = self.input.rest();
+        let Some(head) = rest.first_chunk::<HEAD>() else {
+            return false;
+        };
+        match rawsocket::read_frame_head(*head, self.takes_up_to()) {
+            _ if matches!(self.phase, Phase::Octets) => true,
+            // A large one is read apart from its head on.
+            Ok((_, length)) => length > LARGE || rest.len() >= HEAD + length,
+            Err(_) => true,
+        }
     }
 
     /// Its session, once it has one.
@@ -246,5 +261,28 @@ impl Write for Stream {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pipes_wamp::transport::rawsocket::FrameKind;
+
+    #[test]
+    fn the_beginning_of_a_frame_is_nothing_to_do() {
+        let (stream, _peer) = UnixStream::pair().unwrap();
+        let phase = Phase::Joined(SessionKey::none());
+        let mut connection = Connection::new(Stream::Unix(stream), Door::Stages, phase);
+        connection.is_readable = false;
+        let mut frame = rawsocket::frame_head(FrameKind::Message, 10).to_vec();
+        frame.extend_from_slice(&[0; 10]);
+        for (length, has_input) in [(0, false), (3, false), (4, false), (13, false), (14, true)] {
+            connection.input.replace(&frame[..length]);
+            assert_eq!(connection.has_input(), has_input, "{length}");
+        }
+        let head = rawsocket::frame_head(FrameKind::Message, LARGE + 1);
+        connection.input.replace(&head);
+        assert!(connection.has_input(), "a large one is read apart");
     }
 }

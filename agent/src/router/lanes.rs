@@ -41,7 +41,7 @@ pub struct Lanes {
     lanes: Arena<Lane>,
     by_owner: HashMap<Whose, Key<Lane>>,
     ring: VecDeque<Key<Lane>>,
-    /// Calls whose CALL has not left.
+    /// Calls of this shard whose CALL has not left.
     gated: HashSet<u64>,
 }
 
@@ -83,7 +83,9 @@ impl Lanes {
     fn may_leave(&self, whose: Whose) -> bool {
         match whose {
             Whose::Openings(_) => true,
-            Whose::Flow(flow, _) => !self.gated.contains(&flow),
+            Whose::Flow(flow, Way::Up) => !self.gated.contains(&flow),
+            // Answers to a call of the far shard, which counts its calls by itself: the same number is another call here.
+            Whose::Flow(_, Way::Down) => true,
         }
     }
 
@@ -229,6 +231,25 @@ mod tests {
         lanes.push(Whose::Flow(2, Way::Up), &chunk(2, &[1]), &mut buffers);
         lanes.push(Whose::Flow(9, Way::Up), &chunk(9, &[1]), &mut buffers);
         assert_eq!(order(&mut lanes, &mut buffers), [1, 9, 1, 1, 2, 2]);
+    }
+
+    #[test]
+    fn an_answer_does_not_wait_for_a_call_of_the_same_number() {
+        let (mut lanes, mut buffers) = (Lanes::default(), Buffers::default());
+        let large = vec![1; 2 * frame::PIECE];
+        let openings = Whose::Openings(SessionKey::none());
+        lanes.push(openings, &opening(1, &large), &mut buffers);
+        let payload = Payload {
+            parts: 1,
+            bytes: &[1],
+        };
+        let result = Crossing::Result {
+            flow: 1,
+            progress: false,
+            payload,
+        };
+        lanes.push(Whose::Flow(1, Way::Down), &result, &mut buffers);
+        assert_eq!(order(&mut lanes, &mut buffers), [1, 1, 1]);
     }
 
     #[test]

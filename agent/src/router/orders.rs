@@ -104,6 +104,7 @@ impl Shard {
     fn count(&self) -> Counts {
         let (sessions, calls, registrations) = self.dealer.counts();
         let (flows, held) = self.net.flows.held();
+        let connections = || self.net.connections.iter().map(|(_, connection)| connection);
         Counts {
             connections: self.net.connections.len(),
             unauthenticated: self.unauthenticated,
@@ -112,6 +113,8 @@ impl Shard {
             registrations,
             flows,
             held,
+            in_accounts: connections().map(|its| its.rest + its.unread).sum(),
+            blocked: connections().map(|its| its.blocked_flows).sum(),
             reserved: self.large_reserved,
         }
     }
