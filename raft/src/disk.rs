@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -76,18 +77,36 @@ impl Records for Disk {
     }
 }
 
+/// How long this process's former handle may take to be gone: a thread of sled's own lets go of the lock some time after
+/// the handle was dropped, and tells nobody. Other processes are kept out by the lock on the whole folder.
+const LOCKED_MAX: Duration = Duration::from_secs(5);
+const LOCKED_POLL: Duration = Duration::from_millis(5);
+
+fn is_locked(error: &sled::Error) -> bool {
+    // sled wraps the system's error in one of its own, of which only the text is left.
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
+}
+
 impl Disk {
     /// Opens the state in `dir`, making an empty one if there is none. sled panics on some damage: that is an error
     /// like any other here.
     pub(crate) fn open(dir: &Path) -> Result<Disk, Error> {
-        let config = sled::Config::new()
-            .path(dir)
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(None);
-        let opened = std::panic::catch_unwind(AssertUnwindSafe(move || config.open()));
         let told = |why: String| Error::Corrupt(format!("{}: {why}", dir.display()));
-        let opened = opened.map_err(|_| told("sled cannot read it".into()))?;
-        let db = opened.map_err(|error| told(error.to_string()))?;
+        let begun = Instant::now();
+        let db = loop {
+            let config = sled::Config::new()
+                .path(dir)
+                .cache_capacity(CACHE_BYTES)
+                .flush_every_ms(None);
+            let opened = std::panic::catch_unwind(AssertUnwindSafe(move || config.open()));
+            match opened.map_err(|_| told("sled cannot read it".into()))? {
+                Ok(db) => break db,
+                Err(error) if is_locked(&error) && begun.elapsed() < LOCKED_MAX => {
+                    std::thread::sleep(LOCKED_POLL);
+                }
+                Err(error) => return Err(told(error.to_string())),
+            }
+        };
         Ok(Disk {
             db,
             dir: dir.to_path_buf(),

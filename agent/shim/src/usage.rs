@@ -104,7 +104,7 @@ mod tests {
         for number in 0..100 {
             fs::write(folder.join("a/b").join(number.to_string()), [1; 5000]).unwrap();
         }
-        fs::write(&elsewhere, [1; 4_000_000]).unwrap();
+        fs::write(&elsewhere, vec![1; 4_000_000]).unwrap();
         std::os::unix::fs::symlink(&elsewhere, folder.join("link")).unwrap();
         assert!(walk(&folder, 500_000));
         assert!(!walk(&folder, 2_000_000));
