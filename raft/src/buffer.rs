@@ -236,7 +236,6 @@ impl Shared {
             if let Err(error) = self.store().and_then(|()| self.remove()) {
                 tracing::error!(%error, "the state cannot be stored");
             }
-            self.stored.notify_waiters();
         }
     }
 
@@ -251,8 +250,15 @@ impl Shared {
         outcome
     }
 
-    /// Stores all that was put before this call.
+    /// Stores all that was put before this call. Whoever waits for room looks again, whoever stored and however it
+    /// ended: at the end of all it is [`Buffer::close`], and the thread is gone.
     fn store(&self) -> Result<(), Error> {
+        let outcome = self.store_waiting();
+        self.stored.notify_waiters();
+        outcome
+    }
+
+    fn store_waiting(&self) -> Result<(), Error> {
         let _storing = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
         let (leaving, meta) = {
             let mut waiting = self.write();

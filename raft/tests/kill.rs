@@ -49,14 +49,10 @@ impl Drop for Killed {
     }
 }
 
-/// Each write decides by the one before: what is applied again after the kill must meet the same state.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "the test beside it starts and kills it"]
-async fn the_process_that_is_killed() {
-    let Some(folder) = std::env::var_os(FOLDER) else {
-        return;
-    };
-    let node = open(folder.as_ref()).await;
+/// Writes until it is killed. Each write decides by the one before: what is applied again after the kill must meet the
+/// same state.
+async fn write_on(folder: &Path) {
+    let node = open(folder).await;
     if !node.has_log() {
         node.initialize(address(1)).await.unwrap();
     }
@@ -85,13 +81,20 @@ async fn the_process_that_is_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_process_loses_nothing_that_was_acknowledged() {
+    // It starts itself once more, as the process that is killed.
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        return write_on(folder.as_ref()).await;
+    }
     let folder = tempfile::tempdir().unwrap();
     let mut acknowledged = 0;
     // The last round is longer than changes wait for sled.
     for round in [1, 70, 130, 450, 2500] {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "kill::the_process_that_is_killed"])
-            .args(["--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "kill::a_killed_process_loses_nothing_that_was_acknowledged",
+            ])
+            .arg("--nocapture")
             .env(FOLDER, folder.path())
             .stdout(Stdio::piped())
             .spawn()

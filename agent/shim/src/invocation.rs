@@ -339,7 +339,8 @@ impl Invocation {
     /// Kills the stage, and says why where its stderr goes.
     fn outgrew_its_folder(&mut self, outbox: &mut Outbox) {
         if !std::mem::replace(&mut self.is_killing, true) {
-            let why = "pipes: the stage is killed: its working folder holds more than 1 GiB\n";
+            let why =
+                "pipes: the stage is killed: its working folder holds more than 1 GiB or too many folders\n";
             let args = vec!["stderr".into(), Value::Binary(why.into())];
             report::progress(outbox, self.request, args);
         }

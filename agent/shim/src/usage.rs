@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 pub const SCRATCH_MAX: u64 = 1 << 30;
 /// Time between two walks.
 const EVERY: Duration = Duration::from_secs(1);
+/// What a file or folder counts at least, for the place it takes in its folder: else a million empty ones were nothing.
+const ENTRY_MIN: u64 = 512;
+/// Folders that may wait to be looked into; who makes more is not waited for, as their names take our memory.
+const TODO_MAX: usize = 16 * 1024;
 /// Entries looked at in one step: about a millisecond.
 const STEP: usize = 64;
 
@@ -33,7 +37,8 @@ impl Usage {
         }
     }
 
-    /// Goes on with the walk, if it is time for one; true once it has found more than `max` bytes.
+    /// Goes on with the walk, if it is time for one; true once it has found more than `max` bytes,
+    /// or more folders than it can remember.
     pub fn is_over(&mut self, folder: &Path, max: u64) -> bool {
         if !self.is_walking() {
             if Instant::now() < self.due {
@@ -47,7 +52,7 @@ impl Usage {
                 Some(Some(Ok(entry))) => {
                     // What is gone by now, or closed even to us, holds nothing that we could count.
                     let Ok(metadata) = entry.metadata() else { continue };
-                    self.bytes += metadata.blocks() * 512;
+                    self.bytes += (metadata.blocks() * 512).max(ENTRY_MIN);
                     if metadata.is_dir() {
                         self.todo.push(entry.path());
                     }
@@ -62,7 +67,7 @@ impl Usage {
         if !self.is_walking() {
             self.due = Instant::now() + EVERY;
         }
-        self.bytes > max
+        self.bytes > max || self.todo.len() > TODO_MAX
     }
 
     /// How long until it has to go on.
@@ -109,5 +114,20 @@ mod tests {
         assert!(walk(&folder, 500_000));
         assert!(!walk(&folder, 2_000_000));
         assert!(!walk(&base.path().join("gone"), 0));
+    }
+
+    #[test]
+    fn empty_files_count_and_folders_without_end_are_not_remembered() {
+        let base = tempfile::tempdir().unwrap();
+        let (files, folders) = (base.path().join("files"), base.path().join("folders"));
+        fs::create_dir(&files).unwrap();
+        for number in 0..300 {
+            fs::write(files.join(number.to_string()), "").unwrap();
+        }
+        assert!(walk(&files, 100_000));
+        for number in 0..TODO_MAX + 2 {
+            fs::create_dir_all(folders.join(number.to_string())).unwrap();
+        }
+        assert!(walk(&folders, u64::MAX));
     }
 }

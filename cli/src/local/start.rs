@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::object::{self, Node};
 use crate::output::progress::Waiting;
 
-/// So many nodes get a vote; further ones do without.
+/// So many nodes get a vote; further ones do without (`VOTERS_MAX` of the store, of which a CLI has no part).
 const VOTERS: usize = 5;
 /// A cluster that is not up by then is given up on; the agents are left as they are, to be looked at.
 const UP_WITHIN: Duration = Duration::from_secs(60);

@@ -88,14 +88,23 @@ impl Flow {
     pub fn note(&mut self, chunk: &Chunk<'_>) {
         self.eof |= chunk.eof;
         self.closed |= chunk.closed;
-        self.output_credit += chunk.credit;
+        self.output_credit = self.output_credit.saturating_add(chunk.credit);
     }
 
     /// A new attempt begins: it may be offered stdin from its beginning, and has the caller's credit, of which the one
     /// before it used nothing.
     pub fn rewind(&mut self) {
         self.offset = 0;
-        self.output_credit += std::mem::take(&mut self.lent);
+        self.output_credit = self.output_credit.saturating_add(std::mem::take(&mut self.lent));
+    }
+
+    /// Gives the last stage the caller's credit, once its pipe is there.
+    fn lend(&mut self, attempt: &mut Attempt<'_>) {
+        if attempt.output.invocation.is_some() {
+            let credit = std::mem::take(&mut self.output_credit);
+            self.lent = self.lent.saturating_add(credit);
+            attempt.credit_output(credit);
+        }
     }
 }
 
@@ -187,9 +196,7 @@ impl Flow {
                 self.stderr_unreturned[stage] += bytes.len() as u64;
             }
             Effect::OutputOpened => {
-                let credit = std::mem::take(&mut self.output_credit);
-                self.lent += credit;
-                attempt.credit_output(credit);
+                self.lend(attempt);
                 if self.closed {
                     attempt.close_output();
                 }
@@ -236,15 +243,8 @@ impl Flow {
             }
             attempt.feed(bytes);
         }
-        if chunk.credit > 0 {
-            match attempt.output.invocation {
-                Some(_) => {
-                    self.lent += chunk.credit;
-                    attempt.credit_output(chunk.credit);
-                }
-                None => self.output_credit += chunk.credit,
-            }
-        }
+        self.output_credit = self.output_credit.saturating_add(chunk.credit);
+        self.lend(attempt);
         if let Some(signal) = chunk.signal {
             attempt.signal(signal);
         }

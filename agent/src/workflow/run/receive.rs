@@ -4,7 +4,7 @@ use pipes_wamp::message::{Message, Payload};
 use rmpv::Value;
 
 use crate::workflow::run::attempt::{Attempt, Call, Phase, Stop};
-use crate::workflow::run::stage::Event;
+use crate::workflow::run::stage::{Event, Stage};
 
 /// What the driver must pass to the caller.
 #[derive(Debug, PartialEq)]
@@ -94,25 +94,27 @@ impl Attempt<'_> {
         }
     }
 
+    /// The stage of this number, from 1, if it was placed on that node.
+    fn stage_on(&mut self, node: u64, number: usize) -> Option<&mut Stage> {
+        let stage = self.stages.get_mut(number.checked_sub(1)?)?;
+        (stage.node == node).then_some(stage)
+    }
+
     /// A node has the replicas: notes them, and connects when it was the last.
     fn reserved(&mut self, node: u64, payload: Payload<'_>) {
         if self.phase != Phase::Reserving {
             return;
         }
         let answer = Reserved::parse(payload);
-        for (stage, replica) in answer.replicas {
-            match self.stages.get_mut(stage.wrapping_sub(1)) {
-                Some(placed) if placed.node == node => {
-                    placed.replica = replica;
-                    placed.files = answer.files.clone();
-                }
-                _ => {}
+        for (number, replica) in answer.replicas {
+            if let Some(stage) = self.stage_on(node, number) {
+                stage.replica = replica;
+                stage.files = answer.files.clone();
             }
         }
-        for (stage, bytes) in answer.windows {
-            match self.stages.get_mut(stage.wrapping_sub(1)) {
-                Some(placed) if placed.node == node => placed.window = Some(bytes),
-                _ => {}
+        for (number, bytes) in answer.windows {
+            if let Some(stage) = self.stage_on(node, number) {
+                stage.window = Some(bytes);
             }
         }
         if self
@@ -266,7 +268,7 @@ impl Attempt<'_> {
     }
 }
 
-/// A node's answer: `{replicas: [[stage, id], ...], files: [[digest, path], ...]}`.
+/// A node's answer: `{replicas: [[stage, id], ...], files: [[digest, path], ...], windows: [[stage, bytes], ...]}`.
 #[derive(Default)]
 struct Reserved {
     replicas: Vec<(usize, String)>,
@@ -282,21 +284,15 @@ impl Reserved {
         };
         for (key, value) in entries {
             for pair in value.as_array().into_iter().flatten().filter_map(Value::as_array) {
-                let (first, second) = (pair.first(), pair.get(1).and_then(Value::as_str));
-                if let (Some("windows"), [stage, bytes]) = (key.as_str(), pair.as_slice())
-                    && let (Some(stage), Some(bytes)) = (stage.as_u64(), bytes.as_u64())
-                {
-                    answer.windows.push((stage as usize, bytes));
-                }
-                match (key.as_str(), first, second) {
-                    (Some("replicas"), Some(stage), Some(replica)) => {
-                        let stage = stage.as_u64().unwrap_or(0) as usize;
-                        answer.replicas.push((stage, replica.to_owned()));
-                    }
-                    (Some("files"), Some(digest), Some(path)) => {
-                        let digest = digest.as_str().unwrap_or_default().to_owned();
-                        answer.files.push((digest, path.to_owned()));
-                    }
+                let [first, second] = pair.as_slice() else {
+                    continue;
+                };
+                let number = first.as_u64().and_then(|number| usize::try_from(number).ok());
+                let (digest, text) = (first.as_str(), second.as_str().map(str::to_owned));
+                match key.as_str() {
+                    Some("replicas") => answer.replicas.extend(number.zip(text)),
+                    Some("files") => answer.files.extend(digest.map(str::to_owned).zip(text)),
+                    Some("windows") => answer.windows.extend(number.zip(second.as_u64())),
                     _ => {}
                 }
             }
