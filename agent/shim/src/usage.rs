@@ -14,7 +14,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// What a file or folder counts at least, for the place it takes in its folder: else a million empty ones were nothing.
 const ENTRY_MIN: u64 = 512;
 /// Folders that may wait to be looked into; who makes more is not waited for, as their names take our memory.
-const TODO_MAX: usize = 16 * 1024;
+const AHEAD_MAX: usize = 16 * 1024;
 /// Entries looked at in one step: about a millisecond.
 const STEP: usize = 64;
 
@@ -22,7 +22,7 @@ const STEP: usize = 64;
 pub struct Usage {
     due: Instant,
     open: Option<ReadDir>,
-    todo: Vec<PathBuf>,
+    ahead: Vec<PathBuf>,
     bytes: u64,
 }
 
@@ -32,7 +32,7 @@ impl Usage {
         Usage {
             due: Instant::now() + EVERY,
             open: None,
-            todo: Vec::new(),
+            ahead: Vec::new(),
             bytes: 0,
         }
     }
@@ -45,7 +45,7 @@ impl Usage {
                 return false;
             }
             self.bytes = 0;
-            self.todo.push(folder.to_owned());
+            self.ahead.push(folder.to_owned());
         }
         for _ in 0..STEP {
             match self.open.as_mut().map(Iterator::next) {
@@ -54,11 +54,11 @@ impl Usage {
                     let Ok(metadata) = entry.metadata() else { continue };
                     self.bytes += (metadata.blocks() * 512).max(ENTRY_MIN);
                     if metadata.is_dir() {
-                        self.todo.push(entry.path());
+                        self.ahead.push(entry.path());
                     }
                 }
                 Some(Some(Err(_)) | None) => self.open = None,
-                None => match self.todo.pop() {
+                None => match self.ahead.pop() {
                     Some(path) => self.open = fs::read_dir(path).ok(),
                     None => break,
                 },
@@ -67,7 +67,7 @@ impl Usage {
         if !self.is_walking() {
             self.due = Instant::now() + EVERY;
         }
-        self.bytes > max || self.todo.len() > TODO_MAX
+        self.bytes > max || self.ahead.len() > AHEAD_MAX
     }
 
     /// How long until it has to go on.
@@ -79,7 +79,7 @@ impl Usage {
     }
 
     fn is_walking(&self) -> bool {
-        self.open.is_some() || !self.todo.is_empty()
+        self.open.is_some() || !self.ahead.is_empty()
     }
 }
 
@@ -125,7 +125,7 @@ mod tests {
             fs::write(files.join(number.to_string()), "").unwrap();
         }
         assert!(walk(&files, 100_000));
-        for number in 0..TODO_MAX + 2 {
+        for number in 0..AHEAD_MAX + 2 {
             fs::create_dir_all(folders.join(number.to_string())).unwrap();
         }
         assert!(walk(&folders, u64::MAX));
