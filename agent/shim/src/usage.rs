@@ -56,6 +56,9 @@ impl Usage {
                     if metadata.is_dir() {
                         self.ahead.push(entry.path());
                     }
+                    if self.bytes > max || self.ahead.len() > AHEAD_MAX {
+                        return true;
+                    }
                 }
                 Some(Some(Err(_)) | None) => self.open = None,
                 None => match self.ahead.pop() {
@@ -67,7 +70,7 @@ impl Usage {
         if !self.is_walking() {
             self.due = Instant::now() + EVERY;
         }
-        self.bytes > max || self.ahead.len() > AHEAD_MAX
+        false
     }
 
     /// How long until it has to go on.

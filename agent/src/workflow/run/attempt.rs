@@ -334,9 +334,10 @@ impl<'p> Attempt<'p> {
         }
     }
 
-    /// Gives a stage's standard error more room.
+    /// Gives a stage's standard error more room. Not once it was told the end: a chunk after a call's last one breaks
+    /// the protocol, and the session with it.
     pub fn credit_stderr(&mut self, stage: usize, bytes: u64) {
-        if !self.stages[stage].over() {
+        if self.phase == Phase::Running && !self.stages[stage].over() {
             self.tell(stage, &["credit".into(), bytes.into()], true);
         }
     }

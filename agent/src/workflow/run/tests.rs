@@ -198,6 +198,29 @@ async fn a_run_is_over_when_all_have_exited_and_closed() {
 }
 
 #[tokio::test]
+async fn nothing_is_said_to_a_stage_after_its_end() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.run();
+    table.attempt.credit_stderr(0, 1);
+    assert!(
+        table
+            .said()
+            .await
+            .contains(&"call pipes.node.1.replica.a1.stage credit".to_owned())
+    );
+    for request in [4, 5] {
+        table.exit(request, 0);
+        table.result(request, true, vec!["closed".into(), 0.into()]);
+    }
+    assert_eq!(table.attempt.phase, Phase::Ending);
+    table.said().await;
+    table.attempt.credit_stderr(0, 1);
+    table.attempt.signal(Signal::Kill);
+    assert_eq!(table.said().await, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn pipefail_gives_the_last_status_that_failed() {
     let mut plan = plan();
     plan.options.pipefail = true;
