@@ -66,6 +66,12 @@ fn stderr_of_every_stage_comes_to_stderr() -> Result<()> {
         done.stderr.iter().filter(|byte| **byte == b'e').count(),
         3_000_000
     );
+    // What cannot be said there stops nothing.
+    let mut command = cluster.pipes(&["run", "-n", "sh -c 'echo out; echo err >&2; echo more' | cat"]);
+    command.stderr(std::fs::File::options().write(true).open("/dev/full")?);
+    let done = command.output()?;
+    assert_eq!(String::from_utf8_lossy(&done.stdout), "out\nmore\n");
+    assert!(done.status.success(), "{}", done.status);
     cluster.finish()
 }
 

@@ -183,9 +183,7 @@ impl Pump {
                 let written = written.map_err(|error| cannot("write to standard output", &error))?;
                 self.took(writer, written);
             }
-            written = self.stderr.wait(), if self.stderr.waiting() > 0 => {
-                written.map_err(|error| cannot("write to standard error", &error))?;
-            }
+            written = self.stderr.wait(), if self.stderr.waiting() > 0 => self.stderr.forgive(written),
             order = signals.next() => return Ok(Event::Signal(order)),
             () = tick(clock) => {
                 let out = self.stdout.written();
@@ -211,9 +209,8 @@ impl Pump {
             }
             Incoming::Stderr(bytes) => {
                 self.traffic.iter_mut().for_each(Traffic::hide);
-                self.stderr
-                    .write(bytes)
-                    .map_err(|error| cannot("write to standard error", &error))?;
+                let written = self.stderr.write(bytes);
+                self.stderr.forgive(written);
             }
             Incoming::Credit(bytes) => self.credit += bytes,
             Incoming::Run(run) => return Ok(Some(run)),
@@ -269,9 +266,7 @@ impl Pump {
                 written = self.stdout.wait(), if self.stdout.waiting() > 0 => {
                     written.map_err(|error| cannot("write to standard output", &error))?;
                 }
-                written = self.stderr.wait(), if self.stderr.waiting() > 0 => {
-                    written.map_err(|error| cannot("write to standard error", &error))?;
-                }
+                written = self.stderr.wait(), if self.stderr.waiting() > 0 => self.stderr.forgive(written),
                 _ = signals.next() => return Ok(()),
             }
         }

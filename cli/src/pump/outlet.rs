@@ -101,6 +101,15 @@ impl Outlet {
         Ok(true)
     }
 
+    /// Writes no more after a failure: what a stage cannot say on a full disk stops no pipe.
+    pub fn forgive(&mut self, written: io::Result<usize>) {
+        if written.is_err() {
+            self.descriptor = None;
+            self.waiting = Vec::new();
+            self.begin = 0;
+        }
+    }
+
     async fn reader_gone(&self) -> io::Result<()> {
         let Some(watched) = self.descriptor.as_ref().and_then(Descriptor::watched) else {
             return std::future::pending().await;
