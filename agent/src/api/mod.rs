@@ -72,7 +72,7 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
     } = parts;
     let session = |realm| {
         anyhow::Ok(Session::start(Connection::welcomed(
-            router.attach(realm, Role::Agent)?,
+            router.attach(realm, Role::Agent)?.stream,
         )))
     };
     let (operators, agents) = (session("pipes")?, session("pipes.stages")?);

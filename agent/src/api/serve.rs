@@ -8,8 +8,7 @@ use std::sync::Arc;
 use pipes_wamp::client::{Invocation, Session};
 use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
-use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
 use crate::api::arguments::Arguments;
 use crate::api::{Api, Error, cluster, logs, node, run, service, store, token, upload, uris};
@@ -122,21 +121,21 @@ async fn serve_calls(api: &Arc<Api>, session: &Session, uri: String) -> anyhow::
 
 /// Takes up the sessions of a procedure that has one for each call.
 fn serve_streams(api: &Arc<Api>, uri: &'static str) {
-    let mut streams: mpsc::Receiver<UnixStream> = api.router.serve_calls("pipes", uri, STREAMS_WAITING_MAX);
+    let mut streams = api.router.serve_calls("pipes", uri, STREAMS_WAITING_MAX);
     let api = api.clone();
     let lifecycle = api.lifecycle.clone();
     let stopping = lifecycle.stopping();
     lifecycle
         .clone()
         .spawn(Kind::Part, "streaming procedure", async move {
-            while let Some(Some(stream)) = stopping.run_until_cancelled(streams.recv()).await {
+            while let Some(Some(own)) = stopping.run_until_cancelled(streams.recv()).await {
                 let api = api.clone();
                 lifecycle.spawn(Kind::Work, "streaming call", async move {
                     match uri {
-                        uris::RUN_START => runs::serve(api.runs.clone(), stream).await,
-                        uris::RUN_LOGS => logs::serve(&api, stream).await,
-                        uris::SERVICE_PUT => upload::serve(&api, stream, true).await,
-                        _ => upload::serve(&api, stream, false).await,
+                        uris::RUN_START => runs::serve(api.runs.clone(), own).await,
+                        uris::RUN_LOGS => logs::serve(&api, own.stream).await,
+                        uris::SERVICE_PUT => upload::serve(&api, own.stream, true).await,
+                        _ => upload::serve(&api, own.stream, false).await,
                     }
                     Ok(())
                 });

@@ -86,10 +86,10 @@ pub async fn start(parts: Parts) -> anyhow::Result<Started> {
         Process::open(about, around, confine, of_executor).with_context(|| format!("cannot use {replicas}"))
     });
     let process = process.await??;
-    let stream = router
+    let own = router
         .attach(REALM, Role::Agent)
         .context("the router gives the executor no session")?;
-    let session = Session::start(Connection::welcomed(stream));
+    let session = Session::start(Connection::welcomed(own.stream));
     let (freed, to_tell) = mpsc::channel(FREED_MAX);
     let pool = Pool::start(pool::Parts {
         node,

@@ -13,9 +13,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::accept::Listener;
 use super::access::Credentials;
-use super::offer::Offer;
+use super::offer::{Offer, OwnSession};
 use super::shard::Shard;
-use super::{Role, RouterConfig, token};
+use super::{Onto, Own, Role, RouterConfig, token};
 
 /// Commands that wait for the router's thread, which takes them all at its next turn; a further one makes its sender
 /// wait for that turn.
@@ -25,9 +25,14 @@ const COMMANDS_MAX: usize = 256;
 pub(super) enum Command {
     Listen(Vec<Listener>),
     Attach {
+        id: u64,
         realm: String,
         role: Role,
         stream: StdUnixStream,
+    },
+    LeadOn {
+        from: Own,
+        onto: Onto,
     },
     ServeCalls {
         realm: String,
@@ -116,27 +121,31 @@ impl Router {
         self.send(Command::Listen(listeners));
     }
 
-    /// A session of the agent itself, joined already: WAMP messages at once, in RawSocket's frames. It ends with the stream.
-    pub fn attach(&self, realm: &str, role: Role) -> io::Result<tokio::net::UnixStream> {
+    /// A session of the agent itself.
+    pub fn attach(&self, realm: &str, role: Role) -> io::Result<OwnSession> {
         let (near, far) = StdUnixStream::pair()?;
         far.set_nonblocking(true)?;
+        let id = rand::random_range(1..=pipes_wamp::id::MAX);
         self.send(Command::Attach {
+            id,
             realm: realm.to_owned(),
             role,
             stream: near,
         });
-        tokio::net::UnixStream::from_std(far)
+        let stream = tokio::net::UnixStream::from_std(far)?;
+        Ok(OwnSession { stream, id })
+    }
+
+    /// From now on the bytes of a call that `from` answers go on without it (`pipes_wamp::router::Onto`). It is done before
+    /// anything is read that comes as an answer to what is written after this call.
+    pub fn lead_on(&self, from: Own, onto: Onto) {
+        self.send(Command::LeadOn { from, onto });
     }
 
     /// Registers `uri` so that each call to it gets a session of its own: the first message on its stream is the INVOCATION
     /// (request 1). At most `capacity` of them wait; a further call is answered `wamp.error.no_available_callee`. When the
     /// stream is closed the call ends as if its callee had left. To be called within a runtime.
-    pub fn serve_calls(
-        &self,
-        realm: &str,
-        uri: &str,
-        capacity: usize,
-    ) -> mpsc::Receiver<tokio::net::UnixStream> {
+    pub fn serve_calls(&self, realm: &str, uri: &str, capacity: usize) -> mpsc::Receiver<OwnSession> {
         let (sessions, receiver) = mpsc::channel(capacity);
         let offer = Offer {
             sessions,

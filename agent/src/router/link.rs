@@ -19,7 +19,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use pipes_wamp::router::{Crossing, LinkKey, Way};
 
-use super::buffers::Buffers;
+use super::buffers::{BLOCK, Buffers};
 use super::flow::FlowKey;
 use super::frame::{self, Frame, PIECE};
 use super::lanes::{Lanes, Whose};
@@ -38,7 +38,6 @@ const NOTSENT_LOWAT: libc::c_int = 128 << 10;
 const ASSEMBLED_MAX: usize = pipes_wamp::transport::rawsocket::MESSAGE_MAX + frame::FRAME_MAX;
 
 /// A message that is put together from pieces.
-#[derive(Default)]
 pub struct Assembly {
     /// Its first frame, and behind it what came since.
     pub bytes: Vec<u8>,
@@ -60,6 +59,8 @@ pub struct Link {
     pub due: Vec<(u64, Way, usize)>,
     /// The beginning of a frame whose end has not come.
     pub leftover: Vec<u8>,
+    /// Room for the next message in pieces: a large allocation costs page faults at each use.
+    spare: Vec<u8>,
     /// Its socket may have something to read.
     pub is_readable: bool,
     /// It is in the list of those that have something to write.
@@ -103,6 +104,7 @@ impl Link {
             assemblies: HashMap::new(),
             due: Vec::new(),
             leftover: Vec::new(),
+            spare: Vec::new(),
             is_readable: true,
             is_dirty: false,
             is_queued: false,
@@ -269,13 +271,27 @@ impl Link {
         frame: &Frame<'_>,
         bytes: &[u8],
     ) -> Result<bool, frame::Malformed> {
-        let assembly = self.assemblies.entry(at).or_default();
+        let spare = &mut self.spare;
+        let assembly = self.assemblies.entry(at).or_insert_with(|| {
+            let mut bytes = std::mem::take(spare);
+            bytes.reserve(BLOCK);
+            Assembly { bytes, cost: 0 }
+        });
         assembly.cost += frame.cost();
         assembly.bytes.extend_from_slice(bytes);
         if assembly.bytes.len() > ASSEMBLED_MAX {
             return Err(frame::Malformed);
         }
         Ok(matches!(frame, Frame::Piece { more: false, .. }))
+    }
+
+    /// Takes the room of a message that was dealt with.
+    pub fn keep(&mut self, mut bytes: Vec<u8>) {
+        // One that grew for a larger message goes.
+        if bytes.capacity() < 2 * BLOCK {
+            bytes.clear();
+            self.spare = bytes;
+        }
     }
 
     /// Asks the peer when it is time; false: it has not answered for too long.

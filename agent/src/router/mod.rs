@@ -16,7 +16,8 @@
 //! | `command`, `orders` | what other threads ask, and how it is done |
 //! | `accept`, `access` | who comes in, through which door, as what |
 //! | `connection`, `input` | a client's connection, and what it sends |
-//! | `net`, `queue`, `flow` | what goes out, and whose window it takes |
+//! | `net`, `queue` | what goes out |
+//! | `flow`, `account` | whose window it takes, and who waits |
 //! | `link`, `lanes`, `frame`, `relay` | a link, what waits for it, its frames, and what comes over it |
 //! | `directory` | what other shards know of registrations |
 //! | `offer` | sessions of the agent itself |
@@ -26,6 +27,7 @@
 
 mod accept;
 mod access;
+mod account;
 mod buffers;
 mod command;
 mod connection;
@@ -46,7 +48,8 @@ mod token;
 pub use accept::Listener;
 pub use access::Credentials;
 pub use command::{Counts, Router};
-pub use pipes_wamp::router::Role;
+pub use offer::OwnSession;
+pub use pipes_wamp::router::{Onto, Own, Role};
 
 /// How a router starts.
 pub struct RouterConfig {

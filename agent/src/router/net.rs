@@ -13,7 +13,7 @@ use pipes_wamp::transport::rawsocket;
 use super::buffers::Buffers;
 use super::connection::{Connection, ConnectionKey};
 use super::directory::Directory;
-use super::flow::{Flow, FlowKey, Flows, MESSAGE_COST};
+use super::flow::{Flows, MESSAGE_COST};
 use super::frame;
 use super::lanes::Whose;
 use super::link::Link;
@@ -133,186 +133,38 @@ impl Net {
 
     /// Appends a message to a connection.
     pub fn send(&mut self, key: ConnectionKey, message: &Message<'_>) {
+        self.send_followed(key, message, &[]);
+    }
+
+    /// Appends a message whose payload goes on with `rest`.
+    fn send_followed(&mut self, key: ConnectionKey, message: &Message<'_>, rest: &[u8]) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let size = HEAD + size(message);
+        let size = HEAD + size(message) + rest.len();
         connection.out.append(size, &mut self.buffers, |out| {
-            rawsocket::frame(out, |out| message.encode(out))
+            rawsocket::frame(out, |out| {
+                message.encode(out);
+                out.extend_from_slice(rest);
+            });
         });
         self.dirty(key);
-    }
-
-    /// Holds a message's cost against its flow; `over` is the link it leaves by.
-    fn charge(&mut self, charge: Charge, cost: usize, over: Option<(LinkKey, u64)>) -> Option<FlowKey> {
-        let Charge::Flow {
-            call,
-            way,
-            opening,
-            source,
-        } = charge
-        else {
-            return None;
-        };
-        let key = self.flows.of(call, way, source);
-        if matches!(source, End::Link(..)) {
-            self.arriving = 0;
-        }
-        if self.flows.charge(key, cost)
-            && let Some(connection) = self.source_connection(source)
-        {
-            connection.blocked_flows += 1;
-        }
-        let flow = self.flows.get_mut(key)?;
-        flow.over = over;
-        if opening && let End::Session(session, _) = source {
-            flow.in_account += cost;
-            flow.account = Some(session);
-            if let Some(connection) = self.source_connection(source) {
-                connection.rest += cost;
-            }
-        }
-        Some(key)
-    }
-
-    fn source_connection(&mut self, source: End) -> Option<&mut Connection> {
-        let End::Session(session, _) = source else {
-            return None;
-        };
-        let key = self.connection_of(session)?;
-        self.connections.get_mut(key)
-    }
-
-    /// Something of a flow was taken, or thrown away: its source may go on.
-    pub fn release(&mut self, key: FlowKey, cost: usize) {
-        let Some(flow) = self.flows.get(key) else { return };
-        let (source, way, account) = (flow.source, flow.way, flow.account);
-        let released = self.flows.release(key, cost);
-        if released.from_account > 0 {
-            self.relieve(account, way, released.from_account);
-        }
-        if released.is_unblocked {
-            self.unblock(source);
-        }
-        if let End::Link(link, number) = source {
-            self.give_back(key, link, number, cost);
-        }
-        if released.is_gone {
-            self.remove_flow(key);
-        }
-    }
-
-    fn relieve(&mut self, account: Option<SessionKey>, way: Way, cost: usize) {
-        let Some(key) = account.and_then(|session| self.connection_of(session)) else {
-            return;
-        };
-        if let Some(connection) = self.connections.get_mut(key) {
-            let held = if way == Way::Up {
-                &mut connection.rest
-            } else {
-                &mut connection.unread
-            };
-            *held = held.saturating_sub(cost);
-        }
-        self.queue(key);
-    }
-
-    fn unblock(&mut self, source: End) {
-        let End::Session(session, _) = source else { return };
-        let Some(key) = self.connection_of(session) else {
-            return;
-        };
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.blocked_flows = connection.blocked_flows.saturating_sub(1);
-        }
-        self.queue(key);
-    }
-
-    /// The far shard gets its window back, in portions that are worth a frame.
-    fn give_back(&mut self, key: FlowKey, link: LinkKey, number: u64, cost: usize) {
-        let Some(flow) = self.flows.get_mut(key) else {
-            return;
-        };
-        flow.due += cost;
-        let is_worth = flow.due >= Flow::PORTION || flow.is_closed || !flow.has_given;
-        if flow.due == 0 || !is_worth {
-            return;
-        }
-        let (due, way) = (std::mem::take(&mut flow.due), flow.way);
-        flow.has_given = true;
-        if let Some(link) = self.dirty_link(link) {
-            link.give_back(number, way, due);
-        }
-    }
-
-    fn remove_flow(&mut self, key: FlowKey) {
-        if let Some(flow) = self.flows.remove(key)
-            && let Some((link, number)) = flow.over
-            && let Some(link) = self.link_mut(link)
-        {
-            link.windows.remove(&(number, flow.way));
-        }
-    }
-
-    /// A call is over: what is still held of its flow goes to its caller's account.
-    fn close(&mut self, key: FlowKey, caller: End) {
-        let Some(flow) = self.flows.get_mut(key) else {
-            return;
-        };
-        let (source, way, over) = (flow.source, flow.way, flow.over);
-        let was_blocked = std::mem::take(&mut flow.is_blocked);
-        flow.is_closed = true;
-        let is_caller_here = match caller {
-            End::Session(session, _) => {
-                flow.account = Some(session);
-                true
-            }
-            End::Link(..) => false,
-        };
-        // The far shard's caller is charged there.
-        let is_done = flow.used == 0 || (over.is_some() && way == Way::Down);
-        let moved = if is_done || !is_caller_here {
-            0
-        } else {
-            flow.used - flow.in_account
-        };
-        flow.in_account += moved;
-        if was_blocked {
-            self.unblock(source);
-        }
-        if moved > 0
-            && let Some(connection) = self.source_connection(caller)
-        {
-            *(if way == Way::Up {
-                &mut connection.rest
-            } else {
-                &mut connection.unread
-            }) += moved;
-        }
-        if let End::Link(link, number) = source {
-            self.give_back(key, link, number, 0);
-        }
-        if is_done {
-            self.remove_flow(key);
-        }
-    }
-
-    /// Gives everything back that a lost link's or connection's flows hold.
-    pub fn release_all(&mut self, flows: impl IntoIterator<Item = FlowKey>) {
-        for key in flows {
-            let held = self.flows.get(key).map_or(0, |flow| flow.used);
-            self.release(key, held);
-        }
     }
 }
 
 impl Outbox for Net {
-    fn to_session(&mut self, session: SessionKey, charge: Charge, message: &Message<'_>) {
+    fn to_session_followed(
+        &mut self,
+        session: SessionKey,
+        charge: Charge,
+        message: &Message<'_>,
+        rest: &[u8],
+    ) {
         let Some(key) = self.connection_of(session) else {
             return;
         };
-        self.send(key, message);
-        let cost = payload(message).bytes.len() + MESSAGE_COST;
+        self.send_followed(key, message, rest);
+        let cost = payload(message).bytes.len() + rest.len() + MESSAGE_COST;
         if let Some(flow) = self.charge(charge, cost, None)
             && let Some(connection) = self.connections.get_mut(key)
         {
@@ -367,7 +219,9 @@ impl Outbox for Net {
         };
         if slot.key == link {
             let cost = slot.discard(number, way, &mut self.buffers);
-            self.release(key, cost);
+            // Chunks of a call that is fed are another call's to pay.
+            let payer = slot.windows.get(&(number, way)).copied();
+            self.release(payer.unwrap_or(key), cost);
         }
     }
 
@@ -381,12 +235,18 @@ impl Outbox for Net {
                 link.give_back(number, way, assembly.cost);
             }
         }
-        for flow in self.flows.take(key).into_iter().flatten() {
+        let [up, down] = self.flows.take(key);
+        match (up, call.heir()) {
+            (Some(flow), Some(heir)) => self.bequeath(flow, heir),
+            (Some(flow), None) => self.close(flow, call.caller),
+            (None, _) => {}
+        }
+        if let Some(flow) = down {
             self.close(flow, call.caller);
         }
     }
 
-    fn fresh(&mut self, offer: u32, session: SessionKey) -> bool {
+    fn fresh(&mut self, offer: u32, session: SessionKey) -> Option<u64> {
         self.fresh_session(offer, session)
     }
 

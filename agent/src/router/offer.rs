@@ -14,10 +14,18 @@ use super::connection::{Connection, ConnectionKey, Phase, Stream};
 use super::net::Net;
 use super::token;
 
+/// A session of the agent itself, joined already: WAMP messages at once, in RawSocket's frames. It ends with the stream.
+pub struct OwnSession {
+    /// Its messages.
+    pub stream: tokio::net::UnixStream,
+    /// Its id.
+    pub id: u64,
+}
+
 /// Who takes the sessions that are made for single calls of a procedure.
 pub struct Offer {
     /// Takes them; its capacity bounds how many wait.
-    pub sessions: mpsc::Sender<tokio::net::UnixStream>,
+    pub sessions: mpsc::Sender<OwnSession>,
     /// The runtime their sockets belong to.
     pub runtime: Handle,
 }
@@ -44,14 +52,10 @@ impl Net {
         Ok(key)
     }
 
-    pub(super) fn fresh_session(&mut self, offer: u32, session: SessionKey) -> bool {
-        let Some(offer) = self.offers.get(offer as usize) else {
-            return false;
-        };
+    pub(super) fn fresh_session(&mut self, offer: u32, session: SessionKey) -> Option<u64> {
+        let offer = self.offers.get(offer as usize)?;
         let (sessions, runtime) = (offer.sessions.clone(), offer.runtime.clone());
-        let Ok(permit) = sessions.try_reserve() else {
-            return false;
-        };
+        let permit = sessions.try_reserve().ok()?;
         let made = || {
             let (near, far) = StdUnixStream::pair()?;
             far.set_nonblocking(true)?;
@@ -61,13 +65,14 @@ impl Net {
         };
         let made = made().and_then(|(near, far)| self.internal(near, session).map(|_| far));
         match made {
-            Ok(far) => {
-                permit.send(far);
-                true
+            Ok(stream) => {
+                let id = rand::random_range(1..=pipes_wamp::id::MAX);
+                permit.send(OwnSession { stream, id });
+                Some(id)
             }
             Err(error) => {
                 tracing::warn!(%error, "no socket pair for a call's own session");
-                false
+                None
             }
         }
     }

@@ -19,7 +19,12 @@ impl Shard {
                     error!(%error, "a socket cannot be served");
                 }
             }
-            Command::Attach { realm, role, stream } => {
+            Command::Attach {
+                id,
+                realm,
+                role,
+                stream,
+            } => {
                 let name = role.name().into();
                 let identity = Identity {
                     realm: realm.into(),
@@ -27,7 +32,6 @@ impl Shard {
                     name,
                     method: "internal",
                 };
-                let id = rand::random_range(1..=pipes_wamp::id::MAX);
                 let session = self.dealer.join(id, identity, Features::ALL);
                 match self.net.internal(stream, session) {
                     Ok(key) => self.net.queue(key),
@@ -55,6 +59,8 @@ impl Shard {
                     );
                 }
             }
+            // One of them is over: its session hears of it.
+            Command::LeadOn { from, onto } => _ = self.dealer.lead_on(from, onto),
             Command::SetNode(node) => self.dealer.set_node(node),
             Command::SetCredentials(credentials) => self.access.credentials = credentials,
             Command::AdmitReplica { replica, ticket } => {

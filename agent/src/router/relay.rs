@@ -260,6 +260,9 @@ impl Shard {
             };
             debug_assert_eq!(whole.cost, crossing.payload().bytes.len() + MESSAGE_COST);
             self.cross(key, &crossing, whole.cost)?;
+            if let Some(link) = self.net.link_mut(key) {
+                link.keep(whole.bytes);
+            }
         }
         Ok(())
     }

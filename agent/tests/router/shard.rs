@@ -74,7 +74,7 @@ async fn a_call_of_its_own_session_ends_when_that_closes() {
     ))
     .await
     .unwrap();
-    let mut session = Connection::welcomed(within(calls.recv()).await.unwrap());
+    let mut session = Connection::welcomed(within(calls.recv()).await.unwrap().stream);
     let second = caller.call("pipes.run.start", PayloadBuf::default(), CallOptions::default());
     let mut second = within(second).await.unwrap();
     {
@@ -94,7 +94,7 @@ async fn a_call_of_its_own_session_ends_when_that_closes() {
         within(writer.flush()).await.unwrap();
         within(first.result()).await.unwrap();
     }
-    session = Connection::welcomed(within(calls.recv()).await.unwrap());
+    session = Connection::welcomed(within(calls.recv()).await.unwrap().stream);
     let mut third = within(caller.call("pipes.run.start", PayloadBuf::default(), CallOptions::default()))
         .await
         .unwrap();
@@ -397,6 +397,7 @@ async fn large_messages_wait_for_room() {
             .router
             .attach("default", pipes_agent::router::Role::Agent)
             .unwrap()
+            .stream
     };
     let (mut first, mut second, mut third) = (attach(), attach(), attach());
     let half = call.len() / 2;

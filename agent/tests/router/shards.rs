@@ -76,13 +76,13 @@ impl Shard {
     /// A session of the agent itself.
     pub fn agent(&self, realm: &str) -> Session {
         Session::start(Connection::welcomed(
-            self.router.attach(realm, Role::Agent).unwrap(),
+            self.router.attach(realm, Role::Agent).unwrap().stream,
         ))
     }
 
     /// Messages as they are, from the agent itself.
     pub fn raw(&self, realm: &str) -> Connection {
-        Connection::welcomed(self.router.attach(realm, Role::Agent).unwrap())
+        Connection::welcomed(self.router.attach(realm, Role::Agent).unwrap().stream)
     }
 
     /// Anybody in realm `default`, over TCP.

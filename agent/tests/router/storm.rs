@@ -91,7 +91,7 @@ async fn call(caller: Session, uris: Vec<String>, mut random: StdRng) -> Option<
     Some(caller)
 }
 
-async fn until_empty(shard: &Shard) {
+pub async fn until_empty(shard: &Shard) {
     until(shard, |counts| counts == Counts::default()).await;
 }
 

@@ -20,6 +20,7 @@ use pipes_wamp::message::{CallOptions, CancelMode, Message, Payload};
 use pipes_wamp::payload::{self, PayloadBuf};
 use rmpv::Value;
 
+use crate::router::Own;
 use crate::workflow::run::plan::Plan;
 use crate::workflow::run::request::Signal;
 use crate::workflow::run::stage::Stage;
@@ -113,6 +114,8 @@ pub struct Attempt<'p> {
     pub(super) silent: Vec<u64>,
     pub(super) calls: HashMap<u64, Call>,
     last_request: u64,
+    /// The id of the session that all this is said on.
+    session: u64,
     /// Messages to the shard.
     pub writer: Writer,
     /// The pipe to the first stage.
@@ -155,6 +158,7 @@ impl<'p> Attempt<'p> {
         number: u32,
         ordered: bool,
         nodes: Vec<(u64, String)>,
+        session: u64,
         writer: Writer,
     ) -> Attempt<'p> {
         let stages: Vec<Stage> = nodes
@@ -179,6 +183,7 @@ impl<'p> Attempt<'p> {
             silent: Vec::new(),
             calls: HashMap::new(),
             last_request: 0,
+            session,
             writer,
             stdin: Stdin::default(),
             output: Output::default(),
@@ -432,6 +437,14 @@ impl<'p> Attempt<'p> {
             "pipes.node.{}.replica.{}.pipe",
             self.stages[0].node, self.stages[0].replica
         )
+    }
+
+    /// A call of ours, for the router.
+    pub fn own(&self, request: u64) -> Own {
+        Own {
+            session: self.session,
+            request,
+        }
     }
 
     fn output_uri(&self) -> String {

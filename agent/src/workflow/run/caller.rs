@@ -10,13 +10,16 @@ use pipes_wamp::client::{Connection, Reader, Writer};
 use pipes_wamp::message::{InvocationDetails, Message, Payload};
 use pipes_wamp::payload::{self, PayloadBuf};
 use rmpv::Value;
-use tokio::net::UnixStream;
 
+use crate::router::{Own, OwnSession};
 use crate::workflow::run::Error;
 use crate::workflow::run::request::{Chunk, Request};
 
 /// Output queued for a caller that takes everything, beyond which its stages get no more credit.
 pub const UNASKED_MAX: u64 = 1 << 20;
+
+/// What a chunk of the output begins with.
+pub const STDOUT: u8 = 1;
 
 /// What a caller sends.
 pub struct CallerIn {
@@ -26,7 +29,8 @@ pub struct CallerIn {
 /// What a caller gets.
 pub struct CallerOut {
     writer: Writer,
-    request: u64,
+    /// The invocation, and the session it came to.
+    call: Own,
     /// Whether it asked for progressive results; without, output has nowhere to go.
     receives: bool,
 }
@@ -42,8 +46,8 @@ pub enum Input<'a> {
 }
 
 /// Takes over a session whose first message is the invocation; answers with the request and what else came with it.
-pub async fn accept(stream: UnixStream) -> Result<(CallerIn, CallerOut, Request, Opening), Error> {
-    let (mut reader, writer) = Connection::welcomed(stream).split();
+pub async fn accept(own: OwnSession) -> Result<(CallerIn, CallerOut, Request, Opening), Error> {
+    let (mut reader, writer) = Connection::welcomed(own.stream).split();
     let message = reader.next().await.map_err(Error::session)?;
     let Some(Message::Invocation {
         request,
@@ -65,7 +69,10 @@ pub async fn accept(stream: UnixStream) -> Result<(CallerIn, CallerOut, Request,
     });
     let mut out = CallerOut {
         writer,
-        request,
+        call: Own {
+            session: own.id,
+            request,
+        },
         receives,
     };
     match decoded {
@@ -89,6 +96,11 @@ impl CallerIn {
 }
 
 impl CallerOut {
+    /// The invocation, for the router; none of a caller that takes no progress.
+    pub fn call(&self) -> Option<Own> {
+        self.receives.then_some(self.call)
+    }
+
     /// Bytes queued and not yet handed to the router.
     pub fn pending(&self) -> usize {
         self.writer.pending()
@@ -102,7 +114,7 @@ impl CallerOut {
     /// Queues bytes of the last stage's output.
     pub fn stdout(&mut self, bytes: &[u8]) {
         if self.receives {
-            self.progress(|out| payload::write_tagged_bytes(out, 1, bytes), 1);
+            self.progress(|out| payload::write_tagged_bytes(out, STDOUT.into(), bytes), 1);
         }
     }
 
@@ -137,7 +149,7 @@ impl CallerOut {
         let payload = PayloadBuf::of_values(error.arguments(), None);
         self.writer.queue(&Message::Error {
             kind: pipes_wamp::message::kind::INVOCATION,
-            request: self.request,
+            request: self.call.request,
             details: pipes_wamp::message::EMPTY_MAP,
             error: error.uri(),
             payload: payload.as_payload(),
@@ -153,7 +165,7 @@ impl CallerOut {
 
     fn yield_(&mut self, progress: bool, payload: Payload<'_>) {
         self.writer.queue(&Message::Yield {
-            request: self.request,
+            request: self.call.request,
             progress,
             payload,
         });

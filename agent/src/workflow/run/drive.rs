@@ -11,10 +11,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::executor::logs::Logs;
+use crate::router::{Onto, Router};
 use crate::workflow::run::attempt::{
     Attempt, CONNECT_MAX, KILL_MAX, Phase, RESERVE_MAX, STDERR_WINDOW, Stop,
 };
-use crate::workflow::run::caller::{CallerIn, CallerOut, Input, Opening, UNASKED_MAX};
+use crate::workflow::run::caller::{CallerIn, CallerOut, Input, Opening, STDOUT, UNASKED_MAX};
 use crate::workflow::run::outcome::Ended;
 use crate::workflow::run::receive::Effect;
 use crate::workflow::run::record;
@@ -110,6 +111,8 @@ impl Flow {
 
 /// Where others see the run.
 pub struct Shown<'c> {
+    /// Lets bytes go past us.
+    pub router: &'c Router,
     /// What stages said on standard error.
     pub logs: &'c Logs,
     /// The run's place in the registry.
@@ -148,6 +151,9 @@ pub async fn drive(
                         shown.logs.append(&attempt.plan.id, *stage as u32 + 1, bytes);
                     }
                     let went = effect == Effect::Went;
+                    if went {
+                        flow.lead_past(attempt, output, shown.router);
+                    }
                     flow.apply(attempt, output, effect);
                     if went {
                         shown.guard.update(record::running(attempt.plan, attempt, shown.started, true));
@@ -184,6 +190,20 @@ pub async fn drive(
 }
 
 impl Flow {
+    /// Lets the caller's stdin and the last stage's stdout go past us from the start, where nothing is to be known of them
+    /// here: whether a run may be made again depends on what was read and written.
+    fn lead_past(&self, attempt: &Attempt<'_>, output: &CallerOut, router: &Router) {
+        let Some(call) = output.call().filter(|_| !attempt.plan.options.retry) else {
+            return;
+        };
+        if self.given.is_empty() && !self.eof {
+            router.lead_on(call, Onto::Call(attempt.own(attempt.stdin.request)));
+        }
+        if let Some(invocation) = attempt.output.invocation.filter(|_| !self.unasked) {
+            router.lead_on(attempt.own(invocation), Onto::Answer(call, STDOUT));
+        }
+    }
+
     fn apply(&mut self, attempt: &mut Attempt<'_>, output: &mut CallerOut, effect: Effect<'_>) {
         match effect {
             Effect::None => {}

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pipes_wamp::client::Connection;
-use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tracing::info;
@@ -13,7 +12,7 @@ use tracing::info;
 use crate::executor::logs::Logs;
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::node::Nodes;
-use crate::router::{Role, Router};
+use crate::router::{OwnSession, Role, Router};
 use crate::workflow::placement;
 use crate::workflow::report::Run;
 use crate::workflow::run::attempt::{Attempt, Stop};
@@ -51,10 +50,10 @@ pub struct Context {
 }
 
 /// Serves one call of `pipes.run.start`, on a session of its own.
-pub async fn serve(context: Arc<Context>, stream: UnixStream) {
+pub async fn serve(context: Arc<Context>, own: OwnSession) {
     let begun = Instant::now();
     // A caller that is gone, or whose request was refused already, needs nothing more.
-    let Ok((mut input, mut output, mut request, opening)) = caller::accept(stream).await else {
+    let Ok((mut input, mut output, mut request, opening)) = caller::accept(own).await else {
         return;
     };
     let plan = match lookup::plan(&context, &request).await {
@@ -119,15 +118,16 @@ impl Attempts<'_> {
                 }
                 placed => placed?,
             };
-            let stream = self.context.router.attach("pipes.stages", Role::Agent);
-            let stream = stream
-                .map_err(|error| Error::Unavailable(format!("the router gives no session: {error}")))?;
-            let (mut reader, writer) = Connection::welcomed(stream).split();
+            let own = self.context.router.attach("pipes.stages", Role::Agent);
+            let own =
+                own.map_err(|error| Error::Unavailable(format!("the router gives no session: {error}")))?;
+            let (mut reader, writer) = Connection::welcomed(own.stream).split();
             let ordered = refusals >= REFUSALS_BEFORE_ORDER;
-            let mut attempt = Attempt::new(self.plan, number, ordered, nodes, writer);
+            let mut attempt = Attempt::new(self.plan, number, ordered, nodes, own.id, writer);
             self.guard
                 .update(record::running(self.plan, &attempt, self.started, flow.went));
             let shown = Shown {
+                router: &self.context.router,
                 logs: &self.context.logs,
                 guard: &self.guard,
                 started: self.started,

@@ -40,7 +40,7 @@ impl<'p> Table<'p> {
         let (_, writer) = Connection::welcomed(ours).split();
         let (shard, _) = Connection::welcomed(theirs).split();
         let nodes = vec![(1, "n1".to_owned()), (2, "n2".to_owned())];
-        let mut attempt = Attempt::new(plan, 1, false, nodes, writer);
+        let mut attempt = Attempt::new(plan, 1, false, nodes, 1, writer);
         attempt.begin();
         Table { attempt, shard }
     }

@@ -28,7 +28,11 @@ use crate::message::{EMPTY_MAP, Message};
 mod answers;
 mod calls;
 mod links;
+mod onward;
 mod registrations;
+
+use onward::Onward;
+pub use onward::{Onto, Own};
 
 /// Calls that one session may have in progress; a further one is answered `wamp.error.unavailable`. As many as the
 /// largest client of a cluster (a coordinator of 1,000 runs of 6 stages) has, with room.
@@ -85,6 +89,10 @@ pub struct Call {
     interrupted: bool,
     /// What the callee's session was granted with it.
     grant: Option<Box<str>>,
+    /// Where its chunks of bytes go, past the callee.
+    onward: Option<Onward>,
+    /// The call whose chunks go on as chunks of this one.
+    fed_by: Option<CallKey>,
 }
 
 /// The session broke the protocol: ABORT it with `wamp.error.protocol_violation` and this sentence, then call `leave`.

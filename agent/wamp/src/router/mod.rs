@@ -30,7 +30,7 @@ mod session;
 
 pub use arena::{Arena, Key};
 pub use crossing::Crossing;
-pub use dealer::{Call, CallKey, Dealer, End, LinkKey, Next, SessionKey, Violation};
+pub use dealer::{Call, CallKey, Dealer, End, LinkKey, Next, Onto, Own, SessionKey, Violation};
 pub use outbox::{Charge, Outbox, Way};
 pub use rights::Role;
 pub use session::{Features, Gate, Handshake, Identity, Outcome, Verdict};

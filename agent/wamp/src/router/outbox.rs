@@ -34,7 +34,17 @@ pub enum Charge {
 /// Takes what the dealer sends. Nothing here can fail: a connection that breaks is told to the dealer afterwards.
 pub trait Outbox {
     /// A message to a session of this shard.
-    fn to_session(&mut self, session: SessionKey, charge: Charge, message: &Message<'_>);
+    fn to_session(&mut self, session: SessionKey, charge: Charge, message: &Message<'_>) {
+        self.to_session_followed(session, charge, message, &[]);
+    }
+    /// A message whose payload goes on with `rest`.
+    fn to_session_followed(
+        &mut self,
+        session: SessionKey,
+        charge: Charge,
+        message: &Message<'_>,
+        rest: &[u8],
+    );
     /// A message to another shard.
     fn to_link(&mut self, link: LinkKey, charge: Charge, crossing: &Crossing<'_>);
     /// Whether the session takes a message with so many bytes of payload.
@@ -43,8 +53,9 @@ pub trait Outbox {
     fn discard(&mut self, call: CallKey, way: Way);
     /// The call is over; nothing more comes of it.
     fn ended(&mut self, key: CallKey, call: &Call);
-    /// Makes a connection for a session of its own, made for one call; false: the one who takes them has too many.
-    fn fresh(&mut self, offer: u32, session: SessionKey) -> bool;
+    /// Makes a connection for a session of its own, made for one call, and gives it an id; `None`: the one who takes them
+    /// has too many.
+    fn fresh(&mut self, offer: u32, session: SessionKey) -> Option<u64>;
     /// Tells the other shards of a registration. True: [`super::Dealer::confirmed`] will say when they know.
     fn announce(&mut self, registration: u64, realm: &str, procedure: &str) -> bool;
     /// Tells the other shards that it is gone.

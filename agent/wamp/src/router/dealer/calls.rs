@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{CALLS_MAX, Call, CallKey, Dealer, End, LinkKey, SessionKey, SessionSlot, Violation};
+use super::{CALLS_MAX, Call, CallKey, Dealer, End, LinkKey, SessionKey, SessionSlot, Violation, onward};
 use crate::error::uri;
 use crate::message::{CallOptions, EMPTY_MAP, InvocationDetails, Message, Payload, kind};
 use crate::router::outbox::{Charge, Outbox, Way};
@@ -122,17 +122,38 @@ impl Dealer {
             return Err(Violation("a chunk after the final one of a call in progress"));
         }
         call.more = progress;
+        if let (Some(onward), true, true) = (call.onward, progress, onward::is_bytes(payload)) {
+            self.pass_on(key, onward, payload, out);
+            return Ok(());
+        }
+        let charged = call.fed_by.unwrap_or(key);
+        let Some(source) = self.calls.get(charged).map(|call| call.caller) else {
+            return Ok(());
+        };
         let charge = Charge::Flow {
-            call: key,
+            call: charged,
             way: Way::Up,
             opening: false,
-            source: call.caller,
+            source,
         };
+        self.send_chunk(key, charge, progress, payload, out);
+        Ok(())
+    }
+
+    /// Sends a chunk to whoever answers the call.
+    pub(super) fn send_chunk(
+        &mut self,
+        key: CallKey,
+        charge: Charge,
+        progress: bool,
+        payload: Payload<'_>,
+        out: &mut impl Outbox,
+    ) {
+        let Some(call) = self.calls.get(key) else { return };
         match call.callee {
             End::Session(session, request) => {
                 if !out.fits(session, payload.bytes.len()) {
-                    self.give_up(key, uri::PAYLOAD_SIZE_EXCEEDED, out);
-                    return Ok(());
+                    return self.give_up(key, uri::PAYLOAD_SIZE_EXCEEDED, out);
                 }
                 let details = InvocationDetails {
                     progress,
@@ -161,7 +182,6 @@ impl Dealer {
                 },
             ),
         }
-        Ok(())
     }
 
     /// Who answers `procedure`, or the error that says why nobody does.
@@ -269,6 +289,8 @@ impl Dealer {
             receive_progress,
             interrupted: false,
             grant,
+            onward: None,
+            fed_by: None,
         });
         if let Some(session) = self.session_mut(to) {
             session.invocations.insert(request, call);
@@ -318,6 +340,8 @@ impl Dealer {
             receive_progress: opening.receive_progress,
             interrupted: false,
             grant: None,
+            onward: None,
+            fed_by: None,
         });
         slot.ours.insert(flow, call);
         self.know_caller(opening.caller, call);
@@ -369,15 +393,17 @@ impl Dealer {
             name: "agent".into(),
             method: "internal",
         };
-        // Nobody can ask for it by its id.
         let session = self
             .sessions
             .insert(SessionSlot(super::Session::new(0, identity, Features::ALL)));
-        if out.fresh(offer, session) {
-            return Ok(session);
+        let Some(id) = out.fresh(offer, session) else {
+            self.sessions.remove(session);
+            return Err(uri::NO_AVAILABLE_CALLEE);
+        };
+        if let Some(joined) = self.session_mut(session) {
+            joined.id = id;
         }
-        self.sessions.remove(session);
-        Err(uri::NO_AVAILABLE_CALLEE)
+        Ok(session)
     }
 }
 

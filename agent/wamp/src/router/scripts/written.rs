@@ -33,12 +33,26 @@ impl Written {
     }
 }
 
+/// The bytes that a payload goes on with.
+fn followed(rest: &[u8]) -> String {
+    let bytes = [&[0x91], rest].concat();
+    let payload = crate::message::Payload {
+        parts: 1,
+        bytes: &bytes,
+    };
+    if rest.is_empty() {
+        String::new()
+    } else {
+        format!(" and then{}", shown(payload))
+    }
+}
+
 fn flag(is_set: bool, name: &str) -> String {
     if is_set { format!(" {name}") } else { String::new() }
 }
 
 impl Outbox for Written {
-    fn to_session(&mut self, session: SessionKey, _: Charge, message: &Message<'_>) {
+    fn to_session_followed(&mut self, session: SessionKey, _: Charge, message: &Message<'_>, rest: &[u8]) {
         let Some((name, _)) = self.sessions.iter().find(|(_, other)| **other == session) else {
             return;
         };
@@ -88,7 +102,7 @@ impl Outbox for Written {
             Message::Goodbye { reason, .. } => format!("GOODBYE {reason}"),
             ref other => format!("{other:?}"),
         };
-        let line = format!("-> {name} {what}");
+        let line = format!("-> {name} {what}{}", followed(rest));
         self.note(line);
     }
 
@@ -145,13 +159,13 @@ impl Outbox for Written {
         }
     }
 
-    fn fresh(&mut self, _: u32, session: SessionKey) -> bool {
+    fn fresh(&mut self, _: u32, session: SessionKey) -> Option<u64> {
         self.fresh += 1;
         if self.fresh > 2 {
-            return false;
+            return None;
         }
         self.sessions.insert(format!("f{}", self.fresh), session);
-        true
+        Some(self.fresh as u64)
     }
 
     fn announce(&mut self, registration: u64, realm: &str, procedure: &str) -> bool {
