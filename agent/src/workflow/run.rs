@@ -4,8 +4,9 @@
 //! accept -> parse -> look up services -> place -> attempt (reserve, connect, go, carry, end) -> record -> answer
 //! ```
 //!
-//! The coordinator is a client of realms `pipes` (the caller) and `pipes.stages` (the shims) and the only bridge. A run
-//! with warm replicas writes nothing to the store before it is answered.
+//! The coordinator is a client of realms `pipes` (the caller) and `pipes.stages` (the shims) and the only bridge: signals,
+//! credit, stderr and ends pass through it. From go on it lets the bytes of stdin and stdout go past (`Router::lead_on`), where
+//! no retry depends on them. A run with warm replicas writes nothing to the store before it is answered.
 //!
 //! Always: (1) a line that cannot run whole runs nothing; (2) what failed before its first go is placed anew, unseen;
 //! (3) after go nothing is run again unless `retry` was asked for and nothing was read or written yet.

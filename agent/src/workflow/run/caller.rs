@@ -114,7 +114,7 @@ impl CallerOut {
     /// Queues bytes of the last stage's output.
     pub fn stdout(&mut self, bytes: &[u8]) {
         if self.receives {
-            self.progress(|out| payload::write_tagged_bytes(out, STDOUT.into(), bytes), 1);
+            self.progress(|out| payload::write_tagged_bytes(out, STDOUT, bytes), 1);
         }
     }
 
