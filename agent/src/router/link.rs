@@ -11,7 +11,7 @@
 //! no answer. A lost link never comes back: calls that crossed it have ended, and a new link begins with nothing.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -252,11 +252,15 @@ impl Link {
     /// Appends to `plain` what rustls can decrypt.
     pub fn decrypt(&mut self, plain: &mut Vec<u8>) -> io::Result<()> {
         let state = self.tls.process_new_packets().map_err(io::Error::other)?;
-        let length = state.plaintext_bytes_to_read();
-        if length > 0 {
-            let begin = plain.len();
-            plain.resize(begin + length, 0);
-            self.tls.reader().read_exact(&mut plain[begin..])?;
+        let mut left = state.plaintext_bytes_to_read();
+        let mut reader = self.tls.reader();
+        while left > 0 {
+            // A record at a time, from where it was decrypted: no room need be cleared for it first.
+            let record = reader.fill_buf()?;
+            plain.extend_from_slice(record);
+            let length = record.len();
+            reader.consume(length);
+            left -= length;
         }
         if state.peer_has_closed() {
             return Err(io::ErrorKind::UnexpectedEof.into());
