@@ -146,6 +146,24 @@ fn no_input_is_told_with_the_request() {
 }
 
 #[test]
+fn limits_are_not_lost_on_the_way_to_the_agent_that_refuses_them() {
+    let agent = Agent::play(|session| {
+        let first = session.chunk().unwrap();
+        let options = first.keyword("options").unwrap().as_map().unwrap();
+        let given = |name: &str| options.iter().find(|(key, _)| key.as_str() == Some(name));
+        assert_eq!(given("memory").unwrap().1.as_str(), Some("1g"));
+        assert_eq!(given("secret").unwrap().1.as_array().map(Vec::len), Some(2));
+        assert!(given("cpus").is_none());
+        session.refuse("pipes.error.usage", vec!["--memory asks for more".into()]);
+    });
+    let options = ["-n", "--memory", "1g", "--secret", "a", "--secret", "b", "true"];
+    let output = Caller::of(&[agent.address], &options).output();
+    assert_eq!(errors(&output), "error: --memory asks for more\n");
+    assert_eq!(output.status.code(), Some(125));
+    agent.finish();
+}
+
+#[test]
 fn what_stages_say_goes_to_stderr_and_a_message_after_it() {
     let agent = Agent::play(|session| {
         session.chunk().unwrap();

@@ -26,7 +26,8 @@ use crate::output;
 pub enum Command {
     Init(init::Arguments),
     Build(build::Arguments),
-    Run(run::Arguments),
+    // Its options are many.
+    Run(Box<run::Arguments>),
     Ps(ps::Arguments),
     Inspect(inspect::Arguments),
     Logs(logs::Arguments),
@@ -54,7 +55,7 @@ impl Command {
     /// Does it; what went wrong is said on stderr.
     pub fn run(self) -> Outcome {
         let done = match self {
-            Command::Run(arguments) => return run::run(arguments),
+            Command::Run(arguments) => return run::run(*arguments),
             Command::Init(arguments) => init::run(arguments),
             Command::Build(arguments) => build::run(arguments),
             Command::Ps(arguments) => ps::run(arguments),

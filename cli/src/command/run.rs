@@ -70,6 +70,46 @@ pub struct Arguments {
     /// Shows no progress
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    confined: Confined,
+}
+
+/// What an executor may be able to do; the agent knows what its own can, and refuses the rest. Shown in no help until
+/// one can do it.
+#[derive(Debug, clap::Args)]
+struct Confined {
+    #[arg(long, hide = true)]
+    memory: Option<String>,
+    #[arg(long, hide = true)]
+    cpus: Option<String>,
+    #[arg(long, hide = true)]
+    pids: Option<String>,
+    #[arg(long, hide = true)]
+    network: Option<String>,
+    #[arg(long, hide = true)]
+    mount: Vec<String>,
+    #[arg(long, hide = true)]
+    secret: Vec<String>,
+}
+
+impl Confined {
+    /// As they travel.
+    fn options(&self) -> impl Iterator<Item = (Value, Value)> {
+        let single = [
+            ("memory", &self.memory),
+            ("cpus", &self.cpus),
+            ("pids", &self.pids),
+            ("network", &self.network),
+        ];
+        let several = [("mount", &self.mount), ("secret", &self.secret)];
+        let single = single.map(|(name, value)| (name, value.as_deref().map(Value::from)));
+        let several = several.map(|(name, values)| {
+            let list = values.iter().map(|value| value.as_str().into()).collect();
+            (name, (!values.is_empty()).then_some(Value::Array(list)))
+        });
+        let given = |(name, value): (&str, Option<Value>)| value.map(|value| (name.into(), value));
+        single.into_iter().chain(several).filter_map(given)
+    }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -158,6 +198,7 @@ fn options(arguments: &Arguments) -> Vec<(Value, Value)> {
             .map(|(stage, node)| (stage.as_str().into(), node.as_str().into()));
         options.push(("place".into(), Value::Map(place.collect())));
     }
+    options.extend(arguments.confined.options());
     options
 }
 
