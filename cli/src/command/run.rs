@@ -1,7 +1,8 @@
 //! `pipes run "a x | b | c"`
 
-use std::fs::File;
-use std::io::{IsTerminal, Write};
+mod report;
+
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,11 +17,11 @@ use crate::error::Error;
 use crate::executable;
 use crate::exit::{self, Outcome};
 use crate::line;
-use crate::object::{self, Run};
+use crate::output;
 use crate::output::progress::Traffic;
-use crate::output::{self, json};
 use crate::pump::{self, Ended, Inlet, Request};
 use crate::upload;
+use report::Report;
 
 /// Runs a workflow as a shell would, over the cluster
 #[derive(Debug, clap::Args)]
@@ -136,7 +137,8 @@ pub fn run(arguments: Arguments) -> Outcome {
         line,
         options: options(&arguments),
     };
-    let carried = open_report(&arguments).and_then(|report| {
+    let report = arguments.report.as_deref().map(Report::prepare).transpose();
+    let carried = report.and_then(|report| {
         let ended = client::block_on(carry(&arguments, request))?;
         Ok((ended, report))
     });
@@ -240,15 +242,6 @@ fn environment(
         .collect()
 }
 
-/// Made before anything runs, as a shell makes the file of a redirection.
-fn open_report(arguments: &Arguments) -> Result<Option<(File, PathBuf)>, Error> {
-    let Some(path) = &arguments.report else {
-        return Ok(None);
-    };
-    let file = File::create(path).map_err(|error| Error::write(path, error))?;
-    Ok(Some((file, path.clone())))
-}
-
 async fn carry(arguments: &Arguments, mut request: Request) -> Result<Ended, Error> {
     let mut client = Client::connect(&Contexts::open()?.target()?).await?;
     if arguments.build {
@@ -290,7 +283,7 @@ async fn send_file(client: &mut Client, file: &str) -> Result<Value, Error> {
 }
 
 /// Reports, says what there is to say, and decides how the process ends.
-fn end(ended: Ended, report: Option<(File, PathBuf)>, shown: &str) -> Outcome {
+fn end(ended: Ended, report: Option<Report>, shown: &str) -> Outcome {
     let run = match ended.run {
         Ok(run) => run,
         Err(error) => return failed(&error, shown),
@@ -304,8 +297,10 @@ fn end(ended: Ended, report: Option<(File, PathBuf)>, shown: &str) -> Outcome {
         output::error::say(message);
     }
     let status = exit.or_else(|| field(&run, "status").and_then(Value::as_i64));
-    if let Some((file, path)) = report
-        && let Err(error) = write_report(file, &path, run)
+    // Of a run that was given up nothing is known.
+    if let Some(report) = report
+        && !run.is_nil()
+        && let Err(error) = report.write(run)
     {
         return failed(&error, shown);
     }
@@ -320,12 +315,6 @@ fn end(ended: Ended, report: Option<(File, PathBuf)>, shown: &str) -> Outcome {
             .and_then(|status| i32::try_from(status).ok())
             .unwrap_or(i32::from(exit::RUN_FAILED)),
     )
-}
-
-fn write_report(mut file: File, path: &Path, run: Value) -> Result<(), Error> {
-    let run: Run = object::parse(run)?;
-    file.write_all(json::render(&run).as_bytes())
-        .map_err(|error| Error::write(path, error))
 }
 
 fn field<'a>(run: &'a Value, name: &str) -> Option<&'a Value> {
