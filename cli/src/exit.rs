@@ -132,6 +132,15 @@ mod tests {
                 RUN_FAILED,
                 FAILED,
             ),
+            (
+                Error::KeyRefused {
+                    agent: String::new(),
+                    context: String::new(),
+                    hint: "",
+                },
+                RUN_FAILED,
+                FAILED,
+            ),
             (lost(), RUN_FAILED, FAILED),
             (refused(error::SYNTAX), RUN_FAILED, FAILED),
             (refused(error::USAGE), RUN_FAILED, USAGE),

@@ -350,6 +350,23 @@ fn a_server_that_does_not_answer_is_skipped_unseen() {
 }
 
 #[test]
+fn a_key_that_is_refused_is_not_an_agent_that_cannot_be_reached() {
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let agent = Agent::turn_away("wamp.error.authentication_failed");
+    let output = Caller::of(&[dead, agent.address], &["-n", "true"]).output();
+    assert_eq!(
+        errors(&output),
+        format!(
+            "error: the agent at {} refused the key of context test; \
+             choose a context of its cluster with: pipes context use NAME\n",
+            agent.address
+        )
+    );
+    assert_eq!(output.status.code(), Some(125));
+    agent.finish();
+}
+
+#[test]
 fn an_agent_that_goes_away_is_a_failure_of_pipes_and_no_end() {
     let agent = Agent::play(|session| {
         session.chunk().unwrap();
