@@ -93,6 +93,23 @@ fn stop_waits_for_grace_and_then_kills() -> Result<()> {
 }
 
 #[test]
+fn an_unknown_service_keeps_no_other_from_being_removed() -> Result<()> {
+    let cluster = Cluster::start(1)?;
+    cluster.build(&["cat", "tr"])?;
+    let done = cluster
+        .attempt(&["service", "rm", "none", "cat", "nor-this", "service/tr"])?
+        .expect(1)?;
+    assert_eq!(done.output(), "cat\ntr\n");
+    let errors = done.errors();
+    assert!(
+        errors.lines().count() == 2 && errors.contains("service none") && errors.contains("service nor-this"),
+        "{errors}"
+    );
+    assert_eq!(cluster.call(&["service", "ls", "-q"])?, "");
+    cluster.finish()
+}
+
+#[test]
 fn a_cluster_is_stopped_started_and_removed() -> Result<()> {
     let cluster = Cluster::start(3)?;
     cluster.build(&["cat"])?;

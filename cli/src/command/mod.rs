@@ -87,3 +87,22 @@ fn objects<T: crate::object::Object>(answer: rmpv::Value) -> Result<Vec<T>, Erro
         .map(crate::object::parse)
         .collect()
 }
+
+/// Does it to each of `names`. One that the agent refuses keeps nobody from the others; what was refused is said, all but
+/// the last, which is the result.
+async fn each(names: &[String], mut act: impl AsyncFnMut(&str) -> Result<(), Error>) -> Result<(), Error> {
+    let mut refused: Option<Error> = None;
+    for name in names {
+        match act(name).await {
+            Ok(()) => {}
+            Err(error @ Error::Refused { .. }) => {
+                if let Some(earlier) = refused.replace(error) {
+                    output::error::show(&earlier);
+                }
+            }
+            // Without an agent the others would fail alike.
+            Err(error) => return Err(error),
+        }
+    }
+    refused.map_or(Ok(()), Err)
+}
