@@ -10,6 +10,7 @@
 //! | `executable`, `line`, `upload` | what a name means, what a line names, sending a file |
 //! | `object`, `output/` | what listings show, and how |
 //! | `error`, `exit` | what went wrong, and the status that says so |
+//! | `inherited` | what the process was given and Rust hides |
 
 mod args;
 mod client;
@@ -19,6 +20,7 @@ mod duration;
 mod error;
 mod executable;
 mod exit;
+mod inherited;
 mod line;
 mod local;
 mod object;

@@ -414,6 +414,62 @@ fn an_unknown_service_is_127() {
     agent.finish();
 }
 
+/// The same with descriptors closed, as `>&-` and `<&-` do it.
+fn without(mut caller: Caller, closed: libc::c_int) -> Output {
+    // SAFETY: close is async-signal-safe.
+    unsafe {
+        caller.command.pre_exec(move || {
+            libc::close(closed);
+            Ok(())
+        });
+    }
+    caller.output()
+}
+
+#[test]
+fn a_closed_stdout_fails_the_first_byte_and_nothing_else() {
+    for (bytes, status, said) in [
+        (&b""[..], 0, ""),
+        (
+            b"lost",
+            125,
+            "error: cannot write to standard output: Bad file descriptor\n",
+        ),
+    ] {
+        let agent = Agent::play(move |session| {
+            session.chunk().unwrap();
+            if !bytes.is_empty() {
+                session.stdout(bytes);
+            }
+            session.end(0);
+        });
+        let output = without(Caller::of(&[agent.address], &["-n", "cat"]), libc::STDOUT_FILENO);
+        assert_eq!(
+            (output.status.code(), errors(&output).as_str()),
+            (Some(status), said)
+        );
+        agent.finish();
+    }
+}
+
+#[test]
+fn a_closed_stdin_is_refused_before_anything_runs_unless_none_is_wanted() {
+    let nowhere = [TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()];
+    let output = without(Caller::of(&nowhere, &["cat"]), libc::STDIN_FILENO);
+    assert_eq!(
+        errors(&output),
+        "error: standard input is closed; give one, such as </dev/null, or none with -n\n"
+    );
+    assert_eq!(output.status.code(), Some(125));
+    let agent = Agent::play(|session| {
+        session.chunk().unwrap();
+        session.end(0);
+    });
+    let output = without(Caller::of(&[agent.address], &["-n", "true"]), libc::STDIN_FILENO);
+    assert_eq!((output.status.code(), errors(&output).as_str()), (Some(0), ""));
+    agent.finish();
+}
+
 #[test]
 fn stdin_that_cannot_be_read_is_a_break() {
     let agent = Agent::play(|session| {

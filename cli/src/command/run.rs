@@ -16,6 +16,7 @@ use crate::duration;
 use crate::error::Error;
 use crate::executable;
 use crate::exit::{self, Outcome};
+use crate::inherited;
 use crate::line;
 use crate::output;
 use crate::output::progress::Traffic;
@@ -137,9 +138,14 @@ pub fn run(arguments: Arguments) -> Outcome {
         line,
         options: options(&arguments),
     };
+    let reads_stdin = !arguments.no_input && (arguments.input || !std::io::stdin().is_terminal());
+    if reads_stdin && inherited::was_closed(libc::STDIN_FILENO) {
+        let why = "standard input is closed; give one, such as </dev/null, or none with -n";
+        return failed(&Error::Usage(why.into()), "");
+    }
     let report = arguments.report.as_deref().map(Report::prepare).transpose();
     let carried = report.and_then(|report| {
-        let ended = client::block_on(carry(&arguments, request))?;
+        let ended = client::block_on(carry(&arguments, request, reads_stdin))?;
         Ok((ended, report))
     });
     match carried {
@@ -242,7 +248,7 @@ fn environment(
         .collect()
 }
 
-async fn carry(arguments: &Arguments, mut request: Request) -> Result<Ended, Error> {
+async fn carry(arguments: &Arguments, mut request: Request, reads_stdin: bool) -> Result<Ended, Error> {
     let mut client = Client::connect(&Contexts::open()?.target()?).await?;
     if arguments.build {
         build::build_changed(&mut client, &line::services(&request.line)).await?;
@@ -254,7 +260,6 @@ async fn carry(arguments: &Arguments, mut request: Request) -> Result<Ended, Err
         }
         request.options.push(("file".into(), Value::Array(files)));
     }
-    let reads_stdin = !arguments.no_input && (arguments.input || !std::io::stdin().is_terminal());
     let inlet = if reads_stdin {
         Inlet::stdin()
     } else {
