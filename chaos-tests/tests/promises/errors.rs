@@ -190,7 +190,10 @@ fn a_taken_port_is_named_with_the_option_that_changes_it() -> Result<()> {
     is_a_sentence(&done);
     let text = done.errors();
     assert!(
-        done.code() == 1 && text.contains("7072") && text.contains("--port wamp="),
+        done.code() == 1
+            && text.contains("7072")
+            && text.contains(&format!("(process {})", std::process::id()))
+            && text.contains("--port wamp="),
         "{} {text}",
         done.code()
     );
