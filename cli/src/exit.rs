@@ -7,7 +7,7 @@
 //! | unknown service | 127 | 1 |
 //! | a stage cannot be started | 126 | 1 |
 //! | the run ended | the run's own | |
-//! | the CLI's own Ctrl-C, its stdout's reader gone | dies of that signal | |
+//! | the CLI's own Ctrl-C ended the run, its stdout's reader gone | dies of that signal | |
 
 use std::process::ExitCode;
 

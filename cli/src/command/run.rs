@@ -309,7 +309,10 @@ fn end(ended: Ended, report: Option<Report>, shown: &str) -> Outcome {
     {
         return failed(&error, shown);
     }
-    if let Some(signal) = ended.dies_of {
+    // As a shell does: a program that caught the signal and ended by itself was not interrupted. A run that was given up
+    // has no status.
+    let was_interrupted = status.is_none_or(|status| status > 128);
+    if let Some(signal) = ended.dies_of.filter(|_| was_interrupted) {
         return Outcome::Signal(signal);
     }
     if ended.is_stdout_gone && message.is_none() {
@@ -362,6 +365,12 @@ mod tests {
             ..ended(130, None)
         };
         assert_eq!(end(interrupted, None, ""), Outcome::Signal(libc::SIGINT));
+        let given_up = Ended {
+            run: Ok(Value::Nil),
+            dies_of: Some(libc::SIGTERM),
+            is_stdout_gone: false,
+        };
+        assert_eq!(end(given_up, None, ""), Outcome::Signal(libc::SIGTERM));
         let gone = || Ended {
             is_stdout_gone: true,
             ..ended(141, None)
@@ -373,6 +382,17 @@ mod tests {
             ..ended(125, Some("server n2 was lost"))
         };
         assert_eq!(end(lost, None, ""), Outcome::Status(125));
+    }
+
+    #[test]
+    fn a_run_that_caught_the_ctrl_c_ends_as_its_record_says() {
+        for (status, message) in [(0, None), (3, None), (125, Some("server n2 was lost"))] {
+            let caught = Ended {
+                dies_of: Some(libc::SIGINT),
+                ..ended(status.into(), message)
+            };
+            assert_eq!(end(caught, None, ""), Outcome::Status(status));
+        }
     }
 
     #[test]
