@@ -11,10 +11,10 @@ use rmpv::Value;
 use crate::args;
 use crate::client::{self, Client};
 use crate::command::build;
+use crate::content;
 use crate::context::Contexts;
 use crate::duration;
 use crate::error::Error;
-use crate::executable;
 use crate::exit::{self, Outcome};
 use crate::inherited;
 use crate::line;
@@ -282,7 +282,7 @@ async fn send_file(client: &mut Client, file: &str) -> Result<Value, Error> {
                 .into_owned(),
         ),
     };
-    let content = executable::content(Path::new(path))?;
+    let content = content::of(Path::new(path))?;
     upload::blob(client, Path::new(path), &content).await?;
     Ok(Value::Array(vec![content.digest.into(), name.into()]))
 }
