@@ -89,6 +89,14 @@ fn sentence(error: &clap::Error, words: &[String]) -> String {
                 text(ContextKind::SuggestedSubcommand).map(|name| format!(", did you mean {name}?"));
             format!("{path} has no command '{given}'{}", suggested.unwrap_or_default())
         }
+        ErrorKind::InvalidUtf8 => {
+            // Whatever was none was read as this.
+            let given = words
+                .iter()
+                .find(|word| word.contains(char::REPLACEMENT_CHARACTER));
+            let given = given.map_or("an argument", String::as_str);
+            format!("'{given}' is not UTF-8; give text as arguments, and other bytes as stdin or by --file")
+        }
         ErrorKind::MissingRequiredArgument => format!("{path} needs {argument}"),
         ErrorKind::ValueValidation => {
             let why = std::error::Error::source(error)
@@ -187,6 +195,24 @@ mod tests {
         assert_eq!(
             refused(&["pipes", "node", "ls", "--format", "xml"]),
             "--format <FORMAT> cannot be 'xml', it takes table, json; see: pipes node ls --help"
+        );
+    }
+
+    #[test]
+    fn an_argument_that_is_not_utf8_is_named() {
+        use std::os::unix::ffi::OsStringExt;
+        let words = ["pipes", "run"].map(OsString::from);
+        let words: Vec<_> = words
+            .into_iter()
+            .chain([OsString::from_vec(b"printf \xff".to_vec())])
+            .collect();
+        let shown: Vec<String> = words
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(
+            sentence(&Arguments::try_parse_from(&words).unwrap_err(), &shown),
+            "'printf \u{fffd}' is not UTF-8; give text as arguments, and other bytes as stdin or by --file; see: pipes run --help"
         );
     }
 

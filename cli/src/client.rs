@@ -2,14 +2,16 @@
 //!
 //! Servers are tried in their order; the next one joins in after 250 ms without an answer, or at once when one fails;
 //! the first that lets us in wins. A dead agent costs that much and is not mentioned; only when none is left does the
-//! error say which were tried.
+//! error say which were tried, or who refused our key: that is no matter of reaching anybody.
 //!
 //! One call at a time, on the connection itself: no task, no queue. A run drives the connection's halves (`pump`).
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pipes_wamp::client::{self, Auth, Connection, Endpoint, Reader, Writer};
+use pipes_wamp::error::uri;
 use pipes_wamp::message::{CallOptions, Message, Payload};
 use pipes_wamp::payload::PayloadBuf;
 use ring::signature::Ed25519KeyPair;
@@ -71,6 +73,7 @@ impl Client {
         let auth = auth(target)?;
         let mut attempts = JoinSet::new();
         let mut tried = Vec::new();
+        let mut refused_by = None;
         let mut servers = target.servers.iter();
         let mut waiting = 0;
         loop {
@@ -84,11 +87,17 @@ impl Client {
                     waiting -= 1;
                     match ended {
                         Ok((server, Ok(connection))) => return Ok(Client::of(server, connection)),
-                        Ok((server, Err(why))) => tried.push(format!("{server} ({why})")),
+                        Ok((server, Err(pipes_wamp::Error::Refused { reason, .. }))) if reason == uri::AUTHENTICATION_FAILED => {
+                            refused_by = Some(server);
+                        }
+                        Ok((server, Err(error))) => tried.push(format!("{server} ({})", reason_of(&error))),
                         Err(error) => tried.push(error.to_string()),
                     }
                     if is_last && waiting == 0 {
-                        return Err(unreachable(target, &tried));
+                        return Err(match refused_by {
+                            Some(server) => key_refused(target, &server),
+                            None => unreachable(target, &tried),
+                        });
                     }
                 }
                 () = sleep(NEXT_AFTER), if !is_last => {}
@@ -215,17 +224,39 @@ pub fn list(value: Value) -> Vec<Value> {
     }
 }
 
-async fn join(server: Server, auth: Auth) -> (Server, Result<Connection, String>) {
+async fn join(server: Server, auth: Auth) -> (Server, Result<Connection, pipes_wamp::Error>) {
     let endpoint = match &server {
         Server::Tcp(address) => Endpoint::Tcp(*address),
         Server::Unix(path) => Endpoint::Unix(path.clone()),
     };
-    let joined = match timeout(ANSWER_WITHIN, client::connect(&endpoint, REALM, &auth)).await {
-        Ok(Err(pipes_wamp::Error::Io(error))) => Err(error::plain(&error)),
-        Ok(joined) => joined.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer in {} s", ANSWER_WITHIN.as_secs())),
+    let joined = timeout(ANSWER_WITHIN, client::connect(&endpoint, REALM, &auth)).await;
+    let late = || {
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no answer in {} s", ANSWER_WITHIN.as_secs()),
+        )
     };
-    (server, joined)
+    (server, joined.unwrap_or_else(|_| Err(late().into())))
+}
+
+fn reason_of(error: &pipes_wamp::Error) -> String {
+    match error {
+        pipes_wamp::Error::Io(error) => error::plain(error),
+        other => other.to_string(),
+    }
+}
+
+fn key_refused(target: &Target, server: &Server) -> Error {
+    let is_elsewhere = std::env::var_os("PIPES_AGENT").is_some_and(|agent| !agent.is_empty());
+    Error::KeyRefused {
+        agent: server.to_string(),
+        context: target.name.clone(),
+        hint: if is_elsewhere {
+            ", or unset PIPES_AGENT"
+        } else {
+            ""
+        },
+    }
 }
 
 fn unreachable(target: &Target, tried: &[String]) -> Error {

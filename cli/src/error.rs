@@ -34,6 +34,18 @@ pub enum Error {
         /// What to do about it, where that is known.
         hint: String,
     },
+    /// An agent answered, and does not know the key; trying again changes nothing.
+    #[error(
+        "the agent at {agent} refused the key of {context}; choose a context of its cluster with: pipes context use NAME{hint}"
+    )]
+    KeyRefused {
+        /// Its address.
+        agent: String,
+        /// The context's name.
+        context: String,
+        /// What else may be wrong.
+        hint: &'static str,
+    },
     /// The agent went away in the middle.
     #[error("the agent at {agent} was lost: {why}")]
     Lost {

@@ -3,17 +3,11 @@
 //! Links are followed to the bytes, and the service keeps the name it was called by: busybox and its like decide by it.
 
 use std::ffi::CString;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use crate::error::Error;
-
-/// One read while a digest is made.
-const READ: usize = 256 << 10;
 
 /// An executable that can become a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,15 +16,6 @@ pub struct Executable {
     pub name: String,
     /// Where its bytes are.
     pub path: PathBuf,
-}
-
-/// Bytes by their content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Content {
-    /// `sha256:` and 64 digits.
-    pub digest: String,
-    /// Bytes.
-    pub size: u64,
 }
 
 /// Finds what `called` means in this folder and on this PATH; `name` is what it shall be called, if not as its file.
@@ -120,27 +105,6 @@ pub fn search_path() -> Vec<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect()
 }
 
-/// Reads a file through for its digest and size.
-pub fn content(path: &Path) -> Result<Content, Error> {
-    let failed = |error| Error::read(path, error);
-    let mut file = File::open(path).map_err(failed)?;
-    let (mut hash, mut size) = (Sha256::new(), 0);
-    let mut buffer = vec![0; READ];
-    loop {
-        match file.read(&mut buffer).map_err(failed)? {
-            0 => break,
-            count => {
-                hash.update(&buffer[..count]);
-                size += count as u64;
-            }
-        }
-    }
-    Ok(Content {
-        digest: format!("sha256:{}", hex::encode(hash.finalize())),
-        size,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,17 +188,6 @@ mod tests {
                 && is_service_name("g++")
                 && !is_service_name("-x")
                 && !is_service_name("")
-        );
-    }
-
-    #[test]
-    fn a_digest_is_sha256_in_hex() {
-        let place = Place::new();
-        let content = content(&place.file("x", 0o755)).unwrap();
-        assert_eq!(content.size, 10);
-        assert_eq!(
-            content.digest,
-            "sha256:a8076d3d28d21e02012b20eaf7dbf75409a6277134439025f282e368e3305abf"
         );
     }
 }

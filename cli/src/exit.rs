@@ -7,12 +7,12 @@
 //! | unknown service | 127 | 1 |
 //! | a stage cannot be started | 126 | 1 |
 //! | the run ended | the run's own | |
-//! | the CLI's own Ctrl-C, its stdout's reader gone | dies of that signal | |
+//! | the CLI's own Ctrl-C ended the run, its stdout's reader gone | dies of that signal | |
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{self, Error};
+use crate::inherited;
 
 /// A failed command.
 pub const FAILED: u8 = 1;
@@ -67,27 +67,10 @@ pub fn of_run_error(error: &Error) -> Outcome {
     })
 }
 
-/// Whether SIGPIPE was ignored when the process began; afterwards nobody can tell, since Rust ignores it before `main`.
-static WAS_PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
-
-/// Runs before Rust's own start (System V ABI, initialization functions).
-#[used]
-#[unsafe(link_section = ".init_array")]
-static LOOK: extern "C" fn() = look;
-
-extern "C" fn look() {
-    // SAFETY: asks for a disposition, changes nothing; a zeroed sigaction is a valid one.
-    let is_ignored = unsafe {
-        let mut now: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(libc::SIGPIPE, std::ptr::null(), &mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
-    };
-    WAS_PIPE_IGNORED.store(is_ignored, Ordering::Relaxed);
-}
-
 /// Ends the process by `signal`'s default action. Returns only where the signal was ignored from the start, and stays so.
 fn die_of(signal: i32) -> ExitCode {
     let status = ExitCode::from(128u8.saturating_add(u8::try_from(signal).unwrap_or(0)));
-    if signal == libc::SIGPIPE && WAS_PIPE_IGNORED.load(Ordering::Relaxed) {
+    if signal == libc::SIGPIPE && inherited::was_pipe_ignored() {
         return status;
     }
     // SAFETY: resets a disposition, unblocks and raises; nothing of ours runs between that cares.
@@ -128,6 +111,15 @@ mod tests {
                     context: String::new(),
                     tried: String::new(),
                     hint: String::new(),
+                },
+                RUN_FAILED,
+                FAILED,
+            ),
+            (
+                Error::KeyRefused {
+                    agent: String::new(),
+                    context: String::new(),
+                    hint: "",
                 },
                 RUN_FAILED,
                 FAILED,

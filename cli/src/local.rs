@@ -10,6 +10,7 @@
 
 mod address;
 mod certificate;
+mod holder;
 mod layout;
 mod process;
 mod start;

@@ -7,18 +7,22 @@
 //! | `pump/` | a run: stdin, stdout, stderr and signals to and from one call |
 //! | `client`, `context` | a session with any agent; which cluster, with which key |
 //! | `local` | clusters on this machine's loopback |
-//! | `executable`, `line`, `upload` | what a name means, what a line names, sending a file |
+//! | `executable`, `line` | what a name means, what a line names |
+//! | `content`, `upload` | a file's bytes, and sending them |
 //! | `object`, `output/` | what listings show, and how |
 //! | `error`, `exit` | what went wrong, and the status that says so |
+//! | `inherited` | what the process was given and Rust hides |
 
 mod args;
 mod client;
 mod command;
+mod content;
 mod context;
 mod duration;
 mod error;
 mod executable;
 mod exit;
+mod inherited;
 mod line;
 mod local;
 mod object;

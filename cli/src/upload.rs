@@ -4,7 +4,6 @@
 //! {name, size, digest}   [bytes] ...   the last chunk without progress    <- [credit] ...   <- {name, digest, ...}
 //! ```
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -13,8 +12,8 @@ use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
 
 use crate::client::{self, Answer, Client};
+use crate::content::Content;
 use crate::error::Error;
-use crate::executable::Content;
 
 /// One chunk.
 const CHUNK_MAX: usize = 256 << 10;
@@ -55,7 +54,7 @@ async fn send(
     mut kwargs: Vec<(&str, Value)>,
 ) -> Result<Value, Error> {
     let failed = |error| Error::read(path, error);
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = &content.file;
     kwargs.extend([
         ("digest", content.digest.as_str().into()),
         ("size", content.size.into()),

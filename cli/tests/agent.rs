@@ -14,6 +14,7 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// WAMP's message types that matter here.
 const WELCOME: u64 = 2;
+const ABORT: u64 = 3;
 const ERROR: u64 = 8;
 const CALL: u64 = 48;
 const RESULT: u64 = 50;
@@ -27,11 +28,26 @@ pub struct Agent {
 impl Agent {
     /// Plays `part` to the first client that joins.
     pub fn play(part: impl FnOnce(&mut Session) + Send + 'static) -> Agent {
+        Agent::meet(|mut session| {
+            session.welcome();
+            part(&mut session);
+        })
+    }
+
+    /// Turns the first client away.
+    pub fn turn_away(reason: &'static str) -> Agent {
+        Agent::meet(|mut session| {
+            session.send(vec![ABORT.into(), Value::Map(vec![]), reason.into()]);
+            session.until_gone();
+        })
+    }
+
+    fn meet(part: impl FnOnce(Session) + Send + 'static) -> Agent {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let part = std::thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();
-            part(&mut Session::welcome(stream));
+            part(Session::greeted(stream));
         });
         Agent { address, part }
     }
@@ -65,7 +81,7 @@ impl Chunk {
 }
 
 impl Session {
-    fn welcome(mut stream: TcpStream) -> Session {
+    fn greeted(mut stream: TcpStream) -> Session {
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         let mut octets = [0; 4];
         stream.read_exact(&mut octets).unwrap();
@@ -78,12 +94,15 @@ impl Session {
         let mut session = Session { stream, request: 0 };
         let hello = session.message().unwrap();
         assert_eq!(hello[1].as_str(), Some("pipes"), "the operators' realm");
+        session
+    }
+
+    fn welcome(&mut self) {
         let roles = Value::Map(vec![(
             "roles".into(),
             Value::Map(vec![("dealer".into(), Value::Map(vec![]))]),
         )]);
-        session.send(vec![WELCOME.into(), 77.into(), roles]);
-        session
+        self.send(vec![WELCOME.into(), 77.into(), roles]);
     }
 
     fn message(&mut self) -> Option<Vec<Value>> {

@@ -146,6 +146,24 @@ fn no_input_is_told_with_the_request() {
 }
 
 #[test]
+fn limits_are_not_lost_on_the_way_to_the_agent_that_refuses_them() {
+    let agent = Agent::play(|session| {
+        let first = session.chunk().unwrap();
+        let options = first.keyword("options").unwrap().as_map().unwrap();
+        let given = |name: &str| options.iter().find(|(key, _)| key.as_str() == Some(name));
+        assert_eq!(given("memory").unwrap().1.as_str(), Some("1g"));
+        assert_eq!(given("secret").unwrap().1.as_array().map(Vec::len), Some(2));
+        assert!(given("cpus").is_none());
+        session.refuse("pipes.error.usage", vec!["--memory asks for more".into()]);
+    });
+    let options = ["-n", "--memory", "1g", "--secret", "a", "--secret", "b", "true"];
+    let output = Caller::of(&[agent.address], &options).output();
+    assert_eq!(errors(&output), "error: --memory asks for more\n");
+    assert_eq!(output.status.code(), Some(125));
+    agent.finish();
+}
+
+#[test]
 fn what_stages_say_goes_to_stderr_and_a_message_after_it() {
     let agent = Agent::play(|session| {
         session.chunk().unwrap();
@@ -332,6 +350,23 @@ fn a_server_that_does_not_answer_is_skipped_unseen() {
 }
 
 #[test]
+fn a_key_that_is_refused_is_not_an_agent_that_cannot_be_reached() {
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let agent = Agent::turn_away("wamp.error.authentication_failed");
+    let output = Caller::of(&[dead, agent.address], &["-n", "true"]).output();
+    assert_eq!(
+        errors(&output),
+        format!(
+            "error: the agent at {} refused the key of context test; \
+             choose a context of its cluster with: pipes context use NAME\n",
+            agent.address
+        )
+    );
+    assert_eq!(output.status.code(), Some(125));
+    agent.finish();
+}
+
+#[test]
 fn an_agent_that_goes_away_is_a_failure_of_pipes_and_no_end() {
     let agent = Agent::play(|session| {
         session.chunk().unwrap();
@@ -376,6 +411,62 @@ fn an_unknown_service_is_127() {
         (output.status.code(), errors(&output).as_str()),
         (Some(127), "error: unknown service 'x'\n")
     );
+    agent.finish();
+}
+
+/// The same with descriptors closed, as `>&-` and `<&-` do it.
+fn without(mut caller: Caller, closed: libc::c_int) -> Output {
+    // SAFETY: close is async-signal-safe.
+    unsafe {
+        caller.command.pre_exec(move || {
+            libc::close(closed);
+            Ok(())
+        });
+    }
+    caller.output()
+}
+
+#[test]
+fn a_closed_stdout_fails_the_first_byte_and_nothing_else() {
+    for (bytes, status, said) in [
+        (&b""[..], 0, ""),
+        (
+            b"lost",
+            125,
+            "error: cannot write to standard output: Bad file descriptor\n",
+        ),
+    ] {
+        let agent = Agent::play(move |session| {
+            session.chunk().unwrap();
+            if !bytes.is_empty() {
+                session.stdout(bytes);
+            }
+            session.end(0);
+        });
+        let output = without(Caller::of(&[agent.address], &["-n", "cat"]), libc::STDOUT_FILENO);
+        assert_eq!(
+            (output.status.code(), errors(&output).as_str()),
+            (Some(status), said)
+        );
+        agent.finish();
+    }
+}
+
+#[test]
+fn a_closed_stdin_is_refused_before_anything_runs_unless_none_is_wanted() {
+    let nowhere = [TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()];
+    let output = without(Caller::of(&nowhere, &["cat"]), libc::STDIN_FILENO);
+    assert_eq!(
+        errors(&output),
+        "error: standard input is closed; give one, such as </dev/null, or none with -n\n"
+    );
+    assert_eq!(output.status.code(), Some(125));
+    let agent = Agent::play(|session| {
+        session.chunk().unwrap();
+        session.end(0);
+    });
+    let output = without(Caller::of(&[agent.address], &["-n", "true"]), libc::STDIN_FILENO);
+    assert_eq!((output.status.code(), errors(&output).as_str()), (Some(0), ""));
     agent.finish();
 }
 

@@ -15,6 +15,8 @@ use tokio::net::UnixStream;
 use crate::api::arguments::Arguments;
 use crate::api::{Api, Error, run, uris};
 use crate::executor::logs::{Entry, Filter};
+use crate::workflow::placement;
+use crate::workflow::report::Run;
 
 /// How long an agent may take to read its logs.
 const ASK_MAX: Duration = Duration::from_secs(5);
@@ -138,15 +140,13 @@ async fn tell(api: &Api, arguments: &mut Arguments, writer: &mut Writer, request
 }
 
 /// A stage by its number or, where one stage has it, its service's name.
-fn stage_number(value: &Value, run: &crate::workflow::report::Run) -> Result<u32, Error> {
-    if let Some(number) = value.as_u64() {
-        return Ok(number as u32);
-    }
+fn stage_number(value: &Value, run: &Run) -> Result<u32, Error> {
+    let number = value.as_u64().map(|number| number.to_string());
+    let name = number.as_deref().or(value.as_str()).unwrap_or_default();
     let services: Vec<&str> = run.stages.iter().map(|stage| stage.service.as_str()).collect();
-    let named = crate::workflow::placement::stage_index(&services, value.as_str().unwrap_or_default());
-    named
+    placement::stage_index(&services, name)
         .map(|index| index as u32 + 1)
-        .map_err(|error| Error::Usage(error.to_string()))
+        .map_err(|error| Error::Usage(format!("--stage {error}")))
 }
 
 async fn ask_all(api: &Api, question: &Question) -> Vec<Line> {
@@ -204,4 +204,33 @@ async fn send(writer: &mut Writer, request: u64, lines: &[Line]) -> Result<(), E
             .map_err(|_| Error::Unavailable("the caller is gone".into()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workflow::report::RunStage;
+
+    #[test]
+    fn a_stage_is_refused_by_the_option_that_named_it() {
+        let stage = |service: &str| RunStage {
+            service: service.into(),
+            ..RunStage::default()
+        };
+        let run = Run {
+            stages: vec![stage("cat"), stage("wc"), stage("cat")],
+            ..Run::default()
+        };
+        assert_eq!(stage_number(&"wc".into(), &run).unwrap(), 2);
+        assert_eq!(stage_number(&3.into(), &run).unwrap(), 3);
+        let said = |value: Value| stage_number(&value, &run).unwrap_err().to_string();
+        assert_eq!(
+            said("cat".into()),
+            "--stage cat: stages 1 and 3 run cat; give a number"
+        );
+        assert_eq!(
+            said(4.into()),
+            "--stage 4: the line has 3 stages, numbered from 1"
+        );
+    }
 }

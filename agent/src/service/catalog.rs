@@ -153,6 +153,17 @@ pub async fn names(store: &Store) -> Result<Vec<String>, pipes_raft::Error> {
         .collect())
 }
 
+/// All versions of a service, the newest first.
+pub async fn versions(store: &Store, name: &str) -> Result<Vec<Record>, pipes_raft::Error> {
+    if check_name(name).is_err() {
+        return Ok(Vec::new());
+    }
+    let kept = store.prefix(keys::versions(name)).await?;
+    let mut versions: Vec<Record> = kept.iter().filter_map(record_of).collect();
+    versions.sort_by(|one, other| other.built.cmp(&one.built));
+    Ok(versions)
+}
+
 /// Forgets a service with all its versions.
 pub async fn remove(store: &Store, name: &str) -> Result<(), Error> {
     let newest = match check_name(name) {

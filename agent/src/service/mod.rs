@@ -18,9 +18,9 @@ mod nearest;
 mod record;
 mod script;
 
-pub use catalog::{Error, Naming, find, find_all, list, names, put, remove};
+pub use catalog::{Error, Naming, find, find_all, list, names, put, remove, versions};
 pub use elf::needs_interpreter;
 pub use kind::{HEAD_LENGTH, Kind, NotExecutable};
-pub use name::{BadName, check_name};
+pub use name::{BadName, check_name, split};
 pub use nearest::nearest;
 pub use record::Record;

@@ -26,7 +26,7 @@ pub fn check_name(name: &str) -> Result<(), BadName> {
 }
 
 /// `NAME` or `NAME@DIGEST`, taken apart; the digits without `sha256:`.
-pub(super) fn split(reference: &str) -> (&str, Option<&str>) {
+pub fn split(reference: &str) -> (&str, Option<&str>) {
     match reference.split_once('@') {
         Some((name, digest)) => (name, Some(digest.strip_prefix("sha256:").unwrap_or(digest))),
         None => (reference, None),

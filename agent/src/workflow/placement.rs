@@ -12,11 +12,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Why stages cannot be placed as wished.
+/// Why a stage that a user named is none of the line's, or not one alone. The option that named it goes before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum StageError {
     /// The user's: no such stage number.
-    #[error("--place {stage}: the line has {stages} stage{}, numbered from 1", if *.stages == 1 { "" } else { "s" })]
+    #[error("{stage}: the line has {stages} stage{}, numbered from 1", if *.stages == 1 { "" } else { "s" })]
     NoStage {
         /// As given.
         stage: String,
@@ -24,19 +24,27 @@ pub enum Error {
         stages: usize,
     },
     /// The user's: no stage of that service.
-    #[error("--place {stage}: no stage runs {stage}; name one of the line or give its number from 1")]
+    #[error("{stage}: no stage runs {stage}; name one of the line or give its number from 1")]
     NoService {
         /// As given.
         stage: String,
     },
     /// The user's: several stages of that service.
-    #[error("--place {stage}: stages {numbers} run {stage}; give a number")]
+    #[error("{stage}: stages {numbers} run {stage}; give a number")]
     Ambiguous {
         /// As given.
         stage: String,
         /// `1 and 3`.
         numbers: String,
     },
+}
+
+/// Why stages cannot be placed as wished.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The user's: the stage.
+    #[error("--place {0}")]
+    Stage(#[from] StageError),
     /// The user's: two wishes for one stage.
     #[error("--place: stage {number} is placed twice, on {first} and on {second}; give one node")]
     Twice {
@@ -139,7 +147,7 @@ fn fixed(
 }
 
 /// Which stage `stage` names: its number from 1, or its service's name where one stage has it.
-pub fn stage_index(services: &[&str], stage: &str) -> Result<usize, Error> {
+pub fn stage_index(services: &[&str], stage: &str) -> Result<usize, StageError> {
     let by_name: Vec<usize> = (0..services.len())
         .filter(|index| services[*index] == stage)
         .collect();
@@ -147,17 +155,17 @@ pub fn stage_index(services: &[&str], stage: &str) -> Result<usize, Error> {
         // A number is a number, even where a service is called `7z` or `1`.
         (_, Ok(number)) if (1..=services.len()).contains(&number) => Ok(number - 1),
         ([index], _) => Ok(*index),
-        ([], Ok(_)) => Err(Error::NoStage {
+        ([], Ok(_)) => Err(StageError::NoStage {
             stage: stage.to_owned(),
             stages: services.len(),
         }),
-        ([], Err(_)) => Err(Error::NoService {
+        ([], Err(_)) => Err(StageError::NoService {
             stage: stage.to_owned(),
         }),
         ([first @ .., last], _) => {
             let first: Vec<String> = first.iter().map(|index| (index + 1).to_string()).collect();
             let numbers = format!("{} and {}", first.join(", "), last + 1);
-            Err(Error::Ambiguous {
+            Err(StageError::Ambiguous {
                 stage: stage.to_owned(),
                 numbers,
             })

@@ -269,7 +269,9 @@ impl<'a> Reader<'a> {
             '&' if self.text[self.at..].starts_with("&&") => {
                 "'&&' would begin a second command; run one workflow at a time, or quote it"
             }
-            '&' => "'&' would run it in the background; use run -d for that, or quote it",
+            '&' => {
+                "'&' would run it in the background; write the '&' after the whole of 'pipes run', or quote it"
+            }
             '<' => "'<' redirects nothing here; give the file to 'pipes run' as its own stdin, or quote it",
             '>' => "'>' redirects nothing here; redirect the output of 'pipes run' itself, or quote it",
             '(' | ')' => "parentheses group nothing here; run them within sh -c '...', or quote them",

@@ -54,6 +54,9 @@ fn a_running_run_is_listed_and_can_be_stopped() -> Result<()> {
     assert!(logs.contains("progress"));
     let begun = std::time::Instant::now();
     cluster.call(&["stop", &id])?;
+    // Stopped is what has ended: its record is there, and its processes are not.
+    let run = cluster.json(&["inspect", &id])?;
+    assert_eq!(run["state"], "cancelled", "{run}");
     let done = running.finish_within(GONE_LIMIT)?;
     assert!(begun.elapsed() < GONE_LIMIT);
     assert_eq!(
@@ -63,12 +66,6 @@ fn a_running_run_is_listed_and_can_be_stopped() -> Result<()> {
         done.errors()
     );
     cluster.no_stages(GONE_LIMIT)?;
-    let run = wait_for("the run is over", Duration::from_secs(5), || {
-        let run = cluster.json(&["inspect", &id])?;
-        anyhow::ensure!(run["state"] != "running", "{run}");
-        Ok(run)
-    })?;
-    assert_eq!(run["state"], "cancelled", "{run}");
     cluster.finish()
 }
 
@@ -85,10 +82,32 @@ fn stop_waits_for_grace_and_then_kills() -> Result<()> {
         Ok(id)
     })?;
     pipes_chaos::wait::let_pass(Duration::from_millis(300));
+    let begun = std::time::Instant::now();
     cluster.call(&["stop", &id, "--grace", "1s"])?;
+    assert!(
+        begun.elapsed() >= Duration::from_secs(1),
+        "it did not wait for the end"
+    );
     let done = running.finish_within(Duration::from_secs(10))?;
     assert_eq!(done.code(), 137, "{}", done.errors());
     cluster.no_stages(GONE_LIMIT)?;
+    cluster.finish()
+}
+
+#[test]
+fn an_unknown_service_keeps_no_other_from_being_removed() -> Result<()> {
+    let cluster = Cluster::start(1)?;
+    cluster.build(&["cat", "tr"])?;
+    let done = cluster
+        .attempt(&["service", "rm", "none", "cat", "nor-this", "service/tr"])?
+        .expect(1)?;
+    assert_eq!(done.output(), "cat\ntr\n");
+    let errors = done.errors();
+    assert!(
+        errors.lines().count() == 2 && errors.contains("service none") && errors.contains("service nor-this"),
+        "{errors}"
+    );
+    assert_eq!(cluster.call(&["service", "ls", "-q"])?, "");
     cluster.finish()
 }
 

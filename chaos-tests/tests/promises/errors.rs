@@ -49,6 +49,17 @@ fn an_unknown_service_is_named_with_the_nearest_and_the_way_to_make_it() -> Resu
         "{text}"
     );
     assert!(!mark.exists(), "a part of the line was run");
+    for (line, advice) in [
+        ("./none", "pipes build ./none, and call it none"),
+        (
+            "sort@00000000",
+            "no one version of service 'sort' begins with 00000000; it has ",
+        ),
+    ] {
+        let done = cluster.run(line).options(&["-n"]).finish()?.expect(127)?;
+        is_a_sentence(&done);
+        assert!(done.errors().contains(advice), "{}", done.errors());
+    }
     cluster.finish()
 }
 
@@ -179,7 +190,10 @@ fn a_taken_port_is_named_with_the_option_that_changes_it() -> Result<()> {
     is_a_sentence(&done);
     let text = done.errors();
     assert!(
-        done.code() == 1 && text.contains("7072") && text.contains("--port wamp="),
+        done.code() == 1
+            && text.contains("7072")
+            && text.contains(&format!("(process {})", std::process::id()))
+            && text.contains("--port wamp="),
         "{} {text}",
         done.code()
     );

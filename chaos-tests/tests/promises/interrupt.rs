@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use pipes_chaos::cluster::{Cluster, GONE_LIMIT, START_LIMIT};
 use pipes_chaos::command::Input;
-use pipes_chaos::wait::{let_pass, wait_until};
+use pipes_chaos::wait::{let_pass, wait_for, wait_until};
 
 /// A stage whose descendant forked twice, has a session of its own and ignores SIGTERM. `quiet` closes its
 /// descriptors, `loud` holds the stage's stdout.
@@ -81,7 +81,26 @@ fn a_stage_may_catch_the_interrupt() -> Result<()> {
     let done = running.finish_within(GONE_LIMIT)?;
     // cat, in the foreground as well, died of it.
     assert!(done.output().starts_with("ready\n"), "{:?}", done.output());
+    assert_eq!(done.code(), 130);
     cluster.no_stages(GONE_LIMIT)?;
+    // Alone, it ends as it likes, and the command says what the record says.
+    let running = cluster.run("catcher").input(Input::Open).start()?;
+    cluster.stages_run(2)?;
+    let_pass(Duration::from_millis(300));
+    running.signal(libc::SIGINT)?;
+    let done = running.finish_within(GONE_LIMIT)?.expect(3)?;
+    assert_eq!(done.output(), "ready\ncaught\n");
+    let run = wait_for("the run's record", Duration::from_secs(5), || {
+        let runs = cluster.json(&["ps", "-a"])?;
+        let last = runs
+            .as_array()
+            .and_then(|runs| runs.last())
+            .cloned()
+            .unwrap_or_default();
+        anyhow::ensure!(last["line"] == "catcher" && last["state"] == "failed", "{runs}");
+        Ok(last)
+    })?;
+    assert_eq!(run["status"], 3);
     cluster.finish()
 }
 

@@ -89,6 +89,24 @@ fn files_travel_with_the_line() -> Result<()> {
             .success()?;
         assert_eq!(done.output(), "some words\nsome words\n");
     }
+    // A pipe is read whole, and leaves no stdin.
+    let done = cluster
+        .run("cat words -")
+        .options(&["--file", "/dev/stdin=words"])
+        .input(Input::Bytes(b"piped\n".to_vec()))
+        .finish()?
+        .success()?;
+    assert_eq!(done.output(), "piped\n");
+    let done = cluster
+        .run("cat")
+        .options(&["-n", "--file", "/tmp"])
+        .finish()?
+        .expect(125)?;
+    assert!(
+        done.errors().contains("/tmp: it is a directory"),
+        "{}",
+        done.errors()
+    );
     let line = "sh -c 'echo more >>words.txt'";
     let done = cluster.run(line).options(&["-n", "--file", &path]).finish()?;
     let status = done.code();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::client::{self, Client};
+use crate::content;
 use crate::context::Contexts;
 use crate::error::{self, Error};
 use crate::executable::{self, Executable};
@@ -75,7 +76,7 @@ fn folder() -> Result<PathBuf, Error> {
 }
 
 async fn build(client: &mut Client, executable: &Executable) -> Result<Service, Error> {
-    let content = executable::content(&executable.path)?;
+    let content = content::of(&executable.path)?;
     let put = upload::service(client, &executable.name, &executable.path, &content).await;
     let put = put.map_err(|error| match error {
         Error::Refused {
@@ -114,7 +115,7 @@ pub async fn build_changed(client: &mut Client, names: &[String]) -> Result<(), 
             Err(_) if there.is_some() => continue,
             Err(error) => return Err(error),
         };
-        let content = executable::content(&executable.path)?;
+        let content = content::of(&executable.path)?;
         if there.and_then(|service| service.digest.as_ref()) != Some(&content.digest) {
             upload::service(client, name, &executable.path, &content).await?;
         }

@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use clap::builder::RangedU64ValueParser;
-
 use crate::context::{Contexts, is_name};
 use crate::error::Error;
 use crate::local::{self, Cluster, Port, Ports};
@@ -11,15 +9,16 @@ use crate::output;
 
 /// Agents of a local cluster, unless told otherwise: the fewest that survive the loss of one.
 const COUNT: u8 = 3;
+/// More agents than this on one machine show nothing that fewer do not.
+const COUNT_MAX: u8 = 99;
 
 /// Makes a cluster
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Run again, it starts what is down.")]
 pub struct Arguments {
     /// N agents on this machine's loopback, for development; 3 unless told otherwise
-    #[arg(long, value_name = "N", required = true, num_args = 0..=1, default_missing_value = "0")]
-    #[arg(value_parser = RangedU64ValueParser::<u8>::new().range(0..=99))]
-    local: u8,
+    #[arg(long, value_name = "N", required = true, value_parser = count)]
+    local: Option<Option<u8>>,
     /// What to call it
     #[arg(long, value_name = "CLUSTER", default_value = "local")]
     name: String,
@@ -34,10 +33,17 @@ pub struct Arguments {
     ports: Vec<(Port, u16)>,
 }
 
+fn count(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(count @ 1..=COUNT_MAX) => Ok(count),
+        _ => Err(format!(
+            "'{text}' is no number of agents; give one from 1 to {COUNT_MAX}"
+        )),
+    }
+}
+
 pub fn run(arguments: Arguments) -> Result<(), Error> {
-    let Arguments {
-        name, local: count, ..
-    } = &arguments;
+    let Arguments { name, local, .. } = &arguments;
     if !is_name(name) {
         return Err(Error::Usage(format!(
             "'{name}' cannot be a cluster's name: letters, digits and ._- are allowed"
@@ -52,7 +58,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         }
         None => {
             let ports = Ports::new(&arguments.ports)?;
-            let count = if *count == 0 { COUNT } else { *count };
+            let count = local.flatten().unwrap_or(COUNT);
             let (cluster, claim) = local::make(&contexts, name, count, arguments.address, &ports)?;
             (cluster, Some(claim))
         }
@@ -72,7 +78,8 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
 /// A cluster that is there keeps its size and addresses.
 fn check_same(cluster: &Cluster, arguments: &Arguments) -> Result<(), Error> {
     let (name, members) = (&cluster.name, cluster.members.len());
-    let other = if arguments.local != 0 && usize::from(arguments.local) != members {
+    let asked = arguments.local.flatten().map(usize::from);
+    let other = if asked.is_some_and(|asked| asked != members) {
         format!("{members} agents")
     } else if arguments
         .address

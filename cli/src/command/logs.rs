@@ -1,6 +1,5 @@
 //! `pipes logs X`
 
-use std::io::Write;
 use std::time::Duration;
 
 use pipes_wamp::message::CallOptions;
@@ -10,7 +9,8 @@ use rmpv::Value;
 use crate::client::{self, Answer, Client};
 use crate::context::Contexts;
 use crate::duration;
-use crate::error::{self, Error};
+use crate::error::Error;
+use crate::output;
 
 /// What a run's stages said on standard error
 #[derive(Debug, clap::Args)]
@@ -51,19 +51,11 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
                 PayloadBuf::of_kwargs(kwargs).as_payload(),
             )
             .await?;
-        let mut out = std::io::stdout();
         while let Answer::Progress(part) = client.answer(request).await? {
             let bytes = payload::bytes_arg(part.as_payload()).unwrap_or_default();
-            match out.write_all(bytes).and_then(|()| out.flush()) {
-                Ok(()) => {}
+            if !output::write(bytes)? {
                 // Whoever read it has read enough.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
-                Err(error) => {
-                    return Err(Error::Local(format!(
-                        "cannot write to standard output: {}",
-                        error::plain(&error)
-                    )));
-                }
+                break;
             }
         }
         Ok(())

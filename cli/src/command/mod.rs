@@ -26,7 +26,8 @@ use crate::output;
 pub enum Command {
     Init(init::Arguments),
     Build(build::Arguments),
-    Run(run::Arguments),
+    // Its options are many.
+    Run(Box<run::Arguments>),
     Ps(ps::Arguments),
     Inspect(inspect::Arguments),
     Logs(logs::Arguments),
@@ -54,7 +55,7 @@ impl Command {
     /// Does it; what went wrong is said on stderr.
     pub fn run(self) -> Outcome {
         let done = match self {
-            Command::Run(arguments) => return run::run(arguments),
+            Command::Run(arguments) => return run::run(*arguments),
             Command::Init(arguments) => init::run(arguments),
             Command::Build(arguments) => build::run(arguments),
             Command::Ps(arguments) => ps::run(arguments),
@@ -85,4 +86,23 @@ fn objects<T: crate::object::Object>(answer: rmpv::Value) -> Result<Vec<T>, Erro
         .into_iter()
         .map(crate::object::parse)
         .collect()
+}
+
+/// Does it to each of `names`. One that the agent refuses keeps nobody from the others; what was refused is said, all but
+/// the last, which is the result.
+async fn each(names: &[String], mut act: impl AsyncFnMut(&str) -> Result<(), Error>) -> Result<(), Error> {
+    let mut refused: Option<Error> = None;
+    for name in names {
+        match act(name).await {
+            Ok(()) => {}
+            Err(error @ Error::Refused { .. }) => {
+                if let Some(earlier) = refused.replace(error) {
+                    output::error::show(&earlier);
+                }
+            }
+            // Without an agent the others would fail alike.
+            Err(error) => return Err(error),
+        }
+    }
+    refused.map_or(Ok(()), Err)
 }

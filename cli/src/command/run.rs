@@ -1,7 +1,8 @@
 //! `pipes run "a x | b | c"`
 
-use std::fs::File;
-use std::io::{IsTerminal, Write};
+mod report;
+
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,17 +11,18 @@ use rmpv::Value;
 use crate::args;
 use crate::client::{self, Client};
 use crate::command::build;
+use crate::content;
 use crate::context::Contexts;
 use crate::duration;
 use crate::error::Error;
-use crate::executable;
 use crate::exit::{self, Outcome};
+use crate::inherited;
 use crate::line;
-use crate::object::{self, Run};
+use crate::output;
 use crate::output::progress::Traffic;
-use crate::output::{self, json};
 use crate::pump::{self, Ended, Inlet, Request};
 use crate::upload;
+use report::Report;
 
 /// Runs a workflow as a shell would, over the cluster
 #[derive(Debug, clap::Args)]
@@ -70,6 +72,46 @@ pub struct Arguments {
     /// Shows no progress
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    confined: Confined,
+}
+
+/// What an executor may be able to do; the agent knows what its own can, and refuses the rest. Shown in no help until
+/// one can do it.
+#[derive(Debug, clap::Args)]
+struct Confined {
+    #[arg(long, hide = true)]
+    memory: Option<String>,
+    #[arg(long, hide = true)]
+    cpus: Option<String>,
+    #[arg(long, hide = true)]
+    pids: Option<String>,
+    #[arg(long, hide = true)]
+    network: Option<String>,
+    #[arg(long, hide = true)]
+    mount: Vec<String>,
+    #[arg(long, hide = true)]
+    secret: Vec<String>,
+}
+
+impl Confined {
+    /// As they travel.
+    fn options(&self) -> impl Iterator<Item = (Value, Value)> {
+        let single = [
+            ("memory", &self.memory),
+            ("cpus", &self.cpus),
+            ("pids", &self.pids),
+            ("network", &self.network),
+        ];
+        let several = [("mount", &self.mount), ("secret", &self.secret)];
+        let single = single.map(|(name, value)| (name, value.as_deref().map(Value::from)));
+        let several = several.map(|(name, values)| {
+            let list = values.iter().map(|value| value.as_str().into()).collect();
+            (name, (!values.is_empty()).then_some(Value::Array(list)))
+        });
+        let given = |(name, value): (&str, Option<Value>)| value.map(|value| (name.into(), value));
+        single.into_iter().chain(several).filter_map(given)
+    }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -96,8 +138,14 @@ pub fn run(arguments: Arguments) -> Outcome {
         line,
         options: options(&arguments),
     };
-    let carried = open_report(&arguments).and_then(|report| {
-        let ended = client::block_on(carry(&arguments, request))?;
+    let reads_stdin = !arguments.no_input && (arguments.input || !std::io::stdin().is_terminal());
+    if reads_stdin && inherited::was_closed(libc::STDIN_FILENO) {
+        let why = "standard input is closed; give one, such as </dev/null, or none with -n";
+        return failed(&Error::Usage(why.into()), "");
+    }
+    let report = arguments.report.as_deref().map(Report::prepare).transpose();
+    let carried = report.and_then(|report| {
+        let ended = client::block_on(carry(&arguments, request, reads_stdin))?;
         Ok((ended, report))
     });
     match carried {
@@ -158,6 +206,7 @@ fn options(arguments: &Arguments) -> Vec<(Value, Value)> {
             .map(|(stage, node)| (stage.as_str().into(), node.as_str().into()));
         options.push(("place".into(), Value::Map(place.collect())));
     }
+    options.extend(arguments.confined.options());
     options
 }
 
@@ -199,16 +248,7 @@ fn environment(
         .collect()
 }
 
-/// Made before anything runs, as a shell makes the file of a redirection.
-fn open_report(arguments: &Arguments) -> Result<Option<(File, PathBuf)>, Error> {
-    let Some(path) = &arguments.report else {
-        return Ok(None);
-    };
-    let file = File::create(path).map_err(|error| Error::write(path, error))?;
-    Ok(Some((file, path.clone())))
-}
-
-async fn carry(arguments: &Arguments, mut request: Request) -> Result<Ended, Error> {
+async fn carry(arguments: &Arguments, mut request: Request, reads_stdin: bool) -> Result<Ended, Error> {
     let mut client = Client::connect(&Contexts::open()?.target()?).await?;
     if arguments.build {
         build::build_changed(&mut client, &line::services(&request.line)).await?;
@@ -220,7 +260,6 @@ async fn carry(arguments: &Arguments, mut request: Request) -> Result<Ended, Err
         }
         request.options.push(("file".into(), Value::Array(files)));
     }
-    let reads_stdin = !arguments.no_input && (arguments.input || !std::io::stdin().is_terminal());
     let inlet = if reads_stdin {
         Inlet::stdin()
     } else {
@@ -243,13 +282,13 @@ async fn send_file(client: &mut Client, file: &str) -> Result<Value, Error> {
                 .into_owned(),
         ),
     };
-    let content = executable::content(Path::new(path))?;
+    let content = content::of(Path::new(path))?;
     upload::blob(client, Path::new(path), &content).await?;
     Ok(Value::Array(vec![content.digest.into(), name.into()]))
 }
 
 /// Reports, says what there is to say, and decides how the process ends.
-fn end(ended: Ended, report: Option<(File, PathBuf)>, shown: &str) -> Outcome {
+fn end(ended: Ended, report: Option<Report>, shown: &str) -> Outcome {
     let run = match ended.run {
         Ok(run) => run,
         Err(error) => return failed(&error, shown),
@@ -263,12 +302,17 @@ fn end(ended: Ended, report: Option<(File, PathBuf)>, shown: &str) -> Outcome {
         output::error::say(message);
     }
     let status = exit.or_else(|| field(&run, "status").and_then(Value::as_i64));
-    if let Some((file, path)) = report
-        && let Err(error) = write_report(file, &path, run)
+    // Of a run that was given up nothing is known.
+    if let Some(report) = report
+        && !run.is_nil()
+        && let Err(error) = report.write(run)
     {
         return failed(&error, shown);
     }
-    if let Some(signal) = ended.dies_of {
+    // As a shell does: a program that caught the signal and ended by itself was not interrupted. A run that was given up
+    // has no status.
+    let was_interrupted = status.is_none_or(|status| status > 128);
+    if let Some(signal) = ended.dies_of.filter(|_| was_interrupted) {
         return Outcome::Signal(signal);
     }
     if ended.is_stdout_gone && message.is_none() {
@@ -279,12 +323,6 @@ fn end(ended: Ended, report: Option<(File, PathBuf)>, shown: &str) -> Outcome {
             .and_then(|status| i32::try_from(status).ok())
             .unwrap_or(i32::from(exit::RUN_FAILED)),
     )
-}
-
-fn write_report(mut file: File, path: &Path, run: Value) -> Result<(), Error> {
-    let run: Run = object::parse(run)?;
-    file.write_all(json::render(&run).as_bytes())
-        .map_err(|error| Error::write(path, error))
 }
 
 fn field<'a>(run: &'a Value, name: &str) -> Option<&'a Value> {
@@ -327,6 +365,12 @@ mod tests {
             ..ended(130, None)
         };
         assert_eq!(end(interrupted, None, ""), Outcome::Signal(libc::SIGINT));
+        let given_up = Ended {
+            run: Ok(Value::Nil),
+            dies_of: Some(libc::SIGTERM),
+            is_stdout_gone: false,
+        };
+        assert_eq!(end(given_up, None, ""), Outcome::Signal(libc::SIGTERM));
         let gone = || Ended {
             is_stdout_gone: true,
             ..ended(141, None)
@@ -338,6 +382,17 @@ mod tests {
             ..ended(125, Some("server n2 was lost"))
         };
         assert_eq!(end(lost, None, ""), Outcome::Status(125));
+    }
+
+    #[test]
+    fn a_run_that_caught_the_ctrl_c_ends_as_its_record_says() {
+        for (status, message) in [(0, None), (3, None), (125, Some("server n2 was lost"))] {
+            let caught = Ended {
+                dies_of: Some(libc::SIGINT),
+                ..ended(status.into(), message)
+            };
+            assert_eq!(end(caught, None, ""), Outcome::Status(status));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use crate::client::{self, Client};
-use crate::command::objects;
+use crate::command::{each, objects};
 use crate::context::Contexts;
 use crate::error::Error;
 use crate::object::Service;
@@ -29,14 +29,14 @@ pub fn run(command: Command) -> Result<(), Error> {
         }
         Command::Rm { names } => client::block_on(async {
             let mut client = Client::connect(&Contexts::open()?.target()?).await?;
-            for name in &names {
+            each(&names, async |name| {
                 let name = name.strip_prefix("service/").unwrap_or(name);
                 client
                     .call("pipes.service.remove", vec![("name", name.into())])
                     .await?;
-                output::print(&format!("{name}\n"))?;
-            }
-            Ok(())
+                output::print(&format!("{name}\n"))
+            })
+            .await
         }),
     }
 }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
+
 use crate::client::{self, Client};
+use crate::command::each;
 use crate::context::Contexts;
 use crate::duration;
-use crate::error::Error;
+use crate::error::{self, Error};
+use crate::object::{self, Run};
 use crate::output;
 
 /// Ends runs: SIGTERM to their stages, SIGKILL after the grace
@@ -19,15 +23,60 @@ pub struct Arguments {
     grace: Duration,
 }
 
+/// Between two looks at whether a run has ended: what a stop is seen to take at least, and at most a question.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// After the grace and SIGKILL, what processes, records and servers may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// A run that is no longer under way has its record after this, or gets none.
+const RECORD_WITHIN: Duration = Duration::from_secs(2);
+
 pub fn run(arguments: Arguments) -> Result<(), Error> {
+    let Arguments { runs, grace } = arguments;
     client::block_on(async {
         let mut client = Client::connect(&Contexts::open()?.target()?).await?;
-        for run in &arguments.runs {
+        // All are told before any is waited for.
+        let mut stopping = Vec::new();
+        let told = each(&runs, async |run| {
             let id = run.strip_prefix("run/").unwrap_or(run);
-            let kwargs = vec![("id", id.into()), ("grace", arguments.grace.as_secs_f64().into())];
+            let kwargs = vec![("id", id.into()), ("grace", grace.as_secs_f64().into())];
             let stopped = client.call("pipes.run.stop", kwargs).await?;
-            output::print(&format!("{}\n", stopped.as_str().unwrap_or(id)))?;
+            stopping.push(stopped.as_str().unwrap_or(id).to_owned());
+            Ok(())
+        })
+        .await;
+        let begun = Instant::now();
+        for id in stopping {
+            if !has_ended(&mut client, &id, begun + grace + GONE_WITHIN).await? {
+                return Err(Error::Local(format!(
+                    "run {id} goes on {} s after its grace; see: pipes inspect {id}",
+                    GONE_WITHIN.as_secs()
+                )));
+            }
+            output::print(&format!("{id}\n"))?;
         }
-        Ok(())
+        told
     })
+}
+
+/// Waits until the run is over, and its record can be read.
+async fn has_ended(client: &mut Client, id: &str, until: Instant) -> Result<bool, Error> {
+    let mut unknown_since = None;
+    while Instant::now() < until {
+        match client.call("pipes.run.get", vec![("id", id.into())]).await {
+            Ok(run) => {
+                let run: Run = object::parse(run)?;
+                if run.finished.is_some() {
+                    return Ok(true);
+                }
+            }
+            Err(error) if error.uri() == Some(error::NOT_FOUND) => {
+                if unknown_since.get_or_insert_with(Instant::now).elapsed() > RECORD_WITHIN {
+                    return Ok(true);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(false)
 }

@@ -10,6 +10,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 use std::str::FromStr;
 
+use super::holder;
 use crate::error::Error;
 
 /// First and last N of 127.N.0.0 that local clusters take.
@@ -199,9 +200,10 @@ fn taken(at: SocketAddr, port: Port, error: &std::io::Error) -> Error {
     let name = port.name();
     Error::Local(match error.kind() {
         std::io::ErrorKind::AddrInUse => format!(
-            "port {} of {} is taken; choose another with --port {name}=PORT, or other addresses with --address",
+            "port {} of {} is taken{}; choose another with --port {name}=PORT, or other addresses with --address",
             at.port(),
-            at.ip()
+            at.ip(),
+            holder::by(at)
         ),
         _ => format!("cannot listen at {at}: {error}; choose another port with --port {name}=PORT"),
     })
@@ -240,10 +242,19 @@ mod tests {
         let number = held.local_addr().unwrap().port();
         let ports = Ports::new(&[(Port::Wamp, number)]).unwrap();
         let said = Claim::from(address, 1, &ports).err().unwrap().to_string();
-        let expected = format!(
-            "port {number} of 127.200.3.4 is taken; choose another with --port wamp=PORT, or other addresses with --address"
+        let (what, advice) = said.split_once("; ").unwrap();
+        assert!(
+            what.starts_with(&format!("port {number} of 127.200.3.4 is taken by ")),
+            "{said}"
         );
-        assert_eq!(said, expected);
+        assert!(
+            what.ends_with(&format!(" (process {})", std::process::id())),
+            "{said}"
+        );
+        assert_eq!(
+            advice,
+            "choose another with --port wamp=PORT, or other addresses with --address"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::io::Write;
 use clap::ValueEnum;
 
 use crate::error::Error;
+use crate::inherited;
 use crate::object::Object;
 
 /// How a listing is shown.
@@ -57,13 +58,24 @@ impl Listing {
 
 /// Writes to stdout. A reader that has gone is no mistake of anybody's.
 pub fn print(text: &str) -> Result<(), Error> {
+    write(text.as_bytes()).map(drop)
+}
+
+/// Writes to stdout; false when its reader has gone.
+pub fn write(bytes: &[u8]) -> Result<bool, Error> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Local(format!(
+    let written = if inherited::was_closed(libc::STDOUT_FILENO) && !bytes.is_empty() {
+        Err(std::io::Error::from_raw_os_error(libc::EBADF))
+    } else {
+        out.write_all(bytes).and_then(|()| out.flush())
+    };
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::Local(format!(
             "cannot write to standard output: {}",
             crate::error::plain(&error)
         ))),
-        _ => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@
 //! | pipe, FIFO, terminal | opened anew, non-blocking; watched by epoll |
 //! | the same where that is refused (another user's pipe, no /proc) | the old one, asked by poll(2) before each small read or write |
 //! | socket | MSG_DONTWAIT; watched by epoll |
+//! | closed when the CLI began | an error, whatever Rust put in its place |
 //! | file, /dev/null and whatever epoll refuses | read and written as it is: these do not wait |
 
 use std::ffi::CString;
@@ -16,6 +17,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::inherited;
 
 /// What the kernel takes into a writable pipe at once without waiting (PIPE_BUF of Linux).
 const ATOMIC: usize = 4_096;
@@ -35,6 +38,8 @@ enum Kind {
     Socket(AsyncFd<OwnedFd>),
     /// Always ready.
     Plain,
+    /// Closed by whoever started the CLI.
+    Closed,
 }
 
 /// Which way the bytes go.
@@ -54,6 +59,7 @@ impl Descriptor {
     /// Takes stdin, stdout or stderr. Fails only where it is a pipe whose reader is gone already.
     pub fn open(fd: RawFd, direction: Direction) -> Result<Descriptor, NoReader> {
         let kind = match file_type(fd) {
+            _ if inherited::was_closed(fd) => Ok(Kind::Closed),
             libc::S_IFSOCK => duplicate(fd)
                 .and_then(|own| watch(own, direction))
                 .map(Kind::Socket),
@@ -79,7 +85,7 @@ impl Descriptor {
     pub fn watched(&self) -> Option<&AsyncFd<OwnedFd>> {
         match &self.kind {
             Kind::Own(watched) | Kind::Shared(watched) | Kind::Socket(watched) => Some(watched),
-            Kind::Plain => None,
+            Kind::Plain | Kind::Closed => None,
         }
     }
 
@@ -91,7 +97,8 @@ impl Descriptor {
             match &self.kind {
                 Kind::Own(own) => unsafe { libc::read(own.as_raw_fd(), at, length) },
                 Kind::Socket(_) => unsafe { libc::recv(self.fd, at, length, libc::MSG_DONTWAIT) },
-                Kind::Shared(_) if !is_ready(self.fd, libc::POLLIN) => would_block(),
+                Kind::Shared(_) if !is_ready(self.fd, libc::POLLIN) => fails(libc::EAGAIN),
+                Kind::Closed => fails(libc::EBADF),
                 Kind::Shared(_) | Kind::Plain => unsafe { libc::read(self.fd, at, length) },
             }
         })
@@ -105,7 +112,8 @@ impl Descriptor {
             match &self.kind {
                 Kind::Own(own) => unsafe { libc::write(own.as_raw_fd(), at, length) },
                 Kind::Socket(_) => unsafe { libc::send(self.fd, at, length, libc::MSG_DONTWAIT) },
-                Kind::Shared(_) if !is_ready(self.fd, libc::POLLOUT) => would_block(),
+                Kind::Shared(_) if !is_ready(self.fd, libc::POLLOUT) => fails(libc::EAGAIN),
+                Kind::Closed => fails(libc::EBADF),
                 Kind::Shared(_) => unsafe { libc::write(self.fd, at, length.min(ATOMIC)) },
                 Kind::Plain => unsafe { libc::write(self.fd, at, length) },
             }
@@ -178,9 +186,10 @@ fn is_ready(fd: RawFd, events: libc::c_short) -> bool {
     unsafe { libc::poll(&mut poll, 1, 0) > 0 }
 }
 
-fn would_block() -> isize {
+/// As a system call fails.
+fn fails(errno: libc::c_int) -> isize {
     // SAFETY: errno is this thread's own.
-    unsafe { *libc::__errno_location() = libc::EAGAIN };
+    unsafe { *libc::__errno_location() = errno };
     -1
 }
 

@@ -48,7 +48,7 @@ const CHUNK_MAX: usize = 256 << 10;
 pub struct Ended {
     /// The run, or why there was none.
     pub run: Result<Value, Error>,
-    /// The signal to die of: the user's own Ctrl-C, or one that was repeated until nothing else helped.
+    /// The signal to die of where the run did: the user's own Ctrl-C, or one that was repeated until nothing else helped.
     pub dies_of: Option<i32>,
     /// Nobody reads stdout any more.
     pub is_stdout_gone: bool,

@@ -70,7 +70,7 @@ impl Signals {
         self.counts.came(index)
     }
 
-    /// After its own Ctrl-C the CLI dies of SIGINT, as its shell expects.
+    /// After its own Ctrl-C the CLI dies of SIGINT, as its shell expects, unless the run survived it.
     pub fn dies_of(&self) -> Option<i32> {
         self.counts.dies_of()
     }

@@ -89,6 +89,8 @@ async fn the_newest_version_is_found_by_name_and_each_by_its_digest() {
     );
     assert_eq!(find_all(&world.store, &["./x"]).await.unwrap(), [None]);
     assert_eq!(list(&world.store).await.unwrap(), [new]);
+    assert_eq!(versions(&world.store, "greet.py").await.unwrap().len(), 2);
+    assert!(versions(&world.store, "../greet.py").await.unwrap().is_empty());
     world.node.shutdown().await;
 }
 

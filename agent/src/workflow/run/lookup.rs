@@ -19,12 +19,7 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
     let mut stages = Vec::with_capacity(line.stages.len());
     for (stage, found) in line.stages.into_iter().zip(found) {
         let Some(record) = found else {
-            let known = service::names(&context.store).await?;
-            let nearest = service::nearest(&stage.name, &known);
-            return Err(Error::UnknownService {
-                name: stage.name,
-                nearest,
-            });
+            return Err(unknown(context, stage.name).await?);
         };
         stages.push(Planned {
             service: record.name,
@@ -39,5 +34,25 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
         coordinator: context.nodes.own_id(),
         stages,
         options: request.options.clone(),
+    })
+}
+
+/// Why nothing of this name was found.
+async fn unknown(context: &Context, reference: String) -> Result<Error, Error> {
+    if let (name, Some(digits)) = service::split(&reference) {
+        let versions = service::versions(&context.store, name).await?;
+        if !versions.is_empty() {
+            return Ok(Error::UnknownVersion {
+                name: name.to_owned(),
+                digits: digits.to_owned(),
+                versions: versions.iter().map(|version| version.digest.hex()).collect(),
+            });
+        }
+    }
+    let known = service::names(&context.store).await?;
+    let nearest = service::nearest(&reference, &known);
+    Ok(Error::UnknownService {
+        name: reference,
+        nearest,
     })
 }

@@ -47,7 +47,10 @@ pub struct Outcome {
 pub fn judge(plan: &Plan, attempt: &Attempt<'_>, ended: Ended) -> Outcome {
     match (ended, &attempt.stop) {
         (Ended::Timeout, _) => failed(status::TIMEOUT, "the timeout ran out".to_string()),
-        (_, Some(stop)) => stopped(plan, &attempt.stages, stop),
+        (_, Some(stop)) => {
+            let again = why_not_again(plan.options.retry, attempt.output.received, attempt.stdin.sent);
+            stopped(plan, &attempt.stages, stop, again)
+        }
         (Ended::Stopped, None) => Outcome {
             state: "cancelled",
             exit: exit(plan, &attempt.stages),
@@ -65,7 +68,7 @@ pub fn judge(plan: &Plan, attempt: &Attempt<'_>, ended: Ended) -> Outcome {
     }
 }
 
-fn stopped(plan: &Plan, stages: &[Stage], stop: &Stop) -> Outcome {
+fn stopped(plan: &Plan, stages: &[Stage], stop: &Stop, again: &str) -> Outcome {
     match stop {
         Stop::CannotStart { stage, why } => {
             let name = plan.name(*stage);
@@ -88,7 +91,7 @@ fn stopped(plan: &Plan, stages: &[Stage], stop: &Stop) -> Outcome {
         Stop::Usage(why) => failed(status::LOST, why.clone()),
         Stop::Unavailable { why, .. } => failed(status::LOST, why.clone()),
         Stop::Full => failed(status::LOST, "busy: no node has a free slot".into()),
-        Stop::Lost => failed(status::LOST, what_was_lost(plan, stages)),
+        Stop::Lost => failed(status::LOST, what_was_lost(plan, stages, again)),
     }
 }
 
@@ -113,9 +116,19 @@ fn exit(plan: &Plan, stages: &[Stage]) -> i32 {
     }
 }
 
+/// What to say of a second time: whoever gave `--retry` expects one, and it is right only while nothing of the first was
+/// seen or used up.
+fn why_not_again(retry: bool, delivered: u64, read: u64) -> &'static str {
+    match (retry, delivered, read) {
+        (true, 1.., _) => "--retry did not run it again, since output was delivered already",
+        (true, 0, 1..) => "--retry did not run it again, since stdin was read already",
+        _ => "nothing was run again",
+    }
+}
+
 /// The stage that was lost first, by what its call's error says: a lost server explains a lost shim, and either
 /// explains the neighbours' broken pipes.
-fn what_was_lost(plan: &Plan, stages: &[Stage]) -> String {
+fn what_was_lost(plan: &Plan, stages: &[Stage], again: &str) -> String {
     let rank = |stage: &Stage| match stage.error.as_ref().map(|(uri, _)| uri.as_str()) {
         // No answer at all within the time: as good as gone.
         None if stage.ended.is_none() && stage.call != 0 => 1,
@@ -130,13 +143,29 @@ fn what_was_lost(plan: &Plan, stages: &[Stage]) -> String {
     let name = plan.name(index);
     let node = &stage.node_name;
     match rank(stage) {
-        0 | 1 => format!("server {node} was lost while it ran {name}; nothing was run again"),
-        2 => format!("the shim of {name} on {node} was lost; nothing was run again"),
+        0 | 1 => format!("server {node} was lost while it ran {name}; {again}"),
+        2 => format!("the shim of {name} on {node} was lost; {again}"),
         _ => match &stage.error {
             Some((_, why)) if !why.is_empty() => {
-                format!("{name} on {node} broke: {why}; nothing was run again")
+                format!("{name} on {node} broke: {why}; {again}")
             }
-            _ => format!("a pipe of {name} on {node} broke; nothing was run again"),
+            _ => format!("a pipe of {name} on {node} broke; {again}"),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asked_for_a_retry_is_told_why_there_was_none() {
+        let delivered = "--retry did not run it again, since output was delivered already";
+        assert_eq!(why_not_again(true, 1, 1), delivered);
+        let read = "--retry did not run it again, since stdin was read already";
+        assert_eq!(why_not_again(true, 0, 1), read);
+        for (retry, delivered, read) in [(false, 1, 1), (true, 0, 0)] {
+            assert_eq!(why_not_again(retry, delivered, read), "nothing was run again");
+        }
     }
 }

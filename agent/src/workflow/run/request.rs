@@ -142,12 +142,21 @@ impl Options {
                     }
                 }
                 "file" => options.files = files(value)?,
+                name if BEYOND_PROCESS.contains(&name) => {
+                    return Err(Error::Usage(format!(
+                        "--{name} asks for more than the executor process, which runs stages as plain processes, can do; leave it out"
+                    )));
+                }
                 _ => {}
             }
         }
         Ok(options)
     }
 }
+
+/// Options that the executor `process`, so far the only one, cannot carry out. Refused rather than ignored: a run
+/// without the limit or the secret that was asked for is worse than none.
+const BEYOND_PROCESS: [&str; 6] = ["memory", "cpus", "pids", "network", "mount", "secret"];
 
 impl<'a> Chunk<'a> {
     /// Decodes a later chunk; `progress` false ends stdin. The usual one, bytes alone, is not copied.
@@ -309,6 +318,19 @@ mod tests {
     #[test]
     fn an_empty_line_is_refused() {
         assert!(Request::parse(kwargs(vec![("line", " ".into())]).as_payload()).is_err());
+    }
+
+    #[test]
+    fn what_the_executor_cannot_do_is_refused_by_its_option() {
+        for name in BEYOND_PROCESS {
+            let options = Value::Map(vec![(name.into(), "1".into())]);
+            let payload = kwargs(vec![("line", "a".into()), ("options", options)]);
+            let said = Request::parse(payload.as_payload()).unwrap_err().to_string();
+            assert!(
+                said.starts_with(&format!("--{name} asks for more than the executor process")),
+                "{said}"
+            );
+        }
     }
 
     #[test]
