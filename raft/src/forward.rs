@@ -20,7 +20,7 @@ use crate::rpc::{Ask, Outcome, Reply};
 use crate::{Peer, TransportError};
 
 /// Messages of proposals under way at once: the next is made while the one before is on its way.
-const UNDER_WAY_MAX: usize = 4;
+const UNDER_WAY_MAX: usize = 2;
 /// Proposals in one message.
 const PROPOSALS_MAX: usize = 256;
 /// Octets in one message, the first proposal excepted.
