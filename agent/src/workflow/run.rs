@@ -9,7 +9,7 @@
 //! no retry depends on them. A run with warm replicas writes nothing to the store before it is answered.
 //!
 //! Always: (1) a line that cannot run whole runs nothing; (2) what failed before its first go is placed anew, unseen;
-//! (3) after go nothing is run again unless `retry` was asked for and nothing was read or written yet.
+//! (3) after go nothing is run again unless `retry` was asked for and nothing was read or written yet, and then once.
 
 mod attempt;
 mod caller;

@@ -331,6 +331,34 @@ fn retry_runs_a_lost_line_once_more() -> Result<()> {
     cluster.finish()
 }
 
+#[test]
+fn retry_runs_a_lost_line_no_third_time() -> Result<()> {
+    let cluster = Cluster::start(3)?;
+    let mark = cluster.file("mark");
+    cluster.script(
+        "slow",
+        &format!("#!/bin/sh\necho begun >>{}\nsleep 30\n", mark.display()),
+    )?;
+    let running = cluster.run("slow").options(&["-n", "--retry"]).start()?;
+    for times in 1..=2 {
+        pipes_chaos::wait::wait_until("the stage has begun", Duration::from_secs(10), || {
+            std::fs::read_to_string(&mark).is_ok_and(|marks| marks.lines().count() == times)
+        })?;
+        let stages = pipes_chaos::proc::stages(&cluster.id, None);
+        let shim = stages
+            .into_iter()
+            .filter_map(pipes_chaos::proc::parent)
+            .find(|parent| pipes_chaos::proc::is_shim(*parent))
+            .context("no shim of slow")?;
+        pipes_chaos::fault::signal(shim, libc::SIGKILL)?;
+    }
+    let done = running.finish()?.expect(125)?;
+    assert!(done.errors().contains("once more already"), "{}", done.errors());
+    assert_eq!(std::fs::read_to_string(&mark)?.lines().count(), 2);
+    cluster.no_stages(Duration::from_secs(1))?;
+    cluster.finish()
+}
+
 /// The node on which `slow` runs, by its stage's environment.
 fn node_of_stage(cluster: &Cluster) -> Result<usize> {
     let pids = pipes_chaos::proc::stages(&cluster.id, None);

@@ -60,6 +60,8 @@ pub struct Flow {
     pub ended: Ended,
     /// Executables were told to start.
     pub went: bool,
+    /// A lost run was begun once more, which happens once.
+    pub was_retried: bool,
     /// Of the caller's credit, what the attempt under way was given.
     lent: u64,
 }
@@ -81,6 +83,7 @@ impl Flow {
             kill_at: None,
             ended: Ended::Itself,
             went: false,
+            was_retried: false,
             lent: 0,
         }
     }

@@ -32,6 +32,9 @@ pub enum Ended {
     Stopped,
 }
 
+/// What is said of a second time where nobody asked for one.
+const NOT_AGAIN: &str = "nothing was run again";
+
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -43,12 +46,16 @@ pub struct Outcome {
     pub message: Option<String>,
 }
 
-/// Judges an attempt that is over.
-pub fn judge(plan: &Plan, attempt: &Attempt<'_>, ended: Ended) -> Outcome {
+/// Judges an attempt that is over; `was_retried`: it was the second after go.
+pub fn judge(plan: &Plan, attempt: &Attempt<'_>, ended: Ended, was_retried: bool) -> Outcome {
     match (ended, &attempt.stop) {
         (Ended::Timeout, _) => failed(status::TIMEOUT, "the timeout ran out".to_string()),
         (_, Some(stop)) => {
-            let again = why_not_again(plan.options.retry, attempt.output.received, attempt.stdin.sent);
+            let again = match plan.options.retry {
+                true if was_retried => "--retry ran it once more already",
+                true => why_not_again(attempt.output.received, attempt.stdin.sent),
+                false => NOT_AGAIN,
+            };
             stopped(plan, &attempt.stages, stop, again)
         }
         (Ended::Stopped, None) => Outcome {
@@ -118,11 +125,11 @@ fn exit(plan: &Plan, stages: &[Stage]) -> i32 {
 
 /// What to say of a second time: whoever gave `--retry` expects one, and it is right only while nothing of the first was
 /// seen or used up.
-fn why_not_again(retry: bool, delivered: u64, read: u64) -> &'static str {
-    match (retry, delivered, read) {
-        (true, 1.., _) => "--retry did not run it again, since output was delivered already",
-        (true, 0, 1..) => "--retry did not run it again, since stdin was read already",
-        _ => "nothing was run again",
+fn why_not_again(delivered: u64, read: u64) -> &'static str {
+    match (delivered, read) {
+        (1.., _) => "--retry did not run it again, since output was delivered already",
+        (0, 1..) => "--retry did not run it again, since stdin was read already",
+        (0, 0) => NOT_AGAIN,
     }
 }
 
@@ -161,11 +168,9 @@ mod tests {
     #[test]
     fn who_asked_for_a_retry_is_told_why_there_was_none() {
         let delivered = "--retry did not run it again, since output was delivered already";
-        assert_eq!(why_not_again(true, 1, 1), delivered);
+        assert_eq!(why_not_again(1, 1), delivered);
         let read = "--retry did not run it again, since stdin was read already";
-        assert_eq!(why_not_again(true, 0, 1), read);
-        for (retry, delivered, read) in [(false, 1, 1), (true, 0, 0)] {
-            assert_eq!(why_not_again(retry, delivered, read), "nothing was run again");
-        }
+        assert_eq!(why_not_again(0, 1), read);
+        assert_eq!(why_not_again(0, 0), NOT_AGAIN);
     }
 }

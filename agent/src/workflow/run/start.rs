@@ -152,10 +152,11 @@ impl Attempts<'_> {
                 }
                 Some(Stop::Lost) if self.may_retry(&attempt, flow) => {
                     flow.went = false;
+                    flow.was_retried = true;
                     self.give_back().await;
                 }
                 _ => {
-                    let outcome = outcome::judge(self.plan, &attempt, flow.ended);
+                    let outcome = outcome::judge(self.plan, &attempt, flow.ended, flow.was_retried);
                     return Ok(record::finished(self.plan, &attempt, self.started, outcome));
                 }
             }
@@ -176,9 +177,11 @@ impl Attempts<'_> {
             .map_err(|error| Error::Unavailable(error.to_string()))
     }
 
-    /// Once more is right only while nothing of the first time was seen or used up.
+    /// Once more, and only while nothing of the first time was seen or used up: a line that loses its servers might run for
+    /// ever.
     fn may_retry(&self, attempt: &Attempt<'_>, flow: &Flow) -> bool {
         self.plan.options.retry
+            && !flow.was_retried
             && attempt.stdin.sent == 0
             && attempt.output.received == 0
             && flow.ended == Ended::Itself

@@ -193,7 +193,7 @@ async fn a_run_is_over_when_all_have_exited_and_closed() {
     table.result(4, false, vec![counts.clone()]);
     table.result(5, false, vec![counts]);
     assert_eq!(table.attempt.phase, Phase::Over);
-    let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself);
+    let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself, false);
     assert_eq!((outcome.state, outcome.exit), ("succeeded", 0));
 }
 
@@ -228,7 +228,10 @@ async fn pipefail_gives_the_last_status_that_failed() {
     table.run();
     table.exit(4, 3);
     table.exit(5, 0);
-    assert_eq!(outcome::judge(&plan, &table.attempt, Ended::Itself).exit, 3);
+    assert_eq!(
+        outcome::judge(&plan, &table.attempt, Ended::Itself, false).exit,
+        3
+    );
 }
 
 #[tokio::test]
@@ -243,13 +246,27 @@ async fn what_is_lost_after_go_kills_all_and_names_server_and_stage() {
     assert_eq!(table.said().await, ["cancel 5 kill"]);
     table.error(5, "wamp.error.network_failure", vec![]);
     assert_eq!(table.attempt.phase, Phase::Over);
-    let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself);
+    let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself, false);
     assert_eq!(outcome.exit, 125);
     let message = outcome.message.unwrap();
     assert!(
         message.contains("n2") && message.contains("stage 2 (b)"),
         "{message}"
     );
+}
+
+#[tokio::test]
+async fn who_asked_for_a_retry_is_told_that_there_was_one() {
+    let mut plan = plan();
+    plan.options.retry = true;
+    let mut table = Table::of(&plan);
+    table.run();
+    table.error(4, "wamp.error.network_failure", vec![]);
+    table.error(5, "wamp.error.canceled", vec![]);
+    let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself, true);
+    assert_eq!(outcome.exit, 125);
+    let message = outcome.message.unwrap();
+    assert!(message.ends_with("--retry ran it once more already"), "{message}");
 }
 
 #[tokio::test]
@@ -299,7 +316,7 @@ async fn a_signal_before_go_ends_the_run() {
     let plan = plan();
     let mut table = Table::of(&plan);
     table.attempt.signal(Signal::Group(libc::SIGINT));
-    let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself);
+    let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself, false);
     assert_eq!((outcome.state, outcome.exit), ("cancelled", 130));
 }
 
