@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use pipes_wamp::flow::{self, Source};
-use rmpv::Value;
 
 use crate::connection::Outbox;
 use crate::kin::{Group, Kin};
@@ -28,12 +27,15 @@ use crate::report;
 use crate::scratch::{self, Removal};
 use crate::usage::{SCRATCH_MAX, Usage};
 
+mod counts;
 mod exit;
 mod input;
 mod output;
 mod start;
 mod stderr;
+mod tell;
 
+use counts::Counts;
 use exit::Exit;
 use input::Input;
 use output::Output;
@@ -63,6 +65,7 @@ pub struct Invocation {
     is_killing: bool,
     folder: PathBuf,
     usage: Usage,
+    counts: Counts,
     early_signals: Vec<i32>,
     is_exit_reported: bool,
 }
@@ -160,6 +163,7 @@ impl Invocation {
             is_killing: false,
             folder,
             usage: Usage::new(),
+            counts: Counts::new(Instant::now()),
             early_signals: Vec::new(),
             is_exit_reported: false,
             order,
@@ -313,8 +317,11 @@ impl Invocation {
         ) {
             self.input.advance(outbox);
             self.report(outbox);
-            if matches!(self.phase, Phase::Running) && self.usage.is_over(&self.folder, SCRATCH_MAX) {
-                self.outgrew_its_folder(outbox);
+            if matches!(self.phase, Phase::Running) {
+                self.report_counts(outbox);
+                if self.usage.is_over(&self.folder, SCRATCH_MAX) {
+                    self.outgrew_its_folder(outbox);
+                }
             }
             if self.is_killing {
                 self.kin.kill(mains);
@@ -333,16 +340,6 @@ impl Invocation {
                 self.answer(outbox);
             }
             self.phase = Phase::Over;
-        }
-    }
-
-    /// Kills the stage, and says why where its stderr goes.
-    fn outgrew_its_folder(&mut self, outbox: &mut Outbox) {
-        if !std::mem::replace(&mut self.is_killing, true) {
-            let why =
-                "pipes: the stage is killed: its working folder holds more than 1 GiB or too many folders\n";
-            let args = vec!["stderr".into(), Value::Binary(why.into())];
-            report::progress(outbox, self.request, args);
         }
     }
 
@@ -367,19 +364,6 @@ impl Invocation {
             }
             Err(start::Error::Busy) if Instant::now() < until => {}
             Err(error) => self.end(End::CannotStart(error.to_string())),
-        }
-    }
-
-    fn report(&mut self, outbox: &mut Outbox) {
-        if let Main::Exited(exit) = &self.main
-            && !self.is_exit_reported
-            && self.stderr.is_told()
-        {
-            self.is_exit_reported = true;
-            report::progress(outbox, self.request, exit.to_args());
-        }
-        if let Some(bytes) = self.output.newly_closed() {
-            report::progress(outbox, self.request, vec!["closed".into(), bytes.into()]);
         }
     }
 
@@ -413,14 +397,6 @@ impl Invocation {
         self.stderr.source.close();
         self.ends = None;
         self.phase = Phase::Cleaning(end, Removal::new(self.folder.clone()));
-    }
-
-    fn answer(&mut self, outbox: &mut Outbox) {
-        let counts = vec![
-            ("bytes_in".into(), self.input.taken().into()),
-            ("bytes_out".into(), self.output.bytes().into()),
-        ];
-        report::result(outbox, self.request, vec![Value::Map(counts)]);
     }
 
     /// What to watch: descriptor, events, and what it is. Output and stderr only when `can_send`.

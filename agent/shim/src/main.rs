@@ -5,7 +5,7 @@
 //! long as the pipe; and this shim calls the next stage's pipe in turn.
 //!
 //! ```text
-//! coordinator --stage call: go, signal, end--> shim <--ready, started, stderr, exited, closed--
+//! coordinator --stage call: go, signal, end--> shim <--ready, started, stderr, counts, exited, closed--
 //! shim before --pipe call: bytes-------------> shim -> [stdin pipe] child [stdout pipe] -> shim --pipe call--> shim after
 //!             <-credit------------------------                                             <-credit-----------
 //! ```

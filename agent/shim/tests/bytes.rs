@@ -31,6 +31,32 @@ fn any_number_of_bytes_arrives_unchanged_and_is_counted() {
 }
 
 #[test]
+fn counts_are_said_while_bytes_flow_and_not_while_none_do() {
+    let mut agent = Agent::start(Options::default());
+    // It takes 3 bytes and gives 6, and once told to goes on for longer than the counts are apart.
+    let script = "read line; echo abcde; read line; sleep 2.5; echo abcde; exec cat";
+    let mut stage = Stage::start(&mut agent, "rcounts", &["-c", script]);
+    stage.give(&mut agent, b"ab\n", false);
+    stage.until(&mut agent, "counted", |stage| !stage.counts_so_far.is_empty());
+    assert_eq!(stage.counts_so_far, [(3, 6)]);
+    stage.give(&mut agent, b"ab\n", false);
+    stage.until(&mut agent, "counted", |stage| {
+        stage.counts_so_far.last() == Some(&(6, 12))
+    });
+    assert_eq!(
+        stage.counts_so_far,
+        [(3, 6), (6, 6), (6, 12)],
+        "one for each change"
+    );
+    stage.feed(&mut agent, b"");
+    stage.until(&mut agent, "over", |stage| {
+        stage.exit.is_some() && stage.closed.is_some()
+    });
+    stage.end(&mut agent);
+    assert_eq!(stage.counts, Some((6, 12)));
+}
+
+#[test]
 fn a_window_that_may_not_grow_carries_as_much() {
     let mut agent = Agent::start(Options {
         window: 32 * 1024,

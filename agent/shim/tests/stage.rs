@@ -23,6 +23,8 @@ pub struct Stage {
     pub exit: Option<(i64, Option<i64>)>,
     pub closed: Option<u64>,
     pub counts: Option<(u64, u64)>,
+    /// What it said of its counts while it was on.
+    pub counts_so_far: Vec<(u64, u64)>,
     pub error: Option<(String, String)>,
     /// Credit that it gave and that is not used.
     pub credit: u64,
@@ -231,6 +233,10 @@ impl Stage {
             "exited" => {
                 self.exit = Some((args[1].as_i64().unwrap(), args[2].as_i64()));
                 self.log.push("exited");
+            }
+            "counts" => {
+                let counts = (args[1].as_u64().unwrap(), args[2].as_u64().unwrap());
+                self.counts_so_far.push(counts);
             }
             "closed" => {
                 self.closed = args[1].as_u64();
