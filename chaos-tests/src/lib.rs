@@ -24,6 +24,7 @@
 //! | `proc.rs` | what `/proc` says: stages left over, memory, executables |
 //! | `lines.rs` | seeded random workflow lines out of real tools |
 //! | `shell.rs` | the same line in `sh`, every stage's status noted |
+//! | `terminal.rs` | a program on a terminal, as a user sees it |
 //! | `run.rs` | how a line is run: options, input, placing |
 //! | `report.rs` | a run's record as `--report` writes it |
 //! | `bench.rs` | figures beside what they are measured against |
@@ -47,5 +48,6 @@ pub mod report;
 pub mod run;
 pub mod shell;
 pub mod store;
+pub mod terminal;
 pub mod wait;
 pub mod wire;

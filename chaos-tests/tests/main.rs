@@ -24,6 +24,8 @@ mod listings;
 mod load;
 #[path = "promises/options.rs"]
 mod options;
+#[path = "promises/progress.rs"]
+mod progress;
 #[path = "promises/readme.rs"]
 mod readme;
 #[path = "promises/rights.rs"]

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The coordinator is a client of realms `pipes` (the caller) and `pipes.stages` (the shims) and the only bridge: signals,
-//! credit, stderr and ends pass through it. From go on it lets the bytes of stdin and stdout go past (`Router::lead_on`), where
+//! credit, stderr, counts and ends pass through it. From go on it lets the bytes of stdin and stdout go past (`Router::lead_on`), where
 //! no retry depends on them. A run with warm replicas writes nothing to the store before it is answered.
 //!
 //! Always: (1) a line that cannot run whole runs nothing; (2) what failed before its first go is placed anew, unseen;
@@ -22,6 +22,7 @@ mod receive;
 mod record;
 mod registry;
 mod request;
+mod shown;
 mod stage;
 mod start;
 #[cfg(test)]

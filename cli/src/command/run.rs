@@ -19,7 +19,7 @@ use crate::exit::{self, Outcome};
 use crate::inherited;
 use crate::line;
 use crate::output;
-use crate::output::progress::Traffic;
+use crate::output::traffic::Traffic;
 use crate::pump::{self, Ended, Inlet, Request};
 use crate::upload;
 use report::Report;
@@ -265,7 +265,9 @@ async fn carry(arguments: &Arguments, mut request: Request, reads_stdin: bool) -
     } else {
         Inlet::none()
     };
-    pump::carry(client, &request, inlet, Traffic::new(arguments.quiet)).await
+    let reads_terminal = reads_stdin && std::io::stdin().is_terminal();
+    let traffic = Traffic::new(arguments.quiet, reads_terminal);
+    pump::carry(client, &request, inlet, traffic).await
 }
 
 /// Makes the cluster have a file; gives back its digest and its name in the stages.

@@ -4,6 +4,7 @@ pub mod error;
 pub mod json;
 pub mod progress;
 pub mod table;
+pub mod traffic;
 
 use std::io::Write;
 

@@ -109,6 +109,8 @@ pub enum Incoming<'a> {
     Stderr(&'a [u8]),
     /// So many bytes more of stdin are taken.
     Credit(u64),
+    /// Bytes in and out of each stage so far.
+    Counts(Vec<(u64, u64)>),
     /// It is over.
     Run(Value),
     /// The session is over before the run is.
@@ -151,6 +153,12 @@ fn progressive(payload: Payload<'_>) -> Option<Incoming<'_>> {
         }
         1 => Some(Incoming::Stdout(scan.binary().ok()?)),
         2 => Some(Incoming::Stderr(scan.binary().ok()?)),
+        3 => {
+            let args = payload.args().ok()?;
+            let stages = args.get(1)?.as_array()?.iter();
+            let pairs = stages.map(|pair| Some((pair[0].as_u64()?, pair[1].as_u64()?)));
+            pairs.collect::<Option<_>>().map(Incoming::Counts)
+        }
         _ => None,
     }
 }
@@ -168,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn output_errors_and_credit_are_told_apart() {
+    fn output_errors_counts_and_credit_are_told_apart() {
         let keyword = |name: &str, value: u64| Some(Value::Map(vec![(name.into(), value.into())]));
         let out = PayloadBuf::of_values(vec![1.into(), Value::Binary(b"out".to_vec())], None);
         assert_eq!(parse(&result(&out, true)).unwrap(), Incoming::Stdout(b"out"));
@@ -177,6 +185,11 @@ mod tests {
             keyword("stage", 2),
         );
         assert_eq!(parse(&result(&err, true)).unwrap(), Incoming::Stderr(b"err"));
+        let pair = |bytes_in: u64, bytes_out: u64| Value::Array(vec![bytes_in.into(), bytes_out.into()]);
+        let counts = Value::Array(vec![pair(0, 5), pair(5, 7)]);
+        let counts = PayloadBuf::of_values(vec![3.into(), counts], None);
+        let expected = Incoming::Counts(vec![(0, 5), (5, 7)]);
+        assert_eq!(parse(&result(&counts, true)).unwrap(), expected);
         let credit = PayloadBuf::of_values(vec![0.into()], keyword("credit", 77));
         assert_eq!(parse(&result(&credit, true)).unwrap(), Incoming::Credit(77));
     }

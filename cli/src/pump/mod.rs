@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! stdin  --read against credit-->  CALL pipes.run.start [bytes]      signals, eof, closed, credit as keywords
-//! stdout <--------------written--  RESULT [1, bytes]                 stderr  [2, bytes]    credit  [0]
+//! stdout <--------------written--  RESULT [1, bytes]                 stderr  [2, bytes]    credit  [0]    counts  [3]
 //! ```
 //!
 //! One loop, no task, no channel: a chunk goes from the connection's buffer to stdout in one write, and from stdin into
@@ -28,7 +28,8 @@ use tokio::time::{Interval, interval};
 
 use crate::client::Client;
 use crate::error::{self, Error};
-use crate::output::progress::{self, Traffic};
+use crate::output::progress;
+use crate::output::traffic::{Stream, Traffic};
 pub use inlet::Inlet;
 use message::{Incoming, Outgoing};
 pub use message::{Request, WINDOW};
@@ -186,9 +187,8 @@ impl Pump {
             written = self.stderr.wait(), if self.stderr.waiting() > 0 => self.stderr.forgive(written),
             order = signals.next() => return Ok(Event::Signal(order)),
             () = tick(clock) => {
-                let out = self.stdout.written();
-                let sent = self.sent;
-                self.traffic.iter_mut().for_each(|traffic| traffic.show(sent, out));
+                let is_writing = self.stdout.waiting() > 0 || self.stderr.waiting() > 0;
+                self.traffic.iter_mut().for_each(|traffic| traffic.tick(is_writing));
             }
         }
         Ok(Event::Nothing)
@@ -203,21 +203,29 @@ impl Pump {
     ) -> Result<Option<Value>, Error> {
         match message::parse(message)? {
             Incoming::Stdout(bytes) => {
+                self.make_room(Stream::Stdout, bytes);
                 let written = self.stdout.write(bytes);
                 let written = written.map_err(|error| cannot("write to standard output", &error))?;
                 self.took(writer, written);
             }
             Incoming::Stderr(bytes) => {
-                self.traffic.iter_mut().for_each(Traffic::hide);
+                self.make_room(Stream::Stderr, bytes);
                 let written = self.stderr.write(bytes);
                 self.stderr.forgive(written);
             }
             Incoming::Credit(bytes) => self.credit += bytes,
+            Incoming::Counts(stages) => self.traffic.iter_mut().for_each(|traffic| traffic.told(&stages)),
             Incoming::Run(run) => return Ok(Some(run)),
             Incoming::Ended(reason) => return Err(lost(agent, reason.to_owned())),
             Incoming::Nothing => {}
         }
         Ok(None)
+    }
+
+    fn make_room(&mut self, stream: Stream, bytes: &[u8]) {
+        self.traffic
+            .iter_mut()
+            .for_each(|traffic| traffic.make_room(stream, bytes));
     }
 
     /// Stdin gave bytes, or ended.

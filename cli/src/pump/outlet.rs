@@ -46,11 +46,6 @@ impl Outlet {
         self.waiting.len() - self.begin
     }
 
-    /// Bytes that were written.
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
     /// Writes what is taken at once and keeps the rest. Gives back how many bytes left, into the void included.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut left = 0;

@@ -1,7 +1,8 @@
 //! The caller's side of a run: one session of its own in realm `pipes`.
 //!
 //! The session's first message is the invocation of `pipes.run.start`; from then on chunks come in (stdin, signals,
-//! credit) and progressive results go out: `[1, bytes]` stdout, `[2, bytes]` stderr with `stage`, `[0]` with `credit`.
+//! credit) and progressive results go out: `[1, bytes]` stdout, `[2, bytes]` stderr with `stage`, `[0]` with `credit`,
+//! `[3, [[in, out], ...]]` the bytes of each stage so far.
 //! A session for each run means that a caller who does not read stops its own run and nobody else's.
 //!
 //! Always: (1) no more output is queued than the caller gave credit for; (2) one final answer, the run or an error.
@@ -132,6 +133,16 @@ impl CallerOut {
         if self.receives {
             let kwargs = Value::Map(vec![("credit".into(), bytes.into())]);
             let payload = PayloadBuf::of_values(vec![0.into()], Some(kwargs));
+            self.yield_(true, payload.as_payload());
+        }
+    }
+
+    /// Queues the bytes in and out of each stage so far.
+    pub fn counts(&mut self, stages: impl Iterator<Item = (u64, u64)>) {
+        if self.receives {
+            let pairs =
+                stages.map(|(bytes_in, bytes_out)| Value::Array(vec![bytes_in.into(), bytes_out.into()]));
+            let payload = PayloadBuf::of_values(vec![3.into(), Value::Array(pairs.collect())], None);
             self.yield_(true, payload.as_payload());
         }
     }

@@ -4,13 +4,12 @@
 //! window lies here; (2) both sessions are written as soon as nothing more is to be read; (3) every phase but running
 //! has an end by the clock.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use pipes_wamp::client::Reader;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::executor::logs::Logs;
 use crate::router::{Onto, Router};
 use crate::workflow::run::attempt::{
     Attempt, CONNECT_MAX, KILL_MAX, Phase, RESERVE_MAX, STDERR_WINDOW, Stop,
@@ -18,9 +17,9 @@ use crate::workflow::run::attempt::{
 use crate::workflow::run::caller::{CallerIn, CallerOut, Input, Opening, STDOUT, UNASKED_MAX};
 use crate::workflow::run::outcome::Ended;
 use crate::workflow::run::receive::Effect;
-use crate::workflow::run::record;
-use crate::workflow::run::registry::{Guard, Order};
+use crate::workflow::run::registry::Order;
 use crate::workflow::run::request::{Chunk, Request};
+use crate::workflow::run::shown::Shown;
 
 /// Queued bytes beyond which the other side is not read.
 const QUEUED_MAX: usize = 256 << 10;
@@ -112,18 +111,6 @@ impl Flow {
     }
 }
 
-/// Where others see the run.
-pub struct Shown<'c> {
-    /// Lets bytes go past us.
-    pub router: &'c Router,
-    /// What stages said on standard error.
-    pub logs: &'c Logs,
-    /// The run's place in the registry.
-    pub guard: &'c Guard,
-    /// When the run was accepted.
-    pub started: SystemTime,
-}
-
 /// Runs an attempt to its end.
 pub async fn drive(
     attempt: &mut Attempt<'_>,
@@ -132,7 +119,7 @@ pub async fn drive(
     output: &mut CallerOut,
     orders: &mut mpsc::Receiver<Order>,
     flow: &mut Flow,
-    shown: &Shown<'_>,
+    shown: &mut Shown<'_>,
 ) {
     attempt.begin();
     let begun = Instant::now();
@@ -144,22 +131,21 @@ pub async fn drive(
         if output.pending() == 0 {
             flow.drained(attempt);
         }
-        let deadline = flow.next_deadline(attempt, phase);
+        shown.show(attempt, flow.went, output);
+        let deadline = flow.next_deadline(attempt, phase, shown.due());
         tokio::select! {
             biased;
             message = reader.next(), if output.pending() < QUEUED_MAX => match message {
                 Ok(Some(message)) => {
                     let effect = attempt.receive(message);
-                    if let Effect::Stderr(stage, bytes) = &effect {
-                        shown.logs.append(&attempt.plan.id, *stage as u32 + 1, bytes);
-                    }
+                    shown.hear(&effect);
                     let went = effect == Effect::Went;
                     if went {
-                        flow.lead_past(attempt, output, shown.router);
+                        flow.lead_past(attempt, output, shown.router());
                     }
                     flow.apply(attempt, output, effect);
                     if went {
-                        shown.guard.update(record::running(attempt.plan, attempt, shown.started, true));
+                        shown.update(attempt, true);
                     }
                 }
                 // The shard is going down: no answer will come any more.
@@ -209,7 +195,7 @@ impl Flow {
 
     fn apply(&mut self, attempt: &mut Attempt<'_>, output: &mut CallerOut, effect: Effect<'_>) {
         match effect {
-            Effect::None => {}
+            Effect::None | Effect::Progress => {}
             Effect::Stdout(bytes) => {
                 output.stdout(bytes);
                 self.unreturned += bytes.len() as u64;
@@ -310,7 +296,13 @@ impl Flow {
         attempt.signal(crate::workflow::run::request::Signal::Group(libc::SIGTERM));
     }
 
-    fn next_deadline(&self, attempt: &Attempt<'_>, (phase, since): (Phase, Instant)) -> Instant {
+    /// `due`: when others are to be shown something.
+    fn next_deadline(
+        &self,
+        attempt: &Attempt<'_>,
+        (phase, since): (Phase, Instant),
+        due: Option<Instant>,
+    ) -> Instant {
         let of_phase = match phase {
             Phase::Reserving if !attempt.silent.is_empty() => since + RESERVE_MAX,
             Phase::Reserving if attempt.ordered => since + NEVER,
@@ -320,7 +312,7 @@ impl Flow {
             Phase::Running | Phase::Over => since + NEVER,
         };
         let timeout = self.deadline.filter(|_| self.ended == Ended::Itself);
-        [timeout, self.kill_at]
+        [timeout, self.kill_at, due]
             .into_iter()
             .flatten()
             .fold(of_phase, Instant::min)
@@ -354,7 +346,8 @@ impl Flow {
                     why: "a replica was not ready in 10 s".into(),
                 });
             }
-            Phase::Ending | Phase::Failing => attempt.phase = Phase::Over,
+            Phase::Ending if now >= since + END_MAX => attempt.phase = Phase::Over,
+            Phase::Failing if now >= since + KILL_MAX => attempt.phase = Phase::Over,
             _ => {}
         }
     }

@@ -21,6 +21,8 @@ pub enum Effect<'a> {
     OutputOpened,
     /// The executables have been told to start.
     Went,
+    /// A stage came further, which is nothing to act upon.
+    Progress,
 }
 
 impl Attempt<'_> {
@@ -141,14 +143,16 @@ impl Attempt<'_> {
                     self.go();
                     return Effect::Went;
                 }
+                return Effect::None;
             }
-            Some(Event::Started(at)) => stage.started = Some(at),
             Some(Event::Stderr(bytes)) => return Effect::Stderr(index, bytes),
+            Some(Event::Started(at)) => stage.started = Some(at),
+            Some(Event::Counts(bytes_in, bytes_out)) => stage.counts = Some((bytes_in, bytes_out)),
             Some(Event::Exited(exit)) => stage.exit = Some(exit),
             Some(Event::Closed(bytes)) => stage.closed = Some(bytes),
-            None => {}
+            None => return Effect::None,
         }
-        Effect::None
+        Effect::Progress
     }
 
     fn output_chunk<'m>(&mut self, request: u64, progress: bool, payload: Payload<'m>) -> Effect<'m> {

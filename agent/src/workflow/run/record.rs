@@ -45,6 +45,11 @@ pub fn running(plan: &Plan, attempt: &Attempt<'_>, started: SystemTime, went: bo
     let mut run = begun(plan, started);
     run.state = if went { "running" } else { "waiting" }.into();
     fill(&mut run, attempt);
+    for (shown, stage) in run.stages.iter_mut().zip(&attempt.stages) {
+        let counts = stage.counts.unzip();
+        shown.bytes_in = shown.bytes_in.or(counts.0);
+        shown.bytes_out = shown.bytes_out.or(counts.1);
+    }
     run
 }
 

@@ -35,6 +35,8 @@ pub struct Stage {
     pub exit: Option<Exit>,
     /// Its stdout ended, after so many bytes.
     pub closed: Option<u64>,
+    /// Bytes in and out so far, as the shim said last.
+    pub counts: Option<(u64, u64)>,
     /// Bytes in and out, once the shim is done with it.
     pub ended: Option<(u64, u64)>,
     /// The stage call's error, its URI first.
@@ -61,6 +63,8 @@ pub enum Event {
     Started(SystemTime),
     /// Bytes of its standard error.
     Stderr(Vec<u8>),
+    /// Bytes in and out so far.
+    Counts(u64, u64),
     /// The process ended.
     Exited(Exit),
     /// Its stdout ended.
@@ -79,6 +83,7 @@ impl Event {
                 Value::Binary(bytes) => Event::Stderr(bytes),
                 _ => return None,
             },
+            "counts" => Event::Counts(args.next()?.as_u64()?, args.next()?.as_u64()?),
             "exited" => {
                 let status = args.next()?.as_i64()?.try_into().ok()?;
                 let signal = args.next()?.as_i64().and_then(|number| number.try_into().ok());
@@ -137,6 +142,12 @@ mod tests {
             at,
         });
         assert_eq!(Event::parse(payload.as_payload()), Some(expected));
+    }
+
+    #[test]
+    fn counts_are_bytes_in_and_bytes_out() {
+        let payload = PayloadBuf::of_values(vec!["counts".into(), 3.into(), 5.into()], None);
+        assert_eq!(Event::parse(payload.as_payload()), Some(Event::Counts(3, 5)));
     }
 
     #[test]

@@ -17,10 +17,11 @@ use crate::workflow::placement;
 use crate::workflow::report::Run;
 use crate::workflow::run::attempt::{Attempt, Stop};
 use crate::workflow::run::caller::{self, CallerIn, CallerOut, Input};
-use crate::workflow::run::drive::{Flow, Shown, drive};
+use crate::workflow::run::drive::{Flow, drive};
 use crate::workflow::run::outcome::{self, Ended, Outcome};
 use crate::workflow::run::plan::Plan;
-use crate::workflow::run::registry::{Guard, Order, Registry};
+use crate::workflow::run::registry::{Order, Registry};
+use crate::workflow::run::shown::Shown;
 use crate::workflow::run::{Error, lookup, record};
 
 /// Attempts that may fail before their first go for other reasons than want of slots.
@@ -71,17 +72,17 @@ pub async fn serve(context: Arc<Context>, own: OwnSession) {
         context: &context,
         plan: &plan,
         started,
-        guard,
+        shown: Shown::new(&context, &plan, guard, started),
         asked: BTreeSet::new(),
     };
     let result = attempts
         .run(&mut input, &mut output, &mut orders, &mut flow)
         .await;
-    let asked = std::mem::take(&mut attempts.asked);
+    let Attempts { asked, shown, .. } = attempts;
     match result {
         Ok(run) => {
             output.finish(record::value(&run)).await;
-            keep_record(&context, run);
+            shown.finish(run);
         }
         Err(error) => output.refuse(&error).await,
     }
@@ -93,7 +94,7 @@ struct Attempts<'c> {
     context: &'c Context,
     plan: &'c Plan,
     started: SystemTime,
-    guard: Guard,
+    shown: Shown<'c>,
     /// Nodes that may hold reservations.
     asked: BTreeSet<u64>,
 }
@@ -124,15 +125,9 @@ impl Attempts<'_> {
             let (mut reader, writer) = Connection::welcomed(own.stream).split();
             let ordered = refusals >= REFUSALS_BEFORE_ORDER;
             let mut attempt = Attempt::new(self.plan, number, ordered, nodes, own.id, writer);
-            self.guard
-                .update(record::running(self.plan, &attempt, self.started, flow.went));
-            let shown = Shown {
-                router: &self.context.router,
-                logs: &self.context.logs,
-                guard: &self.guard,
-                started: self.started,
-            };
-            drive(&mut attempt, &mut reader, input, output, orders, flow, &shown).await;
+            self.shown.update(&attempt, flow.went);
+            let shown = &mut self.shown;
+            drive(&mut attempt, &mut reader, input, output, orders, flow, shown).await;
             self.asked.extend(attempt.asked.iter().copied());
             match attempt.stop.clone() {
                 Some(Stop::Full) => {
@@ -241,17 +236,6 @@ async fn wait_for_slot(
             }
         }
     }
-}
-
-/// Writes the record of a finished run, beside the answer.
-fn keep_record(context: &Arc<Context>, run: Run) {
-    let store = context.store.clone();
-    context
-        .lifecycle
-        .spawn(Kind::Work, "record of a run", async move {
-            record::write(&store, &run).await?;
-            Ok(())
-        });
 }
 
 /// Ends what nodes still hold for a run that is answered.

@@ -10,6 +10,7 @@ use crate::workflow::run::attempt::{Attempt, Phase, Stop};
 use crate::workflow::run::outcome::{self, Ended};
 use crate::workflow::run::plan::{Plan, Planned};
 use crate::workflow::run::receive::Effect;
+use crate::workflow::run::record;
 use crate::workflow::run::request::{Options, Signal};
 
 /// An attempt at `a | b`, `a` on node 1 and `b` on node 2, and the shard's end of its session.
@@ -136,6 +137,7 @@ fn owned(effect: Effect<'_>) -> Effect<'static> {
         Effect::StdinCredit(bytes) => Effect::StdinCredit(bytes),
         Effect::OutputOpened => Effect::OutputOpened,
         Effect::Went => Effect::Went,
+        Effect::Progress => Effect::Progress,
     }
 }
 
@@ -218,6 +220,32 @@ async fn nothing_is_said_to_a_stage_after_its_end() {
     table.attempt.credit_stderr(0, 1);
     table.attempt.signal(Signal::Kill);
     assert_eq!(table.said().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_run_under_way_shows_what_its_shims_said_last() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.run();
+    assert_eq!(
+        table.result(4, true, vec!["started".into(), 1_000.into()]),
+        Effect::Progress
+    );
+    for (bytes_in, bytes_out) in [(0, 5), (0, 9)] {
+        let counts = vec!["counts".into(), bytes_in.into(), bytes_out.into()];
+        assert_eq!(table.result(4, true, counts), Effect::Progress);
+    }
+    let run = record::running(&plan, &table.attempt, std::time::UNIX_EPOCH, true);
+    assert_eq!(
+        (run.stages[0].bytes_in, run.stages[0].bytes_out),
+        (Some(0), Some(9))
+    );
+    assert_eq!(run.stages[0].started.as_deref(), Some("1970-01-01T00:00:01.000Z"));
+    assert_eq!((run.stages[1].bytes_in, run.stages[1].bytes_out), (None, None));
+    // They are no counts of the whole: one that was lost has none.
+    let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself, false);
+    let run = record::finished(&plan, &table.attempt, std::time::UNIX_EPOCH, outcome);
+    assert_eq!(run.stages[0].bytes_out, None);
 }
 
 #[tokio::test]

@@ -1,0 +1,109 @@
+//! What others see of a run while it is on: its place in the registry, its caller's progress and its log.
+//!
+//! ```text
+//! accepted  registry: waiting      go  registry: running
+//! after 1 s, and from then on once a second at most, when something has changed:
+//!           registry: times, statuses and bytes of its stages      caller: [3, [[in, out], ...]]
+//! ```
+//!
+//! Always: (1) nothing of it is waited for, by bytes least of all: a caller that has not taken what it was sent is told
+//! nothing, and its next counts are newer.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::lifecycle::Kind;
+use crate::router::Router;
+use crate::workflow::report::Run;
+use crate::workflow::run::attempt::{Attempt, Phase};
+use crate::workflow::run::caller::CallerOut;
+use crate::workflow::run::plan::Plan;
+use crate::workflow::run::receive::Effect;
+use crate::workflow::run::record;
+use crate::workflow::run::registry::Guard;
+use crate::workflow::run::start::Context;
+
+/// How old a run becomes before it shows how far it came, and the time between two showings.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// A run's showing.
+pub struct Shown<'c> {
+    context: &'c Context,
+    plan: &'c Plan,
+    guard: Guard,
+    started: SystemTime,
+    due: Instant,
+    /// Something has changed since it was shown.
+    is_behind: bool,
+}
+
+impl<'c> Shown<'c> {
+    /// Of a run that entered the registry.
+    pub fn new(context: &'c Context, plan: &'c Plan, guard: Guard, started: SystemTime) -> Shown<'c> {
+        Shown {
+            context,
+            plan,
+            guard,
+            started,
+            due: Instant::now() + EVERY,
+            is_behind: false,
+        }
+    }
+
+    /// Lets bytes go past us.
+    pub fn router(&self) -> &'c Router {
+        &self.context.router
+    }
+
+    /// An attempt begins, or goes.
+    pub fn update(&self, attempt: &Attempt<'_>, went: bool) {
+        self.guard
+            .update(record::running(self.plan, attempt, self.started, went));
+    }
+
+    /// Something was said to the attempt: kept for `logs`, or to be shown in time.
+    pub fn hear(&mut self, effect: &Effect<'_>) {
+        match effect {
+            Effect::Stderr(stage, bytes) => {
+                self.context.logs.append(&self.plan.id, *stage as u32 + 1, bytes);
+            }
+            Effect::Progress => self.is_behind = true,
+            _ => {}
+        }
+    }
+
+    /// When to show it, if there is anything to show.
+    pub fn due(&self) -> Option<Instant> {
+        self.is_behind.then_some(self.due)
+    }
+
+    /// Shows how far the attempt has come, if it is time to.
+    pub fn show(&mut self, attempt: &Attempt<'_>, went: bool, output: &mut CallerOut) {
+        if self.due().is_none_or(|due| Instant::now() < due) {
+            return;
+        }
+        self.due = Instant::now() + EVERY;
+        self.is_behind = false;
+        let run = record::running(self.plan, attempt, self.started, went);
+        self.guard.update(run);
+        if attempt.phase == Phase::Running && output.pending() == 0 {
+            output.counts(
+                attempt
+                    .stages
+                    .iter()
+                    .map(|stage| stage.counts.unwrap_or_default()),
+            );
+        }
+    }
+
+    /// Writes how it ended, beside the answer.
+    pub fn finish(self, run: Run) {
+        let store = self.context.store.clone();
+        self.context
+            .lifecycle
+            .spawn(Kind::Work, "record of a run", async move {
+                record::write(&store, &run).await
+            });
+    }
+}
