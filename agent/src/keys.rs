@@ -9,7 +9,7 @@
 //! | `/pipes/services/NAME`, `/pipes/versions/NAME/DIGEST` | the newest version of a service, and each |
 //! | `/pipes/blobs/DIGEST/by/KEY` | that the key KEY names the blob DIGEST |
 //! | `/pipes/blobs/DIGEST/gone`, `/pipes/blobs/generation/HH` | that it is being collected; raised for a group of digests as one is |
-//! | `/pipes/runs/ID` | a run that was, for `ps -a` |
+//! | `/pipes/runs/ID` | a run that was, or that lasts already, for `ps -a` |
 //! | `/pipes/operators/HEXKEY`, `/pipes/tokens/SHA256HEX` | who may speak in realm `pipes` |
 //!
 //! The layout is for looking, not an interface. A prefix ends with `/`, so that no name is the beginning of another.

@@ -1,6 +1,9 @@
 //! `pipes.run.list|get|stop`, and what agents ask one another about their runs.
 //!
-//! A run under way is known to its coordinator alone; a finished one is a record of the store. Both are asked for.
+//! A run under way is known to its coordinator; a finished one, and one that lasts, has a record in the store. Both are
+//! asked for (`known.rs`).
+
+mod known;
 
 use std::time::Duration;
 
@@ -12,7 +15,8 @@ use crate::api::arguments::Arguments;
 use crate::api::{Api, Error, uris, value};
 use crate::keys;
 use crate::workflow::report::Run;
-use crate::workflow::run::Order;
+use crate::workflow::run::{Kept, Order};
+use known::Told;
 
 /// How long another agent may take to tell its runs.
 const ASK_MAX: Duration = Duration::from_secs(1);
@@ -20,17 +24,15 @@ const ASK_MAX: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(30);
 
 pub(super) async fn list(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
-    let mut runs = under_way(api).await;
-    if arguments.flag("all") {
-        let finished = api.store.prefix(keys::runs()).await?;
-        let finished = finished
-            .iter()
-            .filter_map(|kv| serde_json::from_slice::<Run>(&kv.value).ok());
-        runs.extend(finished.map(|run| (0, run)));
-    }
-    runs.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
-    // One that ended between the two questions is in both answers.
-    runs.dedup_by(|(_, a), (_, b)| a.id == b.id);
+    let runs = if arguments.flag("all") {
+        known(api, "", pipes_raft::Range::prefix(keys::runs())).await?
+    } else {
+        let mut runs = told(api, "").await.runs;
+        // One that is over stays with its coordinator until that is on record.
+        runs.retain(|(_, run)| run.status.is_none());
+        runs.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
+        runs
+    };
     Ok(value(&runs.into_iter().map(|(_, run)| run).collect::<Vec<_>>()))
 }
 
@@ -81,24 +83,10 @@ pub(super) fn freed(api: &Api, payload: Payload<'_>) -> Result<Value, Error> {
 
 /// The run that `id` names or begins, and its coordinator; 0 when it has ended.
 pub(super) async fn find(api: &Api, id: &str) -> Result<(u64, Run), Error> {
-    let mut found = under_way(api).await;
-    found.retain(|(_, run)| run.id.starts_with(id));
     let mut range = pipes_raft::Range::prefix(keys::run(id));
     // Enough to know that there are several.
     range.limit = 2;
-    let kept = api
-        .store
-        .range(range, pipes_raft::Consistency::Linearizable)
-        .await?
-        .kvs;
-    let kept = kept
-        .iter()
-        .filter_map(|kv| serde_json::from_slice::<Run>(&kv.value).ok());
-    for run in kept {
-        if !found.iter().any(|(_, known)| known.id == run.id) {
-            found.push((0, run));
-        }
-    }
+    let mut found = known(api, id, range).await?;
     match found.len() {
         0 => Err(Error::NotFound(format!(
             "there is no run {id}; pipes ps -a lists them"
@@ -110,41 +98,65 @@ pub(super) async fn find(api: &Api, id: &str) -> Result<(u64, Run), Error> {
     }
 }
 
-/// The runs under way at every agent that answers, with their coordinators.
-async fn under_way(api: &Api) -> Vec<(u64, Run)> {
+/// The runs whose ids begin so, with their coordinators; 0 for those that are over.
+async fn known(api: &Api, begin: &str, range: pipes_raft::Range) -> Result<Vec<(u64, Run)>, Error> {
+    let (mut told_runs, mut kept) = (told(api, begin).await, records(api, &range).await?);
+    let mut lost = known::orphans(&told_runs, &kept);
+    if !lost.is_empty() {
+        // They may have begun since the agents were asked, or ended since: asked once more, that shows.
+        (told_runs, kept) = (told(api, begin).await, records(api, &range).await?);
+        lost = &lost & &known::orphans(&told_runs, &kept);
+    }
+    let nodes = api.nodes.records();
+    let name = |node| {
+        nodes
+            .get(&node)
+            .map_or(node.to_string(), |known| known.name.clone())
+    };
+    Ok(known::merge(told_runs, kept, &lost, name))
+}
+
+async fn records(api: &Api, range: &pipes_raft::Range) -> Result<Vec<Kept>, Error> {
+    let found = api
+        .store
+        .range(range.clone(), pipes_raft::Consistency::Linearizable)
+        .await?;
+    let kept = found.kvs.iter().map(|kv| serde_json::from_slice(&kv.value));
+    Ok(kept.filter_map(Result::ok).collect())
+}
+
+/// What every agent that is reached says of its runs whose ids begin so.
+async fn told(api: &Api, begin: &str) -> Told {
     let own = api.nodes.own_id();
-    let mut runs: Vec<(u64, Run)> = api
-        .runs
-        .registry
-        .list()
-        .into_iter()
-        .map(|run| (own, run))
-        .collect();
+    let mut told = Told::default();
+    let runs = api.runs.registry.list();
+    told.runs.extend(runs.into_iter().map(|run| (own, run)));
     let others = api
         .nodes
         .reached()
         .into_iter()
         .map(|(id, _)| id)
         .filter(|id| *id != own);
-    let asked = join_all(others.map(|node| ask(api, node))).await;
-    runs.extend(asked.into_iter().flatten());
-    runs
+    for (node, answer) in join_all(others.map(|node| ask(api, node))).await {
+        match answer {
+            Some(runs) => told.runs.extend(runs.into_iter().map(|run| (node, run))),
+            None => drop(told.silent.insert(node)),
+        }
+    }
+    told.runs.retain(|(_, run)| run.id.starts_with(begin));
+    told
 }
 
-/// An agent that does not answer in time has nothing to show now.
-async fn ask(api: &Api, node: u64) -> Vec<(u64, Run)> {
+/// The runs of another agent; `None` when it does not answer in time. One that is gone by now has none.
+async fn ask(api: &Api, node: u64) -> (u64, Option<Vec<Run>>) {
     let uri = uris::of_node(node, "runs");
     let call = api.agents.call_once(&uri, vec![], None);
-    let Ok(Ok(answer)) = tokio::time::timeout(ASK_MAX, call).await else {
-        return Vec::new();
+    let Ok(answered) = tokio::time::timeout(ASK_MAX, call).await else {
+        return (node, None);
     };
-    let args = answer.as_payload().args().unwrap_or_default();
-    let runs = args
-        .into_iter()
-        .next()
-        .and_then(|value| rmpv::ext::from_value::<Vec<Run>>(value).ok());
-    runs.unwrap_or_default()
-        .into_iter()
-        .map(|run| (node, run))
-        .collect()
+    let runs = answered.ok().and_then(|answer| {
+        let list = answer.as_payload().args().ok()?.into_iter().next()?;
+        rmpv::ext::from_value(list).ok()
+    });
+    (node, Some(runs.unwrap_or_default()))
 }

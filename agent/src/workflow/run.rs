@@ -6,7 +6,8 @@
 //!
 //! The coordinator is a client of realms `pipes` (the caller) and `pipes.stages` (the shims) and the only bridge: signals,
 //! credit, stderr, counts and ends pass through it. From go on it lets the bytes of stdin and stdout go past (`Router::lead_on`), where
-//! no retry depends on them. A run with warm replicas writes nothing to the store before it is answered.
+//! no retry depends on them. A run with warm replicas writes nothing to the store before it is answered, unless it
+//! is older than a second (`shown.rs`).
 //!
 //! Always: (1) a line that cannot run whole runs nothing; (2) what failed before its first go is placed anew, unseen;
 //! (3) after go nothing is run again unless `retry` was asked for and nothing was read or written yet, and then once.
@@ -29,5 +30,6 @@ mod start;
 mod tests;
 
 pub use error::Error;
+pub use record::Kept;
 pub use registry::{Order, Registry};
 pub use start::{Context, serve};

@@ -65,7 +65,7 @@ async fn has_ended(client: &mut Client, id: &str, until: Instant) -> Result<bool
         match client.call("pipes.run.get", vec![("id", id.into())]).await {
             Ok(run) => {
                 let run: Run = object::parse(run)?;
-                if run.finished.is_some() {
+                if run.status.is_some() {
                     return Ok(true);
                 }
             }

@@ -1,17 +1,43 @@
 //! The run as others see it: while it runs (`ps`), as its answer, and kept for `ps -a`.
+//!
+//! A run that lasts is kept while it is under way too, with its coordinator's id, so that one whose coordinator is lost
+//! leaves something to be seen.
 
 use std::time::SystemTime;
 
+use pipes_raft::{Compare, Op, Txn};
 use rmpv::Value;
+use serde::{Deserialize, Serialize};
 
 use crate::keys;
 use crate::workflow::report::{Run, RunStage, time};
+use crate::workflow::run::Error;
 use crate::workflow::run::attempt::Attempt;
-use crate::workflow::run::outcome::Outcome;
+use crate::workflow::run::outcome::{self, Outcome};
 use crate::workflow::run::plan::Plan;
 
 /// Finished runs whose records are kept; the oldest goes when another comes.
 pub const RECORDS_MAX: usize = 1_000;
+
+/// A run as it lies in the store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Kept {
+    /// What is known of it.
+    #[serde(flatten)]
+    pub run: Run,
+    /// The node that coordinates it, while it is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coordinator: Option<u64>,
+}
+
+impl Kept {
+    /// The run, where its coordinator was lost; `server` is that node's name.
+    pub fn lost(mut self, server: &str) -> Run {
+        let why = format!("server {server}, which coordinated it, was lost or started anew");
+        fail(&mut self.run, outcome::status::LOST, why);
+        self.run
+    }
+}
 
 /// A run that was accepted and is not placed yet.
 pub fn begun(plan: &Plan, started: SystemTime) -> Run {
@@ -53,6 +79,22 @@ pub fn running(plan: &Plan, attempt: &Attempt<'_>, started: SystemTime, went: bo
     run
 }
 
+/// A run that was accepted and could not take place.
+pub fn refused(plan: &Plan, started: SystemTime, error: &Error) -> Run {
+    let mut run = begun(plan, started);
+    fail(&mut run, outcome::status::LOST, error.to_string());
+    run.finished = Some(time(SystemTime::now()));
+    run
+}
+
+fn fail(run: &mut Run, status: i32, why: String) {
+    run.state = "failed".into();
+    run.status = Some(status);
+    run.exit = Some(status);
+    run.reason = Some(why.clone());
+    run.message = Some(why);
+}
+
 /// A run that is over.
 pub fn finished(plan: &Plan, attempt: &Attempt<'_>, started: SystemTime, outcome: Outcome) -> Run {
     let mut run = begun(plan, started);
@@ -85,7 +127,24 @@ pub fn value(run: &Run) -> Value {
     rmpv::decode::read_value(&mut &bytes[..]).unwrap_or(Value::Nil)
 }
 
-/// Keeps it in the store and lets go of the oldest beyond the limit.
+/// Keeps a run that is under way, unless it has ended meanwhile.
+pub async fn write_running(store: &pipes_raft::Store, run: Run, coordinator: u64) -> anyhow::Result<()> {
+    let key = keys::run(&run.id);
+    let kept = Kept {
+        run,
+        coordinator: Some(coordinator),
+    };
+    let put = Op::put(key.clone(), serde_json::to_vec(&kept)?);
+    let txn = Txn {
+        compares: vec![Compare::absent(key)],
+        success: vec![put],
+        ..Txn::default()
+    };
+    store.txn(txn).await?;
+    Ok(())
+}
+
+/// Keeps one that is over in the store and lets go of the oldest beyond the limit.
 pub async fn write(store: &pipes_raft::Store, run: &Run) -> anyhow::Result<()> {
     store
         .put(keys::run(&run.id), serde_json::to_vec(run)?, None)
@@ -101,4 +160,29 @@ pub async fn write(store: &pipes_raft::Store, run: &Run) -> anyhow::Result<()> {
         store.delete(old.key.clone()).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_under_way_is_kept_with_its_coordinator_and_any_other_is_a_run() {
+        let run = Run {
+            id: "r1".into(),
+            state: "running".into(),
+            ..Run::default()
+        };
+        let kept = Kept {
+            run: run.clone(),
+            coordinator: Some(3),
+        };
+        let json = serde_json::to_vec(&kept).unwrap();
+        let read: Kept = serde_json::from_slice(&json).unwrap();
+        assert_eq!((read.run, read.coordinator), (run.clone(), Some(3)));
+        // An agent of an older version reads it too.
+        assert_eq!(serde_json::from_slice::<Run>(&json).unwrap(), run);
+        let ended = serde_json::to_vec(&run).unwrap();
+        assert_eq!(serde_json::from_slice::<Kept>(&ended).unwrap().coordinator, None);
+    }
 }

@@ -1,6 +1,6 @@
 //! The runs that this agent coordinates: who they are, for `ps`, and how to stop or wake them.
 //!
-//! A run's entry lives as long as its `Guard`; a finished run's record goes to the store.
+//! A run's entry lives as long as its `Guard`, which goes when the record of how it ended is in the store.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

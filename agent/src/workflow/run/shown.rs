@@ -1,13 +1,16 @@
-//! What others see of a run while it is on: its place in the registry, its caller's progress and its log.
+//! What others see of a run while it is on: its place in the registry, its caller's progress, its log and its record.
 //!
 //! ```text
 //! accepted  registry: waiting      go  registry: running
 //! after 1 s, and from then on once a second at most, when something has changed:
-//!           registry: times, statuses and bytes of its stages      caller: [3, [[in, out], ...]]
+//!           registry: times, statuses and bytes of its stages      caller: [3, [[in, out], ...]]      once: the record
+//! over      the record as it ended, then out of the registry
 //! ```
 //!
 //! Always: (1) nothing of it is waited for, by bytes least of all: a caller that has not taken what it was sent is told
-//! nothing, and its next counts are newer.
+//! nothing, and its next counts are newer; (2) a run that is over in a second writes nothing before its end; (3) a run
+//! leaves the registry after its end is on record, so that a record that says *running* and is in no registry is one
+//! whose coordinator was lost.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +19,7 @@ use tokio::time::Instant;
 use crate::lifecycle::Kind;
 use crate::router::Router;
 use crate::workflow::report::Run;
+use crate::workflow::run::Error;
 use crate::workflow::run::attempt::{Attempt, Phase};
 use crate::workflow::run::caller::CallerOut;
 use crate::workflow::run::plan::Plan;
@@ -24,7 +28,7 @@ use crate::workflow::run::record;
 use crate::workflow::run::registry::Guard;
 use crate::workflow::run::start::Context;
 
-/// How old a run becomes before it shows how far it came, and the time between two showings.
+/// How old a run becomes before it is recorded, and the time between two showings of how far it came.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// A run's showing.
@@ -36,6 +40,7 @@ pub struct Shown<'c> {
     due: Instant,
     /// Something has changed since it was shown.
     is_behind: bool,
+    is_recorded: bool,
 }
 
 impl<'c> Shown<'c> {
@@ -48,6 +53,7 @@ impl<'c> Shown<'c> {
             started,
             due: Instant::now() + EVERY,
             is_behind: false,
+            is_recorded: false,
         }
     }
 
@@ -75,7 +81,7 @@ impl<'c> Shown<'c> {
 
     /// When to show it, if there is anything to show.
     pub fn due(&self) -> Option<Instant> {
-        self.is_behind.then_some(self.due)
+        (self.is_behind || !self.is_recorded).then_some(self.due)
     }
 
     /// Shows how far the attempt has come, if it is time to.
@@ -86,6 +92,9 @@ impl<'c> Shown<'c> {
         self.due = Instant::now() + EVERY;
         self.is_behind = false;
         let run = record::running(self.plan, attempt, self.started, went);
+        if !std::mem::replace(&mut self.is_recorded, true) {
+            self.record(run.clone());
+        }
         self.guard.update(run);
         if attempt.phase == Phase::Running && output.pending() == 0 {
             output.counts(
@@ -97,13 +106,34 @@ impl<'c> Shown<'c> {
         }
     }
 
-    /// Writes how it ended, beside the answer.
+    /// Writes that it is under way, beside the run.
+    fn record(&self, run: Run) {
+        let (store, coordinator) = (self.context.store.clone(), self.plan.coordinator);
+        self.context
+            .lifecycle
+            .spawn(Kind::Work, "record of a run under way", async move {
+                record::write_running(&store, run, coordinator).await
+            });
+    }
+
+    /// It was accepted and yet did not take place: told in its record, if it has one.
+    pub fn refused(self, error: &Error) {
+        if self.is_recorded {
+            let run = record::refused(self.plan, self.started, error);
+            self.finish(run);
+        }
+    }
+
+    /// Writes how it ended, beside the answer, and leaves the registry after that.
     pub fn finish(self, run: Run) {
-        let store = self.context.store.clone();
+        let (store, guard) = (self.context.store.clone(), self.guard);
+        guard.update(run.clone());
         self.context
             .lifecycle
             .spawn(Kind::Work, "record of a run", async move {
-                record::write(&store, &run).await
+                let written = record::write(&store, &run).await;
+                drop(guard);
+                written
             });
     }
 }

@@ -84,7 +84,10 @@ pub async fn serve(context: Arc<Context>, own: OwnSession) {
             output.finish(record::value(&run)).await;
             shown.finish(run);
         }
-        Err(error) => output.refuse(&error).await,
+        Err(error) => {
+            output.refuse(&error).await;
+            shown.refused(&error);
+        }
     }
     release(&context, &plan, asked);
 }
