@@ -94,7 +94,9 @@ impl Traffic {
         {
             // Setting the text draws it; what does not fit into the line is cut off.
             let bar = self.bar.get_or_insert_with(|| bar("{wide_msg}"));
-            bar.set_message(text);
+            if bar.message() != text {
+                bar.set_message(text);
+            }
         }
     }
 }
