@@ -167,6 +167,18 @@ impl Net {
         }
     }
 
+    /// What is on its way over a link of a call's first chunks is given back to who pays for the call from now on.
+    pub(super) fn succeed(&mut self, former: FlowKey, key: FlowKey) {
+        let held = self.flows.get(former).map_or(0, |flow| flow.used);
+        if former == key || held == 0 {
+            return;
+        }
+        self.release(former, held);
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.used += held;
+        }
+    }
+
     /// A call is over whose bytes went to `heir`: what it has not taken of them is now an answer that it does not take, and
     /// their source may forget them.
     pub(super) fn bequeath(&mut self, key: FlowKey, heir: SessionKey) {

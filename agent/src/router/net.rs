@@ -194,10 +194,11 @@ impl Outbox for Net {
         let Some(link) = self.links.get_mut(link.index()).and_then(Option::as_mut) else {
             return;
         };
-        if let Some(flow) = flow {
-            link.windows.insert((number, way), flow);
-        }
+        let former = flow.and_then(|flow| link.windows.insert((number, way), flow));
         link.send(whose, crossing, &mut self.buffers);
+        if let (Some(flow), Some(former)) = (flow, former) {
+            self.succeed(former, flow);
+        }
     }
 
     fn fits(&self, session: SessionKey, payload: usize) -> bool {

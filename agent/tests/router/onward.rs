@@ -189,13 +189,13 @@ async fn nothing_is_left_when_one_of_three_leaves() {
 #[tokio::test]
 async fn what_the_first_caller_has_not_taken_no_longer_counts_against_the_second() {
     let (one, two) = Shard::pair().await;
-    for giver_at in [&one, &two] {
+    for (giver_at, procedure) in [(&one, "com.out.near"), (&two, "com.out.far")] {
         let (mut first, mut between) = (Raw::at(&one), Raw::at(&one));
         let mut giver = Raw::at(giver_at);
-        between.register("com.out").await;
-        first.call(1, "com.out", b"", true).await;
+        between.register(procedure).await;
+        first.call(1, procedure, b"", true).await;
         assert_eq!(between.invocation().await, (1, 0, true));
-        giver.call(1, "com.out", b"", true).await;
+        giver.call(1, procedure, b"", true).await;
         assert_eq!(between.invocation().await, (2, 0, true));
         one.router
             .lead_on(between.own(2), Onto::Answer(between.own(1), 1));
@@ -203,9 +203,9 @@ async fn what_the_first_caller_has_not_taken_no_longer_counts_against_the_second
         let chunk = vec![9; CHUNK];
         // Less than a window, so that it is all sent though nobody takes it.
         for _ in 0..15 {
-            giver.call(1, "com.out", &chunk, true).await;
+            giver.call(1, procedure, &chunk, true).await;
         }
-        giver.call(1, "com.out", b"", false).await;
+        giver.call(1, procedure, b"", false).await;
         assert_eq!(between.invocation().await, (2, 0, false));
         between.answer(2, false).await;
         let ended = within(giver.reader.next()).await.unwrap();

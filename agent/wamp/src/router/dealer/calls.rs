@@ -126,12 +126,12 @@ impl Dealer {
             self.pass_on(key, onward, payload, out);
             return Ok(());
         }
-        let charged = call.fed_by.unwrap_or(key);
-        let Some(source) = self.calls.get(charged).map(|call| call.caller) else {
-            return Ok(());
-        };
+        let own = (key, call.caller);
+        let fed_by = call.fed_by;
+        let payer = fed_by.and_then(|key| Some((key, self.calls.get(key)?.caller)));
+        let (call, source) = payer.unwrap_or(own);
         let charge = Charge::Flow {
-            call: charged,
+            call,
             way: Way::Up,
             opening: false,
             source,
