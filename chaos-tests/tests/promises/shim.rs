@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use pipes_chaos::cluster::{Cluster, GONE_LIMIT, START_LIMIT};
 use pipes_chaos::command::Input;
+use pipes_chaos::fault;
 use pipes_chaos::proc;
 use pipes_chaos::wait::wait_until;
 
@@ -108,6 +109,22 @@ fn a_second_run_starts_no_replica() -> Result<()> {
     wait_until("fresh replicas go with their run", GONE_LIMIT, || {
         shims(&cluster).is_ok_and(|all| all == warm)
     })?;
+    cluster.finish()
+}
+
+#[test]
+fn a_replica_that_was_killed_is_replaced_unseen_where_there_is_no_other_node() -> Result<()> {
+    let cluster = Cluster::start(1)?;
+    cluster.build(&["cat"])?;
+    let line = || cluster.run("cat").input(Input::Bytes(b"x".to_vec()));
+    line().finish()?.success()?;
+    for _ in 0..5 {
+        for shim in proc::shims(cluster.nodes[0].pid()?) {
+            fault::signal(shim, libc::SIGKILL)?;
+        }
+        // At once: the agent may not have missed it yet.
+        line().finish()?.success()?;
+    }
     cluster.finish()
 }
 

@@ -28,6 +28,9 @@ use crate::workflow::run::{Error, lookup, record};
 const MISHAPS_MAX: u32 = 8;
 /// A run that found no slot asks again after this, should nobody tell it sooner.
 const FREED_MAX: Duration = Duration::from_secs(1);
+/// When only nodes are left that failed a moment ago, they are asked again after this: a replica that died is missed by
+/// then.
+const MISHAP_PAUSE: Duration = Duration::from_millis(100);
 /// Refusals after which a run asks its nodes one after another and keeps what it has (`design`: one order cannot
 /// deadlock).
 const REFUSALS_BEFORE_ORDER: u32 = 5;
@@ -115,7 +118,7 @@ impl Attempts<'_> {
         loop {
             number += 1;
             let nodes = match self.place(&avoid) {
-                // Too few are left without those that failed a moment ago: they may do by now.
+                // Too few are left without those that failed: they may do by now.
                 Err(_) if !avoid.is_empty() => {
                     avoid.clear();
                     self.place(&avoid)?
@@ -136,7 +139,7 @@ impl Attempts<'_> {
                 Some(Stop::Full) => {
                     refusals += 1;
                     self.give_back().await;
-                    if let Some(outcome) = wait_for_slot(input, orders, flow).await {
+                    if let Some(outcome) = wait(FREED_MAX, input, orders, flow).await {
                         return Ok(record::finished(self.plan, &attempt, self.started, outcome));
                     }
                 }
@@ -147,6 +150,11 @@ impl Attempts<'_> {
                         avoid.insert(node);
                     }
                     self.give_back().await;
+                    if self.place(&avoid).is_err()
+                        && let Some(outcome) = wait(MISHAP_PAUSE, input, orders, flow).await
+                    {
+                        return Ok(record::finished(self.plan, &attempt, self.started, outcome));
+                    }
                 }
                 Some(Stop::Lost) if self.may_retry(&attempt, flow) => {
                     flow.went = false;
@@ -195,8 +203,9 @@ impl Attempts<'_> {
     }
 }
 
-/// Waits until a slot may be free; an outcome when the run ended meanwhile.
-async fn wait_for_slot(
+/// Waits so long, or until a slot is free; an outcome when the run ended meanwhile.
+async fn wait(
+    longest: Duration,
     input: &mut CallerIn,
     orders: &mut mpsc::Receiver<Order>,
     flow: &mut Flow,
@@ -208,7 +217,7 @@ async fn wait_for_slot(
             message: None,
         })
     };
-    let again = Instant::now() + FREED_MAX;
+    let again = Instant::now() + longest;
     loop {
         let until = flow.deadline.map_or(again, |deadline| deadline.min(again));
         tokio::select! {
