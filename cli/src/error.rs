@@ -76,6 +76,8 @@ pub const CANNOT_START: &str = "pipes.error.cannot_start";
 pub const USAGE: &str = "pipes.error.usage";
 /// URI of what is not there.
 pub const NOT_FOUND: &str = "pipes.error.not_found";
+/// Something it needs is not there now.
+pub const UNAVAILABLE: &str = "pipes.error.unavailable";
 
 impl Error {
     /// An error the agent answered with.

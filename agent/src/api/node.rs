@@ -25,8 +25,8 @@ pub(super) async fn list(api: &Api) -> Result<Value, Error> {
     Ok(value(&shown(api).await?))
 }
 
-/// All nodes, by id.
-pub(super) async fn shown(api: &Api) -> Result<Vec<Shown>, Error> {
+/// The nodes whose presence is on record: a dead one's goes with its lease.
+pub(super) async fn present(api: &Api) -> Result<BTreeSet<u64>, Error> {
     let presences = pipes_raft::Range {
         keys_only: true,
         ..pipes_raft::Range::prefix(keys::presences())
@@ -37,7 +37,12 @@ pub(super) async fn shown(api: &Api) -> Result<Vec<Shown>, Error> {
         .kvs
         .iter()
         .filter_map(|kv| keys::after(&kv.key, &prefix)?.parse().ok());
-    let present: BTreeSet<u64> = ids.collect();
+    Ok(ids.collect())
+}
+
+/// All nodes, by id.
+pub(super) async fn shown(api: &Api) -> Result<Vec<Shown>, Error> {
+    let present = present(api).await?;
     let records = api.store.prefix(keys::nodes()).await?;
     let records = records
         .iter()

@@ -8,11 +8,13 @@ mod known;
 use std::time::Duration;
 
 use futures::future::join_all;
+use pipes_wamp::client::CallError;
+use pipes_wamp::error::uri::NO_SUCH_PROCEDURE;
 use pipes_wamp::message::Payload;
 use rmpv::Value;
 
 use crate::api::arguments::Arguments;
-use crate::api::{Api, Error, uris, value};
+use crate::api::{Api, Error, node, uris, value};
 use crate::keys;
 use crate::workflow::report::Run;
 use crate::workflow::run::{Kept, Order};
@@ -103,8 +105,13 @@ async fn known(api: &Api, begin: &str, range: pipes_raft::Range) -> Result<Vec<(
     let (mut told_runs, mut kept) = (told(api, begin).await, records(api, &range).await?);
     let mut lost = known::orphans(&told_runs, &kept);
     if !lost.is_empty() {
-        // They may have begun since the agents were asked, or ended since: asked once more, that shows.
+        // They may have begun since the agents were asked, or ended since: asked once more, that shows. A coordinator that
+        // lives and is not reached from here does not answer.
         (told_runs, kept) = (told(api, begin).await, records(api, &range).await?);
+        let unreached = node::present(api).await?.into_iter();
+        told_runs
+            .silent
+            .extend(unreached.filter(|node| !api.nodes.is_reached(*node)));
         lost = &lost & &known::orphans(&told_runs, &kept);
     }
     let nodes = api.nodes.records();
@@ -113,7 +120,19 @@ async fn known(api: &Api, begin: &str, range: pipes_raft::Range) -> Result<Vec<(
             .get(&node)
             .map_or(node.to_string(), |known| known.name.clone())
     };
-    Ok(known::merge(told_runs, kept, &lost, name))
+    let runs = known::merge(told_runs, kept, &lost, name);
+    for (_, run) in runs.iter().filter(|(_, run)| lost.contains(&run.id)) {
+        // On record, it is found so the next time, and goes when its turn comes. One that is not written is found again.
+        let _ = api
+            .store
+            .put(
+                keys::run(&run.id),
+                serde_json::to_vec(run).unwrap_or_default(),
+                None,
+            )
+            .await;
+    }
+    Ok(runs)
 }
 
 async fn records(api: &Api, range: &pipes_raft::Range) -> Result<Vec<Kept>, Error> {
@@ -147,16 +166,19 @@ async fn told(api: &Api, begin: &str) -> Told {
     told
 }
 
-/// The runs of another agent; `None` when it does not answer in time. One that is gone by now has none.
+/// The runs of another agent; `None` when it does not say.
 async fn ask(api: &Api, node: u64) -> (u64, Option<Vec<Run>>) {
     let uri = uris::of_node(node, "runs");
     let call = api.agents.call_once(&uri, vec![], None);
-    let Ok(answered) = tokio::time::timeout(ASK_MAX, call).await else {
-        return (node, None);
+    let runs = match tokio::time::timeout(ASK_MAX, call).await {
+        Ok(Ok(answer)) => answer
+            .as_payload()
+            .args()
+            .ok()
+            .and_then(|args| rmpv::ext::from_value(args.into_iter().next()?).ok()),
+        // It has begun a moment ago and serves nothing yet.
+        Ok(Err(CallError::Answered { uri, .. })) if uri == NO_SUCH_PROCEDURE => Some(Vec::new()),
+        Ok(Err(_)) | Err(_) => None,
     };
-    let runs = answered.ok().and_then(|answer| {
-        let list = answer.as_payload().args().ok()?.into_iter().next()?;
-        rmpv::ext::from_value(list).ok()
-    });
-    (node, Some(runs.unwrap_or_default()))
+    (node, runs)
 }

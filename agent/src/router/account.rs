@@ -33,7 +33,10 @@ impl Net {
             connection.blocked_flows += 1;
         }
         let flow = self.flows.get_mut(key)?;
-        flow.over = over;
+        if over.is_some() {
+            flow.over = over;
+            flow.used_over += cost;
+        }
         if opening && let End::Session(session, _) = source {
             flow.in_account += cost;
             flow.account = Some(session);
@@ -69,6 +72,16 @@ impl Net {
         if released.is_gone {
             self.remove_flow(key);
         }
+    }
+
+    /// The same of what went over a link; more than is held there is not given back.
+    pub fn release_over(&mut self, key: FlowKey, cost: usize) {
+        let Some(flow) = self.flows.get_mut(key) else {
+            return;
+        };
+        let cost = cost.min(flow.used_over);
+        flow.used_over -= cost;
+        self.release(key, cost);
     }
 
     fn relieve(&mut self, account: Option<SessionKey>, way: Way, cost: usize) {
@@ -169,13 +182,14 @@ impl Net {
 
     /// What is on its way over a link of a call's first chunks is given back to who pays for the call from now on.
     pub(super) fn succeed(&mut self, former: FlowKey, key: FlowKey) {
-        let held = self.flows.get(former).map_or(0, |flow| flow.used);
+        let held = self.flows.get(former).map_or(0, |flow| flow.used_over);
         if former == key || held == 0 {
             return;
         }
-        self.release(former, held);
+        self.release_over(former, held);
         if let Some(flow) = self.flows.get_mut(key) {
             flow.used += held;
+            flow.used_over += held;
         }
     }
 
@@ -218,8 +232,8 @@ impl Net {
     /// Gives everything back that a lost link's or connection's flows hold.
     pub fn release_all(&mut self, flows: impl IntoIterator<Item = FlowKey>) {
         for key in flows {
-            let held = self.flows.get(key).map_or(0, |flow| flow.used);
-            self.release(key, held);
+            let held = self.flows.get(key).map_or(0, |flow| flow.used_over);
+            self.release_over(key, held);
         }
     }
 }

@@ -76,6 +76,8 @@ pub struct Counts {
     pub registrations: usize,
     /// Directions of calls of which something is held, or that are in progress.
     pub flows: usize,
+    /// Those of them that leave by a link, once for each direction of a call there.
+    pub crossing: usize,
     /// Bytes held of them, heads included.
     pub held: usize,
     /// Bytes that count in sessions' accounts (`flow`, *rest* and *unread*).

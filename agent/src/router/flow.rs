@@ -9,7 +9,8 @@
 //! | another shard | that shard keeps the window, and stops | by a window frame to that shard |
 //!
 //! When a call ends, what is still held of it goes to an account of its caller, who caused it: *rest* (256 KiB) for what the
-//! caller sent, the call's first message included from the start, and *unread* for answers it does not take.
+//! caller sent, the call's first message included from the start, and *unread* for answers it does not take. Of a call
+//! whose bytes were led on as another's answers (`pipes_wamp`, `dealer/onward`) it goes to that one's caller, as *unread*.
 //!
 //! Always: what a flow holds is what its marks and frames on their way cost; a flow that is closed and holds nothing
 //! is gone; a source is counted as waiting once for each of its flows without window.
@@ -34,10 +35,12 @@ pub struct Flow {
     pub source: End,
     /// Which way.
     pub way: Way,
-    /// The link it leaves by, with its number there.
+    /// The link it leaves by, with its number there; a led call's also goes to a session of this shard.
     pub over: Option<(LinkKey, u64)>,
     /// What is held of it.
     pub used: usize,
+    /// How much of that is on that link.
+    pub used_over: usize,
     /// How much of that counts in an account of the caller's session already.
     pub in_account: usize,
     /// Whose account that is.
@@ -62,6 +65,7 @@ impl Flow {
             way,
             over: None,
             used: 0,
+            used_over: 0,
             in_account: 0,
             account: None,
             is_blocked: false,

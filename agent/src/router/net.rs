@@ -222,7 +222,7 @@ impl Outbox for Net {
             let cost = slot.discard(number, way, &mut self.buffers);
             // Chunks of a call that is fed are another call's to pay.
             let payer = slot.windows.get(&(number, way)).copied();
-            self.release(payer.unwrap_or(key), cost);
+            self.release_over(payer.unwrap_or(key), cost);
         }
     }
 

@@ -118,6 +118,13 @@ impl Shard {
             calls,
             registrations,
             flows,
+            crossing: self
+                .net
+                .links
+                .iter()
+                .flatten()
+                .map(|link| link.windows.len())
+                .sum(),
             held,
             in_accounts: connections().map(|its| its.rest + its.unread).sum(),
             blocked: connections().map(|its| its.blocked_flows).sum(),

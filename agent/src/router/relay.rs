@@ -182,8 +182,8 @@ impl Shard {
                     .link_mut(key)
                     .and_then(|link| link.windows.get(&(flow, way)).copied());
                 if let Some(of) = of {
-                    // More than is held of it is not given back.
-                    self.net.release(of, usize::try_from(bytes).unwrap_or(usize::MAX));
+                    self.net
+                        .release_over(of, usize::try_from(bytes).unwrap_or(usize::MAX));
                 }
             }
             Frame::Ping(number) => self.answer(key, &Frame::Pong(number)),

@@ -8,7 +8,7 @@ use pipes_wamp::message::{CallOptions, Message, Payload};
 use pipes_wamp::payload::{PayloadBuf, bytes_arg, tagged_bytes};
 
 use super::shards::{Shard, link, within};
-use super::storm::until_empty;
+use super::storm::{until, until_empty};
 
 /// More than a window of a call (2 MiB) and all sockets on the way hold.
 const MANY: usize = 400;
@@ -67,6 +67,18 @@ impl Raw {
         self.writer.queue(&Message::Call {
             request,
             options: CallOptions { progress, ..BOTH },
+            procedure,
+            payload: payload.as_payload(),
+        });
+        within(self.writer.flush()).await.unwrap();
+    }
+
+    /// A chunk of keyword arguments alone, which is the session between's.
+    async fn say(&mut self, request: u64, procedure: &str) {
+        let payload = PayloadBuf::of_kwargs(vec![("credit", 1.into())]);
+        self.writer.queue(&Message::Call {
+            request,
+            options: BOTH,
             procedure,
             payload: payload.as_payload(),
         });
@@ -167,20 +179,75 @@ async fn a_window_bounds_bytes_that_go_past_a_session() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_when_one_of_three_leaves() {
-    for leaver in 0..3 {
+async fn keywords_beside_bytes_stay_and_the_bytes_keep_their_order() {
+    let shard = Shard::start(1);
+    let (mut caller, mut between, mut taker) = led(&shard, &shard).await;
+    let mut both = PayloadBuf::of_bytes(b"second");
+    both.bytes.extend(
+        PayloadBuf::of_kwargs(vec![("credit", 7.into())])
+            .bytes
+            .split_off(1),
+    );
+    both.parts = 2;
+    for payload in [
+        PayloadBuf::of_bytes(b"first"),
+        both,
+        PayloadBuf::of_bytes(b"third!!"),
+    ] {
+        caller.writer.queue(&Message::Call {
+            request: 1,
+            options: BOTH,
+            procedure: "com.run",
+            payload: payload.as_payload(),
+        });
+    }
+    within(caller.writer.flush()).await.unwrap();
+    for length in [5, 6, 7] {
+        assert_eq!(taker.invocation().await, (1, length, true));
+    }
+    let Some(Message::Invocation { payload, .. }) = within(between.reader.next()).await.unwrap() else {
+        panic!("no keywords")
+    };
+    assert_eq!(payload.args().unwrap(), []);
+    assert_eq!(payload.kwargs().unwrap(), [("credit".to_owned(), 7.into())]);
+}
+
+#[tokio::test]
+async fn nothing_is_left_in_whatever_order_they_leave() {
+    // The caller, the session between, the taker, the link.
+    for order in [
+        "cbt", "ctb", "bct", "btc", "tcb", "tbc", "lcbt", "clbt", "tlcb", "blct",
+    ] {
         let (one, two) = (Shard::start(1), Shard::start(2));
-        let _link = link(&one, 1, &two, 2);
+        let (cut, _other) = link(&one, 1, &two, 2);
         one.linked(2, true).await;
         two.linked(1, true).await;
-        let (mut caller, between, taker) = led(&one, &two).await;
-        let chunk = vec![7; CHUNK];
-        for _ in 0..10 {
-            caller.call(1, "com.run", &chunk, true).await;
-        }
+        let (caller, between, taker) = led(&one, &two).await;
         let mut all = [Some(caller), Some(between), Some(taker)];
-        all[leaver] = None;
-        drop(all);
+        let chunk = vec![7; CHUNK];
+        for leaver in order.chars() {
+            // Bytes and keywords are on their way whenever somebody leaves.
+            if let Some(caller) = &mut all[0] {
+                for bytes in [&chunk[..], b""] {
+                    caller.call(1, "com.run", bytes, true).await;
+                }
+                caller.say(1, "com.run").await;
+            }
+            let place = match leaver {
+                'c' => 0,
+                'b' => 1,
+                't' => 2,
+                _ => {
+                    cut.shutdown(std::net::Shutdown::Both).unwrap();
+                    one.linked(2, false).await;
+                    continue;
+                }
+            };
+            let shard = if place == 2 { &two } else { &one };
+            let sessions = within(shard.router.counts()).await.unwrap().sessions;
+            all[place] = None;
+            until(shard, |counts| counts.sessions < sessions).await;
+        }
         until_empty(&one).await;
         until_empty(&two).await;
     }

@@ -106,7 +106,7 @@ async fn until_quiet(shard: &Shard) {
     until(shard, |counts| counts == quiet(counts)).await;
 }
 
-async fn until(shard: &Shard, is_so: impl Fn(Counts) -> bool) {
+pub async fn until(shard: &Shard, is_so: impl Fn(Counts) -> bool) {
     let empty = async {
         loop {
             let counts = shard.router.counts().await.unwrap();

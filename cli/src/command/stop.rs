@@ -74,6 +74,8 @@ async fn has_ended(client: &mut Client, id: &str, until: Instant) -> Result<bool
                     return Ok(true);
                 }
             }
+            // A leader may have to be elected.
+            Err(error) if error.uri() == Some(error::UNAVAILABLE) => {}
             Err(error) => return Err(error),
         }
         sleep(LOOK_EVERY).await;

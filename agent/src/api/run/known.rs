@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | it is over | whatever | as recorded |
 //! | none, or under way | knows it | as the coordinator says |
-//! | under way | is linked and did not answer | as recorded |
-//! | under way | is not reached, or does not know it | failed, 125: it was lost with its coordinator |
+//! | under way | lives, and is not reached or does not answer | as recorded |
+//! | under way | is dead, or does not know it | failed, 125: it was lost with its coordinator |
 //!
 //! A run enters its coordinator's registry before it is recorded and leaves it after its end is. So the last line is
 //! sure only of a run that no agent knew when asked *after* its record was read, and whose record says the same when
@@ -21,7 +21,7 @@ use crate::workflow::run::Kept;
 pub struct Told {
     /// Their runs, with their coordinators.
     pub runs: Vec<(u64, Run)>,
-    /// Those that did not answer in time: what they run is not known.
+    /// Those that live and did not answer: what they run is not known.
     pub silent: BTreeSet<u64>,
 }
 

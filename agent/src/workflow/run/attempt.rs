@@ -130,11 +130,13 @@ pub struct Attempt<'p> {
 #[derive(Debug, Default)]
 pub struct Stdin {
     pub(super) request: u64,
-    /// Bytes the first stage still takes.
+    /// Bytes the first stage still takes, of what passes here.
     pub credit: u64,
+    /// The caller's bytes go past: what comes here all the same would be out of order.
+    pub led: bool,
     /// Nobody reads any more, or the end was sent.
     pub done: bool,
-    /// Bytes sent.
+    /// Bytes sent from here.
     pub sent: u64,
 }
 
@@ -147,7 +149,7 @@ pub struct Output {
     pub done: bool,
     /// The end was said, and is answered when the caller took everything.
     pub ending: bool,
-    /// Bytes received.
+    /// Bytes received here.
     pub received: u64,
 }
 

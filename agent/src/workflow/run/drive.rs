@@ -181,12 +181,13 @@ pub async fn drive(
 impl Flow {
     /// Lets the caller's stdin and the last stage's stdout go past us from the start, where nothing is to be known of them
     /// here: whether a run may be made again depends on what was read and written.
-    fn lead_past(&self, attempt: &Attempt<'_>, output: &CallerOut, router: &Router) {
+    fn lead_past(&self, attempt: &mut Attempt<'_>, output: &CallerOut, router: &Router) {
         let Some(call) = output.call().filter(|_| !attempt.plan.options.retry) else {
             return;
         };
         if self.given.is_empty() && !self.eof {
             router.lead_on(call, Onto::Call(attempt.own(attempt.stdin.request)));
+            attempt.stdin.led = true;
         }
         if let Some(invocation) = attempt.output.invocation.filter(|_| !self.unasked) {
             router.lead_on(attempt.own(invocation), Onto::Answer(call, STDOUT));
@@ -244,8 +245,10 @@ impl Flow {
 
     fn chunk(&mut self, attempt: &mut Attempt<'_>, output: &mut CallerOut, chunk: Chunk<'_>) {
         if let Some(bytes) = chunk.stdin {
-            let early = matches!(attempt.phase, Phase::Reserving | Phase::Connecting) && !bytes.is_empty();
-            if early || (self.eof && !bytes.is_empty()) {
+            let early = matches!(attempt.phase, Phase::Reserving | Phase::Connecting);
+            // What goes past us comes here with the last chunk alone.
+            let strayed = attempt.stdin.led && !chunk.eof;
+            if !bytes.is_empty() && (early || strayed || self.eof) {
                 return attempt.stop(Stop::Usage(
                     "stdin came before credit for it, or after its end".into(),
                 ));

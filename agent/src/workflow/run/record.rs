@@ -18,6 +18,10 @@ use crate::workflow::run::plan::Plan;
 
 /// Finished runs whose records are kept; the oldest goes when another comes.
 pub const RECORDS_MAX: usize = 1_000;
+/// How many go at once.
+const AT_ONCE_MAX: usize = 4;
+/// Older ones that are still under way and are passed over; where there are more, none goes until some have ended.
+const UNDER_WAY_MAX: usize = 64;
 
 /// A run as it lies in the store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -155,8 +159,20 @@ pub async fn write(store: &pipes_raft::Store, run: &Run) -> anyhow::Result<()> {
         .range(range, pipes_raft::Consistency::Serializable)
         .await?
         .kvs;
+    let excess = kept.len().saturating_sub(RECORDS_MAX).min(AT_ONCE_MAX);
+    if excess == 0 {
+        return Ok(());
+    }
     // Keys sort by time: the first are the oldest. A few at a time, so that one run never pays for many.
-    for old in kept.iter().take(kept.len().saturating_sub(RECORDS_MAX).min(4)) {
+    let mut range = pipes_raft::Range::prefix(keys::runs());
+    range.limit = excess + UNDER_WAY_MAX;
+    let oldest = store
+        .range(range, pipes_raft::Consistency::Serializable)
+        .await?
+        .kvs;
+    let is_over =
+        |value: &[u8]| serde_json::from_slice(value).is_ok_and(|kept: Kept| kept.coordinator.is_none());
+    for old in oldest.iter().filter(|kv| is_over(&kv.value)).take(excess) {
         store.delete(old.key.clone()).await?;
     }
     Ok(())

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 
 use crate::workflow::report::Run;
 
-/// Runs that may wait or run here at once; beyond, a run is refused as busy.
+/// Runs that may wait or run here at once, those included whose end is not on record yet; beyond, a run is refused as
+/// busy.
 pub const RUNS_MAX: usize = 1_000 + 32 * 64;
 
 /// What others may ask of a run.

@@ -14,7 +14,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::lifecycle::Kind;
 use crate::router::Router;
@@ -128,12 +128,18 @@ impl<'c> Shown<'c> {
     pub fn finish(self, run: Run) {
         let (store, guard) = (self.context.store.clone(), self.guard);
         guard.update(run.clone());
+        let stopping = self.context.lifecycle.stopping();
         self.context
             .lifecycle
             .spawn(Kind::Work, "record of a run", async move {
-                let written = record::write(&store, &run).await;
+                // A store without a leader has one again before long; until then the run is known here.
+                while let Err(error) = record::write(&store, &run).await {
+                    if stopping.run_until_cancelled(sleep(EVERY)).await.is_none() {
+                        return Err(error);
+                    }
+                }
                 drop(guard);
-                written
+                Ok(())
             });
     }
 }

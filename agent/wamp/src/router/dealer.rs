@@ -9,7 +9,7 @@
 //! Always: (1) a call is known under both its ends or not at all; (2) it ends once, with a final answer or an error to
 //! a caller that is still there, and the callee is interrupted if it may still work; (3) what comes for a call that is
 //! over is dropped without an answer, what comes for one that never was ends the session; (4) all chunks of a call go
-//! where its first went; (5) a grant lives as long as the call it came with.
+//! where its first went, unless its callee let them go on (`onward`); (5) a grant lives as long as the call it came with.
 //!
 //! Not here: who may come in (`session`, and the shard's gate), windows and queues (the shard), the clock (`tick`).
 

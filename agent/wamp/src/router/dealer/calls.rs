@@ -122,8 +122,11 @@ impl Dealer {
             return Err(Violation("a chunk after the final one of a call in progress"));
         }
         call.more = progress;
-        if let (Some(onward), true, true) = (call.onward, progress, onward::is_bytes(payload)) {
-            self.pass_on(key, onward, payload, out);
+        if let (Some(onward), true) = (call.onward, progress)
+            && let Some((bytes, keywords)) = onward::split(payload)
+        {
+            self.pass_on(key, onward, bytes, out);
+            self.keep_back(key, keywords, out);
             return Ok(());
         }
         let own = (key, call.caller);

@@ -7,16 +7,19 @@
 //! caller --[bytes]--> call 1 --(callee)--> call 2 --[number, bytes]--> its caller as progressive results
 //! ```
 //!
-//! The callee still gets all that is not one argument of bytes, the final chunk, and its INTERRUPT; it answers both calls. A
-//! byte so spared costs two fewer copies through the kernel each way and no wake of another thread.
+//! The callee still gets keyword arguments, all that is not one argument of bytes, the final chunk, and its INTERRUPT; it
+//! answers both calls. A byte so spared costs two fewer copies through the kernel each way and no wake of another thread.
 //!
 //! Always: (1) what goes on takes the window of the call it came by, so that its caller waits when the far end does;
-//! (2) so does all that the callee itself sends on a call that is fed, hence one window bounds both; (3) bytes for a call
-//! that is over are dropped: nobody takes them, as with any chunk that comes late.
+//! (2) so does what the callee itself sends on a call that is fed, which is to be little: its end, mostly; (3) bytes for a
+//! call that is over are dropped: nobody takes them, as with any chunk that comes late; (4) bytes keep their order, with
+//! keyword arguments beside some of them too.
 
 use super::{CallKey, Dealer, End, SessionKey};
-use crate::message::{Message, Payload};
+use crate::error::uri;
+use crate::message::{InvocationDetails, Message, Payload};
 use crate::router::outbox::{Charge, Outbox, Way};
+use crate::scan::Scan;
 
 /// A call, as a session of the agent itself names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +48,15 @@ pub(super) enum Onward {
     Result(SessionKey, u64, u8),
 }
 
-/// Whether a payload is one argument of bytes, and nothing else.
-pub(super) fn is_bytes(payload: Payload<'_>) -> bool {
-    payload.parts == 1 && matches!(payload.bytes, [0x91, 0xc4..=0xc6, ..])
+/// A payload of one argument of bytes, and the keyword arguments behind it; `None` for any other.
+pub(super) fn split(payload: Payload<'_>) -> Option<(Payload<'_>, &[u8])> {
+    if payload.parts == 0 || !matches!(payload.bytes, [0x91, 0xc4..=0xc6, ..]) {
+        return None;
+    }
+    let mut scan = Scan::new(payload.bytes);
+    scan.skip().ok()?;
+    let (bytes, keywords) = payload.bytes.split_at(payload.bytes.len() - scan.rest().len());
+    Some((Payload { parts: 1, bytes }, keywords))
 }
 
 impl super::Call {
@@ -126,10 +135,13 @@ impl Dealer {
             }
             Onward::Chunk(_) => {}
             Onward::Result(session, request, number) => {
-                let is_awaited = self
+                let awaited = self
                     .session(session)
-                    .is_some_and(|session| session.calls.contains_key(&request));
-                if is_awaited {
+                    .and_then(|session| session.calls.get(&request));
+                if let Some(target) = awaited.copied() {
+                    if !out.fits(session, payload.bytes.len() + 1) {
+                        return self.give_up(target, uri::PAYLOAD_SIZE_EXCEEDED, out);
+                    }
                     let lead = [0x92, number];
                     let result = Message::Result {
                         request,
@@ -143,5 +155,36 @@ impl Dealer {
                 }
             }
         }
+    }
+
+    /// Gives the callee the keyword arguments of a chunk whose bytes went on.
+    pub(super) fn keep_back(&mut self, key: CallKey, keywords: &[u8], out: &mut impl Outbox) {
+        let Some(call) = self.calls.get(key).filter(|_| !keywords.is_empty()) else {
+            return;
+        };
+        let End::Session(session, request) = call.callee else {
+            return;
+        };
+        let charge = Charge::Flow {
+            call: key,
+            way: Way::Up,
+            opening: false,
+            source: call.caller,
+        };
+        let details = InvocationDetails {
+            progress: true,
+            receive_progress: call.receive_progress,
+            ..InvocationDetails::default()
+        };
+        let invocation = Message::Invocation {
+            request,
+            registration: call.registration,
+            details,
+            payload: Payload {
+                parts: 2,
+                bytes: &[0x90],
+            },
+        };
+        out.to_session_followed(session, charge, &invocation, keywords);
     }
 }
