@@ -125,6 +125,8 @@ pub struct Connection {
     pub is_writable: bool,
     /// The other side writes no more: read until the end.
     pub is_read_closed: bool,
+    /// The other side reads no more: what is for it is dropped, and it ends when nothing of it is left to be read.
+    pub is_deaf: bool,
     /// It is in the list of those that have something to do.
     pub is_queued: bool,
     /// It is in the list of those that have something to write.
@@ -152,6 +154,7 @@ impl Connection {
             is_readable: true,
             is_writable: true,
             is_read_closed: false,
+            is_deaf: false,
             is_queued: false,
             is_dirty: false,
             blocked_flows: 0,
@@ -167,6 +170,11 @@ impl Connection {
         (has_windows || self.is_read_closed)
             && !self.waits_for_budget
             && !matches!(self.phase, Phase::Closing)
+    }
+
+    /// Whether it is read until a read says that there is no more.
+    pub fn is_at_its_end(&self) -> bool {
+        self.is_read_closed || self.is_deaf
     }
 
     /// Whether there is something to do for it now.

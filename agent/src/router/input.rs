@@ -104,7 +104,7 @@ impl Shard {
             Err(error) => return self.read_failed(key, &error),
         };
         // A stream socket that gave less is empty, and says when it is not.
-        connection.is_readable = read == READ || connection.is_read_closed;
+        connection.is_readable = read == READ || connection.is_at_its_end();
         let bytes = &scratch[..begun + read];
         let understood = self.understand(key, bytes);
         let rest = &bytes[understood.used..];
@@ -121,8 +121,13 @@ impl Shard {
     fn read_failed(&mut self, key: ConnectionKey, error: &io::Error) {
         match error.kind() {
             io::ErrorKind::WouldBlock => {
-                if let Some(connection) = self.net.connections.get_mut(key) {
-                    connection.is_readable = false;
+                let Some(connection) = self.net.connections.get_mut(key) else {
+                    return;
+                };
+                connection.is_readable = false;
+                // All that it said before it was deaf is understood.
+                if connection.is_deaf {
+                    self.end(key);
                 }
             }
             io::ErrorKind::Interrupted => {}
@@ -314,6 +319,7 @@ impl Shard {
         let Some(connection) = self.net.connections.get_mut(key) else {
             return;
         };
+        let is_at_its_end = connection.is_at_its_end();
         let Some(large) = &mut connection.large else {
             return;
         };
@@ -324,7 +330,7 @@ impl Shard {
             Ok(read) => read,
             Err(error) => return self.read_failed(key, &error),
         };
-        connection.is_readable = read == wanted || connection.is_read_closed;
+        connection.is_readable = read == wanted || is_at_its_end;
         large.filled += read;
         if large.filled < large.length {
             return;

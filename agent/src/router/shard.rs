@@ -230,15 +230,26 @@ impl Shard {
             return;
         };
         connection.is_dirty = false;
-        if connection.is_writable {
+        if connection.is_writable && !connection.is_deaf {
             match connection.out.flush(&mut connection.stream, &mut net.buffers) {
                 Ok(all) => connection.is_writable = all,
+                // It reads no more, and what it said before may still be unread here, its last answer among it: that
+                // counts, and its end is read behind it.
                 Err(error) => {
-                    debug!(%error, "a connection is lost");
-                    return self.end(key);
+                    debug!(%error, "a connection takes nothing any more");
+                    (connection.is_deaf, connection.is_readable) = (true, true);
                 }
             }
         }
+        if connection.is_deaf {
+            for mark in connection.out.clear(&mut net.buffers) {
+                net.release(mark.flow, mark.cost);
+            }
+            net.queue(key);
+        }
+        let Some(connection) = net.connections.get(key) else {
+            return;
+        };
         let is_done = connection.out.is_empty() && matches!(connection.phase, Phase::Closing);
         while let Some(mark) = net
             .connections

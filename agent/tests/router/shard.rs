@@ -62,6 +62,43 @@ async fn chunks_go_both_ways_until_the_callee_has_answered() {
     super::links::echo_by_chunks(&callee, &caller).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_last_answer_counts_though_its_session_closes_while_it_is_written_to() {
+    let shard = Shard::start(1);
+    let caller = shard.agent("pipes");
+    let mut calls = shard.router.serve_calls("pipes", "pipes.run.start", 1);
+    for _ in 0..2_000 {
+        let options = CallOptions {
+            progress: true,
+            receive_progress: true,
+            ..CallOptions::default()
+        };
+        let mut call = within(caller.call("pipes.run.start", PayloadBuf::default(), options))
+            .await
+            .unwrap();
+        let (mut reader, mut writer) =
+            Connection::welcomed(within(calls.recv()).await.unwrap().stream).split();
+        within(reader.next()).await.unwrap().unwrap();
+        let answering = tokio::spawn(async move {
+            writer.queue(&Message::Yield {
+                request: 1,
+                progress: false,
+                payload: Payload::EMPTY,
+            });
+            writer.flush().await.unwrap();
+            drop((reader, writer));
+        });
+        // Late chunks are dropped, or written to one who is gone.
+        for _ in 0..3 {
+            within(call.send(PayloadBuf::of_bytes(b"more"), true))
+                .await
+                .unwrap();
+        }
+        within(answering).await.unwrap();
+        within(call.result()).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_call_of_its_own_session_ends_when_that_closes() {
     let shard = Shard::start(1);
