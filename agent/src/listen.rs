@@ -99,8 +99,8 @@ impl Sockets {
 fn tcp(name: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address).map_err(|source| {
         if source.kind() == io::ErrorKind::AddrInUse {
-            let by = holder(address).map_or_else(String::new, |(pid, command)| {
-                format!(" by {command} (process {pid})")
+            let by = holder(address).map_or_else(String::new, |process| {
+                format!(" by {} (process {})", process.name, process.pid)
             });
             Error::Taken {
                 name,
@@ -139,28 +139,15 @@ fn unix(path: PathBuf, mode: u32) -> Result<UnixListener, Error> {
     bound.map_err(|source| Error::Unix { path, source })
 }
 
-/// Which process listens at `address`, as far as this one may look.
-fn holder(address: SocketAddr) -> Option<(u32, String)> {
-    let IpAddr::V4(ip) = address.ip() else { return None };
-    let [exact, any] = [ip.octets(), [0; 4]]
-        .map(|octets| format!("{:08X}:{:04X}", u32::from_ne_bytes(octets), address.port()));
-    let table = fs::read_to_string("/proc/net/tcp").ok()?;
-    let inode = table.lines().find_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
-        // 0A is LISTEN (include/net/tcp_states.h of Linux).
-        (*state == "0A" && (*local == exact || *local == any)).then(|| (*inode).to_owned())
-    })?;
-    let socket = format!("socket:[{inode}]");
-    fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
-        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
-        let mut descriptors = fs::read_dir(process.path().join("fd")).ok()?.flatten();
-        descriptors.find(|entry| {
-            fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == socket.as_str())
-        })?;
-        let command = fs::read_to_string(process.path().join("comm")).ok()?;
-        Some((pid, command.trim_end().to_owned()))
-    })
+/// Which process listens at `address`, or at every address of its port, as far as this one may look.
+fn holder(address: SocketAddr) -> Option<listeners::Process> {
+    let holds = |socket: SocketAddr| {
+        socket.port() == address.port() && (socket.ip() == address.ip() || socket.ip().is_unspecified())
+    };
+    let all = listeners::get_all().ok()?;
+    all.into_iter()
+        .find(|held| held.protocol == listeners::Protocol::TCP && holds(held.socket))
+        .map(|held| held.process)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::replica::Replica;
 use crate::rpc::{self, Ask, Reply, Request, Response};
 use crate::{Class, Error, Member, Options, Peer, Transport, TransportError};
 
-/// Rest before a request that was not done is tried again: half a heartbeat.
+/// Rest before a request that was not done is tried again: short beside an election.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
 /// Longest that a request which may be sent again waits for one peer: a leader that stands still is soon another.
 const ATTEMPT_MAX: Duration = Duration::from_secs(1);

@@ -301,6 +301,24 @@ fn a_server_lost_after_the_start_is_125_unless_retry_was_asked_for() -> Result<(
 }
 
 #[test]
+fn a_time_longer_than_the_clock_counts_is_no_limit() -> Result<()> {
+    let cluster = Cluster::start(1)?;
+    cluster.build(&["cat", "sleep"])?;
+    let long = "10000000000000000000s";
+    cluster
+        .run("cat")
+        .options(&["-n", "--timeout", long])
+        .finish()?
+        .success()?;
+    let running = cluster.run("sleep 1000").options(&["-n"]).start()?;
+    cluster.stages_run(1)?;
+    let id = cluster.call(&["ps", "-q"])?;
+    cluster.call(&["stop", "--grace", long, id.trim()])?;
+    running.finish()?.expect(143)?;
+    cluster.finish()
+}
+
+#[test]
 fn retry_runs_a_lost_line_once_more() -> Result<()> {
     let cluster = Cluster::start(3)?;
     cluster.build(&["cat"])?;

@@ -44,24 +44,29 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
             Ok(())
         })
         .await;
-        let begun = Instant::now();
-        for id in stopping {
-            if !has_ended(&mut client, &id, begun + grace + GONE_WITHIN).await? {
+        // Beyond what the clock can count, there is no end to it.
+        let until = Instant::now().checked_add(grace.saturating_add(GONE_WITHIN));
+        let ended = each(&stopping, async |id| {
+            if !has_ended(&mut client, id, until).await? {
                 return Err(Error::Local(format!(
                     "run {id} goes on {} s after its grace; see: pipes inspect {id}",
                     GONE_WITHIN.as_secs()
                 )));
             }
-            output::print(&format!("{id}\n"))?;
+            output::print(&format!("{id}\n"))
+        })
+        .await;
+        if let (Err(refused), Err(_)) = (&told, &ended) {
+            output::error::show(refused);
         }
-        told
+        ended.and(told)
     })
 }
 
 /// Waits until the run is over, and its record can be read.
-async fn has_ended(client: &mut Client, id: &str, until: Instant) -> Result<bool, Error> {
+async fn has_ended(client: &mut Client, id: &str, until: Option<Instant>) -> Result<bool, Error> {
     let mut unknown_since = None;
-    while Instant::now() < until {
+    while until.is_none_or(|until| Instant::now() < until) {
         match client.call("pipes.run.get", vec![("id", id.into())]).await {
             Ok(run) => {
                 let run: Run = object::parse(run)?;

@@ -78,7 +78,11 @@ impl Flow {
             unreturned: 0,
             stderr_unreturned: vec![0; stages],
             gone: false,
-            deadline: request.options.timeout.map(|timeout| started + timeout),
+            // Beyond what the clock can count, there is none.
+            deadline: request
+                .options
+                .timeout
+                .and_then(|timeout| started.checked_add(timeout)),
             kill_at: None,
             ended: Ended::Itself,
             went: false,
@@ -295,7 +299,7 @@ impl Flow {
         if self.ended == Ended::Itself {
             self.ended = ended;
         }
-        self.kill_at = Some(Instant::now() + grace);
+        self.kill_at = Instant::now().checked_add(grace);
         attempt.signal(crate::workflow::run::request::Signal::Group(libc::SIGTERM));
     }
 
