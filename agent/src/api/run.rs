@@ -123,14 +123,9 @@ async fn known(api: &Api, begin: &str, range: pipes_raft::Range) -> Result<Vec<(
     let runs = known::merge(told_runs, kept, &lost, name);
     for (_, run) in runs.iter().filter(|(_, run)| lost.contains(&run.id)) {
         // On record, it is found so the next time, and goes when its turn comes. One that is not written is found again.
-        let _ = api
-            .store
-            .put(
-                keys::run(&run.id),
-                serde_json::to_vec(run).unwrap_or_default(),
-                None,
-            )
-            .await;
+        if let Ok(record) = serde_json::to_vec(run) {
+            let _ = api.store.put(keys::run(&run.id), record, None).await;
+        }
     }
     Ok(runs)
 }

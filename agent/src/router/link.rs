@@ -257,6 +257,9 @@ impl Link {
         while left > 0 {
             // A record at a time, from where it was decrypted: no room need be cleared for it first.
             let record = reader.fill_buf()?;
+            if record.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             plain.extend_from_slice(record);
             let length = record.len();
             reader.consume(length);
