@@ -14,6 +14,8 @@
 //! magic u32 | octets u32 | sequence u64 | crc of the body u32 | crc of the head u32 | body       (little-endian)
 //! ```
 //!
+//! After its last frame a segment of the log may hold zeros: room for the frames to come.
+//!
 //! A log's frame is written only when the one before it has been synced, and numbers rise by one. So a frame that
 //! does not check is a *torn tail* if no whole frame head of a later number follows it: it was never synced, nothing
 //! in it was ever answered, and it may be cut off. If one follows, something that was synced is damaged, and the file

@@ -1,4 +1,4 @@
-//! Opening the log: reads every segment, rebuilds the index, cuts a torn tail off, refuses damage.
+//! Opening the log: reads every segment up to its room, rebuilds the index, cuts a torn tail off, refuses damage.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read};
@@ -24,6 +24,7 @@ pub(super) struct Recovered {
 struct ReadSegment {
     file: Arc<File>,
     len: u64,
+    size: u64,
     sequence: Option<u64>,
     highest: u64,
 }
@@ -64,6 +65,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
             number,
             file: read.file,
             len: read.len,
+            size: read.size,
             sequence: read.sequence.unwrap_or(0),
             committed,
             closed,
@@ -76,6 +78,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
                 number: 1,
                 file,
                 len,
+                size: len,
                 sequence: 1,
                 committed,
                 closed,
@@ -129,7 +132,7 @@ fn read_segment(
 
     let mut frames = FrameReader::new(reader, FILE_HEAD_LEN as u64);
     let mut highest = 0;
-    let len = loop {
+    let (len, size) = loop {
         match frames.next().map_err(told)? {
             Read1::Frame(head, offset, body) => {
                 if sequence.is_some_and(|sequence| head.sequence != sequence + 1) {
@@ -138,38 +141,41 @@ fn read_segment(
                 sequence = Some(head.sequence);
                 highest = highest.max(replay(inner, number, offset, body, &path)?);
             }
-            Read1::End => break file_len,
+            Read1::End => break (file_len, file_len),
             Read1::Broken(offset) => {
-                cut_torn_tail(&file, &path, offset, sequence.unwrap_or(0) + 1, is_last)?;
-                break offset;
+                let mut rest = vec![0; (file_len - offset) as usize];
+                file.read_exact_at(&mut rest, offset).map_err(told)?;
+                // Room: no frame was written there, or none of it arrived.
+                if rest.iter().all(|octet| *octet == 0) {
+                    break (offset, file_len);
+                }
+                let is_torn = is_last && !format::holds_later_frame(&rest, sequence.unwrap_or(0) + 1);
+                if !is_torn {
+                    return Err(format::corrupt(
+                        &path,
+                        offset,
+                        "entries that were acknowledged cannot be read any more",
+                    ));
+                }
+                cut(&file, &path, offset)?;
+                break (offset, offset);
             }
         }
     };
     Ok(ReadSegment {
         file: Arc::new(file),
         len,
+        size,
         sequence,
         highest,
     })
 }
 
-/// Cuts the file at `offset` if what follows was never synced, else refuses it. `sequence` is the number the broken
-/// frame would have had.
-fn cut_torn_tail(file: &File, path: &Path, offset: u64, sequence: u64, is_last: bool) -> Result<(), Error> {
-    let told = |error: std::io::Error| format::disk(path, &error);
-    let len = file.metadata().map_err(told)?.len();
-    let mut rest = vec![0; (len - offset) as usize];
-    file.read_exact_at(&mut rest, offset).map_err(told)?;
-    if !is_last || format::holds_later_frame(&rest, sequence) {
-        return Err(format::corrupt(
-            path,
-            offset,
-            "entries that were acknowledged cannot be read any more",
-        ));
-    }
-    tracing::warn!(file = %path.display(), offset, octets = rest.len(), "a torn tail, never synced, is cut off");
-    file.set_len(offset).map_err(told)?;
-    file.sync_all().map_err(told)
+/// Cuts the file at `offset`, for good.
+fn cut(file: &File, path: &Path, offset: u64) -> Result<(), Error> {
+    tracing::warn!(file = %path.display(), offset, "a torn tail, never synced, is cut off");
+    let cut = file.set_len(offset).and_then(|()| file.sync_all());
+    cut.map_err(|error| format::disk(path, &error))
 }
 
 /// Does again what a frame's records say; gives the highest index of an entry among them.

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::command::Proposal;
+use crate::format::{FILE_HEAD_LEN, FrameReader, Read1};
 use crate::group::Group;
 use crate::machine::Machine;
 use crate::snapshot::Snapshots;
@@ -66,17 +67,33 @@ async fn last_after(bytes: &[u8]) -> Result<Option<u64>, Error> {
     Ok(last.map(|last| last.index))
 }
 
-/// Three entries, each in a frame of its own: where each frame begins, and the whole file.
+/// Where each whole frame of a segment ends, the file's head before them.
+fn ends(bytes: &[u8]) -> Vec<usize> {
+    let mut frames = FrameReader::new(&bytes[FILE_HEAD_LEN..], FILE_HEAD_LEN as u64);
+    let mut ends = vec![FILE_HEAD_LEN];
+    while let Read1::Frame(head, offset, _) = frames.next().unwrap() {
+        ends.push(offset as usize + head.len);
+    }
+    ends
+}
+
+/// Three entries, each in a frame of its own: where each of these begins, and the file without the room after them.
 async fn three_frames(dir: &Path) -> (Vec<usize>, Vec<u8>) {
     let (mut log, closer) = Log::open(dir).unwrap();
-    let mut begins = Vec::new();
-    let path = segment::path(dir, 1);
     for index in 1..=3 {
-        begins.push(std::fs::metadata(&path).unwrap().len() as usize);
         append(&mut log, index..index + 1, 50).await;
     }
     closer.close().await;
-    (begins, std::fs::read(path).unwrap())
+    let mut bytes = std::fs::read(segment::path(dir, 1)).unwrap();
+    let ends = ends(&bytes);
+    assert_eq!(ends.len(), 5, "the first frame is the segment's own");
+    bytes.truncate(ends[4]);
+    (ends[1..4].to_vec(), bytes)
+}
+
+/// The same with room behind.
+fn with_room(bytes: &[u8]) -> Vec<u8> {
+    [bytes, &[0; 5000]].concat()
 }
 
 #[tokio::test]
@@ -87,6 +104,8 @@ async fn a_log_cut_at_any_octet_keeps_every_whole_frame_before_it() {
         let whole = begins.iter().skip(1).filter(|begin| **begin <= len).count() as u64;
         let expected = (whole > 0).then_some(whole);
         assert_eq!(last_after(&bytes[..len]).await.unwrap(), expected, "cut at {len}");
+        let zeros = with_room(&bytes[..len]);
+        assert_eq!(last_after(&zeros).await.unwrap(), expected, "zeros from {len}");
     }
 }
 
@@ -95,7 +114,7 @@ async fn damage_before_what_was_acknowledged_is_refused_at_every_octet() {
     let dir = tempfile::tempdir().unwrap();
     let (begins, bytes) = three_frames(dir.path()).await;
     for at in 0..begins[2] {
-        let mut bytes = bytes.clone();
+        let mut bytes = with_room(&bytes);
         bytes[at] ^= 0x10;
         let error = last_after(&bytes)
             .await
@@ -110,6 +129,26 @@ async fn a_last_frame_full_of_zeros_is_a_torn_tail() {
     let (begins, mut bytes) = three_frames(dir.path()).await;
     bytes[begins[2]..].fill(0);
     assert_eq!(last_after(&bytes).await.unwrap(), Some(2));
+}
+
+#[tokio::test]
+async fn frames_are_written_into_room_that_the_file_has_before_and_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = segment::path(dir.path(), 1);
+    for index in 1..=3 {
+        let (mut log, closer) = Log::open(dir.path()).unwrap();
+        append(&mut log, index..index + 1, 50).await;
+        drop(log);
+        closer.close().await;
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), writer::ROOM);
+    }
+    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    assert_eq!(read(&log, 0..100).await.len(), 3);
+    append(&mut log, 4..5, writer::ROOM as usize).await;
+    drop(log);
+    closer.close().await;
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 2 * writer::ROOM);
+    assert_eq!(last_after(&std::fs::read(&path).unwrap()).await.unwrap(), Some(4));
 }
 
 #[tokio::test]
@@ -229,10 +268,6 @@ async fn appends_that_wait_share_one_sync() {
     drop(log);
     closer.close().await;
     let bytes = std::fs::read(segment::path(dir.path(), 1)).unwrap();
-    let mut frames = crate::format::FrameReader::new(&bytes[crate::format::FILE_HEAD_LEN..], 0);
-    let mut count = 0;
-    while let crate::format::Read1::Frame(..) = frames.next().unwrap() {
-        count += 1;
-    }
+    let count = ends(&bytes).len() - 1;
     assert!(count < 150, "{count} frames for 200 appends");
 }

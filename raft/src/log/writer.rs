@@ -20,6 +20,9 @@ use crate::group::{Entry, Group, LogId, Vote};
 /// A segment is followed by a new one when it has grown to this: small enough that purging gives space back in steps
 /// and a torn tail is looked through quickly, large enough that new files are rare.
 const SEGMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// A segment grows by this many octets of zeros at a time, ahead of its frames. A frame is then written over blocks that
+/// the file has, and its sync has no change of the file's size to commit, which costs as much again.
+pub(super) const ROOM: u64 = 1024 * 1024;
 /// A frame takes no further request when it has grown to this.
 const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The frame's buffer is given back when one large frame has left it bigger than this.
@@ -47,6 +50,8 @@ pub(super) struct Tail {
     pub(super) number: u32,
     pub(super) file: Arc<File>,
     pub(super) len: u64,
+    /// The file's size: after the last frame it holds zeros.
+    pub(super) size: u64,
     /// The number of the last frame.
     pub(super) sequence: u64,
     /// The committed place as the disk has it.
@@ -178,6 +183,7 @@ impl Writer {
         }
         let sequence = self.tail.sequence + 1;
         format::finish_frame(&mut self.frame, 0, sequence);
+        self.grow()?;
         self.tail.file.write_all_at(&self.frame, self.tail.len)?;
         self.tail.file.sync_data()?;
         let base = self.tail.len;
@@ -203,6 +209,19 @@ impl Writer {
         }
     }
 
+    /// Makes room for the frame and for those after it. The zeros become durable with the frame.
+    fn grow(&mut self) -> io::Result<()> {
+        let end = self.tail.len + self.frame.len() as u64;
+        if end <= self.tail.size {
+            return Ok(());
+        }
+        let size = end.next_multiple_of(ROOM);
+        let zeros = vec![0; (size - end) as usize];
+        self.tail.file.write_all_at(&zeros, end)?;
+        self.tail.size = size;
+        Ok(())
+    }
+
     /// Begins a new segment with the state so far.
     fn rotate(&mut self) -> io::Result<()> {
         let number = self.tail.number + 1;
@@ -218,7 +237,7 @@ impl Writer {
         self.tail.closed.push((self.tail.number, self.tail.highest));
         self.tail.number = number;
         self.tail.file = file.clone();
-        self.tail.len = len;
+        (self.tail.len, self.tail.size) = (len, len);
         self.tail.sequence += 1;
         self.tail.highest = 0;
         self.index.lock().segments.insert(number, file);
