@@ -57,7 +57,7 @@ impl Options {
             dir: dir.into(),
             cluster: cluster.into(),
             name: String::new(),
-            heartbeat: Duration::from_millis(100),
+            heartbeat: Duration::from_millis(125),
             election_min: Duration::from_millis(250),
             election_max: Duration::from_millis(400),
             request_timeout: Duration::from_secs(5),
