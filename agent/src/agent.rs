@@ -39,8 +39,9 @@ use crate::node::{Nodes, Record};
 use crate::router::Router;
 use crate::{api, credentials, leftover, membership, presence, router};
 
-/// Threads of each runtime: one may wait for a lock or a disk while the other goes on.
-const WORKERS: usize = 2;
+/// Most threads of each runtime: one may wait for a lock or a disk while the other goes on. Where there are fewer than two
+/// processors for each of the two, a second thread would only pass work to and fro.
+const WORKERS_MAX: usize = 2;
 
 /// Threads for blocking work (files of blobs, mostly); further work waits.
 const BLOCKING_MAX: usize = 16;
@@ -64,8 +65,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 fn runtime(name: &str) -> std::io::Result<Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+        .worker_threads((processors / 2).clamp(1, WORKERS_MAX))
         .max_blocking_threads(BLOCKING_MAX)
         .thread_name(name)
         .enable_all()
