@@ -18,6 +18,8 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use listeners::{Protocol, SocketState};
+
 use crate::config::Config;
 
 /// What the kernel takes as a socket's path, without the zero at its end.
@@ -146,7 +148,9 @@ fn holder(address: SocketAddr) -> Option<listeners::Process> {
     };
     let all = listeners::get_all().ok()?;
     all.into_iter()
-        .find(|held| held.protocol == listeners::Protocol::TCP && holds(held.socket))
+        .find(|held| {
+            (held.protocol, held.state) == (Protocol::TCP, SocketState::Listen) && holds(held.socket)
+        })
         .map(|held| held.process)
 }
 

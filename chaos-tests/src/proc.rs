@@ -36,6 +36,12 @@ pub fn parent(pid: i32) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// The process group: signals of a terminal go to one.
+pub fn group(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
+}
+
 /// The environment a process was started with.
 pub fn environment(pid: i32) -> Vec<(String, String)> {
     let bytes = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();

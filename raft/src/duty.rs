@@ -71,11 +71,6 @@ async fn duties(replica: &Replica) {
         if term.is_none() {
             continue;
         }
-        // At most ticks there is nothing to do, and none of them asks Raft for anything.
-        let compaction = ages.due(replica);
-        if compaction.is_none() && ended_leases(replica).is_empty() && wanted_change(replica).is_none() {
-            continue;
-        }
         // Deciding anything needs a leader whose quorum agrees, and all that was decided before.
         let Some(end) = replica.read_index(ReadPolicy::LeaseRead, PROPOSAL_TIMEOUT).await else {
             continue;
@@ -85,25 +80,20 @@ async fn duties(replica: &Replica) {
         }
         end_leases(replica).await;
         change_members(replica).await;
-        if let Some(revision) = compaction {
+        if let Some(revision) = ages.due(replica) {
             propose(replica, Command::Compact { revision }).await;
         }
     }
 }
 
-/// The leases that have ended, as far as is applied here.
-fn ended_leases(replica: &Replica) -> Vec<i64> {
+async fn end_leases(replica: &Replica) {
     let leases = replica.state.leases();
     let now = replica.now_ms();
-    replica
+    let ids = replica
         .clock
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .tick(leases.into_iter(), now)
-}
-
-async fn end_leases(replica: &Replica) {
-    let ids = ended_leases(replica);
+        .tick(leases.into_iter(), now);
     if !ids.is_empty() {
         tracing::info!(?ids, "leases have expired");
         propose(replica, Command::Expire { ids }).await;
@@ -142,8 +132,22 @@ async fn change_members(replica: &Replica) {
     let Ok(_changing) = replica.changing.try_lock() else {
         return;
     };
-    let Some((change, what)) = wanted_change(replica) else {
-        return;
+    let (change, what) = {
+        let metrics = replica.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.membership_config != metrics.committed_membership_config {
+            return;
+        }
+        if metrics.membership_config.get_joint_config().len() > 1 {
+            (ChangeMembers::AddVoterIds([].into()), "a change left half-way")
+        } else if let Some(id) = learner(&metrics) {
+            (
+                ChangeMembers::AddVoterIds([id].into()),
+                "a vote for who has caught up",
+            )
+        } else {
+            return;
+        }
     };
     // Who is a voter no more is no member any more; learners stay.
     match timeout(PROPOSAL_TIMEOUT, replica.raft.change_membership(change, false)).await {
@@ -151,21 +155,6 @@ async fn change_members(replica: &Replica) {
         Ok(Err(error)) => tracing::info!(%error, "{what}: not yet"),
         Err(_) => {}
     }
-}
-
-/// What is to be done about the members, in a word too.
-fn wanted_change(replica: &Replica) -> Option<(ChangeMembers<u64, crate::Member>, &'static str)> {
-    let metrics = replica.raft.metrics();
-    let metrics = metrics.borrow_watched();
-    if metrics.membership_config != metrics.committed_membership_config {
-        return None;
-    }
-    if metrics.membership_config.get_joint_config().len() > 1 {
-        return Some((ChangeMembers::AddVoterIds([].into()), "a change left half-way"));
-    }
-    let id = learner(&metrics)?;
-    let change = ChangeMembers::AddVoterIds([id].into());
-    Some((change, "a vote for who has caught up"))
 }
 
 /// A learner that shall have a vote.

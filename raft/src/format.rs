@@ -3,7 +3,7 @@
 //! Every file begins with eight octets that name its kind and four with the version of its layout:
 //!
 //! ```text
-//! "PIPESLOG" 1     a segment of the log: frames
+//! "PIPESLOG" 2     a segment of the log: frames
 //! "PIPESSNP" 1     a snapshot: frames, the last of them empty
 //! "PIPESIDN" 1     the node's identity: one frame
 //! ```
@@ -56,9 +56,12 @@ impl Kind {
         }
     }
 
-    /// The layout this program writes, and the newest it reads.
+    /// The layout this program writes, and the newest it reads; it reads all before. A log of layout 1 has no room.
     fn version(self) -> u32 {
-        1
+        match self {
+            Kind::Log => 2,
+            Kind::Snapshot | Kind::Identity => 1,
+        }
     }
 
     /// The head of a file of this kind.
@@ -76,9 +79,9 @@ impl Kind {
             return Err(corrupt(path, 0, "it does not begin as such a file does"));
         }
         let version = u32_at(head, 8);
-        if version != self.version() {
+        if !(1..=self.version()).contains(&version) {
             let why = format!(
-                "its layout is {version}, and this program reads {}",
+                "its layout is {version}, and this program reads up to {}",
                 self.version()
             );
             return Err(corrupt(path, 8, &why));
@@ -264,15 +267,16 @@ mod tests {
     fn a_file_of_another_kind_or_a_newer_layout_is_refused() {
         let path = Path::new("x");
         assert!(Kind::Log.check(&Kind::Log.head(), path).is_ok());
+        assert!(Kind::Log.check(b"PIPESLOG\x01\0\0\0", path).is_ok());
         assert!(Kind::Log.check(&Kind::Snapshot.head(), path).is_err());
         let mut newer = Kind::Log.head();
-        newer[8] = 2;
+        newer[8] = 3;
         assert!(
             Kind::Log
                 .check(&newer, path)
                 .unwrap_err()
                 .to_string()
-                .contains("layout is 2")
+                .contains("layout is 3")
         );
         assert!(Kind::Log.check(b"PIPES", path).is_err());
     }

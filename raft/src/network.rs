@@ -21,8 +21,8 @@ use crate::rpc::{self, Piece, Request, Response};
 use crate::snapshot::Snapshot;
 use crate::{Class, Member, Peer, Transport, TransportError};
 
-/// Time to rest before a peer that was not reached is tried again: a heartbeat's, so that one that is back hears of
-/// the leader before it stands for election.
+/// Time to rest before a peer that was not reached is tried again: short, so that one that is back hears of the
+/// leader before it stands for election.
 const BACKOFF: Duration = Duration::from_millis(50);
 /// Least time an append may take. openraft gives a heartbeat's interval, and a slow fsync is no broken link.
 const APPEND_TIMEOUT_MIN: Duration = Duration::from_secs(2);

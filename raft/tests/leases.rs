@@ -62,6 +62,22 @@ async fn a_lease_outlives_a_change_of_leader_and_ends_under_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lease_outlives_a_time_without_a_quorum() {
+    let cluster = Cluster::of(2).await;
+    let leader = cluster.leader(1, None).await;
+    let store = cluster.store(leader);
+    let ttl = Duration::from_secs(1);
+    let lease = store.grant(ttl, 0).await.unwrap();
+    cluster.close(3 - leader).await;
+    // Nobody can renew it meanwhile, and nobody is to blame.
+    tokio::time::sleep(2 * ttl).await;
+    cluster.open(3 - leader).await;
+    cluster.leader(leader, None).await;
+    assert_eq!(store.keep_alive(lease).await, Ok(ttl));
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_lease_takes_its_keys_at_once() {
     let cluster = Cluster::of(1).await;
     let store = cluster.store(1);

@@ -125,7 +125,8 @@ pub struct Connection {
     pub is_writable: bool,
     /// The other side writes no more: read until the end.
     pub is_read_closed: bool,
-    /// The other side reads no more: what is for it is dropped, and it ends when nothing of it is left to be read.
+    /// The other side reads no more: what is for it is dropped, and it ends when nothing of it is left to be read,
+    /// or soon.
     pub is_deaf: bool,
     /// It is in the list of those that have something to do.
     pub is_queued: bool,

@@ -238,6 +238,7 @@ impl Shard {
                 Err(error) => {
                     debug!(%error, "a connection takes nothing any more");
                     (connection.is_deaf, connection.is_readable) = (true, true);
+                    self.closing.push_back((net.now, key));
                 }
             }
         }

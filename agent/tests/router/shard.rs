@@ -97,6 +97,7 @@ async fn a_last_answer_counts_though_its_session_closes_while_it_is_written_to()
         within(answering).await.unwrap();
         within(call.result()).await.unwrap();
     }
+    super::storm::until_quiet(&shard).await;
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ pub async fn until_empty(shard: &Shard) {
 }
 
 /// Waits until nothing is under way: windows and accounts of the sessions that stay are as they were at their begin.
-async fn until_quiet(shard: &Shard) {
+pub async fn until_quiet(shard: &Shard) {
     let quiet = |counts: Counts| Counts {
         connections: counts.connections,
         sessions: counts.sessions,

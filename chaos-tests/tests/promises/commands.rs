@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use pipes_chaos::cluster::{Cluster, GONE_LIMIT, START_LIMIT};
 use pipes_chaos::command::{self, Input};
+use pipes_chaos::proc;
 use pipes_chaos::wait::{wait_for, wait_until};
 
 #[test]
@@ -23,6 +24,10 @@ fn init_again_starts_what_is_down() -> Result<()> {
     cluster.all_up(START_LIMIT)?;
     assert_eq!(cluster.nodes[0].pid()?, before[0]);
     assert_ne!(cluster.nodes[1].pid()?, before[1]);
+    for node in &cluster.nodes {
+        let pid = node.pid()?;
+        assert_eq!(proc::group(pid), Some(pid), "Ctrl-C would end {}", node.name);
+    }
     cluster.finish()
 }
 

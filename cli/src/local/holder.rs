@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use listeners::Protocol;
+use listeners::{Protocol, SocketState};
 
 /// ` by COMMAND (process N)`, of who listens at this address or at every address of its port; nothing where it cannot be
 /// seen.
@@ -12,7 +12,9 @@ pub fn by(address: SocketAddr) -> String {
     };
     let all = listeners::get_all().unwrap_or_default();
     all.iter()
-        .find(|held| held.protocol == Protocol::TCP && holds(held.socket))
+        .find(|held| {
+            (held.protocol, held.state) == (Protocol::TCP, SocketState::Listen) && holds(held.socket)
+        })
         .map_or_else(String::new, |held| {
             format!(" by {} (process {})", held.process.name, held.process.pid)
         })

@@ -1,4 +1,4 @@
-//! One agent's process: found by its pid file, started detached, stopped in order.
+//! One agent's process: found by its pid file, started in the background, stopped in order.
 //!
 //! A pid alone says nothing: after a restart of the machine it may be anybody's. It is our agent's when its command line
 //! names our configuration; signals go through a pidfd taken before that was looked at.

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! log/00000001.seg    head | frame 1: state | frame 2: entries 1-40 | frame 3: entries 41-97, committed 40 | ...
-//! log/00000002.seg    head | frame 9: state | ...
+//! log/00000002.seg    head | frame 9: state | ... | zeros
 //! ```
 //!
 //! A segment begins with the state so far (vote, committed, purged), so that the ones before it can be removed whole

@@ -145,8 +145,8 @@ fn read_segment(
             Read1::Broken(offset) => {
                 let mut rest = vec![0; (file_len - offset) as usize];
                 file.read_exact_at(&mut rest, offset).map_err(told)?;
-                // Room: no frame was written there, or none of it arrived.
-                if rest.iter().all(|octet| *octet == 0) {
+                // Room: no frame was written there, or none of it arrived. A segment's first frame was synced with its name.
+                if offset > FILE_HEAD_LEN as u64 && rest.iter().all(|octet| *octet == 0) {
                     break (offset, file_len);
                 }
                 let is_torn = is_last && !format::holds_later_frame(&rest, sequence.unwrap_or(0) + 1);

@@ -154,16 +154,50 @@ async fn frames_are_written_into_room_that_the_file_has_before_and_after_a_resta
 #[tokio::test]
 async fn entries_written_after_a_torn_tail_are_there_at_the_next_opening() {
     let dir = tempfile::tempdir().unwrap();
-    let (_, bytes) = three_frames(dir.path()).await;
-    std::fs::write(segment::path(dir.path(), 1), &bytes[..bytes.len() - 7]).unwrap();
+    let (begins, bytes) = three_frames(dir.path()).await;
+    let without_end = &bytes[..bytes.len() - 7];
+    let mut without_begin = bytes.clone();
+    without_begin[begins[2]..begins[2] + 30].fill(0);
+    let torn = [
+        without_end.to_vec(),
+        with_room(without_end),
+        with_room(&without_begin),
+    ];
+    for bytes in torn {
+        std::fs::write(segment::path(dir.path(), 1), bytes).unwrap();
+        let (mut log, closer) = Log::open(dir.path()).unwrap();
+        // A frame that is shorter: nothing of the torn one may be left behind it.
+        append(&mut log, 3..4, 1).await;
+        drop(log);
+        closer.close().await;
+        let (mut log, closer) = Log::open(dir.path()).unwrap();
+        append(&mut log, 4..6, 20).await;
+        assert_eq!(read(&log, 0..100).await.len(), 5);
+        drop(log);
+        closer.close().await;
+    }
+}
+
+#[tokio::test]
+async fn zeros_in_the_place_of_synced_frames_of_a_closed_segment_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
     let (mut log, closer) = Log::open(dir.path()).unwrap();
-    append(&mut log, 3..6, 20).await;
+    for at in 0..40 {
+        append(&mut log, 1 + at..2 + at, 512 * 1024).await;
+    }
     drop(log);
     closer.close().await;
-    let (log, closer) = Log::open(dir.path()).unwrap();
-    assert_eq!(read(&log, 0..100).await.len(), 5);
-    drop(log);
-    closer.close().await;
+    assert_eq!(segment::numbers(dir.path()).unwrap(), [1, 2]);
+    let path = segment::path(dir.path(), 1);
+    let bytes = std::fs::read(&path).unwrap();
+    let ends = ends(&bytes);
+    for from in [ends[ends.len() - 2], ends[1], FILE_HEAD_LEN] {
+        let mut lost = bytes.clone();
+        lost[from..].fill(0);
+        std::fs::write(&path, lost).unwrap();
+        let error = Log::open(dir.path()).map(drop).expect_err("it opened");
+        assert!(error.to_string().contains("damaged at octet"), "{from}: {error}");
+    }
 }
 
 #[tokio::test]

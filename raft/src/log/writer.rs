@@ -1,7 +1,7 @@
 //! The log's writer: one thread that makes one frame and one sync of all that waits.
 //!
 //! Cost of an append: one encoding into the frame's buffer (kept between frames), a share of one write and one
-//! fdatasync, no allocation of its own. A failure of the disk is final: fsync tells it once and may then lie.
+//! fdatasync, no allocation of its own; each mebibyte is also written once as zeros. A failure of the disk is final: fsync tells it once and may then lie.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -183,8 +183,8 @@ impl Writer {
         }
         let sequence = self.tail.sequence + 1;
         format::finish_frame(&mut self.frame, 0, sequence);
-        self.grow()?;
         self.tail.file.write_all_at(&self.frame, self.tail.len)?;
+        self.grow();
         self.tail.file.sync_data()?;
         let base = self.tail.len;
         self.tail.len += self.frame.len() as u64;
@@ -209,17 +209,17 @@ impl Writer {
         }
     }
 
-    /// Makes room for the frame and for those after it. The zeros become durable with the frame.
-    fn grow(&mut self) -> io::Result<()> {
+    /// Makes room after a frame that made the file grow. The zeros become durable with the frame. A disk that has no
+    /// place for them may have had it for the frame.
+    fn grow(&mut self) {
         let end = self.tail.len + self.frame.len() as u64;
         if end <= self.tail.size {
-            return Ok(());
+            return;
         }
         let size = end.next_multiple_of(ROOM);
         let zeros = vec![0; (size - end) as usize];
-        self.tail.file.write_all_at(&zeros, end)?;
-        self.tail.size = size;
-        Ok(())
+        let grown = self.tail.file.write_all_at(&zeros, end);
+        self.tail.size = if grown.is_ok() { size } else { end };
     }
 
     /// Begins a new segment with the state so far.

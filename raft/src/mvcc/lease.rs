@@ -109,17 +109,28 @@ const TICK_LATE_MS: u64 = 4 * TICK_MS;
 impl Clock {
     /// Gives the lease a full term from now; says how long that is, or nothing for a lease that is ending.
     pub(crate) fn renew(&mut self, id: i64, term_ms: u64, now: u64) -> Option<u64> {
-        if self.deadlines.get(&id).is_some_and(|deadline| *deadline <= now) {
+        // The next tick will move all deadlines by so much.
+        let late = self.late(now);
+        if self
+            .deadlines
+            .get(&id)
+            .is_some_and(|deadline| deadline + late <= now)
+        {
             return None;
         }
-        self.deadlines.insert(id, now + term_ms);
+        self.deadlines.insert(id, (now + term_ms).saturating_sub(late));
         Some(term_ms)
+    }
+
+    /// How long the leader slept, or had no quorum, since the last tick.
+    fn late(&self, now: u64) -> u64 {
+        let gap = self.last_tick.map_or(0, |last| now.saturating_sub(last));
+        if gap > TICK_LATE_MS { gap - TICK_MS } else { 0 }
     }
 
     /// Brings the deadlines in line with the leases that exist; gives those that have ended.
     pub(crate) fn tick(&mut self, leases: impl Iterator<Item = (i64, u64)>, now: u64) -> Vec<i64> {
-        let gap = self.last_tick.map_or(0, |last| now.saturating_sub(last));
-        let late = if gap > TICK_LATE_MS { gap - TICK_MS } else { 0 };
+        let late = self.late(now);
         self.last_tick = Some(now);
         let mut deadlines = BTreeMap::new();
         let mut ended = Vec::new();
@@ -174,6 +185,19 @@ mod tests {
         let leases = || [(7, 1000)].into_iter();
         clock.tick(leases(), 0);
         assert!(clock.tick(leases(), 50_000).is_empty());
+    }
+
+    #[test]
+    fn a_lease_is_renewed_before_the_first_tick_of_a_leader_that_slept() {
+        let mut clock = Clock::default();
+        let leases = || [(7, 1000)].into_iter();
+        clock.tick(leases(), 0);
+        assert_eq!(clock.renew(7, 1000, 50_000), Some(1000));
+        assert!(clock.tick(leases(), 50_050).is_empty());
+        for now in (50_150..51_000).step_by(100) {
+            assert!(clock.tick(leases(), now).is_empty(), "{now}");
+        }
+        assert_eq!(clock.tick(leases(), 51_050), [7], "no longer than it was told");
     }
 
     #[test]
