@@ -1,10 +1,10 @@
-//! One agent's process: found by its pid file, started in the background, stopped in order.
+//! One agent's process: found by its pid file, started detached, stopped in order.
 //!
 //! A pid alone says nothing: after a restart of the machine it may be anybody's. It is our agent's when its command line
 //! names our configuration; signals go through a pidfd taken before that was looked at.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -93,11 +93,10 @@ pub fn executable() -> Result<PathBuf, Error> {
         })
 }
 
-/// Starts the member's agent in the background of this session; its log is appended to.
+/// Starts the member's agent in a session of its own; its log is appended to.
 ///
-/// A process group of its own keeps the terminal's signals from it. It has no session of its own: Linux shares the
-/// processor out among sessions (sched_autogroup of sched(7)), and agents that wait for one another would each wait for
-/// its session's turn.
+/// Linux shares the processor out among sessions (sched_autogroup of sched(7)): two hundred callers in one of theirs
+/// leave the agents their part.
 pub fn spawn(executable: &Path, member: &Member) -> Result<Child, Error> {
     let log = OpenOptions::new()
         .create(true)
@@ -113,7 +112,17 @@ pub fn spawn(executable: &Path, member: &Member) -> Result<Child, Error> {
     let mut command = Command::new(executable);
     command.arg("--config").arg(member.config()).current_dir("/");
     command.stdin(Stdio::null()).stdout(log).stderr(errors);
-    let child = command.process_group(0).spawn();
+    // SAFETY: between fork and exec only setsid is called, which is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            if libc::setsid() < 0 {
+                Err(io::Error::last_os_error())
+            } else {
+                Ok(())
+            }
+        });
+    }
+    let child = command.spawn();
     let child =
         child.map_err(|error| Error::Local(format!("cannot start {}: {error}", executable.display())))?;
     let pid_file = member.folder.join("agent.pid");
