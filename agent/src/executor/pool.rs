@@ -3,7 +3,7 @@
 //! ```text
 //! prepare(asked) -> Preparing: Waiting? Reserved, Ready(places)     or Failed(Full | ...)
 //! keep(run)      the run went: its slots are its own
-//! release(run)   they are free
+//! release(run, attempt)   they are free
 //! ```
 //!
 //! Always: (1) the state is the task's alone; (2) whoever drops a [`Preparing`] before its end has nothing; (3) when the
@@ -67,6 +67,7 @@ enum Command {
     Keep(String),
     Release {
         run: String,
+        attempt: u64,
         done: oneshot::Sender<()>,
     },
     Count(oneshot::Sender<(usize, Counters)>),
@@ -120,14 +121,15 @@ impl Pool {
         let _ = self.commands.send(Command::Keep(run.to_owned())).await;
     }
 
-    /// A run is over, or is placed anew; returns when its slots are free.
-    pub async fn release(&self, run: &str) {
+    /// A run is over, or is placed anew; returns when the slots of its attempts up to this one are free.
+    pub async fn release(&self, run: &str, attempt: u64) {
         let (done, is_done) = oneshot::channel();
         // A pool that is gone holds nothing.
         let _ = self
             .commands
             .send(Command::Release {
                 run: run.to_owned(),
+                attempt,
                 done,
             })
             .await;
@@ -239,8 +241,8 @@ impl Owner {
                 self.slots.cancel(now, ticket);
             }
             Command::Keep(run) => self.slots.keep(&run),
-            Command::Release { run, done } => {
-                self.slots.release(now, &run);
+            Command::Release { run, attempt, done } => {
+                self.slots.release(now, &run, attempt);
                 let _ = done.send(());
             }
             Command::Count(count) => {

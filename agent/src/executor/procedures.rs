@@ -40,6 +40,7 @@ pub trait Files: Send + Sync + 'static {
 struct Prepare {
     run: String,
     coordinator: u64,
+    attempt: u64,
     stages: Vec<Stage>,
     #[serde(default)]
     files: Vec<String>,
@@ -59,6 +60,9 @@ struct Stage {
 #[derive(Deserialize)]
 struct Named {
     run: String,
+    /// Of a release: up to this attempt.
+    #[serde(default)]
+    attempt: u64,
 }
 
 #[derive(Serialize)]
@@ -106,14 +110,14 @@ impl Procedures {
                 }
                 // Told in their order: each waits for the pool's queue alone.
                 Some(invocation) = self.keep.next() => {
-                    if let Some(run) = named(&invocation) {
-                        pool.keep(&run).await;
+                    if let Some(named) = named(&invocation) {
+                        pool.keep(&named.run).await;
                     }
                     say(invocation.answer(PayloadBuf::default()).await);
                 }
                 Some(invocation) = self.release.next() => {
-                    if let Some(run) = named(&invocation) {
-                        pool.release(&run).await;
+                    if let Some(named) = named(&invocation) {
+                        pool.release(&named.run, named.attempt).await;
                     }
                     say(invocation.answer(PayloadBuf::default()).await);
                 }
@@ -126,9 +130,9 @@ impl Procedures {
 /// An answer to a session that ended reaches nobody, and need not: the router tells the caller.
 fn say(_: Result<(), pipes_wamp::client::CallError>) {}
 
-fn named(invocation: &Invocation) -> Option<String> {
+fn named(invocation: &Invocation) -> Option<Named> {
     let arguments = invocation.payload.as_payload().args_as::<(Named,)>();
-    arguments.ok().map(|(named,)| named.run)
+    arguments.ok().map(|(named,)| named)
 }
 
 async fn prepare(mut invocation: Invocation, pool: &Pool, files: &dyn Files) {
@@ -235,6 +239,7 @@ impl From<Prepare> for Asked {
         Asked {
             run: asked.run,
             coordinator: asked.coordinator,
+            attempt: asked.attempt,
             stages: wanted.collect(),
             hold: asked.hold,
         }

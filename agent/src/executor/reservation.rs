@@ -7,6 +7,8 @@ pub struct Asked {
     pub run: String,
     /// The node that coordinates it.
     pub coordinator: u64,
+    /// Which of the run's attempts asks, from 1: what is said of it may come after the next has asked.
+    pub attempt: u64,
     /// Its stages on this node.
     pub stages: Vec<Wanted>,
     /// Rather wait in order than be told full.

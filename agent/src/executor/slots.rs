@@ -29,6 +29,9 @@ pub const GO_MAX: Duration = Duration::from_secs(10);
 /// Coordinators that are told when a slot frees; beyond them the oldest asks by itself after a second.
 pub const TOLD_MAX: usize = 1_000;
 
+/// Runs of which it is known here up to which attempt they are over: a prepare that comes after its release has nothing.
+pub const OVER_MAX: usize = 1_000;
+
 /// Runs that wait here in order; as many as one coordinator lets wait. Beyond them: full.
 pub const WAITING_MAX: usize = 1_000;
 
@@ -87,6 +90,7 @@ struct Replica {
 struct Reservation {
     run: String,
     coordinator: u64,
+    attempt: u64,
     places: Vec<Place>,
     state: State,
     holds: bool,
@@ -116,6 +120,7 @@ pub struct Slots {
     reservations: BTreeMap<u64, Reservation>,
     waiting: VecDeque<(u64, Asked)>,
     told: VecDeque<(u64, String)>,
+    over: VecDeque<(String, u64)>,
     effects: Vec<Effect>,
     /// How often limits were met.
     pub counters: Counters,
@@ -133,6 +138,7 @@ impl Slots {
             reservations: BTreeMap::new(),
             waiting: VecDeque::new(),
             told: VecDeque::new(),
+            over: VecDeque::new(),
             effects: Vec::new(),
             counters: Counters::default(),
         }
@@ -147,8 +153,12 @@ impl Slots {
     /// A coordinator asks for slots.
     pub fn prepare(&mut self, now: Instant, ticket: u64, asked: Asked) {
         // What a former attempt of the run had here is over, even if its release was lost.
-        self.release(now, &asked.run);
-        if let Some(why) = self.never_fits(&asked) {
+        self.end(now, &asked.run, asked.attempt);
+        let over = || {
+            self.is_over(&asked)
+                .then(|| "this attempt of the run is over".to_owned())
+        };
+        if let Some(why) = self.never_fits(&asked).or_else(over) {
             return self.answer(ticket, Answer::Failed(PrepareError::Unavailable(why)));
         }
         if asked.hold && self.waiting.len() < WAITING_MAX {
@@ -191,12 +201,37 @@ impl Slots {
         }
     }
 
-    /// The run is over, or is placed anew.
-    pub fn release(&mut self, now: Instant, run: &str) {
+    /// The run is over, or is placed anew: what its attempts up to this one had here is free.
+    pub fn release(&mut self, now: Instant, run: &str, attempt: u64) {
+        let known = self.over.iter().position(|(known, _)| known == run);
+        let before = known.and_then(|at| self.over.remove(at));
+        if self.over.len() == OVER_MAX {
+            self.over.pop_front();
+        }
+        let attempt = before.map_or(attempt, |(_, before)| before.max(attempt));
+        self.over.push_back((run.to_owned(), attempt));
+        self.end(now, run, attempt);
+    }
+
+    fn end(&mut self, now: Instant, run: &str, attempt: u64) {
         self.told.retain(|(_, known)| known != run);
-        self.waiting.retain(|(_, asked)| asked.run != run);
-        let tickets = self.tickets(|reservation| reservation.run == run);
+        self.waiting
+            .retain(|(_, asked)| asked.run != run || asked.attempt > attempt);
+        let tickets = self.tickets(|reservation| reservation.run == run && reservation.attempt <= attempt);
         self.free(now, &tickets);
+    }
+
+    /// Whether the attempt is known to be over: released, or followed by a later one.
+    fn is_over(&self, asked: &Asked) -> bool {
+        let waiting = self.waiting.iter().map(|(_, known)| (&known.run, known.attempt));
+        let mut known = self
+            .reservations
+            .values()
+            .map(|known| (&known.run, known.attempt))
+            .chain(waiting);
+        let mut released = self.over.iter();
+        known.any(|(run, attempt)| *run == asked.run && attempt > asked.attempt)
+            || released.any(|(run, attempt)| *run == asked.run && *attempt >= asked.attempt)
     }
 
     /// The link to a coordinator's node is lost, and its runs with it.

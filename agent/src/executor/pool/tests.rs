@@ -92,6 +92,7 @@ impl World {
         let asked = Asked {
             run: run.into(),
             coordinator,
+            attempt: 1,
             stages: vec![wanted],
             hold: false,
         };
@@ -133,7 +134,7 @@ async fn a_prepare_is_reserved_and_then_ready() {
     world.pool.keep("r1").await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(world.used().await, 1, "kept, though whoever prepared is gone");
-    world.pool.release("r1").await;
+    world.pool.release("r1", 1).await;
     assert_eq!(world.used().await, 0);
     let mut again = world.prepare("r2", 1).await;
     assert_eq!(again.next().await, Some(Answer::Reserved));
@@ -146,7 +147,7 @@ async fn idle_replicas_are_stopped_by_the_clock() {
     let mut preparing = world.prepare("r1", 2).await;
     preparing.next().await;
     let started = replica(preparing.next().await);
-    world.pool.release("r1").await;
+    world.pool.release("r1", 1).await;
     tokio::time::sleep(Duration::from_secs(599)).await;
     assert!(world.fake.stopped.lock().unwrap().is_empty());
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -176,7 +177,7 @@ async fn whoever_was_told_full_hears_of_a_free_slot() {
     replica(first.next().await);
     let mut second = world.prepare("r2", 2).await;
     assert_eq!(second.next().await, Some(Answer::Failed(PrepareError::Full)));
-    world.pool.release("r1").await;
+    world.pool.release("r1", 1).await;
     assert_eq!(world.freed.recv().await, Some((2, "r2".into())));
 }
 

@@ -49,6 +49,7 @@ impl Slots {
         let reservation = Reservation {
             run: asked.run,
             coordinator: asked.coordinator,
+            attempt: asked.attempt,
             places,
             state: State::Starting,
             holds: asked.hold,

@@ -7,6 +7,8 @@ struct Pool {
     slots: Slots,
     now: Instant,
     tickets: u64,
+    /// Of whatever run is named next.
+    attempt: u64,
 }
 
 impl Pool {
@@ -20,6 +22,7 @@ impl Pool {
             slots: Slots::new(settings, 64, "x".into()),
             now: Instant::now(),
             tickets: 0,
+            attempt: 1,
         }
     }
 
@@ -54,6 +57,7 @@ impl Pool {
         let asked = Asked {
             run: run.into(),
             coordinator: 7,
+            attempt: self.attempt,
             stages: stages.collect(),
             hold,
         };
@@ -71,7 +75,7 @@ impl Pool {
     }
 
     fn release(&mut self, run: &str) -> Vec<String> {
-        self.slots.release(self.now, run);
+        self.slots.release(self.now, run, self.attempt);
         self.effects()
     }
 
@@ -152,6 +156,7 @@ fn the_agent_runs_no_more_stages_than_it_may() {
         slots: Slots::new(settings, 2, "x".into()),
         now: Instant::now(),
         tickets: 0,
+        attempt: 1,
     };
     pool.prepare("r1", "a b");
     assert_eq!(pool.prepare("r2", "c"), ["full"]);
@@ -378,6 +383,7 @@ fn credit_in_all_is_bounded() {
     let asked = |run: &str, count| Asked {
         run: run.into(),
         coordinator: 7,
+        attempt: 1,
         stages: (1..=count).map(wanted).collect(),
         hold: false,
     };
@@ -398,6 +404,40 @@ fn credit_in_all_is_bounded() {
     assert_eq!(slots.counters.narrow, 3);
 }
 
+#[test]
+fn a_late_word_of_an_attempt_does_nothing_to_the_next() {
+    let mut pool = Pool::new(1, 1);
+    pool.ask("r1", "cat", "hold");
+    pool.ready("x1");
+    pool.attempt = 2;
+    assert_eq!(
+        pool.ask("r1", "cat", "hold"),
+        ["waiting", "reserved", "ready 1@x1"],
+        "what the first had is free"
+    );
+    pool.attempt = 1;
+    assert!(pool.release("r1").is_empty());
+    assert_eq!(pool.slots.used(), 1, "the second keeps its slot");
+    let late = ["failed: this attempt of the run is over"];
+    assert_eq!(pool.ask("r1", "cat", "hold"), late);
+    pool.ask("r2", "cat", "hold");
+    pool.attempt = 2;
+    pool.ask("r2", "cat", "hold");
+    pool.attempt = 1;
+    assert_eq!(pool.ask("r2", "cat", ""), late);
+    pool.release("r2");
+    pool.attempt = 2;
+    assert_eq!(pool.release("r1"), ["reserved", "ready 1@x1"], "r2 still waited");
+    pool.attempt = 3;
+    assert!(pool.release("r3").is_empty());
+    assert_eq!(pool.ask("r3", "tr", "hold"), late, "it came after its release");
+    pool.attempt = 4;
+    assert_eq!(
+        pool.ask("r3", "tr", "hold"),
+        ["waiting", "reserved", "start x2 tr"]
+    );
+}
+
 /// Any order of inputs keeps what always holds, and when all runs are over everything is free again.
 #[test]
 fn random_inputs_leak_no_slot() {
@@ -410,8 +450,9 @@ fn random_inputs_leak_no_slot() {
     };
     let mut pool = Pool::new(3, 2);
     let mut replicas: Vec<String> = Vec::new();
-    for _ in 0..5_000 {
+    for step in 0..5_000 {
         let run = format!("r{}", pick(12));
+        pool.attempt = step / 10 + pick(20);
         let made = match pick(10) {
             0..=3 => {
                 let services = ["cat", "tr", "cat tr", "cat cat wc", "wc"][pick(5) as usize];
@@ -440,6 +481,7 @@ fn random_inputs_leak_no_slot() {
                 .map(|rest| rest.split(' ').next().unwrap().to_owned()),
         );
     }
+    pool.attempt = u64::MAX;
     for run in 0..12 {
         pool.release(&format!("r{run}"));
     }

@@ -211,7 +211,9 @@ impl<'p> Attempt<'p> {
         let nodes: Vec<u64> = self.to_ask.drain(..count.min(self.to_ask.len())).collect();
         for node in nodes {
             let uri = format!("pipes.node.{node}.executor.prepare");
-            let body = self.plan.prepare(&self.stages, node, self.ordered);
+            let body = self
+                .plan
+                .prepare(&self.stages, node, self.number.into(), self.ordered);
             let options = CallOptions {
                 receive_progress: true,
                 ..CallOptions::default()

@@ -34,8 +34,8 @@ pub struct Planned {
 }
 
 impl Plan {
-    /// What `executor.prepare` is asked at `node`.
-    pub fn prepare(&self, placed: &[Stage], node: u64, ordered: bool) -> Value {
+    /// What `executor.prepare` is asked at `node` by an attempt.
+    pub fn prepare(&self, placed: &[Stage], node: u64, attempt: u64, ordered: bool) -> Value {
         let stages = placed
             .iter()
             .zip(&self.stages)
@@ -59,6 +59,7 @@ impl Plan {
         Value::Map(vec![
             ("run".into(), self.id.as_str().into()),
             ("coordinator".into(), self.coordinator.into()),
+            ("attempt".into(), attempt.into()),
             ("stages".into(), Value::Array(stages)),
             ("files".into(), Value::Array(files)),
             ("hold".into(), ordered.into()),
@@ -99,6 +100,14 @@ impl Plan {
     /// `{run: ID}`.
     pub fn run_map(&self) -> Value {
         Value::Map(vec![("run".into(), self.id.as_str().into())])
+    }
+
+    /// What `executor.release` is told: all attempts up to this one are over.
+    pub fn release(&self, attempt: u64) -> Value {
+        Value::Map(vec![
+            ("run".into(), self.id.as_str().into()),
+            ("attempt".into(), attempt.into()),
+        ])
     }
 
     /// A stage for people: `stage 2 (cat)`.

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures::future::join_all;
 use pipes_wamp::client::Connection;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
@@ -31,6 +32,8 @@ const FREED_MAX: Duration = Duration::from_secs(1);
 /// When only nodes are left that failed a moment ago, they are asked again after this: a replica that died is missed by
 /// then.
 const MISHAP_PAUSE: Duration = Duration::from_millis(100);
+/// So long an attempt waits until the slots of the one before it are free.
+const RELEASE_MAX: Duration = Duration::from_millis(500);
 /// Refusals after which a run asks its nodes one after another and keeps what it has (`design`: one order cannot
 /// deadlock).
 const REFUSALS_BEFORE_ORDER: u32 = 5;
@@ -92,12 +95,13 @@ pub async fn serve(context: Arc<Context>, own: OwnSession) {
             shown.refused(&error);
         }
     }
-    release(&context, &plan, asked);
+    // Whether it is done is nobody's to wait for.
+    drop(release(&context, &plan, asked, u64::MAX));
 }
 
 /// The attempts of one run.
 struct Attempts<'c> {
-    context: &'c Context,
+    context: &'c Arc<Context>,
     plan: &'c Plan,
     started: SystemTime,
     shown: Shown<'c>,
@@ -113,7 +117,7 @@ impl Attempts<'_> {
         orders: &mut mpsc::Receiver<Order>,
         flow: &mut Flow,
     ) -> Result<Run, Error> {
-        let (mut number, mut refusals, mut mishaps) = (0, 0, 0);
+        let (mut number, mut refusals, mut mishaps) = (0_u32, 0, 0);
         let mut avoid = BTreeSet::new();
         loop {
             number += 1;
@@ -138,7 +142,7 @@ impl Attempts<'_> {
             match attempt.stop.clone() {
                 Some(Stop::Full) => {
                     refusals += 1;
-                    self.give_back().await;
+                    self.give_back(number.into()).await;
                     if let Some(outcome) = wait(FREED_MAX, input, orders, flow).await {
                         return Ok(record::finished(self.plan, &attempt, self.started, outcome));
                     }
@@ -149,7 +153,7 @@ impl Attempts<'_> {
                     if node != 0 {
                         avoid.insert(node);
                     }
-                    self.give_back().await;
+                    self.give_back(number.into()).await;
                     if self.place(&avoid).is_err()
                         && let Some(outcome) = wait(MISHAP_PAUSE, input, orders, flow).await
                     {
@@ -159,7 +163,7 @@ impl Attempts<'_> {
                 Some(Stop::Lost) if self.may_retry(&attempt, flow) => {
                     flow.went = false;
                     flow.was_retried = true;
-                    self.give_back().await;
+                    self.give_back(number.into()).await;
                 }
                 _ => {
                     let outcome = outcome::judge(self.plan, &attempt, flow.ended, flow.was_retried);
@@ -193,13 +197,11 @@ impl Attempts<'_> {
             && flow.ended == Ended::Itself
     }
 
-    /// Ends the reservations, before others are made.
-    async fn give_back(&mut self) {
-        for node in std::mem::take(&mut self.asked) {
-            let call = release_at(self.context, self.plan, node);
-            // A node that does not answer drops them by itself, with the link or in 10 s.
-            let _ = timeout(Duration::from_millis(500), call).await;
-        }
+    /// Ends the reservations of the attempts so far, before others are made.
+    async fn give_back(&mut self, attempt: u64) {
+        let released = release(self.context, self.plan, std::mem::take(&mut self.asked), attempt);
+        // A node that is late is not waited for: it still hears of it, and knows a later attempt from this one.
+        let _ = timeout(RELEASE_MAX, released).await;
     }
 }
 
@@ -250,22 +252,31 @@ async fn wait(
     }
 }
 
-/// Ends what nodes still hold for a run that is answered.
-fn release(context: &Arc<Context>, plan: &Plan, asked: BTreeSet<u64>) {
-    let (context, plan) = (context.clone(), plan.clone());
+/// Ends what nodes hold for the attempts of a run up to this one; it goes on where nobody waits for it.
+fn release(context: &Arc<Context>, plan: &Plan, asked: BTreeSet<u64>, attempt: u64) -> oneshot::Receiver<()> {
+    let (done, is_done) = oneshot::channel();
+    let (own, plan) = (context.clone(), plan.clone());
     context
-        .clone()
         .lifecycle
         .spawn(Kind::Work, "release of a run", async move {
-            for node in asked {
-                release_at(&context, &plan, node).await;
-            }
+            join_all(
+                asked
+                    .into_iter()
+                    .map(|node| release_at(&own, &plan, node, attempt)),
+            )
+            .await;
+            // Whoever made it may not wait any more.
+            let _ = done.send(());
             Ok(())
         });
+    is_done
 }
 
-async fn release_at(context: &Context, plan: &Plan, node: u64) {
+async fn release_at(context: &Context, plan: &Plan, node: u64, attempt: u64) {
     let uri = format!("pipes.node.{node}.executor.release");
     // Its answer says nothing; a node that is gone has nothing to release.
-    let _ = context.calls.call_once(&uri, vec![plan.run_map()], None).await;
+    let _ = context
+        .calls
+        .call_once(&uri, vec![plan.release(attempt)], None)
+        .await;
 }
