@@ -14,7 +14,9 @@ use crate::command::LIMIT;
 /// there, control sequences included.
 pub fn run(mut command: Command) -> Result<(ExitStatus, String)> {
     let (ours, theirs) = open()?;
+    // A terminal that can do something, whatever the tests themselves are run on.
     command
+        .env("TERM", "xterm")
         .stdin(theirs.try_clone()?)
         .stdout(theirs.try_clone()?)
         .stderr(theirs);

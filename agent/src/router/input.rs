@@ -190,13 +190,13 @@ impl Shard {
                 connection.phase = Phase::Handshake(Handshake::default(), None);
                 connection
                     .out
-                    .append(HEAD, &mut net.buffers, |out| out.extend_from_slice(&answer));
+                    .append(HEAD, &[], &mut net.buffers, |out| out.extend_from_slice(&answer));
                 net.dirty(key);
             }
             Err(Some(answer)) => {
                 connection
                     .out
-                    .append(HEAD, &mut net.buffers, |out| out.extend_from_slice(&answer));
+                    .append(HEAD, &[], &mut net.buffers, |out| out.extend_from_slice(&answer));
                 self.close(key);
             }
             // It speaks something else: no answer would be understood.
@@ -217,7 +217,7 @@ impl Shard {
                 };
                 connection
                     .out
-                    .append(HEAD + bytes.len(), &mut net.buffers, |out| {
+                    .append(HEAD + bytes.len(), bytes, &mut net.buffers, |out| {
                         out.extend_from_slice(&rawsocket::frame_head(FrameKind::Pong, bytes.len()));
                         out.extend_from_slice(bytes);
                     });

@@ -142,7 +142,9 @@ impl Net {
             return;
         };
         let size = HEAD + size(message) + rest.len();
-        connection.out.append(size, &mut self.buffers, |out| {
+        let begun = payload(message).bytes;
+        let source = if rest.len() > begun.len() { rest } else { begun };
+        connection.out.append(size, source, &mut self.buffers, |out| {
             rawsocket::frame(out, |out| {
                 message.encode(out);
                 out.extend_from_slice(rest);

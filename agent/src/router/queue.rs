@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 
-use super::buffers::{BLOCK, Buffers};
+use super::buffers::{self, BLOCK, Buffers, PAGE};
 use super::flow::FlowKey;
 
 /// Blocks handed to the kernel in one call: 2 MiB, more than any socket takes.
@@ -27,34 +27,47 @@ pub struct Mark {
     pub cost: usize,
 }
 
+/// Messages one after another, and how far they have left.
+struct Block {
+    bytes: Vec<u8>,
+    /// Bytes at its front that left, or were never to.
+    sent: usize,
+}
+
 /// The queue.
 #[derive(Default)]
 pub struct OutQueue {
-    blocks: VecDeque<Vec<u8>>,
-    /// Bytes of the first block that left.
-    sent: usize,
+    blocks: VecDeque<Block>,
     appended: u64,
     written: u64,
     marks: VecDeque<Mark>,
 }
 
 impl OutQueue {
-    /// Appends what `write` writes, at most about `size` bytes.
-    pub fn append(&mut self, size: usize, buffers: &mut Buffers, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Appends what `write` writes, at most about `size` bytes, most of them a copy of `source`.
+    pub fn append(
+        &mut self,
+        size: usize,
+        source: &[u8],
+        buffers: &mut Buffers,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         let has_room = self
             .blocks
             .back()
-            .is_some_and(|block| block.capacity() - block.len() >= size);
+            .is_some_and(|block| block.bytes.capacity() - block.bytes.len() >= size);
         if !has_room {
-            let mut block = buffers.block();
+            let mut bytes = buffers.block();
             // A message over a block gets one of its own size.
-            block.reserve(size.max(BLOCK));
-            self.blocks.push_back(block);
+            bytes.reserve(size.max(BLOCK) + PAGE);
+            let begin = buffers::apart(&bytes, source);
+            bytes.resize(begin, 0);
+            self.blocks.push_back(Block { bytes, sent: begin });
         }
-        if let Some(block) = self.blocks.back_mut() {
-            let before = block.len();
-            write(block);
-            self.appended += (block.len() - before) as u64;
+        if let Some(Block { bytes, .. }) = self.blocks.back_mut() {
+            let before = bytes.len();
+            write(bytes);
+            self.appended += (bytes.len() - before) as u64;
         }
     }
 
@@ -78,10 +91,10 @@ impl OutQueue {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut wanted = 0;
             let mut count = 0;
-            for (index, block) in self.blocks.iter().take(SLICES).enumerate() {
-                let begin = if index == 0 { self.sent } else { 0 };
-                slices[index] = IoSlice::new(&block[begin..]);
-                wanted += block.len() - begin;
+            for (slice, block) in slices.iter_mut().zip(&self.blocks) {
+                let rest = &block.bytes[block.sent..];
+                *slice = IoSlice::new(rest);
+                wanted += rest.len();
                 count += 1;
             }
             let taken = match socket.write_vectored(&slices[..count]) {
@@ -100,16 +113,17 @@ impl OutQueue {
         Ok(true)
     }
 
-    fn advance(&mut self, taken: usize, buffers: &mut Buffers) {
+    fn advance(&mut self, mut taken: usize, buffers: &mut Buffers) {
         self.written += taken as u64;
-        self.sent += taken;
-        while let Some(first) = self.blocks.front() {
-            if self.sent < first.len() {
+        while let Some(first) = self.blocks.front_mut() {
+            let left = first.bytes.len() - first.sent;
+            if taken < left {
+                first.sent += taken;
                 break;
             }
-            self.sent -= first.len();
+            taken -= left;
             if let Some(block) = self.blocks.pop_front() {
-                buffers.give_block(block);
+                buffers.give_block(block.bytes);
             }
         }
     }
@@ -122,9 +136,9 @@ impl OutQueue {
     /// Throws everything away; gives the marks that were not passed.
     pub fn clear(&mut self, buffers: &mut Buffers) -> VecDeque<Mark> {
         for block in self.blocks.drain(..) {
-            buffers.give_block(block);
+            buffers.give_block(block.bytes);
         }
-        (self.sent, self.written) = (0, self.appended);
+        self.written = self.appended;
         std::mem::take(&mut self.marks)
     }
 }
@@ -157,7 +171,9 @@ mod tests {
         let (mut queue, mut buffers) = (OutQueue::default(), Buffers::default());
         let flow = FlowKey::none();
         for message in [&b"abc"[..], b"defgh"] {
-            queue.append(message.len(), &mut buffers, |out| out.extend_from_slice(message));
+            queue.append(message.len(), message, &mut buffers, |out| {
+                out.extend_from_slice(message)
+            });
             queue.mark(flow, message.len());
         }
         let mut socket = Narrow(Vec::new(), 7);
@@ -176,9 +192,11 @@ mod tests {
     fn a_message_larger_than_a_block_leaves_in_order() {
         let (mut queue, mut buffers) = (OutQueue::default(), Buffers::default());
         let large = vec![7; 3 * BLOCK];
-        queue.append(1, &mut buffers, |out| out.push(1));
-        queue.append(large.len(), &mut buffers, |out| out.extend_from_slice(&large));
-        queue.append(1, &mut buffers, |out| out.push(2));
+        queue.append(1, &[], &mut buffers, |out| out.push(1));
+        queue.append(large.len(), &large, &mut buffers, |out| {
+            out.extend_from_slice(&large)
+        });
+        queue.append(1, &[], &mut buffers, |out| out.push(2));
         let mut socket = Narrow(Vec::new(), usize::MAX);
         while !queue.flush(&mut socket, &mut buffers).unwrap() {}
         assert!(queue.is_empty());

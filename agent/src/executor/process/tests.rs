@@ -120,7 +120,8 @@ const REGISTER: &str = ": > $PIPES_SCRATCH/registered";
 #[tokio::test]
 async fn a_replica_is_given_what_it_needs_and_nothing_else() {
     let world = world(&format!(
-        "/usr/bin/env > $PIPES_SCRATCH/../../env; /bin/ps -o sid= -p $$ > $PIPES_SCRATCH/../../session\n\
+        "/usr/bin/env > $PIPES_SCRATCH/../../env; \
+         read -r _ _ _ _ _ session _ </proc/$$/stat; echo $session > $PIPES_SCRATCH/../../session\n\
          cat > $PIPES_SCRATCH/../../stdin; echo $$ > $PIPES_SCRATCH/../../pid; {REGISTER}; WAIT"
     ));
     let ended = world.process.start(&world.order("x1", "ab")).await.unwrap();
