@@ -14,7 +14,7 @@ use crate::command::LIMIT;
 /// there, control sequences included.
 pub fn run(mut command: Command) -> Result<(ExitStatus, String)> {
     let (ours, theirs) = open()?;
-    // A terminal that can do something, whatever the tests themselves are run on.
+    // No progress is drawn where TERM is not set or says `dumb`.
     command
         .env("TERM", "xterm")
         .stdin(theirs.try_clone()?)

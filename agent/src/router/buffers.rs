@@ -1,8 +1,9 @@
 //! Buffers that are used again: large ones given back to the allocator cost page faults at each use.
 //!
-//! Where they lie matters too. Large allocations begin at one place of a page, and heads are short: what is copied from
-//! one buffer to another then lies a few bytes further on in its page than where it came from, and just that, 1 to 31
-//! bytes, makes some processors copy twenty times as slowly (`apart`).
+//! Where they lie matters too: on some processors a copy (`rep movsb`, which the kernel and the C library use) is twenty
+//! times as slow when its target lies 1 to 31 bytes behind its source, modulo 4096. Large allocations all begin at one
+//! place of a page and heads are short, so that this is what happens to a payload copied from one buffer's front to
+//! another's. A block therefore begins elsewhere in its page than the payload that it is taken for (`apart`).
 
 /// Room of a block of an out-queue: four of the usual chunks of 64 KiB with their heads.
 pub const BLOCK: usize = 4 * ((64 << 10) + 512);
@@ -11,16 +12,17 @@ pub const BLOCK: usize = 4 * ((64 << 10) + 512);
 const LARGE: usize = (256 << 10) + (16 << 10);
 
 /// Size of a page, as far as copies go.
-pub const PAGE: usize = 4096;
+const PAGE: usize = 4096;
 
-/// From so many bytes on it matters how they are copied.
+/// From so many bytes on a slow copy costs more than the padding, which is written too.
 const APART_FROM: usize = 4 * PAGE;
 
 /// How many of each are kept when nobody uses them: a few streams' worth.
 const KEPT_MAX: usize = 16;
 
-/// Where to begin in an empty `target`, so that a long `source` is copied to half a page from where it lies in its page.
-pub fn apart(target: &[u8], source: &[u8]) -> usize {
+/// How much padding to begin `target` with, so that what comes then lies half a page from a long `source`; a short head may
+/// come before the copy itself. Holds as long as `target` does not grow.
+fn apart(target: &[u8], source: &[u8]) -> usize {
     if source.len() < APART_FROM {
         return 0;
     }
@@ -36,17 +38,19 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// An empty block with room for [`BLOCK`] bytes.
-    pub fn block(&mut self) -> Vec<u8> {
-        self.blocks
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(BLOCK + PAGE))
+    /// A block with room for `size` bytes, [`BLOCK`] at least, most of them a copy of `source`. What is in it is padding:
+    /// never to be sent.
+    pub fn block(&mut self, size: usize, source: &[u8]) -> Vec<u8> {
+        let mut block = self.blocks.pop().unwrap_or_default();
+        block.reserve(size.max(BLOCK) + PAGE);
+        block.resize(apart(&block, source), 0);
+        block
     }
 
     /// Takes a block back.
     pub fn give_block(&mut self, mut block: Vec<u8>) {
         // One that grew for a larger message goes.
-        if self.blocks.len() < KEPT_MAX && block.capacity() >= BLOCK && block.capacity() < 2 * BLOCK {
+        if self.blocks.len() < KEPT_MAX && (BLOCK + PAGE..2 * BLOCK).contains(&block.capacity()) {
             block.clear();
             self.blocks.push(block);
         }
@@ -73,19 +77,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_copy_goes_half_a_page_from_where_it_lies() {
-        let block = Buffers::default().block();
+    fn a_block_begins_half_a_page_from_a_long_source() {
+        let mut buffers = Buffers::default();
         let source = vec![0; APART_FROM + 100];
         for from in [0, 1, 17, 99] {
-            let begin = apart(&block, &source[from..]);
-            assert!(begin < PAGE, "{begin}");
-            let distance = block.as_ptr().addr() + begin - (source.as_ptr().addr() + from) % PAGE;
-            assert_eq!(distance % PAGE, PAGE / 2);
+            let block = buffers.block(0, &source[from..]);
+            assert!(block.len() < PAGE, "{}", block.len());
+            let (target, source) = (block.as_ptr_range().end.addr(), source.as_ptr().addr() + from);
+            assert_eq!(target.wrapping_sub(source) % PAGE, PAGE / 2);
+            assert!(block.capacity() - block.len() >= BLOCK);
+            buffers.give_block(block);
+            assert_eq!(buffers.blocks.len(), 1, "it is kept");
         }
         assert_eq!(
-            apart(&block, &source[..APART_FROM - 1]),
+            buffers.block(0, &source[..APART_FROM - 1]).len(),
             0,
-            "a short one begins at the front"
+            "a short one needs none"
         );
+    }
+
+    #[test]
+    fn a_block_that_was_taken_for_more_is_not_kept() {
+        let mut buffers = Buffers::default();
+        let block = buffers.block(2 * BLOCK, &[]);
+        assert!(block.capacity() >= 2 * BLOCK);
+        buffers.give_block(block);
+        assert!(buffers.blocks.is_empty());
     }
 }

@@ -16,7 +16,7 @@ use pipes_wamp::router::{Arena, Crossing, Key, SessionKey, Way};
 use super::buffers::Buffers;
 use super::frame::{self, Frame, LENGTH};
 
-/// Bytes of sent frames at a lane's front before the rest is moved there.
+/// Bytes that are not to be sent at a lane's front before the rest is moved there.
 const MOVED_FROM: usize = 64 << 10;
 
 /// Whose frames a lane holds.
@@ -56,11 +56,9 @@ impl Lanes {
         let key = match self.by_owner.get(&whose) {
             Some(key) => *key,
             None => {
-                let key = self.lanes.insert(Lane {
-                    whose,
-                    bytes: buffers.block(),
-                    begin: 0,
-                });
+                let bytes = buffers.block(0, crossing.payload().bytes);
+                let begin = bytes.len();
+                let key = self.lanes.insert(Lane { whose, bytes, begin });
                 self.by_owner.insert(whose, key);
                 if self.may_leave(whose) {
                     self.ring.push_back(key);

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 
-use super::buffers::{self, BLOCK, Buffers, PAGE};
+use super::buffers::Buffers;
 use super::flow::FlowKey;
 
 /// Blocks handed to the kernel in one call: 2 MiB, more than any socket takes.
@@ -30,7 +30,7 @@ pub struct Mark {
 /// Messages one after another, and how far they have left.
 struct Block {
     bytes: Vec<u8>,
-    /// Bytes at its front that left, or were never to.
+    /// Bytes at its front that are not to be sent: padding, then what has left.
     sent: usize,
 }
 
@@ -57,12 +57,9 @@ impl OutQueue {
             .back()
             .is_some_and(|block| block.bytes.capacity() - block.bytes.len() >= size);
         if !has_room {
-            let mut bytes = buffers.block();
-            // A message over a block gets one of its own size.
-            bytes.reserve(size.max(BLOCK) + PAGE);
-            let begin = buffers::apart(&bytes, source);
-            bytes.resize(begin, 0);
-            self.blocks.push_back(Block { bytes, sent: begin });
+            let bytes = buffers.block(size, source);
+            let sent = bytes.len();
+            self.blocks.push_back(Block { bytes, sent });
         }
         if let Some(Block { bytes, .. }) = self.blocks.back_mut() {
             let before = bytes.len();
@@ -145,6 +142,7 @@ impl OutQueue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::buffers::BLOCK;
     use super::*;
 
     /// Takes so many bytes a call, then no more.
@@ -161,9 +159,73 @@ mod tests {
             Ok(taken)
         }
 
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let mut written = 0;
+            for slice in slices {
+                match self.write(slice) {
+                    Ok(taken) => written += taken,
+                    Err(error) if written == 0 => return Err(error),
+                    Err(_) => break,
+                }
+            }
+            Ok(written)
+        }
+
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    /// Long and short messages, no two bytes of which are near the same.
+    fn messages() -> Vec<Vec<u8>> {
+        let lengths = [20_000, 3, 300_000, 70_000, 1, 16_384, 2 * BLOCK, 65_536];
+        let pattern = |length| (0..length).map(|at: u32| at.wrapping_mul(2_654_435_761).to_be_bytes()[0]);
+        let lengths = lengths.map(|length| u32::try_from(length).unwrap());
+        lengths
+            .into_iter()
+            .map(|length| pattern(length).collect())
+            .collect()
+    }
+
+    #[test]
+    fn whatever_the_socket_takes_all_bytes_leave_once_and_in_order() {
+        for step in [7_919, 65_521, usize::MAX] {
+            let (mut queue, mut buffers) = (OutQueue::default(), Buffers::default());
+            let flow = FlowKey::none();
+            for message in messages() {
+                queue.append(message.len(), &message, &mut buffers, |out| {
+                    out.extend_from_slice(&message);
+                });
+                queue.mark(flow, message.len());
+            }
+            let mut socket = Narrow(Vec::new(), step);
+            while !queue.flush(&mut socket, &mut buffers).unwrap() {
+                socket.1 = step;
+            }
+            assert!(socket.0 == messages().concat(), "in steps of {step}");
+            let costs = std::iter::from_fn(|| queue.passed()).map(|mark| mark.cost);
+            assert!(costs.eq(messages().iter().map(Vec::len)));
+        }
+    }
+
+    #[test]
+    fn what_was_thrown_away_in_the_middle_of_a_block_is_gone() {
+        let (mut queue, mut buffers) = (OutQueue::default(), Buffers::default());
+        let mut socket = Narrow(Vec::new(), 1_000);
+        for message in messages() {
+            queue.append(message.len(), &message, &mut buffers, |out| {
+                out.extend_from_slice(&message);
+            });
+            queue.mark(FlowKey::none(), message.len());
+        }
+        assert!(!queue.flush(&mut socket, &mut buffers).unwrap());
+        assert_eq!(queue.clear(&mut buffers).len(), messages().len());
+        assert!(queue.is_empty());
+        let next = &messages()[2];
+        queue.append(next.len(), next, &mut buffers, |out| out.extend_from_slice(next));
+        socket = Narrow(Vec::new(), usize::MAX);
+        assert!(queue.flush(&mut socket, &mut buffers).unwrap());
+        assert!(socket.0 == *next);
     }
 
     #[test]

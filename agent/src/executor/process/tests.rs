@@ -119,6 +119,7 @@ const REGISTER: &str = ": > $PIPES_SCRATCH/registered";
 
 #[tokio::test]
 async fn a_replica_is_given_what_it_needs_and_nothing_else() {
+    // The sixth field of stat is the session (proc(5)); a small system has no ps.
     let world = world(&format!(
         "/usr/bin/env > $PIPES_SCRATCH/../../env; \
          read -r _ _ _ _ _ session _ </proc/$$/stat; echo $session > $PIPES_SCRATCH/../../session\n\
