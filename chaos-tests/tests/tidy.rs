@@ -72,11 +72,12 @@ fn banned() -> Vec<(String, &'static str)> {
 }
 
 /// Which crates of ours each crate may name.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("raft", &[]),
     ("agent/wamp", &[]),
+    ("agent/flow", &[]),
     ("agent/protocol", &["pipes-wamp"]),
-    ("agent/shim", &["pipes-wamp", "pipes-protocol"]),
+    ("agent/shim", &["pipes-flow", "pipes-protocol", "pipes-wamp"]),
     ("agent", &["pipes-raft", "pipes-wamp", "pipes-protocol"]),
     ("cli", &["pipes-wamp", "pipes-protocol"]),
     ("chaos-tests", &[]),

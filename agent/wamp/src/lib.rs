@@ -11,7 +11,6 @@
 //! | [`streaming`] | what the two ends of a streaming call say |
 //! | [`uris`] | how everything is called |
 //! | [`router`] | realms, sessions and the dealer, as functions of what came in |
-//! | [`flow`] | credit, and pumping a pipe against it |
 //! | [`client`] | an asynchronous client (feature `client`) |
 //!
 //! ```
@@ -35,7 +34,6 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod error;
-pub mod flow;
 pub mod id;
 pub mod message;
 pub mod payload;
