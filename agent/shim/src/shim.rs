@@ -9,8 +9,8 @@ use crate::child::Spawner;
 use crate::connection::{Frame, Inbox, Outbox};
 use crate::invocation::{End, Invocation, Watched, Workshop};
 use crate::join::Joined;
-use crate::kin::{self, Groups};
 use crate::order::{self, Command, Order};
+use crate::processes::{self, Groups};
 use crate::report;
 use crate::scratch::Scratch;
 use crate::settings::Settings;
@@ -376,7 +376,7 @@ impl Desk {
             }
             if self.invocations.is_empty() {
                 // Whoever is left could not be told to be of any of them.
-                kin::kill_all();
+                processes::kill_all();
             }
         }
     }
@@ -406,7 +406,7 @@ impl Desk {
 
     /// Ends what is left of all invocations, and removes what the replica has made.
     fn leave_nothing(&mut self) {
-        while kin::kill_all() {
+        while processes::kill_all() {
             // SAFETY: waits for children, all of which have been killed; new ones may appear as theirs end.
             unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
         }

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use crate::child::{self, Program, Spawner};
 use crate::environment::environment;
-use crate::kin::Groups;
 use crate::order::Order;
+use crate::processes::Groups;
 use crate::scratch::Scratch;
 use crate::settings::Settings;
 

@@ -21,8 +21,8 @@ use std::{fmt, io};
 use pipes_flow::{self as flow, Source};
 
 use crate::connection::Outbox;
-use crate::kin::{Group, Kin};
 use crate::order::{Command, Order};
+use crate::processes::{Group, Kin};
 use crate::report;
 use crate::scratch::{self, Removal};
 use crate::usage::{SCRATCH_MAX, Usage};

@@ -19,7 +19,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use crate::order::Order;
 
 mod cgroup;
-mod descendants;
+mod proc_table;
 
 pub use cgroup::{Group, Groups};
 
@@ -103,7 +103,7 @@ impl Kin {
         let Some(main) = self.main else { return };
         if !self.is_reaped {
             send(-main, number);
-            if !is_stop(number) && descendants::stat(main).is_some_and(|stat| stat.is_stopped()) {
+            if !is_stop(number) && proc_table::stat(main).is_some_and(|stat| stat.is_stopped()) {
                 send(-main, libc::SIGCONT);
             }
             return;
@@ -114,7 +114,7 @@ impl Kin {
         };
         for stat in pids
             .into_iter()
-            .filter_map(descendants::stat)
+            .filter_map(proc_table::stat)
             .filter(|stat| stat.group == main)
         {
             send(stat.pid, number);
@@ -130,7 +130,7 @@ impl Kin {
     }
 
     fn members(&self, mains: &[libc::pid_t]) -> Vec<libc::pid_t> {
-        let own = descendants::children_of_self();
+        let own = proc_table::children_of_self();
         if let Some(children) = &own
             && children
                 .iter()
@@ -138,7 +138,7 @@ impl Kin {
         {
             return Vec::new();
         }
-        let table = descendants::table();
+        let table = proc_table::table();
         let mut claims = HashMap::new();
         for stat in table.values() {
             let claim = self.claims(stat, &table, mains, &mut claims);
@@ -156,8 +156,8 @@ impl Kin {
     /// Whether a process is ours: by the ancestor that is a child of the shim.
     fn claims(
         &self,
-        stat: &descendants::Stat,
-        table: &HashMap<libc::pid_t, descendants::Stat>,
+        stat: &proc_table::Stat,
+        table: &HashMap<libc::pid_t, proc_table::Stat>,
         mains: &[libc::pid_t],
         known: &mut HashMap<libc::pid_t, bool>,
     ) -> bool {
@@ -184,19 +184,19 @@ impl Kin {
         self.main.filter(|_| !self.is_reaped)
     }
 
-    fn recognizes(&self, orphan: &descendants::Stat, mains: &[libc::pid_t]) -> bool {
+    fn recognizes(&self, orphan: &proc_table::Stat, mains: &[libc::pid_t]) -> bool {
         // A number that is another stage's by now says nothing.
         let main = self.main.filter(|main| !self.is_reaped || !mains.contains(main));
         let by_number = main.is_some_and(|main| orphan.session == main || orphan.group == main);
-        by_number || descendants::carries(orphan.pid, &self.stamp)
+        by_number || proc_table::carries(orphan.pid, &self.stamp)
     }
 }
 
 /// Kills every child of the shim; whether there was one. For when none of them belongs to a living invocation.
 pub fn kill_all() -> bool {
     let shim = std::process::id() as libc::pid_t;
-    let children = descendants::children_of_self().unwrap_or_else(|| {
-        descendants::table()
+    let children = proc_table::children_of_self().unwrap_or_else(|| {
+        proc_table::table()
             .values()
             .filter(|stat| stat.parent == shim)
             .map(|stat| stat.pid)
