@@ -4,22 +4,23 @@ use std::ffi::{CString, NulError};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::order::Order;
+use pipes_protocol::stage::Spec;
+
 use crate::settings::Settings;
 
 /// The variables in the form that `execve` takes. A caller's variable takes the place of PATH, HOME and TMPDIR, as in
 /// a shell; none takes the place of what tells whose process this is, since leftovers are found by it.
-pub fn environment(settings: &Settings, order: &Order, folder: &Path) -> Result<Vec<CString>, NulError> {
+pub fn environment(settings: &Settings, spec: &Spec, folder: &Path) -> Result<Vec<CString>, NulError> {
     let folder = folder.as_os_str().as_bytes();
     let mut pairs: Vec<(&[u8], Vec<u8>)> = vec![
         (b"PATH", settings.path.as_bytes().to_vec()),
         (b"HOME", folder.to_vec()),
         (b"TMPDIR", folder.to_vec()),
     ];
-    for (name, value) in &order.env {
-        set(&mut pairs, name, value.clone());
+    for (name, value) in &spec.env {
+        set(&mut pairs, name, value.to_vec());
     }
-    for (name, value) in stamp(order) {
+    for (name, value) in stamp(spec) {
         set(&mut pairs, name.as_bytes(), value.into_bytes());
     }
     set(&mut pairs, b"PIPES_SERVICE", settings.service.as_bytes().to_vec());
@@ -27,7 +28,7 @@ pub fn environment(settings: &Settings, order: &Order, folder: &Path) -> Result<
     set(
         &mut pairs,
         b"PIPES_ATTEMPT",
-        order.attempt.to_string().into_bytes(),
+        spec.attempt.to_string().into_bytes(),
     );
     pairs
         .into_iter()
@@ -36,10 +37,10 @@ pub fn environment(settings: &Settings, order: &Order, folder: &Path) -> Result<
 }
 
 /// The two variables that tell which invocation a process belongs to.
-pub fn stamp(order: &Order) -> [(&'static str, String); 2] {
+pub fn stamp(spec: &Spec) -> [(&'static str, String); 2] {
     [
-        ("PIPES_RUN", order.run.clone()),
-        ("PIPES_STAGE", order.stage.to_string()),
+        ("PIPES_RUN", spec.run.clone()),
+        ("PIPES_STAGE", spec.stage.to_string()),
     ]
 }
 

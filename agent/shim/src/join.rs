@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use pipes_protocol::uris::{self, Offered};
 use pipes_wamp::message::{Message, RegisterOptions};
 use pipes_wamp::session::{self, Step};
 use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD};
@@ -40,25 +41,27 @@ pub fn join(settings: &Settings) -> anyhow::Result<Joined> {
     rawsocket::accepted(octets)?;
 
     send(&mut stream, |out| {
-        session::hello(out, "pipes.stages", "ticket", Some(&settings.replica), None);
+        session::hello(out, uris::REALM_STAGES, "ticket", Some(&settings.replica), None);
     })?;
     while let Step::Challenge(_) = receive(&mut stream, |message| Ok(session::answer(message)?))? {
         send(&mut stream, |out| {
             session::authenticate(out, settings.token.reveal())
         })?;
     }
-    let stage = register(&mut stream, settings, 1, "stage")?;
-    let pipe = register(&mut stream, settings, 2, "pipe")?;
+    let stage = register(&mut stream, settings, 1, Offered::Stage)?;
+    let pipe = register(&mut stream, settings, 2, Offered::Pipe)?;
     stream.set_read_timeout(None)?;
     stream.set_nonblocking(true)?;
     Ok(Joined { stream, stage, pipe })
 }
 
-fn register(stream: &mut UnixStream, settings: &Settings, request: u64, name: &str) -> anyhow::Result<u64> {
-    let procedure = format!(
-        "pipes.node.{}.replica.{}.{name}",
-        settings.node_number, settings.replica
-    );
+fn register(
+    stream: &mut UnixStream,
+    settings: &Settings,
+    request: u64,
+    offered: Offered,
+) -> anyhow::Result<u64> {
+    let procedure = uris::of_replica(settings.node_number, &settings.replica, offered);
     let options = RegisterOptions::default();
     send(stream, |out| {
         Message::Register {

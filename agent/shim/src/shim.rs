@@ -3,15 +3,18 @@
 use std::io;
 use std::time::Duration;
 
+use pipes_protocol::pipe::Opening;
+use pipes_protocol::stage::{Order, Spec};
+use pipes_protocol::uris;
+use pipes_wamp::error::uri as wamp_error;
 use pipes_wamp::message::{EMPTY_MAP, Message, Payload};
+use pipes_wamp::streaming::{Callee, Queue};
 
 use crate::child::Spawner;
 use crate::connection::{Frame, Inbox, Outbox};
-use crate::invocation::{End, Invocation, Watched, Workshop};
+use crate::invocation::{End, Invocation, Replica, Watched};
 use crate::join::Joined;
-use crate::order::{self, Command, Order};
 use crate::processes::{self, Groups};
-use crate::report;
 use crate::scratch::Scratch;
 use crate::settings::Settings;
 use crate::signals::Signals;
@@ -24,13 +27,13 @@ const WAITING_PER_SLOT: usize = 4;
 pub struct Shim {
     inbox: Inbox,
     signals: Signals,
-    desk: Desk,
+    dispatcher: Dispatcher,
 }
 
 /// Everything but what messages are borrowed from.
-struct Desk {
+struct Dispatcher {
     outbox: Outbox,
-    workshop: Workshop,
+    replica: Replica,
     /// Registration of the stage call; any other is the pipe call's.
     stage: u64,
     pipe: u64,
@@ -45,9 +48,8 @@ struct Desk {
 
 /// A pipe call whose stage call has not come yet.
 struct WaitingPipe {
-    request: u64,
-    run: String,
-    stage: u32,
+    call: Callee,
+    opening: Opening,
     has_ended: bool,
 }
 
@@ -61,9 +63,9 @@ impl Shim {
     ) -> anyhow::Result<Shim> {
         let scratch = Scratch::new(&settings)?;
         let groups = Groups::new(settings.cgroup.clone());
-        let desk = Desk {
+        let dispatcher = Dispatcher {
             outbox: Outbox::new(joined.stream.try_clone()?),
-            workshop: Workshop {
+            replica: Replica {
                 settings,
                 spawner,
                 scratch,
@@ -81,7 +83,7 @@ impl Shim {
         Ok(Shim {
             inbox: Inbox::new(joined.stream),
             signals,
-            desk,
+            dispatcher,
         })
     }
 
@@ -89,23 +91,23 @@ impl Shim {
     pub fn serve(mut self) -> anyhow::Result<()> {
         let (mut polls, mut watched, mut turn) = (Vec::new(), Vec::new(), 0_usize);
         loop {
-            self.desk.advance();
-            if self.desk.is_closing && self.desk.invocations.is_empty() {
+            self.dispatcher.advance();
+            if self.dispatcher.is_closing && self.dispatcher.invocations.is_empty() {
                 break;
             }
             self.fill_polls(&mut polls, &mut watched);
-            poll(&mut polls, self.desk.patience())?;
+            poll(&mut polls, self.dispatcher.patience())?;
             if polls[0].revents != 0 {
                 let seen = self.signals.take();
                 if seen.child {
-                    self.desk.reap();
+                    self.dispatcher.reap();
                 }
                 if seen.stop {
-                    self.desk.close();
+                    self.dispatcher.close();
                 }
             }
             if polls[1].revents & libc::POLLOUT != 0 {
-                self.desk.outbox.flush();
+                self.dispatcher.outbox.flush();
             }
             if polls[1].revents & !libc::POLLOUT != 0 {
                 self.receive();
@@ -116,22 +118,22 @@ impl Shim {
                 let at = turn.wrapping_add(step) % watched.len();
                 let ((index, what), events) = (watched[at], polls[2 + at].revents);
                 if events != 0 {
-                    self.desk.invocations[index].ready(what, events, &mut self.desk.outbox);
+                    self.dispatcher.invocations[index].ready(what, events, &mut self.dispatcher.outbox);
                 }
             }
         }
-        self.desk.leave_nothing();
+        self.dispatcher.leave_nothing();
         Ok(())
     }
 
     fn fill_polls(&self, polls: &mut Vec<libc::pollfd>, watched: &mut Vec<(usize, Watched)>) {
-        let desk = &self.desk;
+        let dispatcher = &self.dispatcher;
         let entry = |fd, events| libc::pollfd {
             fd,
             events,
             revents: 0,
         };
-        let can_send = desk.outbox.is_idle();
+        let can_send = dispatcher.outbox.is_idle();
         polls.clear();
         watched.clear();
         polls.push(entry(self.signals.watch(), libc::POLLIN));
@@ -142,10 +144,14 @@ impl Shim {
         };
         // A negative descriptor is passed over.
         polls.push(entry(
-            if desk.is_closing { -1 } else { desk.outbox.watch() },
+            if dispatcher.is_closing {
+                -1
+            } else {
+                dispatcher.outbox.watch()
+            },
             events,
         ));
-        for (index, invocation) in desk.invocations.iter().enumerate() {
+        for (index, invocation) in dispatcher.invocations.iter().enumerate() {
             invocation.watch(can_send, |fd, events, what| {
                 polls.push(entry(fd, events));
                 watched.push((index, what));
@@ -159,21 +165,21 @@ impl Shim {
         loop {
             match self.inbox.next() {
                 Ok(Some(Frame::Message(bytes))) => match Message::parse(bytes) {
-                    Ok(message) => self.desk.handle(message),
-                    Err(error) => return self.desk.broken(&error),
+                    Ok(message) => self.dispatcher.handle(message),
+                    Err(error) => return self.dispatcher.broken(&error),
                 },
-                Ok(Some(Frame::Ping(payload))) => self.desk.outbox.pong(payload),
+                Ok(Some(Frame::Ping(payload))) => self.dispatcher.outbox.pong(payload),
                 Ok(None) => break,
-                Err(error) => return self.desk.broken(&error),
+                Err(error) => return self.dispatcher.broken(&error),
             }
         }
-        if !is_open || self.desk.outbox.is_lost() {
-            self.desk.close();
+        if !is_open || self.dispatcher.outbox.is_lost() {
+            self.dispatcher.close();
         }
     }
 }
 
-impl Desk {
+impl Dispatcher {
     fn handle(&mut self, message: Message<'_>) {
         match message {
             Message::Invocation {
@@ -184,12 +190,12 @@ impl Desk {
             } => {
                 if request > self.last_request {
                     self.last_request = request;
-                    self.begin(request, registration, payload, !details.progress);
+                    self.begin(Callee { request }, registration, payload, !details.progress);
                 } else {
-                    self.chunk(request, payload, !details.progress);
+                    self.chunk(Callee { request }, payload, !details.progress);
                 }
             }
-            Message::Interrupt { request, .. } => self.interrupt(request),
+            Message::Interrupt { request, .. } => self.interrupt(Callee { request }),
             Message::Result {
                 request,
                 progress,
@@ -205,7 +211,7 @@ impl Desk {
                 }
             }
             Message::Goodbye { .. } => {
-                let reason = pipes_wamp::error::uri::GOODBYE_AND_OUT;
+                let reason = wamp_error::GOODBYE_AND_OUT;
                 self.outbox.queue(&Message::Goodbye {
                     details: EMPTY_MAP,
                     reason,
@@ -219,106 +225,85 @@ impl Desk {
     }
 
     /// The first chunk of a call.
-    fn begin(&mut self, request: u64, registration: u64, payload: Payload<'_>, is_last: bool) {
+    fn begin(&mut self, call: Callee, registration: u64, payload: Payload<'_>, is_last: bool) {
         if registration == self.stage {
-            self.begin_stage(request, payload);
+            self.begin_stage(call, payload);
         } else if registration == self.pipe {
-            self.begin_pipe(request, payload, is_last);
+            self.begin_pipe(call, payload, is_last);
         }
     }
 
-    fn begin_stage(&mut self, request: u64, payload: Payload<'_>) {
+    fn begin_stage(&mut self, call: Callee, payload: Payload<'_>) {
         let taken = self.invocations.iter().filter(|one| one.takes_a_slot()).count();
-        if taken >= self.workshop.settings.slots || self.is_closing {
-            return report::error(
-                &mut self.outbox,
-                request,
-                report::BUSY,
-                "all slots of the replica are taken",
-            );
+        if taken >= self.replica.settings.slots || self.is_closing {
+            let why = "all slots of the replica are taken";
+            return call.fail(&mut self.outbox, uris::error::BUSY, why);
         }
         self.last_call += 1;
-        let call = self.last_call;
-        let order = Order::parse(payload);
-        let prepared = order.and_then(|order| {
-            let name = (order.run.clone(), order.stage);
-            let made = Invocation::prepare(order, request, call, &mut self.workshop, &mut self.outbox)?;
-            Ok((made, name))
-        });
+        let next_call = self.last_call;
+        let prepared = Spec::parse(payload)
+            .and_then(|spec| Invocation::prepare(spec, call, next_call, &mut self.replica, &mut self.outbox));
         match prepared {
-            Ok((mut invocation, (run, stage))) => {
+            Ok(mut invocation) => {
                 // The newest: an older one is a former attempt's.
                 let position = self
                     .waiting
                     .iter()
-                    .rposition(|pipe| pipe.run == run && pipe.stage == stage);
+                    .rposition(|pipe| invocation.is_fed_by(&pipe.opening));
                 if let Some(position) = position {
                     let pipe = self.waiting.remove(position);
-                    invocation.join_pipe(pipe.request, pipe.has_ended, &mut self.outbox);
+                    invocation.join_pipe(pipe.call, pipe.has_ended, &mut self.outbox);
                 }
                 self.invocations.push(invocation);
             }
-            Err(why) => report::error(&mut self.outbox, request, report::CANNOT_START, &why),
+            Err(why) => call.fail(&mut self.outbox, uris::error::CANNOT_START, &why),
         }
     }
 
-    fn begin_pipe(&mut self, request: u64, payload: Payload<'_>, has_ended: bool) {
-        let Some((run, stage)) = order::parse_pipe(payload) else {
+    fn begin_pipe(&mut self, call: Callee, payload: Payload<'_>, has_ended: bool) {
+        let Some(opening) = Opening::parse(payload) else {
             let why = "a pipe call begins with a run, a stage and no bytes";
-            return report::error(&mut self.outbox, request, report::BROKEN, why);
+            return call.fail(&mut self.outbox, uris::error::BROKEN, why);
         };
-        let stage_call = self
-            .invocations
-            .iter_mut()
-            .rev()
-            .find(|one| one.awaits(&run, stage));
+        let stage_call = self.invocations.iter_mut().rev().find(|one| one.awaits(&opening));
         if let Some(invocation) = stage_call {
-            return invocation.join_pipe(request, has_ended, &mut self.outbox);
+            return invocation.join_pipe(call, has_ended, &mut self.outbox);
         }
-        if self.waiting.len() >= self.workshop.settings.slots * WAITING_PER_SLOT {
+        if self.waiting.len() >= self.replica.settings.slots * WAITING_PER_SLOT {
             let why = "too many pipes wait for their stages";
-            return report::error(&mut self.outbox, request, report::BUSY, why);
+            return call.fail(&mut self.outbox, uris::error::BUSY, why);
         }
         self.waiting.push(WaitingPipe {
-            request,
-            run,
-            stage,
+            call,
+            opening,
             has_ended,
         });
     }
 
     /// A later chunk of a call.
-    fn chunk(&mut self, request: u64, payload: Payload<'_>, is_last: bool) {
-        if let Some(invocation) = self
-            .invocations
-            .iter_mut()
-            .find(|one| one.pipe() == Some(request))
-        {
+    fn chunk(&mut self, call: Callee, payload: Payload<'_>, is_last: bool) {
+        if let Some(invocation) = self.invocations.iter_mut().find(|one| one.pipe() == Some(call)) {
             return invocation.pipe_chunk(payload, is_last);
         }
-        if let Some(position) = self.invocations.iter().position(|one| one.request() == request) {
+        if let Some(position) = self.invocations.iter().position(|one| one.call() == call) {
             // Without further chunks nobody could say that the run is over.
-            let command = if is_last {
-                Some(Command::End)
+            let order = if is_last {
+                Some(Order::End)
             } else {
-                Command::parse(payload)
+                Order::parse(payload)
             };
-            if let Some(command) = command {
+            if let Some(order) = order {
                 let mains = self.mains();
-                self.invocations[position].command(command, &mains);
+                self.invocations[position].order(order, &mains);
             }
             return;
         }
-        if let Some(position) = self.waiting.iter().position(|pipe| pipe.request == request) {
+        if let Some(position) = self.waiting.iter().position(|pipe| pipe.call == call) {
             let has_bytes = pipes_wamp::payload::bytes_arg(payload).is_some_and(|bytes| !bytes.is_empty());
             if has_bytes {
                 self.waiting.remove(position);
-                report::error(
-                    &mut self.outbox,
-                    request,
-                    report::BROKEN,
-                    "bytes came without credit",
-                );
+                let why = "bytes came without credit";
+                call.fail(&mut self.outbox, uris::error::BROKEN, why);
             } else {
                 self.waiting[position].has_ended |= is_last;
             }
@@ -326,23 +311,18 @@ impl Desk {
     }
 
     /// A call was given up.
-    fn interrupt(&mut self, request: u64) {
+    fn interrupt(&mut self, call: Callee) {
         for invocation in &mut self.invocations {
-            if invocation.request() == request {
+            if invocation.call() == call {
                 return invocation.end(End::Canceled);
             }
-            if invocation.pipe() == Some(request) {
+            if invocation.pipe() == Some(call) {
                 return invocation.pipe_interrupted();
             }
         }
-        if let Some(position) = self.waiting.iter().position(|pipe| pipe.request == request) {
+        if let Some(position) = self.waiting.iter().position(|pipe| pipe.call == call) {
             self.waiting.remove(position);
-            report::error(
-                &mut self.outbox,
-                request,
-                report::CANCELED,
-                "the pipe was given up",
-            );
+            call.fail(&mut self.outbox, wamp_error::CANCELED, "the pipe was given up");
         }
     }
 
@@ -365,13 +345,13 @@ impl Desk {
     fn advance(&mut self) {
         let mains = self.mains();
         for invocation in &mut self.invocations {
-            invocation.advance(&mut self.workshop, &mut self.outbox, &mains);
+            invocation.advance(&mut self.replica, &mut self.outbox, &mains);
         }
         self.outbox.flush();
         if self.invocations.iter().any(Invocation::is_over) {
             for invocation in self.invocations.extract_if(.., |one| one.is_over()) {
                 if let Some(group) = invocation.into_group() {
-                    self.workshop.groups.give_back(group);
+                    self.replica.groups.give_back(group);
                 }
             }
             if self.invocations.is_empty() {
@@ -410,8 +390,8 @@ impl Desk {
             // SAFETY: waits for children, all of which have been killed; new ones may appear as theirs end.
             unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
         }
-        self.workshop.groups.remove_all();
-        self.workshop.scratch.remove_all();
+        self.replica.groups.remove_all();
+        self.replica.scratch.remove_all();
     }
 }
 

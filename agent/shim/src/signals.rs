@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
+use pipes_protocol::stage::SIGNAL_MAX;
+
 /// Signals taken one after another from a descriptor instead of by handlers.
 const TAKEN: [libc::c_int; 5] = [
     libc::SIGCHLD,
@@ -13,9 +15,6 @@ const TAKEN: [libc::c_int; 5] = [
     libc::SIGHUP,
     libc::SIGQUIT,
 ];
-
-/// The last number of a signal.
-pub const SIGNAL_MAX: libc::c_int = 64;
 
 /// The descriptor from which signals are taken.
 pub struct Signals(File);

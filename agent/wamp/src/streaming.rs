@@ -11,6 +11,7 @@
 //! Always: the ends hold nothing but the call's name, so that messages are only formed here, and ordered by who queues.
 
 use crate::message::{CallOptions, CancelMode, EMPTY_MAP, Message, Payload, kind};
+use crate::payload::PayloadBuf;
 use crate::scan::Scan;
 use crate::write;
 
@@ -75,6 +76,12 @@ impl Callee {
             payload,
         });
     }
+
+    /// Queues the final answer: an error with a sentence.
+    pub fn fail(self, to: &mut impl Queue, error: &str, why: &str) {
+        let payload = PayloadBuf::of_values(vec![why.into()], None);
+        self.error(to, error, payload.as_payload());
+    }
 }
 
 /// The caller's end.
@@ -135,7 +142,6 @@ pub fn credit_of(payload: Payload<'_>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payload::PayloadBuf;
 
     #[derive(Default)]
     struct Octets(Vec<Vec<u8>>);

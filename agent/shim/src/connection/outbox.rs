@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use pipes_flow::{CHUNK_MAX, Read, Source};
 use pipes_wamp::message::{Message, Payload};
+use pipes_wamp::streaming::Queue;
 use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD};
 
 use super::{BEGIN, PAGE, aligned_buffer};
@@ -47,14 +48,6 @@ impl Outbox {
             chunk_end: 0,
             head: Vec::new(),
             lost: false,
-        }
-    }
-
-    /// Queues one message.
-    pub fn queue(&mut self, message: &Message<'_>) {
-        if !self.lost {
-            rawsocket::frame(&mut self.queued, |out| message.encode(out));
-            self.check();
         }
     }
 
@@ -150,6 +143,15 @@ impl Outbox {
     fn check(&mut self) {
         if self.queued.len() - self.sent > QUEUED_MAX {
             self.give_up();
+        }
+    }
+}
+
+impl Queue for Outbox {
+    fn queue(&mut self, message: &Message<'_>) {
+        if !self.lost {
+            rawsocket::frame(&mut self.queued, |out| message.encode(out));
+            self.check();
         }
     }
 }

@@ -5,15 +5,16 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
 use pipes_flow::Sink;
+use pipes_protocol::uris;
 use pipes_wamp::message::Payload;
 use pipes_wamp::payload::bytes_arg;
+use pipes_wamp::streaming::Callee;
 
 use crate::connection::Outbox;
-use crate::report;
 
 /// The receiving end of a hop.
 pub struct Input {
-    call: Option<u64>,
+    call: Option<Callee>,
     sink: Sink,
     is_untouched: bool,
     is_answered: bool,
@@ -31,7 +32,7 @@ impl Input {
     }
 
     /// The pipe call.
-    pub fn call(&self) -> Option<u64> {
+    pub fn call(&self) -> Option<Callee> {
         self.call
     }
 
@@ -46,12 +47,12 @@ impl Input {
     }
 
     /// Takes a pipe call for the one that feeds the stage.
-    pub fn join(&mut self, call: u64, outbox: &mut Outbox) {
+    pub fn join(&mut self, call: Callee, outbox: &mut Outbox) {
         match self.call.replace(call) {
             // The sink has given its first credit to the one before; the new one gets the same.
             Some(before) => {
-                report::error(outbox, before, report::BROKEN, "another attempt took its place");
-                report::credit(outbox, call, self.sink.credit_left());
+                before.fail(outbox, uris::error::BROKEN, "another attempt took its place");
+                call.credit(outbox, self.sink.credit_left());
             }
             None => self.advance(outbox),
         }
@@ -83,9 +84,9 @@ impl Input {
         };
         if self.sink.is_over() {
             self.is_answered = true;
-            report::result(outbox, call, Vec::new());
+            call.result(outbox, Payload::EMPTY);
         } else if let Some(count) = self.sink.grant() {
-            report::credit(outbox, call, count);
+            call.credit(outbox, count);
         }
     }
 
@@ -114,7 +115,7 @@ impl Input {
     pub fn close(&mut self, outbox: &mut Outbox) {
         if let Some(call) = self.call.filter(|_| !self.is_answered) {
             self.is_answered = true;
-            report::error(outbox, call, report::BROKEN, "the stage was ended");
+            call.fail(outbox, uris::error::BROKEN, "the stage was ended");
         }
         self.sink.deafen();
     }

@@ -15,15 +15,19 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use std::{fmt, io};
 
 use pipes_flow::{self as flow, Source};
+use pipes_protocol::pipe::Opening;
+use pipes_protocol::stage::{Exit, Order, Report, Spec};
+use pipes_protocol::uris;
+use pipes_wamp::error::uri as wamp_error;
+use pipes_wamp::message::Payload;
+use pipes_wamp::streaming::Callee;
 
 use crate::connection::Outbox;
-use crate::order::{Command, Order};
-use crate::processes::{Group, Kin};
-use crate::report;
+use crate::processes::{Group, Tree};
 use crate::scratch::{self, Removal};
 use crate::usage::{SCRATCH_MAX, Usage};
 
@@ -31,15 +35,14 @@ mod counts;
 mod exit;
 mod input;
 mod output;
+mod reports;
 mod start;
 mod stderr;
-mod tell;
 
 use counts::Counts;
-use exit::Exit;
 use input::Input;
 use output::Output;
-pub use start::Workshop;
+pub use start::Replica;
 use stderr::Stderr;
 
 /// How long an executable may be open for writing: whoever forked while it was written executes within that.
@@ -50,9 +53,9 @@ const SIGNALS_MAX: usize = 16;
 
 /// A stage of a run.
 pub struct Invocation {
-    order: Order,
+    spec: Spec,
     /// The stage call.
-    request: u64,
+    call: Callee,
     phase: Phase,
     main: Main,
     input: Input,
@@ -60,7 +63,7 @@ pub struct Invocation {
     stderr: Stderr,
     /// The child's ends of its pipes, until it has them.
     ends: Option<[OwnedFd; 3]>,
-    kin: Kin,
+    processes: Tree,
     /// Everything is to be killed, now and as often as something new appears.
     is_killing: bool,
     folder: PathBuf,
@@ -109,19 +112,19 @@ pub enum Watched {
     /// Its stderr.
     Stderr,
     /// Whether any process is left.
-    Kin,
+    Processes,
 }
 
 impl Invocation {
     /// Makes everything ready for the start, and calls the next stage. The error is one sentence.
     pub fn prepare(
-        order: Order,
-        request: u64,
-        call: u64,
-        workshop: &mut Workshop,
+        spec: Spec,
+        call: Callee,
+        next_call: u64,
+        replica: &mut Replica,
         outbox: &mut Outbox,
     ) -> Result<Invocation, String> {
-        let folder = workshop
+        let folder = replica
             .scratch
             .make()
             .map_err(|error| format!("no working folder: {error}"))?;
@@ -129,19 +132,19 @@ impl Invocation {
             let (stdin, to_stdin) = flow::pipe::new()?;
             let (from_stdout, stdout) = flow::pipe::new()?;
             let (from_stderr, stderr) = flow::pipe::new()?;
-            for (from, name) in &order.files {
+            for (from, name) in &spec.files {
                 scratch::lay(&folder, from, name).map_err(|error| {
                     io::Error::other(format!(
                         "the file {name} cannot be laid into its working folder: {error}"
                     ))
                 })?;
             }
-            let window = order
+            let window = spec
                 .window
                 .and_then(|window| usize::try_from(window).ok())
                 .unwrap_or(usize::MAX);
-            let input = Input::new(to_stdin, workshop.settings.window.min(window))?;
-            let output = Output::new(Source::new(from_stdout)?, call, order.next.clone());
+            let input = Input::new(to_stdin, replica.settings.window.min(window))?;
+            let output = Output::new(Source::new(from_stdout)?, next_call, spec.next.clone());
             let stderr_end = Stderr::new(Source::new(from_stderr)?);
             Ok((input, output, stderr_end, [stdin, stdout, stderr]))
         };
@@ -150,33 +153,37 @@ impl Invocation {
             while !removal.step() {}
             error.to_string()
         })?;
-        output.open(outbox, &order.run, order.stage + 1);
+        let opening = Opening {
+            run: spec.run.clone(),
+            stage: spec.stage + 1,
+        };
+        output.open(outbox, &opening);
         Ok(Invocation {
-            request,
+            call,
             phase: Phase::Waiting,
             main: Main::None,
             input,
             output,
             stderr,
             ends: Some(ends),
-            kin: Kin::new(&order, workshop.groups.take()),
+            processes: Tree::new(&spec, replica.groups.take()),
             is_killing: false,
             folder,
             usage: Usage::new(),
             counts: Counts::new(Instant::now()),
             early_signals: Vec::new(),
             is_exit_reported: false,
-            order,
+            spec,
         })
     }
 
     /// The stage call.
-    pub fn request(&self) -> u64 {
-        self.request
+    pub fn call(&self) -> Callee {
+        self.call
     }
 
     /// The pipe call that feeds it.
-    pub fn pipe(&self) -> Option<u64> {
+    pub fn pipe(&self) -> Option<Callee> {
         self.input.call()
     }
 
@@ -187,12 +194,17 @@ impl Invocation {
 
     /// Whether a pipe call may join it: it has none, or one that brought nothing before the start, which then belongs to
     /// an attempt that was given up.
-    pub fn awaits(&self, run: &str, stage: u32) -> bool {
+    pub fn awaits(&self, opening: &Opening) -> bool {
         let is_free = match self.phase {
             Phase::Waiting => self.input.is_untouched(),
             _ => self.input.call().is_none(),
         };
-        self.takes_a_slot() && self.order.stage == stage && self.order.run == run && is_free
+        self.takes_a_slot() && self.is_fed_by(opening) && is_free
+    }
+
+    /// Whether a pipe call that begins so is for this stage of this run.
+    pub fn is_fed_by(&self, opening: &Opening) -> bool {
+        self.spec.stage == opening.stage && self.spec.run == opening.run
     }
 
     /// Whether it counts against the slots: one that ends gives its slot to the next.
@@ -218,19 +230,19 @@ impl Invocation {
 
     /// Its cgroup, once it is over.
     pub fn into_group(self) -> Option<Group> {
-        self.kin.into_group()
+        self.processes.into_group()
     }
 
     /// Joins the pipe call that feeds it; `has_ended`: there will be no bytes.
-    pub fn join_pipe(&mut self, call: u64, has_ended: bool, outbox: &mut Outbox) {
+    pub fn join_pipe(&mut self, call: Callee, has_ended: bool, outbox: &mut Outbox) {
         self.input.join(call, outbox);
         if has_ended {
-            self.pipe_chunk(pipes_wamp::message::Payload::EMPTY, true);
+            self.pipe_chunk(Payload::EMPTY, true);
         }
     }
 
     /// Bytes for the stage.
-    pub fn pipe_chunk(&mut self, payload: pipes_wamp::message::Payload<'_>, is_last: bool) {
+    pub fn pipe_chunk(&mut self, payload: Payload<'_>, is_last: bool) {
         if !self.takes_a_slot() {
             return;
         }
@@ -248,19 +260,19 @@ impl Invocation {
         self.end(End::Broken("the pipe from the stage before broke".into()));
     }
 
-    /// A command of the coordinator.
-    pub fn command(&mut self, command: Command, mains: &[libc::pid_t]) {
-        match command {
-            Command::Go if matches!(self.phase, Phase::Waiting) => {
+    /// An order of the coordinator.
+    pub fn order(&mut self, order: Order, mains: &[libc::pid_t]) {
+        match order {
+            Order::Start if matches!(self.phase, Phase::Waiting) => {
                 self.phase = Phase::Starting {
                     until: Instant::now() + BUSY_MAX,
                 };
             }
-            Command::Go => {}
-            Command::Signal(number) => self.signal(number, mains),
-            Command::Kill => self.is_killing = true,
-            Command::Credit(count) => self.stderr.source.grant(count),
-            Command::End => self.end(End::Asked),
+            Order::Start => {}
+            Order::Signal(number) => self.signal(number, mains),
+            Order::Kill => self.is_killing = true,
+            Order::Credit(count) => self.stderr.source.grant(count),
+            Order::End => self.end(End::Asked),
         }
     }
 
@@ -268,19 +280,14 @@ impl Invocation {
         match self.main {
             Main::None if self.early_signals.len() < SIGNALS_MAX => self.early_signals.push(number),
             Main::None => {}
-            Main::Alive(_) | Main::Exited(_) => self.kin.signal(number, mains),
+            Main::Alive(_) | Main::Exited(_) => self.processes.signal(number, mains),
         }
     }
 
     /// An answer to the call to the next stage, or a part of one.
-    pub fn next_result(
-        &mut self,
-        progress: bool,
-        payload: pipes_wamp::message::Payload<'_>,
-        outbox: &mut Outbox,
-    ) {
+    pub fn next_result(&mut self, progress: bool, payload: Payload<'_>, outbox: &mut Outbox) {
         if self.output.result(progress, payload) {
-            report::progress(outbox, self.request, vec!["ready".into()]);
+            self.report(outbox, &Report::Ready);
         }
     }
 
@@ -292,8 +299,8 @@ impl Invocation {
 
     /// The process that was started has ended.
     pub fn exited(&mut self, wait_status: i32) {
-        self.kin.main_is_reaped();
-        self.main = Main::Exited(Exit::of(wait_status));
+        self.processes.main_is_reaped();
+        self.main = Main::Exited(exit::exit(wait_status));
         self.stderr.process_has_ended();
     }
 
@@ -307,16 +314,16 @@ impl Invocation {
     }
 
     /// Does what has become possible.
-    pub fn advance(&mut self, workshop: &mut Workshop, outbox: &mut Outbox, mains: &[libc::pid_t]) {
+    pub fn advance(&mut self, replica: &mut Replica, outbox: &mut Outbox, mains: &[libc::pid_t]) {
         if let Phase::Starting { until } = self.phase {
-            self.start(until, workshop, outbox, mains);
+            self.start(until, replica, outbox, mains);
         }
         if matches!(
             self.phase,
             Phase::Waiting | Phase::Starting { .. } | Phase::Running
         ) {
             self.input.advance(outbox);
-            self.report(outbox);
+            self.report_ends(outbox);
             if matches!(self.phase, Phase::Running) {
                 self.report_counts(outbox);
                 if self.usage.is_over(&self.folder, SCRATCH_MAX) {
@@ -324,12 +331,12 @@ impl Invocation {
                 }
             }
             if self.is_killing {
-                self.kin.kill(mains);
+                self.processes.kill(mains);
             }
         }
         if matches!(self.phase, Phase::Ending(_)) {
             let is_reaped = !matches!(self.main, Main::Alive(_));
-            if !self.kin.kill(mains) && is_reaped {
+            if !self.processes.kill(mains) && is_reaped {
                 self.finish(outbox);
             }
         }
@@ -344,20 +351,16 @@ impl Invocation {
     }
 
     /// Starts the executable, or notes that it cannot be.
-    fn start(&mut self, until: Instant, workshop: &mut Workshop, outbox: &mut Outbox, mains: &[libc::pid_t]) {
+    fn start(&mut self, until: Instant, replica: &mut Replica, outbox: &mut Outbox, mains: &[libc::pid_t]) {
         let Some(ends) = &self.ends else { return };
         let stdio = [ends[0].as_fd(), ends[1].as_fd(), ends[2].as_fd()];
-        match workshop.start(&self.order, &self.folder, stdio, self.kin.group()) {
+        match replica.start(&self.spec, &self.folder, stdio, self.processes.group()) {
             Ok(pid) => {
                 self.ends = None;
                 self.main = Main::Alive(pid);
-                self.kin.begin(pid);
+                self.processes.begin(pid);
                 self.phase = Phase::Running;
-                report::progress(
-                    outbox,
-                    self.request,
-                    vec!["started".into(), report::now_ms().into()],
-                );
+                self.report(outbox, &Report::Started(SystemTime::now()));
                 for number in std::mem::take(&mut self.early_signals) {
                     self.signal(number, mains);
                 }
@@ -374,23 +377,18 @@ impl Invocation {
         };
         match &end {
             End::Asked => {
-                self.stderr.drain(outbox, self.request);
+                self.stderr.drain(outbox, self.call);
                 if let Main::Exited(exit) = &self.main
                     && !self.is_exit_reported
                 {
-                    report::progress(outbox, self.request, exit.to_args());
+                    self.report(outbox, &Report::Exited(*exit));
                 }
             }
-            End::Canceled => {
-                report::error(
-                    outbox,
-                    self.request,
-                    report::CANCELED,
-                    "the stage call was given up",
-                );
-            }
-            End::Broken(why) => report::error(outbox, self.request, report::BROKEN, why),
-            End::CannotStart(why) => report::error(outbox, self.request, report::CANNOT_START, why),
+            End::Canceled => self
+                .call
+                .fail(outbox, wamp_error::CANCELED, "the stage call was given up"),
+            End::Broken(why) => self.call.fail(outbox, uris::error::BROKEN, why),
+            End::CannotStart(why) => self.call.fail(outbox, uris::error::CANNOT_START, why),
         }
         self.input.close(outbox);
         self.output.close(outbox);
@@ -417,8 +415,8 @@ impl Invocation {
                 }
             }
             Phase::Ending(_) => {
-                if let Some(fd) = self.kin.watch() {
-                    add(fd, libc::POLLPRI, Watched::Kin);
+                if let Some(fd) = self.processes.watch() {
+                    add(fd, libc::POLLPRI, Watched::Processes);
                 }
             }
             Phase::Cleaning(..) | Phase::Over => {}
@@ -449,8 +447,8 @@ impl Invocation {
         let result = match watched {
             Watched::Input => self.input.ready(events),
             Watched::Output if outbox.is_idle() => self.output.read(outbox),
-            Watched::Stderr if outbox.is_idle() => self.stderr.read(outbox, self.request),
-            Watched::Output | Watched::Stderr | Watched::Kin => Ok(()),
+            Watched::Stderr if outbox.is_idle() => self.stderr.read(outbox, self.call),
+            Watched::Output | Watched::Stderr | Watched::Processes => Ok(()),
         };
         if let Err(why) = result {
             self.end(End::Broken(why));
@@ -460,6 +458,6 @@ impl Invocation {
 
 impl fmt::Debug for Invocation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "stage {} of {}", self.order.stage, self.order.run)
+        write!(out, "stage {} of {}", self.spec.stage, self.spec.run)
     }
 }

@@ -1,11 +1,12 @@
 //! Where a stage's stdout goes: the pipe call to the next stage.
 
 use pipes_flow::{Read, Source};
-use pipes_wamp::message::{Message, Payload};
-use pipes_wamp::scan::Scan;
+use pipes_protocol::pipe::Opening;
+use pipes_wamp::message::{CancelMode, Payload};
+use pipes_wamp::payload::PayloadBuf;
+use pipes_wamp::streaming::{self, Caller};
 
 use crate::connection::{Outbox, bytes_follow};
-use crate::report;
 
 /// The sending end of a hop.
 pub struct Output {
@@ -40,28 +41,35 @@ impl Output {
     }
 
     /// Makes the pipe call.
-    pub fn open(&self, outbox: &mut Outbox, run: &str, stage: u32) {
-        report::open_pipe(outbox, self.call, &self.procedure, run, stage);
+    pub fn open(&self, outbox: &mut Outbox, opening: &Opening) {
+        self.caller().chunk(outbox, opening.encode().as_payload(), false);
+    }
+
+    fn caller(&self) -> Caller<'_> {
+        Caller {
+            request: self.call,
+            procedure: &self.procedure,
+        }
     }
 
     /// Reads once, and passes on what that gave; the error says how the pipe broke.
     pub fn read(&mut self, outbox: &mut Outbox) -> Result<(), String> {
-        let (request, procedure) = (self.call, &self.procedure);
+        // As `caller` makes it, which would borrow the source as well.
+        let caller = Caller {
+            request: self.call,
+            procedure: &self.procedure,
+        };
         let read = outbox.send_read(&mut self.source, |out, count| {
             let mut head = Vec::with_capacity(8);
-            let (options, payload) = (report::chunk_options(false), bytes_follow(&mut head, count));
-            Message::Call {
-                request,
-                options,
-                procedure,
-                payload,
-            }
-            .encode(out);
+            caller
+                .chunk_message(bytes_follow(&mut head, count), false)
+                .encode(out);
         });
         match read {
             Ok(Read::End) if !self.is_ended && !self.is_answered => {
                 self.is_ended = true;
-                report::end_pipe(outbox, self.call, &self.procedure);
+                self.caller()
+                    .chunk(outbox, PayloadBuf::of_bytes(&[]).as_payload(), true);
                 Ok(())
             }
             Ok(_) => Ok(()),
@@ -77,11 +85,10 @@ impl Output {
             self.source.close();
             return false;
         }
-        let mut scan = Scan::new(payload.bytes);
-        if payload.parts == 0 || !matches!(scan.array(), Ok(1..)) {
+        let Some(count) = streaming::credit_of(payload) else {
             return false;
-        }
-        self.source.grant(scan.unsigned().unwrap_or(0));
+        };
+        self.source.grant(count);
         !std::mem::replace(&mut self.is_ready, true)
     }
 
@@ -101,7 +108,7 @@ impl Output {
     /// Closes it when nobody is left; a pipe call that was not answered breaks.
     pub fn close(&mut self, outbox: &mut Outbox) {
         if !std::mem::replace(&mut self.is_answered, true) {
-            report::break_pipe(outbox, self.call);
+            self.caller().cancel(outbox, CancelMode::KillNoWait);
         }
         self.source.close();
     }

@@ -2,34 +2,37 @@
 
 use std::time::Instant;
 
-use rmpv::Value;
+use pipes_protocol::stage::{Report, Totals};
 
 use super::{Invocation, Main};
 use crate::connection::Outbox;
-use crate::report;
 
 impl Invocation {
+    /// Tells the coordinator one thing.
+    pub(super) fn report(&self, outbox: &mut Outbox, report: &Report) {
+        self.call.part(outbox, report.encode().as_payload());
+    }
+
     /// Kills the stage, and says why where its stderr goes.
     pub(super) fn outgrew_its_folder(&mut self, outbox: &mut Outbox) {
         if !std::mem::replace(&mut self.is_killing, true) {
             let why =
                 "pipes: the stage is killed: its working folder holds more than 1 GiB or too many folders\n";
-            let args = vec!["stderr".into(), Value::Binary(why.into())];
-            report::progress(outbox, self.request, args);
+            self.report(outbox, &Report::Stderr(why.into()));
         }
     }
 
     /// Its exit and the end of its stdout, once each.
-    pub(super) fn report(&mut self, outbox: &mut Outbox) {
+    pub(super) fn report_ends(&mut self, outbox: &mut Outbox) {
         if let Main::Exited(exit) = &self.main
             && !self.is_exit_reported
             && self.stderr.is_told()
         {
             self.is_exit_reported = true;
-            report::progress(outbox, self.request, exit.to_args());
+            self.report(outbox, &Report::Exited(*exit));
         }
         if let Some(bytes) = self.output.newly_closed() {
-            report::progress(outbox, self.request, vec!["closed".into(), bytes.into()]);
+            self.report(outbox, &Report::Closed(bytes));
         }
     }
 
@@ -40,17 +43,16 @@ impl Invocation {
             .counts
             .news(Instant::now(), || (input.taken(), output.bytes()));
         if let Some((bytes_in, bytes_out)) = news {
-            let args = vec!["counts".into(), bytes_in.into(), bytes_out.into()];
-            report::progress(outbox, self.request, args);
+            self.report(outbox, &Report::Counts(bytes_in, bytes_out));
         }
     }
 
     /// The final answer: how much went through in all.
     pub(super) fn answer(&mut self, outbox: &mut Outbox) {
-        let counts = vec![
-            ("bytes_in".into(), self.input.taken().into()),
-            ("bytes_out".into(), self.output.bytes().into()),
-        ];
-        report::result(outbox, self.request, vec![Value::Map(counts)]);
+        let totals = Totals {
+            bytes_in: Some(self.input.taken()),
+            bytes_out: Some(self.output.bytes()),
+        };
+        self.call.result(outbox, totals.encode().as_payload());
     }
 }

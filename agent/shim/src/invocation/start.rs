@@ -6,15 +6,16 @@ use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
+use pipes_protocol::stage::Spec;
+
 use crate::child::{self, Program, Spawner};
 use crate::environment::environment;
-use crate::order::Order;
 use crate::processes::Groups;
 use crate::scratch::Scratch;
 use crate::settings::Settings;
 
 /// What all invocations of a replica share.
-pub struct Workshop {
+pub struct Replica {
     /// The replica's settings.
     pub settings: Settings,
     /// Starts programs.
@@ -36,26 +37,24 @@ pub enum Error {
     Refused(String),
 }
 
-impl Workshop {
+impl Replica {
     /// Starts the service's executable as a stage.
     pub fn start(
         &mut self,
-        order: &Order,
+        spec: &Spec,
         folder: &Path,
         stdio: [BorrowedFd<'_>; 3],
         group: Option<BorrowedFd<'_>>,
     ) -> Result<libc::pid_t, Error> {
         let service = &self.settings.service;
         let refuse = |why: String| Error::Refused(format!("{service} cannot be started: {why}"));
-        let name = [service.clone().into_bytes()];
-        let args = name
-            .iter()
-            .chain(&order.args)
-            .map(|arg| CString::new(arg.as_slice()));
+        let args = std::iter::once(service.as_bytes())
+            .chain(spec.args.iter().map(|arg| arg.as_slice()))
+            .map(CString::new);
         let args: Vec<CString> = args
             .collect::<Result<_, _>>()
             .map_err(|_| refuse("an argument holds a NUL byte".into()))?;
-        let env = environment(&self.settings, order, folder)
+        let env = environment(&self.settings, spec, folder)
             .map_err(|_| refuse("its environment holds a NUL byte".into()))?;
         let path = child::c_path(&self.scratch.executable).map_err(|error| refuse(error.to_string()))?;
         let c_folder = child::c_path(folder).map_err(|error| refuse(error.to_string()))?;

@@ -1,13 +1,11 @@
 //! A stage's stderr: progressive results of its stage call, under credit of its own.
 
 use pipes_flow::{Read, Source};
-use pipes_wamp::message::{Message, Payload};
-use pipes_wamp::write;
+use pipes_protocol::stage;
+use pipes_wamp::message::Payload;
+use pipes_wamp::streaming::Callee;
 
 use crate::connection::Outbox;
-
-/// What the coordinator takes before it has said anything.
-const CREDIT_FIRST: u64 = 64 * 1024;
 
 /// The reading end of stderr.
 pub struct Stderr {
@@ -20,7 +18,7 @@ pub struct Stderr {
 impl Stderr {
     /// Of this pipe.
     pub fn new(mut source: Source) -> Stderr {
-        source.grant(CREDIT_FIRST);
+        source.grant(stage::STDERR_WINDOW);
         Stderr { source, left: None }
     }
 
@@ -35,35 +33,28 @@ impl Stderr {
     }
 
     /// Reads once, and passes on what that gave.
-    pub fn read(&mut self, outbox: &mut Outbox, request: u64) -> Result<(), String> {
-        match self.read_once(outbox, request) {
+    pub fn read(&mut self, outbox: &mut Outbox, call: Callee) -> Result<(), String> {
+        match self.read_once(outbox, call) {
             Ok(_) => Ok(()),
             Err(error) => Err(format!("its stderr cannot be read: {error}")),
         }
     }
 
     /// Passes on what is still there when nobody is left to write, as far as there is credit and the agent takes it.
-    pub fn drain(&mut self, outbox: &mut Outbox, request: u64) {
+    pub fn drain(&mut self, outbox: &mut Outbox, call: Callee) {
         outbox.flush();
-        while outbox.is_idle() && matches!(self.read_once(outbox, request), Ok(Read::Bytes(_))) {}
+        while outbox.is_idle() && matches!(self.read_once(outbox, call), Ok(Read::Bytes(_))) {}
     }
 
-    fn read_once(&mut self, outbox: &mut Outbox, request: u64) -> std::io::Result<Read> {
+    fn read_once(&mut self, outbox: &mut Outbox, call: Callee) -> std::io::Result<Read> {
         let read = outbox.send_read(&mut self.source, |out, count| {
             let mut head = Vec::with_capacity(16);
-            write::array(&mut head, 2);
-            write::text(&mut head, "stderr");
-            write::binary_head(&mut head, count);
+            stage::stderr_head(&mut head, count);
             let payload = Payload {
                 parts: 1,
                 bytes: &head,
             };
-            Message::Yield {
-                request,
-                progress: true,
-                payload,
-            }
-            .encode(out);
+            call.part_message(payload).encode(out);
         })?;
         if let (Some(left), Read::Bytes(count)) = (&mut self.left, &read) {
             *left = left.saturating_sub(*count);

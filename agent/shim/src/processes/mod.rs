@@ -16,7 +16,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{BorrowedFd, RawFd};
 
-use crate::order::Order;
+use pipes_protocol::stage::Spec;
 
 mod cgroup;
 mod proc_table;
@@ -28,7 +28,7 @@ pub use cgroup::{Group, Groups};
 const HOLDING_MAX: usize = 10;
 
 /// The processes of one stage.
-pub struct Kin {
+pub struct Tree {
     group: Option<Group>,
     main: Option<libc::pid_t>,
     /// Its number may be another's by now, though not while anybody is left in its session or process group.
@@ -36,11 +36,11 @@ pub struct Kin {
     stamp: [String; 2],
 }
 
-impl Kin {
+impl Tree {
     /// Nobody yet.
-    pub fn new(order: &Order, group: Option<Group>) -> Kin {
-        let stamp = crate::environment::stamp(order).map(|(name, value)| format!("{name}={value}"));
-        Kin {
+    pub fn new(spec: &Spec, group: Option<Group>) -> Tree {
+        let stamp = crate::environment::stamp(spec).map(|(name, value)| format!("{name}={value}"));
+        Tree {
             group,
             main: None,
             is_reaped: false,
