@@ -23,12 +23,16 @@
 
 use std::io;
 
+mod credit;
 pub mod pipe;
 mod sink;
 mod source;
+mod window;
 
+pub use credit::Credit;
 pub use sink::Sink;
 pub use source::{Read, Source};
+pub use window::Window;
 
 /// First credit, and first size of both pipes of a hop: together what a shell's pipe holds.
 pub const WINDOW_FIRST: usize = 32 * 1024;
@@ -59,127 +63,6 @@ pub enum Error {
     /// The kernel refused a pipe. Nobody's fault; trying again does not help.
     #[error("cannot use the pipe")]
     Pipe(#[from] io::Error),
-}
-
-/// The receiving end's books: what was granted, what came, what was taken.
-#[derive(Debug)]
-pub struct Window {
-    size: u64,
-    max: u64,
-    granted: u64,
-    received: u64,
-    taken: u64,
-    grown_at: u64,
-}
-
-impl Window {
-    /// Books of a hop that begins with `first` bytes and may hold up to `max`, neither less than 1.
-    pub fn new(first: usize, max: usize) -> Window {
-        let size = first.max(1) as u64;
-        Window {
-            size,
-            max: size.max(max as u64),
-            granted: 0,
-            received: 0,
-            taken: 0,
-            grown_at: 0,
-        }
-    }
-
-    /// Notes that `count` bytes came.
-    pub fn receive(&mut self, count: usize) -> Result<(), Error> {
-        self.received += count as u64;
-        if self.received > self.granted {
-            return Err(Error::Overrun {
-                received: self.received,
-                granted: self.granted,
-            });
-        }
-        Ok(())
-    }
-
-    /// Notes that `total` bytes have been taken since the beginning. True if the window grew by it.
-    pub fn take(&mut self, total: u64) -> bool {
-        debug_assert!(self.taken <= total && total <= self.received);
-        self.taken = total;
-        let before = self.size;
-        while self.taken - self.grown_at >= self.size && self.size < self.max {
-            self.grown_at += self.size;
-            self.size = (self.size * 2).min(self.max);
-        }
-        self.size > before
-    }
-
-    /// Bytes to grant now, if it is time for it. What is worth granting waits only while the sender still has half
-    /// a window, and is asked for again when that arrives.
-    pub fn grant(&mut self) -> Option<u64> {
-        let due = self.taken + self.size - self.granted;
-        if due == 0 || (due < self.size / 4 && self.left() > self.size / 2) {
-            return None;
-        }
-        self.granted += due;
-        Some(due)
-    }
-
-    /// Bytes that the sender may still send.
-    pub fn left(&self) -> u64 {
-        self.granted - self.received
-    }
-
-    /// Bytes the window holds now.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Bytes received since the beginning.
-    pub fn received(&self) -> u64 {
-        self.received
-    }
-
-    /// Bytes taken since the beginning.
-    pub fn taken(&self) -> u64 {
-        self.taken
-    }
-}
-
-/// The sending end's books.
-#[derive(Debug, Default)]
-pub struct Credit {
-    granted: u64,
-    used: u64,
-}
-
-impl Credit {
-    /// Takes note of a grant. A sum beyond `u64` is a peer's nonsense and stays at the top.
-    pub fn grant(&mut self, count: u64) {
-        self.granted = self.granted.saturating_add(count);
-    }
-
-    /// Notes that `count` bytes were sent.
-    pub fn spend(&mut self, count: usize) {
-        debug_assert!(count as u64 <= self.left());
-        self.used += count as u64;
-    }
-
-    /// Bytes that may still be sent.
-    pub fn left(&self) -> u64 {
-        self.granted - self.used
-    }
-
-    /// Bytes sent since the beginning.
-    pub fn used(&self) -> u64 {
-        self.used
-    }
-
-    /// What the receiver's window has grown to at least, up to [`PIPE_MAX`], told by what it has granted in all: a
-    /// window that doubled up to `size` has granted all the smaller ones before it.
-    pub fn window(&self) -> usize {
-        let mut size = WINDOW_FIRST;
-        while size < PIPE_MAX && self.granted >= 4 * size as u64 - WINDOW_FIRST as u64 {
-            size *= 2;
-        }
-        size
-    }
 }
 
 #[cfg(test)]

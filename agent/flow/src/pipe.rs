@@ -16,7 +16,7 @@ pub fn new() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Makes a pipe `size` bytes large, if the kernel lets us (`pipe-user-pages-soft` may refuse: a smaller one does as
 /// well). Returns the size it has.
-pub(super) fn resize(pipe: RawFd, size: usize) -> usize {
+pub(crate) fn resize(pipe: RawFd, size: usize) -> usize {
     // SAFETY: these change and tell the size of a pipe's own buffer, nothing of ours.
     let (set, now) = unsafe {
         let set = libc::fcntl(pipe, libc::F_SETPIPE_SZ, size as libc::c_int);
@@ -34,7 +34,7 @@ pub(super) fn resize(pipe: RawFd, size: usize) -> usize {
 }
 
 /// Makes this end non-blocking; the other end has an open file of its own and stays as it is.
-pub(super) fn set_nonblocking(fd: RawFd) -> io::Result<()> {
+pub(crate) fn set_nonblocking(fd: RawFd) -> io::Result<()> {
     // SAFETY: changes the flags of this descriptor's open file, which is an end of a pipe of ours alone.
     let result = unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) };
     if result < 0 {
@@ -55,7 +55,7 @@ pub fn holds(pipe: RawFd) -> io::Result<usize> {
 }
 
 /// Reads once.
-pub(super) fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         // SAFETY: the buffer is writable over its whole length.
         let count = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
@@ -70,7 +70,7 @@ pub(super) fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Writes once.
-pub(super) fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+pub(crate) fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     loop {
         // SAFETY: the bytes are readable over their whole length.
         let count = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
@@ -86,7 +86,7 @@ pub(super) fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
 
 /// Another end of the same pipe, to count what is left in it once its writing end is closed. Only a count hangs on
 /// it, so a system without /proc goes without.
-pub(super) fn reopen_for_reading(pipe: RawFd) -> Option<OwnedFd> {
+pub(crate) fn reopen_for_reading(pipe: RawFd) -> Option<OwnedFd> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::OpenOptions::new()
         .read(true)

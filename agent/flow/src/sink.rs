@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use super::{Error, PIPE_MAX, WINDOW_FIRST, Window, pipe};
+use crate::{Error, PIPE_MAX, WINDOW_FIRST, Window, pipe};
 
 /// Held bytes above which the front that was already written is cut off by moving the rest.
 const COMPACT_FROM: usize = 64 * 1024;
@@ -36,7 +36,7 @@ enum State {
     /// The end was passed on. A reading end of our own tells what was not taken.
     Ended(Option<OwnedFd>),
     /// Nobody reads any more.
-    Deaf,
+    PeerClosed,
 }
 
 impl Sink {
@@ -112,10 +112,10 @@ impl Sink {
     }
 
     /// Notes that nobody reads the pipe any more (POLLERR at its writing end); what was held is dropped.
-    pub fn deafen(&mut self) {
+    pub fn close_reading(&mut self) {
         self.count();
         if let State::Open(_) = self.state {
-            self.state = State::Deaf;
+            self.state = State::PeerClosed;
             self.held = Vec::new();
             self.start = 0;
         }
@@ -190,7 +190,7 @@ impl Sink {
         }
         let pipe = match &self.state {
             State::Open(pipe) | State::Ended(Some(pipe)) => pipe.as_raw_fd(),
-            State::Ended(None) | State::Deaf => return false,
+            State::Ended(None) | State::PeerClosed => return false,
         };
         // A failure leaves the count as it was; FIONREAD of a pipe has none to give.
         let Ok(left) = pipe::holds(pipe) else { return false };
@@ -211,7 +211,7 @@ impl Sink {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    self.deafen();
+                    self.close_reading();
                     break;
                 }
                 Err(error) => return Err(error.into()),

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use super::{CHUNK_MAX, Credit, WINDOW_FIRST, pipe};
+use crate::{CHUNK_MAX, Credit, WINDOW_FIRST, pipe};
 
 /// What one read of a source gave.
 #[derive(Debug, PartialEq, Eq)]

@@ -264,7 +264,7 @@ fn a_sink_whose_reader_is_gone_says_so_and_counts_what_was_taken() {
     assert_eq!(events, 0);
     drop(reader);
     assert_eq!(wait(fd, events), libc::POLLERR);
-    sink.deafen();
+    sink.close_reading();
     assert!(sink.is_over());
     assert_eq!(sink.taken(), 3000);
     sink.push(b"to nobody").unwrap();

@@ -103,7 +103,7 @@ impl Input {
     /// Its pipe is ready.
     pub fn ready(&mut self, events: libc::c_short) -> Result<(), String> {
         if events & libc::POLLERR != 0 {
-            self.sink.deafen();
+            self.sink.close_reading();
             return Ok(());
         }
         self.sink
@@ -117,7 +117,7 @@ impl Input {
             self.is_answered = true;
             call.fail(outbox, uris::error::BROKEN, "the stage was ended");
         }
-        self.sink.deafen();
+        self.sink.close_reading();
     }
 
     /// Bytes that the stage has taken.
