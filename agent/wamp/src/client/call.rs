@@ -2,32 +2,12 @@
 
 use tokio::sync::mpsc;
 
-use crate::client::session::CallError;
-use crate::client::task::{Command, Leaver, Left};
+use crate::client::command::{CallOptions, Command};
+use crate::client::delivery::Answer;
+use crate::client::error::CallError;
+use crate::client::leaver::{Leaver, Left};
 use crate::message::CancelMode;
 use crate::payload::PayloadBuf;
-
-/// Options of a call.
-#[derive(Debug, Clone, Default)]
-pub struct CallOptions {
-    /// More chunks follow.
-    pub progress: bool,
-    /// Progressive results are welcome.
-    pub receive_progress: bool,
-    /// Milliseconds until the dealer gives the call up; 0: never.
-    pub timeout_ms: u64,
-    /// A procedure that the callee may call meanwhile (agents alone).
-    pub grant: Option<String>,
-}
-
-/// A part of a call's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// More follows.
-    pub progress: bool,
-    /// Its arguments.
-    pub payload: PayloadBuf,
-}
 
 /// A call under way. Dropped before its end, it is cancelled.
 pub struct Call {

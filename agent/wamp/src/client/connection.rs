@@ -4,14 +4,9 @@
 //! No task, no channel, no allocation a message. A message costs one copy out of the kernel and, on its way back, one
 //! of its payload into the buffer that goes to the kernel.
 //!
-//! ```text
-//! buffer  ....|head|CALL ......|head|CALL .......|head|CA      |
-//!             begin                                      end    <- the next read goes here
-//! ```
-//!
 //! Always: (1) `next` and `flush` may be dropped at any point and called again; (2) a message is parsed only when it
-//! is whole; (3) a buffer grows only to the message announced, never over the limit; (4) PINGs are answered by whoever
-//! reads, whether or not somebody writes.
+//! is whole; (3) a buffer (`read_buffer.rs`, `outgoing.rs`) grows only to the message announced, never over the limit;
+//! (4) PINGs are answered by whoever reads, whether or not somebody writes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, ready};
@@ -19,25 +14,13 @@ use std::task::{Poll, ready};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::client::outgoing::Outgoing;
+use crate::client::read_buffer::ReadBuffer;
 use crate::client::stream::{self, ReadHalf, WriteHalf};
 use crate::error::Error;
 use crate::message::{Message, Payload};
 use crate::payload;
 use crate::streaming::Queue;
 use crate::transport::rawsocket::{FrameKind, HEAD, MESSAGE_MAX, read_frame_head};
-
-/// The first buffer: control messages are short, and most connections carry nothing else.
-const READ_FIRST: usize = 16 << 10;
-/// The buffer of a connection that filled its first one: two of the largest chunks of a pipe with their heads.
-const READ: usize = 512 << 10;
-/// Room behind what was read below which the begin of a message is moved to the front, to keep reads large.
-const ROOM_MIN: usize = 256 << 10;
-/// A buffer that grew for a large message is given back beyond this.
-const KEPT_MAX: usize = 1 << 20;
-/// Where in a page the buffer begins: right at a page's begin or a few octets in, copies from page to page take
-/// thirty times as long on some processors (`facts/byte-path.md`, Alignment).
-const OFFSET: usize = 64;
-const PAGE: usize = 4096;
 
 /// A joined session on a connection.
 pub struct Connection {
@@ -50,11 +33,7 @@ pub struct Connection {
 pub struct Reader {
     half: ReadHalf,
     outgoing: Arc<Mutex<Outgoing>>,
-    buffer: Vec<u8>,
-    /// Where in the buffer reading begins.
-    front: usize,
-    begin: usize,
-    end: usize,
+    buffer: ReadBuffer,
 }
 
 /// Writes messages. Whoever queues looks at [`Writer::pending`]: nothing else bounds it.
@@ -84,10 +63,7 @@ impl Connection {
         let reader = Reader {
             half: read,
             outgoing: outgoing.clone(),
-            buffer: Vec::new(),
-            front: 0,
-            begin: 0,
-            end: 0,
+            buffer: ReadBuffer::default(),
         };
         Connection {
             reader,
@@ -127,20 +103,21 @@ impl Reader {
     /// The next message; `None` when the connection was closed between two messages.
     pub async fn next(&mut self) -> Result<Option<Message<'_>>, Error> {
         loop {
-            let Some((kind, begin, length)) = self.frame()? else {
+            let Some((kind, length)) = self.frame()? else {
                 if self.fill().await? > 0 {
                     continue;
                 }
-                return if self.begin == self.end {
+                return if self.buffer.unread().is_empty() {
                     Ok(None)
                 } else {
                     Err(Error::Closed)
                 };
             };
-            self.begin = begin + length;
+            self.buffer.take(HEAD);
+            let content = self.buffer.take(length);
             match kind {
-                FrameKind::Message => return Message::parse(&self.buffer[begin..begin + length]).map(Some),
-                FrameKind::Ping => lock(&self.outgoing).pong(&self.buffer[begin..begin + length]),
+                FrameKind::Message => return Message::parse(self.buffer.taken(content)).map(Some),
+                FrameKind::Ping => lock(&self.outgoing).pong(self.buffer.taken(content)),
                 FrameKind::Pong => {}
             }
         }
@@ -149,9 +126,9 @@ impl Reader {
     /// Reads exactly the octets of the handshake.
     pub(super) async fn octets(&mut self) -> Result<[u8; HEAD], Error> {
         loop {
-            if let Some(octets) = self.unread().first_chunk() {
+            if let Some(octets) = self.buffer.unread().first_chunk() {
                 let octets = *octets;
-                self.begin += HEAD;
+                self.buffer.take(HEAD);
                 return Ok(octets);
             }
             if self.fill().await? == 0 {
@@ -165,26 +142,27 @@ impl Reader {
         !matches!(self.frame(), Ok(None))
     }
 
-    fn unread(&self) -> &[u8] {
-        &self.buffer[self.begin..self.end]
+    /// The next frame, if it is whole: its kind, and its content's length.
+    fn frame(&self) -> Result<Option<(FrameKind, usize)>, Error> {
+        let is_whole = |(_, length): &(FrameKind, usize)| self.buffer.unread().len() >= HEAD + length;
+        Ok(self.frame_head()?.filter(is_whole))
     }
 
-    /// The next frame, if it is whole: its kind, where its content begins, and that one's length.
-    fn frame(&self) -> Result<Option<(FrameKind, usize, usize)>, Error> {
-        let Some(octets) = self.unread().first_chunk() else {
-            return Ok(None);
-        };
-        let (kind, length) = read_frame_head(*octets, MESSAGE_MAX)?;
-        let whole = self.unread().len() >= HEAD + length;
-        Ok(whole.then_some((kind, self.begin + HEAD, length)))
+    /// The head of the next frame, if that is whole.
+    fn frame_head(&self) -> Result<Option<(FrameKind, usize)>, Error> {
+        let octets = self.buffer.unread().first_chunk();
+        octets
+            .map(|octets| read_frame_head(*octets, MESSAGE_MAX))
+            .transpose()
     }
 
     /// Reads once; meanwhile, PONGs that wait are written.
     async fn fill(&mut self) -> Result<usize, Error> {
-        self.make_room()?;
+        let content = self.frame_head()?.map_or(0, |(_, length)| length);
+        self.buffer.make_room(HEAD + content);
         loop {
             let (waiting, too_many) = self.write_pongs();
-            let room = &mut self.buffer[self.end..];
+            let room = self.buffer.room();
             let count = if too_many {
                 self.half.writable().await?;
                 continue;
@@ -196,7 +174,7 @@ impl Reader {
             } else {
                 self.half.read(room).await?
             };
-            self.end += count;
+            self.buffer.filled(count);
             return Ok(count);
         }
     }
@@ -218,49 +196,6 @@ impl Reader {
         }
         outgoing.pongs()
     }
-
-    /// Makes room for what is missing of the next message, and for a large read.
-    fn make_room(&mut self) -> Result<(), Error> {
-        let filled = self.end == self.buffer.len();
-        let unread = self.end - self.begin;
-        let needed = match self.unread().first_chunk() {
-            Some(octets) => HEAD + read_frame_head(*octets, MESSAGE_MAX)?.1,
-            None => HEAD,
-        };
-        let size = self.buffer.len() - self.front;
-        let wanted = match size {
-            0 => READ_FIRST,
-            // A read took all the room there was: there is more where it came from.
-            READ_FIRST if filled => READ,
-            _ if size > KEPT_MAX && unread == 0 => READ,
-            size => size,
-        };
-        // A message larger than the buffer has one to its measure, until it is read.
-        let wanted = if needed > wanted { needed.max(READ) } else { wanted };
-        if wanted != size {
-            let (buffer, front) = allocate(wanted);
-            let old = std::mem::replace(&mut self.buffer, buffer);
-            self.buffer[front..front + unread].copy_from_slice(&old[self.begin..self.end]);
-            (self.front, self.begin, self.end) = (front, front, front + unread);
-        }
-        let room = self.buffer.len() - self.end;
-        let whole = self.begin + needed <= self.buffer.len();
-        if self.begin > self.front && (unread == 0 || !whole || room < ROOM_MIN.min(wanted / 2)) {
-            self.buffer.copy_within(self.begin..self.end, self.front);
-            (self.begin, self.end) = (self.front, self.front + unread);
-        }
-        Ok(())
-    }
-}
-
-/// A buffer of `size` octets behind where it begins. Fresh memory of this size is zero already and becomes real only
-/// where it is written to.
-fn allocate(size: usize) -> (Vec<u8>, usize) {
-    let buffer = vec![0; size + PAGE + OFFSET];
-    let front = (PAGE - buffer.as_ptr() as usize % PAGE) % PAGE + OFFSET;
-    let mut buffer = buffer;
-    buffer.truncate(front + size);
-    (buffer, front)
 }
 
 impl Queue for Writer {
@@ -338,19 +273,5 @@ impl Writer {
     pub async fn close(&mut self) -> Result<(), Error> {
         self.flush().await?;
         Ok(self.half.shutdown().await?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_buffer_begins_where_copies_are_fast() {
-        for size in [READ_FIRST, READ, 3 << 20] {
-            let (buffer, front) = allocate(size);
-            assert_eq!((buffer.as_ptr() as usize + front) % PAGE, OFFSET);
-            assert_eq!(buffer.len() - front, size);
-        }
     }
 }

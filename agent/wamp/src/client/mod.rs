@@ -15,9 +15,14 @@
 //! ```
 
 mod call;
+mod command;
 mod connect;
 mod connection;
+mod delivery;
+mod error;
+mod leaver;
 mod outgoing;
+mod read_buffer;
 mod register;
 mod session;
 mod state;
@@ -26,8 +31,11 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use call::{Answer, Call, CallOptions};
+pub use call::Call;
+pub use command::CallOptions;
 pub use connect::{Auth, Endpoint, connect, join};
 pub use connection::{Connection, Reader, Writer};
-pub use register::{Chunk, Invocation, Registration};
-pub use session::{CallError, INVOCATIONS_MAX, Session};
+pub use delivery::{Answer, Chunk, INVOCATIONS_MAX};
+pub use error::CallError;
+pub use register::{Invocation, Registration};
+pub use session::Session;

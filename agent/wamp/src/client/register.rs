@@ -2,36 +2,54 @@
 
 use tokio::sync::mpsc;
 
-use crate::client::session::CallError;
-use crate::client::task::{Command, Leaver, Left};
+use crate::client::command::Command;
+use crate::client::delivery::{Chunk, Invoked};
+use crate::client::error::CallError;
+use crate::client::leaver::{Leaver, Left};
 use crate::payload::PayloadBuf;
 
 /// A procedure offered by this session. Dropped, it is taken back.
 pub struct Registration {
     pub(super) id: u64,
-    pub(super) invocations: mpsc::Receiver<Invocation>,
+    pub(super) invocations: mpsc::Receiver<Invoked>,
     pub(super) leaver: Leaver,
     /// Keeps the session while there is something to serve.
-    pub(super) _commands: mpsc::Sender<Command>,
+    pub(super) commands: mpsc::Sender<Command>,
 }
 
 impl Registration {
     /// The next call to the procedure; `None` when the session ended. Cancel safe. So many calls may wait for it as
-    /// [`super::session::INVOCATIONS_MAX`] says, others are refused.
+    /// [`INVOCATIONS_MAX`](super::INVOCATIONS_MAX) says, others are refused.
     pub async fn next(&mut self) -> Option<Invocation> {
-        self.invocations.recv().await
+        let invoked = self.invocations.recv().await?;
+        Some(Invocation {
+            request: invoked.request,
+            progress: invoked.progress,
+            receive_progress: invoked.receive_progress,
+            payload: invoked.payload,
+            caller: invoked.caller,
+            chunks: invoked.chunks,
+            commands: self.commands.clone(),
+            leaver: self.leaver.clone(),
+            done: false,
+        })
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         self.leaver.leave(Left::Registration(self.id));
+        // Calls that nobody took up will have no answer. None comes after the queue is closed: the task refuses them.
+        self.invocations.close();
+        while let Ok(invoked) = self.invocations.try_recv() {
+            self.leaver.leave(Left::Invocation(invoked.request));
+        }
     }
 }
 
 /// One call to a procedure of ours. Dropped without an answer, its caller gets an error.
 pub struct Invocation {
-    pub(super) request: u64,
+    request: u64,
     /// More chunks follow.
     pub progress: bool,
     /// The caller takes progressive results.
@@ -40,24 +58,10 @@ pub struct Invocation {
     pub payload: PayloadBuf,
     /// The caller's session, if disclosed.
     pub caller: Option<u64>,
-    pub(super) chunks: mpsc::Receiver<Chunk>,
-    pub(super) commands: mpsc::Sender<Command>,
-    pub(super) leaver: Leaver,
-    pub(super) done: bool,
-}
-
-/// What follows an invocation's first chunk.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Chunk {
-    /// A further chunk.
-    More {
-        /// More follow.
-        progress: bool,
-        /// Its arguments.
-        payload: PayloadBuf,
-    },
-    /// The answer is no longer wanted.
-    Interrupted,
+    chunks: mpsc::Receiver<Chunk>,
+    commands: mpsc::Sender<Command>,
+    leaver: Leaver,
+    done: bool,
 }
 
 impl Invocation {

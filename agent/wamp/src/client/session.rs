@@ -15,48 +15,23 @@
 use rmpv::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::client::call::{Call, CallOptions};
+use crate::client::call::Call;
+use crate::client::command::{CallOptions, Command};
 use crate::client::connection::Connection;
+use crate::client::delivery::{INVOCATIONS_MAX, WAITING_MAX};
+use crate::client::error::CallError;
+use crate::client::leaver::Leaver;
 use crate::client::register::Registration;
-use crate::client::task::{self, Command, Leaver};
+use crate::client::task;
 use crate::payload::PayloadBuf;
 
 /// Commands that may wait for the task: callers beyond wait with them.
 const COMMANDS_MAX: usize = 256;
-/// Progressive results or chunks that wait for their consumer; with one more the connection is not read.
-pub(super) const WAITING_MAX: usize = 64;
-/// Calls that wait for one procedure; further ones are refused with `wamp.error.no_available_callee`. As many as an
-/// agent may be asked at once when hundreds of runs begin together.
-pub const INVOCATIONS_MAX: usize = 1024;
-
 /// A joined session. A cheap handle; the last one closes it.
 #[derive(Clone)]
 pub struct Session {
     commands: mpsc::Sender<Command>,
     leaver: Leaver,
-}
-
-/// Why a call has no result.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// The callee or the router answered with an error.
-    #[error("{uri}{}", sentence(.payload))]
-    Answered {
-        /// The error's URI.
-        uri: String,
-        /// Its arguments.
-        payload: PayloadBuf,
-    },
-    /// The session ended first. Whether the callee acted is not known.
-    #[error("the session ended")]
-    Closed,
-}
-
-fn sentence(payload: &PayloadBuf) -> String {
-    let args = payload.as_payload().args().unwrap_or_default();
-    args.first()
-        .and_then(|value| value.as_str().map(|text| format!(": {text}")))
-        .unwrap_or_default()
 }
 
 impl Session {
@@ -71,7 +46,7 @@ impl Session {
     pub fn over(connection: Connection) -> (Session, impl Future<Output = ()> + Send + 'static) {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let leaver = Leaver::default();
-        let driven = task::run(connection, receiver, commands.downgrade(), leaver.clone());
+        let driven = task::run(connection, receiver, leaver.clone());
         (Session { commands, leaver }, driven)
     }
 
@@ -134,7 +109,7 @@ impl Session {
             id,
             invocations,
             leaver: self.leaver.clone(),
-            _commands: self.commands.clone(),
+            commands: self.commands.clone(),
         })
     }
 

@@ -4,18 +4,18 @@ use std::collections::HashMap;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::client::call::{Answer, CallOptions};
+use crate::client::command::{CallOptions, Command};
 use crate::client::connection::Writer;
-use crate::client::register::{Chunk, Invocation};
-use crate::client::session::{CallError, WAITING_MAX};
-use crate::client::task::{Answers, Command, Held, Leaver, Left};
+use crate::client::delivery::{Answer, Answers, Chunk, Held, Invoked, WAITING_MAX};
+use crate::client::error::CallError;
+use crate::client::leaver::Left;
 use crate::error::{Error, uri};
 use crate::id::Sequence;
 use crate::message::{self, CancelMode, Message, Payload, kind};
 use crate::payload::PayloadBuf;
 
 /// A registration under way: where its invocations go, and who waits for it.
-type Registering = (mpsc::Sender<Invocation>, oneshot::Sender<Result<u64, CallError>>);
+type Registering = (mpsc::Sender<Invoked>, oneshot::Sender<Result<u64, CallError>>);
 
 /// A call under way.
 struct Calling {
@@ -26,23 +26,19 @@ struct Calling {
 
 pub(super) struct State {
     writer: Writer,
-    handle: mpsc::WeakSender<Command>,
-    leaver: Leaver,
     requests: Sequence,
     calls: HashMap<u64, Calling>,
     registering: HashMap<u64, Registering>,
-    registrations: HashMap<u64, mpsc::Sender<Invocation>>,
+    registrations: HashMap<u64, mpsc::Sender<Invoked>>,
     invocations: HashMap<u64, mpsc::Sender<Chunk>>,
     /// The latest invocation: a chunk with this number or a lower one begins nothing new.
     last_invocation: u64,
 }
 
 impl State {
-    pub(super) fn new(writer: Writer, handle: mpsc::WeakSender<Command>, leaver: Leaver) -> State {
+    pub(super) fn new(writer: Writer) -> State {
         State {
             writer,
-            handle,
-            leaver,
             requests: Sequence::default(),
             calls: HashMap::new(),
             registering: HashMap::new(),
@@ -344,29 +340,19 @@ impl State {
         }
         self.last_invocation = request;
         let (sender, chunks) = mpsc::channel(WAITING_MAX);
-        let invocation = Invocation {
+        let invoked = Invoked {
             request,
             progress: details.progress,
             receive_progress: details.receive_progress,
             payload: payload.into(),
             caller: details.caller,
             chunks,
-            // With the last handle gone the session is about to end, and says so to everybody.
-            commands: self.handle.upgrade()?,
-            leaver: self.leaver.clone(),
-            done: false,
         };
-        let refused = match self.registrations.get(&registration) {
-            Some(queue) => queue.try_send(invocation).err().map(|error| error.into_inner()),
-            None => Some(invocation),
-        };
-        match refused {
-            None => drop(self.invocations.insert(request, sender)),
-            Some(mut invocation) => {
-                // Answered here, and not by its being dropped.
-                invocation.done = true;
-                self.fail(request, uri::NO_AVAILABLE_CALLEE, Payload::EMPTY);
-            }
+        let queue = self.registrations.get(&registration);
+        if queue.is_some_and(|queue| queue.try_send(invoked).is_ok()) {
+            self.invocations.insert(request, sender);
+        } else {
+            self.fail(request, uri::NO_AVAILABLE_CALLEE, Payload::EMPTY);
         }
         None
     }

@@ -3,20 +3,18 @@
 //! What a consumer has no room for is held, one item at most, and the connection is not read meanwhile; commands and
 //! writing go on, so that two sides that wait for each other's answers do not wait for ever.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::client::call::{Answer, CallOptions};
+use crate::client::command::Command;
 use crate::client::connection::{Connection, Reader, Writer};
-use crate::client::register::{Chunk, Invocation};
-use crate::client::session::CallError;
+use crate::client::delivery::Held;
+use crate::client::leaver::Leaver;
 use crate::client::state::State;
 use crate::error::uri;
-use crate::message::{CancelMode, EMPTY_MAP, Message};
-use crate::payload::PayloadBuf;
+use crate::message::{EMPTY_MAP, Message};
 
 /// Bytes queued for the socket beyond which no command is taken.
 const QUEUED_MAX: usize = 1 << 20;
@@ -25,108 +23,6 @@ const BATCH_MAX: usize = 64;
 /// How long the router may take to say GOODBYE back, and how long what it sent before it left is still read. Nothing
 /// depends on the one, and the other lies in the socket already.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
-
-/// Where a call's answers go.
-pub(super) type Answers = mpsc::Sender<Result<Answer, CallError>>;
-
-/// What handles ask of the task.
-pub(super) enum Command {
-    Call {
-        uri: String,
-        payload: PayloadBuf,
-        options: CallOptions,
-        answers: Answers,
-        number: oneshot::Sender<Result<u64, CallError>>,
-    },
-    Chunk {
-        request: u64,
-        uri: String,
-        payload: PayloadBuf,
-        options: CallOptions,
-    },
-    Cancel {
-        request: u64,
-        mode: CancelMode,
-    },
-    Register {
-        uri: String,
-        invocations: mpsc::Sender<Invocation>,
-        done: oneshot::Sender<Result<u64, CallError>>,
-    },
-    Yield {
-        request: u64,
-        payload: PayloadBuf,
-        progress: bool,
-    },
-    Fail {
-        request: u64,
-        uri: String,
-        payload: PayloadBuf,
-    },
-    Stop,
-}
-
-/// A handle that was dropped before its end, by its number.
-pub(super) enum Left {
-    Call(u64),
-    Invocation(u64),
-    Registration(u64),
-}
-
-/// Tells the task of dropped handles. A queue would not do: dropping cannot wait for room. The list is as long as
-/// there were handles at most.
-#[derive(Clone, Default)]
-pub(super) struct Leaver {
-    list: Arc<Mutex<Vec<Left>>>,
-    notify: Arc<Notify>,
-}
-
-impl Leaver {
-    pub(super) fn leave(&self, left: Left) {
-        self.list
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(left);
-        self.notify.notify_one();
-    }
-
-    fn take(&self) -> Vec<Left> {
-        std::mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// An item that waits for room in its consumer's queue.
-pub(super) enum Held {
-    Answer(Answers, Result<Answer, CallError>),
-    Chunk(mpsc::Sender<Chunk>, Chunk),
-}
-
-impl Held {
-    /// Waits for room and delivers. A consumer that is gone needs nothing.
-    async fn deliver(slot: &mut Option<Held>) {
-        match slot {
-            Some(Held::Answer(queue, _)) => drop(queue.clone().reserve().await.map(drop)),
-            Some(Held::Chunk(queue, _)) => drop(queue.clone().reserve().await.map(drop)),
-            None => return std::future::pending().await,
-        }
-        *slot = slot.take().and_then(Held::try_now);
-    }
-
-    /// Delivers if there is room, or gives the item back.
-    pub(super) fn try_now(self) -> Option<Held> {
-        use mpsc::error::TrySendError::Full;
-        match self {
-            Held::Answer(queue, item) => match queue.try_send(item) {
-                Err(Full(item)) => Some(Held::Answer(queue, item)),
-                _ => None,
-            },
-            Held::Chunk(queue, item) => match queue.try_send(item) {
-                Err(Full(item)) => Some(Held::Chunk(queue, item)),
-                _ => None,
-            },
-        }
-    }
-}
 
 /// How the loop ended.
 enum End {
@@ -139,14 +35,9 @@ enum End {
 }
 
 /// Runs until the connection ends, every handle is gone, or one says stop.
-pub(super) async fn run(
-    connection: Connection,
-    mut commands: mpsc::Receiver<Command>,
-    handle: mpsc::WeakSender<Command>,
-    leaver: Leaver,
-) {
+pub(super) async fn run(connection: Connection, mut commands: mpsc::Receiver<Command>, leaver: Leaver) {
     let (mut reader, writer) = connection.split();
-    let mut state = State::new(writer, handle, leaver.clone());
+    let mut state = State::new(writer);
     let end = drive(&mut reader, &mut state, &mut commands, &leaver).await;
     // All queues are dropped, which tells everybody; then the router is told.
     let mut writer = state.into_writer();
@@ -184,7 +75,7 @@ async fn drive(
                 deadline = Some(Instant::now() + FAREWELL_MAX);
             },
             () = reached(deadline) => return End::Broken,
-            () = leaver.notify.notified() => {
+            () = leaver.left() => {
                 for left in leaver.take() {
                     state.leave(left);
                 }
