@@ -1,6 +1,7 @@
 //! The sending end's books: how many bytes may be sent.
 
-use crate::{PIPE_MAX, WINDOW_FIRST};
+use crate::pipe::PIPE_MAX;
+use crate::window::WINDOW_FIRST;
 
 /// The sending end's books.
 #[derive(Debug, Default)]

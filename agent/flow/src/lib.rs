@@ -21,49 +21,19 @@
 //! a shim, and an agent to which a shim has lent its child's pipes. A byte costs one copy from pipe to buffer in a
 //! source, one from buffer to pipe in a sink, and one more while the pipe is full.
 
-use std::io;
-
 mod credit;
+mod error;
 pub mod pipe;
 mod sink;
 mod source;
 mod window;
 
 pub use credit::Credit;
+pub use error::Error;
+pub use pipe::PIPE_MAX;
 pub use sink::Sink;
-pub use source::{Read, Source};
-pub use window::Window;
-
-/// First credit, and first size of both pipes of a hop: together what a shell's pipe holds.
-pub const WINDOW_FIRST: usize = 32 * 1024;
-
-/// How far a window may grow at most. More gains nothing on a fast network (measured: 4 MiB equals 1 MiB).
-pub const WINDOW_MAX: usize = 1024 * 1024;
-
-/// How far a pipe grows with its window. Larger ones fall out of the cache (measured: 1 MiB is slower).
-pub const PIPE_MAX: usize = 256 * 1024;
-
-/// Bytes read from a pipe at once at most: one chunk.
-pub const CHUNK_MAX: usize = 256 * 1024;
-
-/// What goes wrong between the two ends of a hop.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The sender's fault: the hop is broken, and nothing it sent may be trusted to be in order.
-    #[error("{received} bytes arrived, {granted} were granted")]
-    Overrun {
-        /// Bytes received in all.
-        received: u64,
-        /// Bytes granted in all.
-        granted: u64,
-    },
-    /// The sender's fault: bytes after it had said that there are no more.
-    #[error("bytes arrived after the end")]
-    AfterEnd,
-    /// The kernel refused a pipe. Nobody's fault; trying again does not help.
-    #[error("cannot use the pipe")]
-    Pipe(#[from] io::Error),
-}
+pub use source::{CHUNK_MAX, Read, Source};
+pub use window::{WINDOW_FIRST, WINDOW_MAX, Window};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,9 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use crate::{Error, PIPE_MAX, WINDOW_FIRST, Window, pipe};
+use crate::error::Error;
+use crate::pipe::{self, PIPE_MAX};
+use crate::window::{WINDOW_FIRST, Window};
 
 /// Held bytes above which the front that was already written is cut off by moving the rest.
 const COMPACT_FROM: usize = 64 * 1024;

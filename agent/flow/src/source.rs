@@ -3,7 +3,12 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use crate::{CHUNK_MAX, Credit, WINDOW_FIRST, pipe};
+use crate::credit::Credit;
+use crate::pipe;
+use crate::window::WINDOW_FIRST;
+
+/// Bytes read from a pipe at once at most: one chunk.
+pub const CHUNK_MAX: usize = 256 * 1024;
 
 /// What one read of a source gave.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,6 +1,12 @@
 //! The receiving end's books: how many bytes were granted, came, and were taken.
 
-use crate::Error;
+use crate::error::Error;
+
+/// First credit, and first size of both pipes of a hop: together what a shell's pipe holds.
+pub const WINDOW_FIRST: usize = 32 * 1024;
+
+/// How far a window may grow at most. More gains nothing on a fast network (measured: 4 MiB equals 1 MiB).
+pub const WINDOW_MAX: usize = 1024 * 1024;
 
 /// The receiving end's books: what was granted, what came, what was taken.
 #[derive(Debug)]

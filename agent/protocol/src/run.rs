@@ -11,7 +11,7 @@ use rmpv::Value;
 
 /// Bytes more of stdin that are taken.
 const CREDIT: u8 = 0;
-/// Bytes of the last stage's output. Public for the router, which leads them past the coordinator.
+/// Bytes of the last stage's output. Public for the router, which splices them past the coordinator.
 pub const STDOUT: u8 = 1;
 /// Bytes of a stage's standard error.
 const STDERR: u8 = 2;

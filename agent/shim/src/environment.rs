@@ -9,7 +9,7 @@ use pipes_protocol::stage::Spec;
 use crate::settings::Settings;
 
 /// The variables in the form that `execve` takes. A caller's variable takes the place of PATH, HOME and TMPDIR, as in
-/// a shell; none takes the place of what tells whose process this is, since leftovers are found by it.
+/// a shell; none takes the place of what tells whose process this is, since orphans are found by it.
 pub fn environment(settings: &Settings, spec: &Spec, folder: &Path) -> Result<Vec<CString>, NulError> {
     let folder = folder.as_os_str().as_bytes();
     let mut pairs: Vec<(&[u8], Vec<u8>)> = vec![

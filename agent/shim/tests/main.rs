@@ -5,9 +5,9 @@ mod agent;
 mod breaks;
 mod bytes;
 mod ends;
+mod environment;
 mod hop;
 mod stage;
-mod surroundings;
 
 use std::path::Path;
 use std::process::Command;

@@ -52,9 +52,9 @@ pub enum Error {
     /// No process could be made.
     #[error("no process can be made: {0}")]
     Clone(#[source] io::Error),
-    /// What surrounds it could not be set up.
+    /// What it is to start with could not be set up.
     #[error("{0}: {1}")]
-    Surroundings(&'static str, #[source] io::Error),
+    Setup(&'static str, #[source] io::Error),
     /// The kernel refused the executable.
     #[error("{0}")]
     Exec(#[source] io::Error),
@@ -120,7 +120,7 @@ impl Spawner {
         let error = io::Error::from_raw_os_error(plan.errno);
         Err(match plan.step {
             exec::Step::Exec => Error::Exec(error),
-            step => Error::Surroundings(step.name(), error),
+            step => Error::Setup(step.name(), error),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What surrounds a stage, as interface.md says it.
+//! What a stage finds when it starts: its environment, folder, files, descriptors, signals and name.
 
 use std::fs;
 
