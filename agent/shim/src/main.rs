@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 mod child;
 mod connection;
+mod dispatcher;
 mod environment;
 mod invocation;
 mod join;

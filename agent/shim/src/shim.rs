@@ -1,56 +1,23 @@
-//! The loop: what came in, who it is for, and what to wait for next.
+//! The loop: what to wait for, and who is told what came.
 
 use std::io;
 use std::time::Duration;
 
-use pipes_protocol::pipe::Opening;
-use pipes_protocol::stage::{Order, Spec};
-use pipes_protocol::uris;
-use pipes_wamp::error::uri as wamp_error;
-use pipes_wamp::message::{EMPTY_MAP, Message, Payload};
-use pipes_wamp::streaming::{Callee, Queue};
+use pipes_wamp::message::Message;
 
 use crate::child::Spawner;
-use crate::connection::{Frame, Inbox, Outbox};
-use crate::invocation::{End, Invocation, Replica, Watched};
+use crate::connection::{Frame, Inbox};
+use crate::dispatcher::Dispatcher;
+use crate::invocation::Watched;
 use crate::join::Joined;
-use crate::processes::{self, Groups};
-use crate::scratch::Scratch;
 use crate::settings::Settings;
 use crate::signals::Signals;
-
-/// Pipe calls that wait for their stage call, for each slot: each is one reserved invocation's, or a former
-/// attempt's that is being given up.
-const WAITING_PER_SLOT: usize = 4;
 
 /// A replica at work.
 pub struct Shim {
     inbox: Inbox,
     signals: Signals,
     dispatcher: Dispatcher,
-}
-
-/// Everything but what messages are borrowed from.
-struct Dispatcher {
-    outbox: Outbox,
-    replica: Replica,
-    /// Registration of the stage call; any other is the pipe call's.
-    stage: u64,
-    pipe: u64,
-    invocations: Vec<Invocation>,
-    waiting: Vec<WaitingPipe>,
-    /// The last INVOCATION that was new. The router numbers them upwards, so that a chunk with a number
-    /// up to this one, belonging to nobody, came late for a call that was answered.
-    last_request: u64,
-    last_call: u64,
-    is_closing: bool,
-}
-
-/// A pipe call whose stage call has not come yet.
-struct WaitingPipe {
-    call: Callee,
-    opening: Opening,
-    has_ended: bool,
 }
 
 impl Shim {
@@ -61,29 +28,11 @@ impl Shim {
         spawner: Spawner,
         joined: Joined,
     ) -> anyhow::Result<Shim> {
-        let scratch = Scratch::new(&settings)?;
-        let groups = Groups::new(settings.cgroup.clone());
-        let dispatcher = Dispatcher {
-            outbox: Outbox::new(joined.stream.try_clone()?),
-            replica: Replica {
-                settings,
-                spawner,
-                scratch,
-                groups,
-            },
-            stage: joined.stage,
-            pipe: joined.pipe,
-            invocations: Vec::new(),
-            waiting: Vec::new(),
-            last_request: 0,
-            // 1 and 2 were the registrations.
-            last_call: 2,
-            is_closing: false,
-        };
+        let inbox = Inbox::new(joined.stream.try_clone()?);
         Ok(Shim {
-            inbox: Inbox::new(joined.stream),
+            inbox,
             signals,
-            dispatcher,
+            dispatcher: Dispatcher::new(settings, spawner, joined)?,
         })
     }
 
@@ -92,7 +41,7 @@ impl Shim {
         let (mut polls, mut watched, mut turn) = (Vec::new(), Vec::new(), 0_usize);
         loop {
             self.dispatcher.advance();
-            if self.dispatcher.is_closing && self.dispatcher.invocations.is_empty() {
+            if self.dispatcher.is_done() {
                 break;
             }
             self.fill_polls(&mut polls, &mut watched);
@@ -107,7 +56,7 @@ impl Shim {
                 }
             }
             if polls[1].revents & libc::POLLOUT != 0 {
-                self.dispatcher.outbox.flush();
+                self.dispatcher.flush();
             }
             if polls[1].revents & !libc::POLLOUT != 0 {
                 self.receive();
@@ -118,7 +67,7 @@ impl Shim {
                 let at = turn.wrapping_add(step) % watched.len();
                 let ((index, what), events) = (watched[at], polls[2 + at].revents);
                 if events != 0 {
-                    self.dispatcher.invocations[index].ready(what, events, &mut self.dispatcher.outbox);
+                    self.dispatcher.ready(index, what, events);
                 }
             }
         }
@@ -127,36 +76,20 @@ impl Shim {
     }
 
     fn fill_polls(&self, polls: &mut Vec<libc::pollfd>, watched: &mut Vec<(usize, Watched)>) {
-        let dispatcher = &self.dispatcher;
         let entry = |fd, events| libc::pollfd {
             fd,
             events,
             revents: 0,
         };
-        let can_send = dispatcher.outbox.is_idle();
         polls.clear();
         watched.clear();
         polls.push(entry(self.signals.watch(), libc::POLLIN));
-        let events = if can_send {
-            libc::POLLIN
-        } else {
-            libc::POLLIN | libc::POLLOUT
-        };
-        // A negative descriptor is passed over.
-        polls.push(entry(
-            if dispatcher.is_closing {
-                -1
-            } else {
-                dispatcher.outbox.watch()
-            },
-            events,
-        ));
-        for (index, invocation) in dispatcher.invocations.iter().enumerate() {
-            invocation.watch(can_send, |fd, events, what| {
-                polls.push(entry(fd, events));
-                watched.push((index, what));
-            });
-        }
+        let (connection, events) = self.dispatcher.watch_connection();
+        polls.push(entry(connection, events));
+        self.dispatcher.watch(|fd, events, index, what| {
+            polls.push(entry(fd, events));
+            watched.push((index, what));
+        });
     }
 
     /// Reads once, and handles every message that is whole.
@@ -168,230 +101,14 @@ impl Shim {
                     Ok(message) => self.dispatcher.handle(message),
                     Err(error) => return self.dispatcher.broken(&error),
                 },
-                Ok(Some(Frame::Ping(payload))) => self.dispatcher.outbox.pong(payload),
+                Ok(Some(Frame::Ping(payload))) => self.dispatcher.pong(payload),
                 Ok(None) => break,
                 Err(error) => return self.dispatcher.broken(&error),
             }
         }
-        if !is_open || self.dispatcher.outbox.is_lost() {
+        if !is_open || self.dispatcher.is_lost() {
             self.dispatcher.close();
         }
-    }
-}
-
-impl Dispatcher {
-    fn handle(&mut self, message: Message<'_>) {
-        match message {
-            Message::Invocation {
-                request,
-                registration,
-                details,
-                payload,
-            } => {
-                if request > self.last_request {
-                    self.last_request = request;
-                    self.begin(Callee { request }, registration, payload, !details.progress);
-                } else {
-                    self.chunk(Callee { request }, payload, !details.progress);
-                }
-            }
-            Message::Interrupt { request, .. } => self.interrupt(Callee { request }),
-            Message::Result {
-                request,
-                progress,
-                payload,
-            } => {
-                if let Some(invocation) = self.invocations.iter_mut().find(|one| one.next_call() == request) {
-                    invocation.next_result(progress, payload, &mut self.outbox);
-                }
-            }
-            Message::Error { request, error, .. } => {
-                if let Some(invocation) = self.invocations.iter_mut().find(|one| one.next_call() == request) {
-                    invocation.next_failed(error);
-                }
-            }
-            Message::Goodbye { .. } => {
-                let reason = wamp_error::GOODBYE_AND_OUT;
-                self.outbox.queue(&Message::Goodbye {
-                    details: EMPTY_MAP,
-                    reason,
-                });
-                self.outbox.flush();
-                self.close();
-            }
-            Message::Abort { .. } => self.close(),
-            _ => {}
-        }
-    }
-
-    /// The first chunk of a call.
-    fn begin(&mut self, call: Callee, registration: u64, payload: Payload<'_>, is_last: bool) {
-        if registration == self.stage {
-            self.begin_stage(call, payload);
-        } else if registration == self.pipe {
-            self.begin_pipe(call, payload, is_last);
-        }
-    }
-
-    fn begin_stage(&mut self, call: Callee, payload: Payload<'_>) {
-        let taken = self.invocations.iter().filter(|one| one.takes_a_slot()).count();
-        if taken >= self.replica.settings.slots || self.is_closing {
-            let why = "all slots of the replica are taken";
-            return call.fail(&mut self.outbox, uris::error::BUSY, why);
-        }
-        self.last_call += 1;
-        let next_call = self.last_call;
-        let prepared = Spec::parse(payload)
-            .and_then(|spec| Invocation::prepare(spec, call, next_call, &mut self.replica, &mut self.outbox));
-        match prepared {
-            Ok(mut invocation) => {
-                // The newest: an older one is a former attempt's.
-                let position = self
-                    .waiting
-                    .iter()
-                    .rposition(|pipe| invocation.is_fed_by(&pipe.opening));
-                if let Some(position) = position {
-                    let pipe = self.waiting.remove(position);
-                    invocation.join_pipe(pipe.call, pipe.has_ended, &mut self.outbox);
-                }
-                self.invocations.push(invocation);
-            }
-            Err(why) => call.fail(&mut self.outbox, uris::error::CANNOT_START, &why),
-        }
-    }
-
-    fn begin_pipe(&mut self, call: Callee, payload: Payload<'_>, has_ended: bool) {
-        let Some(opening) = Opening::parse(payload) else {
-            let why = "a pipe call begins with a run, a stage and no bytes";
-            return call.fail(&mut self.outbox, uris::error::BROKEN, why);
-        };
-        let stage_call = self.invocations.iter_mut().rev().find(|one| one.awaits(&opening));
-        if let Some(invocation) = stage_call {
-            return invocation.join_pipe(call, has_ended, &mut self.outbox);
-        }
-        if self.waiting.len() >= self.replica.settings.slots * WAITING_PER_SLOT {
-            let why = "too many pipes wait for their stages";
-            return call.fail(&mut self.outbox, uris::error::BUSY, why);
-        }
-        self.waiting.push(WaitingPipe {
-            call,
-            opening,
-            has_ended,
-        });
-    }
-
-    /// A later chunk of a call.
-    fn chunk(&mut self, call: Callee, payload: Payload<'_>, is_last: bool) {
-        if let Some(invocation) = self.invocations.iter_mut().find(|one| one.pipe() == Some(call)) {
-            return invocation.pipe_chunk(payload, is_last);
-        }
-        if let Some(position) = self.invocations.iter().position(|one| one.call() == call) {
-            // Without further chunks nobody could say that the run is over.
-            let order = if is_last {
-                Some(Order::End)
-            } else {
-                Order::parse(payload)
-            };
-            if let Some(order) = order {
-                let mains = self.mains();
-                self.invocations[position].order(order, &mains);
-            }
-            return;
-        }
-        if let Some(position) = self.waiting.iter().position(|pipe| pipe.call == call) {
-            let has_bytes = pipes_wamp::payload::bytes_arg(payload).is_some_and(|bytes| !bytes.is_empty());
-            if has_bytes {
-                self.waiting.remove(position);
-                let why = "bytes came without credit";
-                call.fail(&mut self.outbox, uris::error::BROKEN, why);
-            } else {
-                self.waiting[position].has_ended |= is_last;
-            }
-        }
-    }
-
-    /// A call was given up.
-    fn interrupt(&mut self, call: Callee) {
-        for invocation in &mut self.invocations {
-            if invocation.call() == call {
-                return invocation.end(End::Canceled);
-            }
-            if invocation.pipe() == Some(call) {
-                return invocation.pipe_interrupted();
-            }
-        }
-        if let Some(position) = self.waiting.iter().position(|pipe| pipe.call == call) {
-            self.waiting.remove(position);
-            call.fail(&mut self.outbox, wamp_error::CANCELED, "the pipe was given up");
-        }
-    }
-
-    /// Reaps every child that has ended, orphans too.
-    fn reap(&mut self) {
-        loop {
-            let mut status = 0;
-            // SAFETY: writes one int.
-            let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
-            if pid <= 0 {
-                return;
-            }
-            if let Some(invocation) = self.invocations.iter_mut().find(|one| one.main() == Some(pid)) {
-                invocation.exited(status);
-            }
-        }
-    }
-
-    /// Lets every invocation do what it can, and forgets those that are over.
-    fn advance(&mut self) {
-        let mains = self.mains();
-        for invocation in &mut self.invocations {
-            invocation.advance(&mut self.replica, &mut self.outbox, &mains);
-        }
-        self.outbox.flush();
-        if self.invocations.iter().any(Invocation::is_over) {
-            for invocation in self.invocations.extract_if(.., |one| one.is_over()) {
-                if let Some(group) = invocation.into_group() {
-                    self.replica.groups.give_back(group);
-                }
-            }
-            if self.invocations.is_empty() {
-                // Whoever is left could not be told to be of any of them.
-                processes::kill_all();
-            }
-        }
-    }
-
-    /// The processes started for invocations, as far as they live.
-    fn mains(&self) -> Vec<libc::pid_t> {
-        self.invocations.iter().filter_map(Invocation::main).collect()
-    }
-
-    fn patience(&self) -> Option<Duration> {
-        self.invocations.iter().filter_map(Invocation::patience).min()
-    }
-
-    fn broken(&mut self, error: &pipes_wamp::Error) {
-        eprintln!("pipes-shim: the agent broke the protocol: {error}");
-        self.close();
-    }
-
-    /// The connection is gone: every invocation breaks.
-    fn close(&mut self) {
-        self.is_closing = true;
-        self.outbox.give_up();
-        for invocation in &mut self.invocations {
-            invocation.end(End::Canceled);
-        }
-    }
-
-    /// Ends what is left of all invocations, and removes what the replica has made.
-    fn leave_nothing(&mut self) {
-        while processes::kill_all() {
-            // SAFETY: waits for children, all of which have been killed; new ones may appear as theirs end.
-            unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
-        }
-        self.replica.groups.remove_all();
-        self.replica.scratch.remove_all();
     }
 }
 

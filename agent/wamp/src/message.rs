@@ -21,12 +21,8 @@ pub use options::{CallOptions, CancelMode, HelloDetails, InvocationDetails, Regi
 pub const EMPTY_MAP: &[u8] = &[0x80];
 
 /// Message types (specification, Message Codes).
-pub mod kind {
-    pub use super::kinds::*;
-}
-
 #[expect(missing_docs, reason = "the specification's own names and numbers")]
-mod kinds {
+pub mod kind {
     pub const HELLO: u64 = 1;
     pub const WELCOME: u64 = 2;
     pub const ABORT: u64 = 3;
@@ -165,51 +161,51 @@ impl<'a> Message<'a> {
             return Err(Error::Malformed("a message has too few elements"));
         }
         let message = match kind {
-            kinds::HELLO => Message::Hello {
+            kind::HELLO => Message::Hello {
                 realm: scan.text()?,
                 details: HelloDetails::read(&mut scan)?,
             },
-            kinds::WELCOME => Message::Welcome {
+            kind::WELCOME => Message::Welcome {
                 session: scan.id()?,
                 details: dictionary(&mut scan)?,
             },
-            kinds::ABORT => Message::Abort {
+            kind::ABORT => Message::Abort {
                 details: dictionary(&mut scan)?,
                 reason: scan.text()?,
             },
-            kinds::CHALLENGE => Message::Challenge {
+            kind::CHALLENGE => Message::Challenge {
                 method: scan.text()?,
                 extra: dictionary(&mut scan)?,
             },
-            kinds::AUTHENTICATE => Message::Authenticate {
+            kind::AUTHENTICATE => Message::Authenticate {
                 signature: scan.text()?,
                 extra: dictionary(&mut scan)?,
             },
-            kinds::GOODBYE => Message::Goodbye {
+            kind::GOODBYE => Message::Goodbye {
                 details: dictionary(&mut scan)?,
                 reason: scan.text()?,
             },
-            kinds::REGISTER => Message::Register {
+            kind::REGISTER => Message::Register {
                 request: scan.id()?,
                 options: RegisterOptions::read(&mut scan)?,
                 procedure: scan.text()?,
             },
-            kinds::REGISTERED => Message::Registered {
+            kind::REGISTERED => Message::Registered {
                 request: scan.id()?,
                 registration: scan.id()?,
             },
-            kinds::UNREGISTER => Message::Unregister {
+            kind::UNREGISTER => Message::Unregister {
                 request: scan.id()?,
                 registration: scan.id()?,
             },
-            kinds::UNREGISTERED => Message::Unregistered {
+            kind::UNREGISTERED => Message::Unregistered {
                 request: scan.id_or_zero()?,
             },
-            kinds::CANCEL => Message::Cancel {
+            kind::CANCEL => Message::Cancel {
                 request: scan.id()?,
                 mode: CancelMode::read(&mut scan)?.0,
             },
-            kinds::INTERRUPT => {
+            kind::INTERRUPT => {
                 let request = scan.id()?;
                 let (mode, reason) = CancelMode::read(&mut scan)?;
                 Message::Interrupt {
@@ -239,31 +235,31 @@ impl<'a> Message<'a> {
     /// The messages that carry a payload, each as far as its payload.
     fn parse_with_payload(mut scan: Scan<'a>, kind: u64, parts: usize) -> Result<Message<'a>, Error> {
         let message = match kind {
-            kinds::ERROR => Message::Error {
+            kind::ERROR => Message::Error {
                 kind: scan.unsigned()?,
                 request: scan.id()?,
                 details: dictionary(&mut scan)?,
                 error: scan.text()?,
                 payload: payload(scan, parts)?,
             },
-            kinds::CALL => Message::Call {
+            kind::CALL => Message::Call {
                 request: scan.id()?,
                 options: CallOptions::read(&mut scan)?,
                 procedure: scan.text()?,
                 payload: payload(scan, parts)?,
             },
-            kinds::RESULT => Message::Result {
+            kind::RESULT => Message::Result {
                 request: scan.id()?,
                 progress: options::progress(&mut scan)?,
                 payload: payload(scan, parts)?,
             },
-            kinds::INVOCATION => Message::Invocation {
+            kind::INVOCATION => Message::Invocation {
                 request: scan.id()?,
                 registration: scan.id()?,
                 details: InvocationDetails::read(&mut scan)?,
                 payload: payload(scan, parts)?,
             },
-            kinds::YIELD => Message::Yield {
+            kind::YIELD => Message::Yield {
                 request: scan.id()?,
                 progress: options::progress(&mut scan)?,
                 payload: payload(scan, parts)?,
@@ -277,12 +273,12 @@ impl<'a> Message<'a> {
 /// Elements that a message has at least, its type included.
 fn least_length(kind: u64) -> Result<usize, Error> {
     Ok(match kind {
-        kinds::UNREGISTERED => 2,
-        kinds::HELLO..=kinds::GOODBYE => 3,
-        kinds::CANCEL | kinds::RESULT | kinds::REGISTERED | kinds::UNREGISTER => 3,
-        kinds::INTERRUPT | kinds::YIELD => 3,
-        kinds::CALL | kinds::REGISTER | kinds::INVOCATION => 4,
-        kinds::ERROR => 5,
+        kind::UNREGISTERED => 2,
+        kind::HELLO..=kind::GOODBYE => 3,
+        kind::CANCEL | kind::RESULT | kind::REGISTERED | kind::UNREGISTER => 3,
+        kind::INTERRUPT | kind::YIELD => 3,
+        kind::CALL | kind::REGISTER | kind::INVOCATION => 4,
+        kind::ERROR => 5,
         _ => return Err(Error::Malformed("an unknown message type")),
     })
 }
@@ -292,9 +288,9 @@ fn least_length(kind: u64) -> Result<usize, Error> {
 fn end(mut scan: Scan<'_>, kind: u64, further: usize) -> Result<(), Error> {
     let further_max = match kind {
         // Arguments and keyword arguments of the reason.
-        kinds::ABORT => 2,
+        kind::ABORT => 2,
         // Details of a revocation.
-        kinds::UNREGISTERED => 1,
+        kind::UNREGISTERED => 1,
         _ => 0,
     };
     if further > further_max {

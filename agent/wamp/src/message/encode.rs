@@ -2,7 +2,7 @@
 
 use crate::message::{
     CallOptions, CancelMode, HelloDetails, InvocationDetails, Message, Payload, RegisterOptions,
-    RoleFeatures, kinds,
+    RoleFeatures, kind,
 };
 use crate::write;
 
@@ -17,24 +17,24 @@ impl Message<'_> {
     pub fn encode_head(&self, out: &mut Vec<u8>) -> Payload<'_> {
         match *self {
             Message::Hello { realm, details } => {
-                head(out, 3, kinds::HELLO);
+                head(out, 3, kind::HELLO);
                 write::text(out, realm);
                 details.write(out);
             }
             Message::Welcome { session, details } => {
-                head(out, 3, kinds::WELCOME);
+                head(out, 3, kind::WELCOME);
                 write::unsigned(out, session);
                 out.extend_from_slice(details);
             }
-            Message::Abort { details, reason } => ending(out, kinds::ABORT, details, reason),
-            Message::Goodbye { details, reason } => ending(out, kinds::GOODBYE, details, reason),
+            Message::Abort { details, reason } => ending(out, kind::ABORT, details, reason),
+            Message::Goodbye { details, reason } => ending(out, kind::GOODBYE, details, reason),
             Message::Challenge { method, extra } => {
-                head(out, 3, kinds::CHALLENGE);
+                head(out, 3, kind::CHALLENGE);
                 write::text(out, method);
                 out.extend_from_slice(extra);
             }
             Message::Authenticate { signature, extra } => {
-                head(out, 3, kinds::AUTHENTICATE);
+                head(out, 3, kind::AUTHENTICATE);
                 write::text(out, signature);
                 out.extend_from_slice(extra);
             }
@@ -43,7 +43,7 @@ impl Message<'_> {
                 options,
                 procedure,
             } => {
-                head(out, 4, kinds::REGISTER);
+                head(out, 4, kind::REGISTER);
                 write::unsigned(out, request);
                 options.write(out);
                 write::text(out, procedure);
@@ -52,17 +52,17 @@ impl Message<'_> {
                 request,
                 registration,
             } => {
-                numbers(out, kinds::REGISTERED, &[request, registration]);
+                numbers(out, kind::REGISTERED, &[request, registration]);
             }
             Message::Unregister {
                 request,
                 registration,
             } => {
-                numbers(out, kinds::UNREGISTER, &[request, registration]);
+                numbers(out, kind::UNREGISTER, &[request, registration]);
             }
-            Message::Unregistered { request } => numbers(out, kinds::UNREGISTERED, &[request]),
+            Message::Unregistered { request } => numbers(out, kind::UNREGISTERED, &[request]),
             Message::Cancel { request, mode } => {
-                head(out, 3, kinds::CANCEL);
+                head(out, 3, kind::CANCEL);
                 write::unsigned(out, request);
                 mode.write(out, None);
             }
@@ -71,7 +71,7 @@ impl Message<'_> {
                 mode,
                 reason,
             } => {
-                head(out, 3, kinds::INTERRUPT);
+                head(out, 3, kind::INTERRUPT);
                 write::unsigned(out, request);
                 mode.write(out, reason);
             }
@@ -89,7 +89,7 @@ impl Message<'_> {
                 error,
                 payload,
             } => {
-                head(out, 5 + payload.parts, kinds::ERROR);
+                head(out, 5 + payload.parts, kind::ERROR);
                 write::unsigned(out, kind);
                 write::unsigned(out, request);
                 out.extend_from_slice(details);
@@ -102,7 +102,7 @@ impl Message<'_> {
                 procedure,
                 payload,
             } => {
-                head(out, 4 + payload.parts, kinds::CALL);
+                head(out, 4 + payload.parts, kind::CALL);
                 write::unsigned(out, request);
                 options.write(out);
                 write::text(out, procedure);
@@ -114,7 +114,7 @@ impl Message<'_> {
                 details,
                 payload,
             } => {
-                head(out, 4 + payload.parts, kinds::INVOCATION);
+                head(out, 4 + payload.parts, kind::INVOCATION);
                 write::unsigned(out, request);
                 write::unsigned(out, registration);
                 details.write(out);
@@ -124,12 +124,12 @@ impl Message<'_> {
                 request,
                 progress,
                 payload,
-            } => answer(out, kinds::RESULT, request, progress, payload),
+            } => answer(out, kind::RESULT, request, progress, payload),
             Message::Yield {
                 request,
                 progress,
                 payload,
-            } => answer(out, kinds::YIELD, request, progress, payload),
+            } => answer(out, kind::YIELD, request, progress, payload),
             // All others were written by `encode_head`.
             _ => Payload::EMPTY,
         }
