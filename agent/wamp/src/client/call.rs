@@ -5,26 +5,27 @@ use tokio::sync::mpsc;
 use crate::client::command::{CallOptions, Command};
 use crate::client::delivery::Answer;
 use crate::client::error::CallError;
-use crate::client::leaver::{Leaver, Left};
+use crate::client::leaver::Guard;
 use crate::message::CancelMode;
 use crate::payload::PayloadBuf;
 
 /// A call under way. Dropped before its end, it is cancelled.
 pub struct Call {
+    pub(super) guard: Guard,
     pub(super) request: u64,
     pub(super) uri: String,
     pub(super) options: CallOptions,
     pub(super) answers: mpsc::Receiver<Result<Answer, CallError>>,
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) leaver: Leaver,
-    pub(super) done: bool,
 }
 
 impl Call {
     /// The next part of the answer; after the last one `Err(Closed)`. Cancel safe.
     pub async fn next(&mut self) -> Result<Answer, CallError> {
         let answer = self.answers.recv().await.unwrap_or(Err(CallError::Closed));
-        self.done |= !matches!(&answer, Ok(Answer { progress: true, .. }));
+        if !matches!(&answer, Ok(Answer { progress: true, .. })) {
+            self.guard.done();
+        }
         answer
     }
 
@@ -63,13 +64,5 @@ impl Call {
             mode,
         };
         self.commands.send(command).await.map_err(|_| CallError::Closed)
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        if !self.done {
-            self.leaver.leave(Left::Call(self.request));
-        }
     }
 }

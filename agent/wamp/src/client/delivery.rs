@@ -5,6 +5,7 @@
 use tokio::sync::mpsc;
 
 use crate::client::error::CallError;
+use crate::client::leaver::Guard;
 use crate::payload::PayloadBuf;
 
 /// Progressive results or chunks that wait for their consumer; with one more the connection is not read.
@@ -38,6 +39,8 @@ pub enum Chunk {
 
 /// A call to a procedure of ours.
 pub(super) struct Invoked {
+    /// Dropped without an answer, its caller gets an error.
+    pub(super) guard: Guard,
     pub(super) request: u64,
     pub(super) progress: bool,
     pub(super) receive_progress: bool,

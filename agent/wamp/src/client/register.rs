@@ -5,14 +5,13 @@ use tokio::sync::mpsc;
 use crate::client::command::Command;
 use crate::client::delivery::{Chunk, Invoked};
 use crate::client::error::CallError;
-use crate::client::leaver::{Leaver, Left};
+use crate::client::leaver::Guard;
 use crate::payload::PayloadBuf;
 
 /// A procedure offered by this session. Dropped, it is taken back.
 pub struct Registration {
-    pub(super) id: u64,
+    pub(super) _guard: Guard,
     pub(super) invocations: mpsc::Receiver<Invoked>,
-    pub(super) leaver: Leaver,
     /// Keeps the session while there is something to serve.
     pub(super) commands: mpsc::Sender<Command>,
 }
@@ -23,6 +22,7 @@ impl Registration {
     pub async fn next(&mut self) -> Option<Invocation> {
         let invoked = self.invocations.recv().await?;
         Some(Invocation {
+            guard: invoked.guard,
             request: invoked.request,
             progress: invoked.progress,
             receive_progress: invoked.receive_progress,
@@ -30,25 +30,13 @@ impl Registration {
             caller: invoked.caller,
             chunks: invoked.chunks,
             commands: self.commands.clone(),
-            leaver: self.leaver.clone(),
-            done: false,
         })
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.leaver.leave(Left::Registration(self.id));
-        // Calls that nobody took up will have no answer. None comes after the queue is closed: the task refuses them.
-        self.invocations.close();
-        while let Ok(invoked) = self.invocations.try_recv() {
-            self.leaver.leave(Left::Invocation(invoked.request));
-        }
     }
 }
 
 /// One call to a procedure of ours. Dropped without an answer, its caller gets an error.
 pub struct Invocation {
+    guard: Guard,
     request: u64,
     /// More chunks follow.
     pub progress: bool,
@@ -60,8 +48,6 @@ pub struct Invocation {
     pub caller: Option<u64>,
     chunks: mpsc::Receiver<Chunk>,
     commands: mpsc::Sender<Command>,
-    leaver: Leaver,
-    done: bool,
 }
 
 impl Invocation {
@@ -82,7 +68,7 @@ impl Invocation {
     /// The final answer.
     pub async fn answer(mut self, payload: PayloadBuf) -> Result<(), CallError> {
         self.send(payload, false).await?;
-        self.done = true;
+        self.guard.done();
         Ok(())
     }
 
@@ -94,7 +80,7 @@ impl Invocation {
             payload,
         };
         self.commands.send(command).await.map_err(|_| CallError::Closed)?;
-        self.done = true;
+        self.guard.done();
         Ok(())
     }
 
@@ -105,14 +91,5 @@ impl Invocation {
             progress,
         };
         self.commands.send(command).await.map_err(|_| CallError::Closed)
-    }
-}
-
-impl Drop for Invocation {
-    fn drop(&mut self) {
-        if !self.done {
-            // Whoever dropped it will not answer: the caller must not wait for ever.
-            self.leaver.leave(Left::Invocation(self.request));
-        }
     }
 }

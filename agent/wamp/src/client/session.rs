@@ -20,7 +20,7 @@ use crate::client::command::{CallOptions, Command};
 use crate::client::connection::Connection;
 use crate::client::delivery::{INVOCATIONS_MAX, WAITING_MAX};
 use crate::client::error::CallError;
-use crate::client::leaver::Leaver;
+use crate::client::leaver::{Leaver, Left};
 use crate::client::register::Registration;
 use crate::client::task;
 use crate::payload::PayloadBuf;
@@ -70,13 +70,12 @@ impl Session {
         self.commands.send(command).await.map_err(|_| CallError::Closed)?;
         let request = number.await.map_err(|_| CallError::Closed)??;
         Ok(Call {
+            guard: self.leaver.guard(Left::Call(request)),
             request,
             uri: uri.to_owned(),
             options,
             answers,
             commands: self.commands.clone(),
-            leaver: self.leaver.clone(),
-            done: false,
         })
     }
 
@@ -106,9 +105,8 @@ impl Session {
         self.commands.send(command).await.map_err(|_| CallError::Closed)?;
         let id = registered.await.map_err(|_| CallError::Closed)??;
         Ok(Registration {
-            id,
+            _guard: self.leaver.guard(Left::Registration(id)),
             invocations,
-            leaver: self.leaver.clone(),
             commands: self.commands.clone(),
         })
     }

@@ -8,7 +8,7 @@ use crate::client::command::{CallOptions, Command};
 use crate::client::connection::Writer;
 use crate::client::delivery::{Answer, Answers, Chunk, Held, Invoked, WAITING_MAX};
 use crate::client::error::CallError;
-use crate::client::leaver::Left;
+use crate::client::leaver::{Leaver, Left};
 use crate::error::{Error, uri};
 use crate::id::Sequence;
 use crate::message::{self, CancelMode, Message, Payload, kind};
@@ -26,6 +26,7 @@ struct Calling {
 
 pub(super) struct State {
     writer: Writer,
+    leaver: Leaver,
     requests: Sequence,
     calls: HashMap<u64, Calling>,
     registering: HashMap<u64, Registering>,
@@ -36,9 +37,10 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(writer: Writer) -> State {
+    pub(super) fn new(writer: Writer, leaver: Leaver) -> State {
         State {
             writer,
+            leaver,
             requests: Sequence::default(),
             calls: HashMap::new(),
             registering: HashMap::new(),
@@ -341,6 +343,7 @@ impl State {
         self.last_invocation = request;
         let (sender, chunks) = mpsc::channel(WAITING_MAX);
         let invoked = Invoked {
+            guard: self.leaver.guard(Left::Invocation(request)),
             request,
             progress: details.progress,
             receive_progress: details.receive_progress,
@@ -348,11 +351,17 @@ impl State {
             caller: details.caller,
             chunks,
         };
-        let queue = self.registrations.get(&registration);
-        if queue.is_some_and(|queue| queue.try_send(invoked).is_ok()) {
-            self.invocations.insert(request, sender);
-        } else {
-            self.fail(request, uri::NO_AVAILABLE_CALLEE, Payload::EMPTY);
+        let refused = match self.registrations.get(&registration) {
+            Some(queue) => queue.try_send(invoked).err().map(|error| error.into_inner()),
+            None => Some(invoked),
+        };
+        match refused {
+            None => drop(self.invocations.insert(request, sender)),
+            Some(mut invoked) => {
+                // Answered here, and not by its being dropped.
+                invoked.guard.done();
+                self.fail(request, uri::NO_AVAILABLE_CALLEE, Payload::EMPTY);
+            }
         }
         None
     }

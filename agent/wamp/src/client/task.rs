@@ -37,7 +37,7 @@ enum End {
 /// Runs until the connection ends, every handle is gone, or one says stop.
 pub(super) async fn run(connection: Connection, mut commands: mpsc::Receiver<Command>, leaver: Leaver) {
     let (mut reader, writer) = connection.split();
-    let mut state = State::new(writer);
+    let mut state = State::new(writer, leaver.clone());
     let end = drive(&mut reader, &mut state, &mut commands, &leaver).await;
     // All queues are dropped, which tells everybody; then the router is told.
     let mut writer = state.into_writer();

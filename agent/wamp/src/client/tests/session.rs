@@ -339,6 +339,33 @@ async fn a_registration_that_is_dropped_is_taken_back() {
 }
 
 #[tokio::test]
+async fn a_call_that_nobody_took_up_is_an_error_once_its_procedure_is_taken_back() {
+    let (session, mut peer) = start();
+    let registration = register(&session, &mut peer).await;
+    let called_and_answered = async {
+        assert_eq!(peer.expect(called).await, (2, false, 1));
+        peer.send(invocation(1, false, Payload::EMPTY)).await;
+        peer.send(result(2, false, Payload::EMPTY)).await;
+    };
+    // Once it has its result, the invocation before that waits to be taken up.
+    let (answered, ()) = tokio::join!(
+        session.call_once("a.b", vec![1.into()], None),
+        called_and_answered
+    );
+    answered.unwrap();
+    drop(registration);
+    peer.expect(|message| assert!(matches!(message, Message::Unregister { .. }), "{message:?}"))
+        .await;
+    let expect = |message: Message<'_>| match message {
+        Message::Error {
+            request: 1, error, ..
+        } => assert_eq!(error, uri::CANCELED),
+        _ => panic!("{message:?}"),
+    };
+    peer.expect(expect).await;
+}
+
+#[tokio::test]
 async fn calls_beyond_what_may_wait_are_refused_and_answers_still_come() {
     let (session, mut peer) = start();
     let mut registration = register(&session, &mut peer).await;
