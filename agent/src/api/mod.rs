@@ -23,7 +23,8 @@ use crate::executor::logs::Logs;
 use crate::lifecycle::Lifecycle;
 use crate::node::Nodes;
 use crate::router::{Role, Router};
-use crate::workflow::run as runs;
+use crate::workflow::coordinator;
+use crate::workflow::runs::registry::Registry;
 
 pub use error::Error;
 
@@ -54,7 +55,7 @@ struct Api {
     router: Router,
     logs: Logs,
     lifecycle: Lifecycle,
-    runs: Arc<runs::Context>,
+    runs: Arc<coordinator::Context>,
     /// Calls to other agents, in realm `pipes.stages`.
     agents: Session,
 }
@@ -76,11 +77,11 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         )))
     };
     let (operators, agents) = (session("pipes")?, session("pipes.stages")?);
-    let runs = Arc::new(runs::Context {
+    let runs = Arc::new(coordinator::Context {
         nodes: nodes.clone(),
         store: store.clone(),
         router: router.clone(),
-        registry: runs::Registry::default(),
+        registry: Registry::default(),
         logs: logs.clone(),
         lifecycle: lifecycle.clone(),
         calls: agents.clone(),

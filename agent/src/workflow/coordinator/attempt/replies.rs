@@ -1,12 +1,15 @@
 //! What comes back to an attempt: answers of nodes and shims, the last stage's output.
 
+use pipes_protocol::reservation::{self, PrepareError, Reserved};
+use pipes_protocol::stage::Report;
+use pipes_protocol::uris;
 use pipes_wamp::message::{Message, Payload};
-use rmpv::Value;
+use pipes_wamp::{payload, streaming};
 
-use crate::workflow::run::attempt::{Attempt, Call, Phase, Stop};
-use crate::workflow::run::stage::{Event, Stage};
+use crate::workflow::coordinator::attempt::stage::Stage;
+use crate::workflow::coordinator::attempt::{Attempt, Call, Phase, Stop};
 
-/// What the driver must pass to the caller.
+/// What a reply means to the run.
 #[derive(Debug, PartialEq)]
 pub enum Effect<'a> {
     /// Nothing.
@@ -20,7 +23,7 @@ pub enum Effect<'a> {
     /// The last stage's pipe is there and wants its first credit.
     OutputOpened,
     /// The executables have been told to start.
-    Went,
+    Started,
     /// A stage came further, which is nothing to act upon.
     Progress,
 }
@@ -55,7 +58,7 @@ impl Attempt<'_> {
             }
             _ => Effect::None,
         };
-        self.settle();
+        self.advance();
         effect
     }
 
@@ -80,11 +83,7 @@ impl Attempt<'_> {
                 Effect::None
             }
             Call::Stdin if progress => {
-                let credit = payload
-                    .args()
-                    .ok()
-                    .and_then(|args| args.first()?.as_u64())
-                    .unwrap_or(0);
+                let credit = streaming::credit_of(payload).unwrap_or(0);
                 self.stdin.credit += credit;
                 Effect::StdinCredit(credit)
             }
@@ -97,8 +96,8 @@ impl Attempt<'_> {
     }
 
     /// The stage of this number, from 1, if it was placed on that node.
-    fn stage_on(&mut self, node: u64, number: usize) -> Option<&mut Stage> {
-        let stage = self.stages.get_mut(number.checked_sub(1)?)?;
+    fn stage_on(&mut self, node: u64, number: u32) -> Option<&mut Stage> {
+        let stage = self.stages.get_mut((number as usize).checked_sub(1)?)?;
         (stage.node == node).then_some(stage)
     }
 
@@ -107,7 +106,8 @@ impl Attempt<'_> {
         if self.phase != Phase::Reserving {
             return;
         }
-        let answer = Reserved::parse(payload);
+        // One that cannot be read names no replica.
+        let answer: Reserved = reservation::parse(payload).unwrap_or_default();
         for (number, replica) in answer.replicas {
             if let Some(stage) = self.stage_on(node, number) {
                 stage.replica = replica;
@@ -125,6 +125,7 @@ impl Attempt<'_> {
             .any(|stage| stage.node == node && stage.replica.is_empty())
         {
             let why = "it answered without naming a replica for each stage".into();
+            let node = Some(node);
             return self.stop(Stop::Unavailable { node, why });
         }
         if self.stages.iter().all(|stage| !stage.replica.is_empty()) {
@@ -136,20 +137,20 @@ impl Attempt<'_> {
 
     fn stage_event<'m>(&mut self, index: usize, payload: Payload<'m>) -> Effect<'m> {
         let stage = &mut self.stages[index];
-        match Event::parse(payload) {
-            Some(Event::Ready) => {
+        match Report::parse(payload) {
+            Some(Report::Ready) => {
                 stage.ready = true;
                 if self.phase == Phase::Connecting && self.stages.iter().all(|stage| stage.ready) {
-                    self.go();
-                    return Effect::Went;
+                    self.start();
+                    return Effect::Started;
                 }
                 return Effect::None;
             }
-            Some(Event::Stderr(bytes)) => return Effect::Stderr(index, bytes),
-            Some(Event::Started(at)) => stage.started = Some(at),
-            Some(Event::Counts(bytes_in, bytes_out)) => stage.counts = Some((bytes_in, bytes_out)),
-            Some(Event::Exited(exit)) => stage.exit = Some(exit),
-            Some(Event::Closed(bytes)) => stage.closed = Some(bytes),
+            Some(Report::Stderr(bytes)) => return Effect::Stderr(index, bytes),
+            Some(Report::Started(at)) => stage.started = Some(at),
+            Some(Report::Counts(bytes_in, bytes_out)) => stage.counts = Some((bytes_in, bytes_out)),
+            Some(Report::Exited(exit)) => stage.exit = Some(exit),
+            Some(Report::Closed(bytes)) => stage.closed = Some(bytes),
             None => return Effect::None,
         }
         Effect::Progress
@@ -165,7 +166,7 @@ impl Attempt<'_> {
             Some(_) => {}
         }
         self.output.ending |= !progress;
-        match pipes_wamp::payload::bytes_arg(payload) {
+        match payload::bytes_arg(payload) {
             Some(bytes) if !bytes.is_empty() => {
                 self.output.received += bytes.len() as u64;
                 Effect::Stdout(bytes)
@@ -182,18 +183,10 @@ impl Attempt<'_> {
         let Some(call) = self.calls.remove(&request) else {
             return Effect::None;
         };
-        let why = payload
-            .args()
-            .ok()
-            .and_then(|args| {
-                args.iter()
-                    .rev()
-                    .find_map(|value| value.as_str().map(str::to_owned))
-            })
-            .unwrap_or_default();
         match call {
-            Call::Prepare(node) => self.prepare_failed(node, error, why, payload),
+            Call::Prepare(node) => self.prepare_failed(node, PrepareError::parse(error, payload)),
             Call::Stage(stage) => {
+                let why = payload.sentence();
                 self.stages[stage].error = Some((error.to_owned(), why.clone()));
                 self.stage_failed(stage, error, why);
             }
@@ -204,7 +197,7 @@ impl Attempt<'_> {
             }
             Call::Register => {
                 self.stop(Stop::Unavailable {
-                    node: self.plan.coordinator,
+                    node: Some(self.plan.coordinator),
                     why: error.to_owned(),
                 });
             }
@@ -213,28 +206,24 @@ impl Attempt<'_> {
         Effect::None
     }
 
-    fn prepare_failed(&mut self, node: u64, error: &str, why: String, payload: Payload<'_>) {
+    fn prepare_failed(&mut self, node: u64, error: PrepareError) {
         let stop = match error {
-            "pipes.error.full" => Stop::Full,
-            "pipes.error.cannot_start" => {
-                let args = payload.args().unwrap_or_default();
-                let stage = args.first().and_then(|value| value.as_u64()).unwrap_or(1) as usize;
-                Stop::CannotStart {
-                    stage: stage.saturating_sub(1),
-                    why,
-                }
-            }
-            _ => Stop::Unavailable {
-                node,
-                why: if why.is_empty() { error.to_owned() } else { why },
+            PrepareError::Full => Stop::Full,
+            PrepareError::CannotStart { stage, why } => Stop::CannotStart {
+                stage: (stage as usize).saturating_sub(1),
+                why,
             },
+            PrepareError::Unavailable(why) => {
+                let node = Some(node);
+                Stop::Unavailable { node, why }
+            }
         };
         self.stop(stop);
     }
 
     fn stage_failed(&mut self, stage: usize, error: &str, why: String) {
         match (self.phase, error) {
-            (Phase::Failing, "pipes.error.cannot_start") | (Phase::Running, "pipes.error.cannot_start") => {
+            (Phase::Failing | Phase::Running, uris::error::CANNOT_START) => {
                 let already = matches!(self.stop, Some(Stop::CannotStart { .. }));
                 if self.phase == Phase::Running {
                     self.stop(Stop::CannotStart { stage, why });
@@ -244,7 +233,7 @@ impl Attempt<'_> {
                 }
             }
             (Phase::Reserving | Phase::Connecting, _) => {
-                let node = self.stages[stage].node;
+                let node = Some(self.stages[stage].node);
                 self.stop(Stop::Unavailable {
                     node,
                     why: error.to_owned(),
@@ -262,45 +251,12 @@ impl Attempt<'_> {
             Phase::Reserving | Phase::Connecting => {
                 // Which node it was is told by the stage call's own error, which follows; none is avoided for this.
                 self.stop(Stop::Unavailable {
-                    node: 0,
+                    node: None,
                     why: "a hop broke before the start".into(),
                 });
             }
             Phase::Running => self.stop(Stop::Lost),
             Phase::Ending | Phase::Failing | Phase::Over => {}
         }
-    }
-}
-
-/// A node's answer: `{replicas: [[stage, id], ...], files: [[digest, path], ...], windows: [[stage, bytes], ...]}`.
-#[derive(Default)]
-struct Reserved {
-    replicas: Vec<(usize, String)>,
-    files: Vec<(String, String)>,
-    windows: Vec<(usize, u64)>,
-}
-
-impl Reserved {
-    fn parse(payload: Payload<'_>) -> Reserved {
-        let mut answer = Reserved::default();
-        let Some(Value::Map(entries)) = payload.args().ok().and_then(|args| args.into_iter().next()) else {
-            return answer;
-        };
-        for (key, value) in entries {
-            for pair in value.as_array().into_iter().flatten().filter_map(Value::as_array) {
-                let [first, second] = pair.as_slice() else {
-                    continue;
-                };
-                let number = first.as_u64().and_then(|number| usize::try_from(number).ok());
-                let (digest, text) = (first.as_str(), second.as_str().map(str::to_owned));
-                match key.as_str() {
-                    Some("replicas") => answer.replicas.extend(number.zip(text)),
-                    Some("files") => answer.files.extend(digest.map(str::to_owned).zip(text)),
-                    Some("windows") => answer.windows.extend(number.zip(second.as_u64())),
-                    _ => {}
-                }
-            }
-        }
-        answer
     }
 }

@@ -68,6 +68,17 @@ pub struct RunStage {
     pub finished: Option<String>,
 }
 
+impl Run {
+    /// It did not come about, or was lost.
+    pub fn fail(&mut self, status: i32, why: String) {
+        self.state = "failed".into();
+        self.status = Some(status);
+        self.exit = Some(status);
+        self.reason = Some(why.clone());
+        self.message = Some(why);
+    }
+}
+
 /// A time for people and programs: RFC 3339, UTC, milliseconds.
 pub fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()

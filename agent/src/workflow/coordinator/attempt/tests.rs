@@ -6,20 +6,21 @@ use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
 use tokio::net::UnixStream;
 
-use crate::workflow::run::attempt::{Attempt, Phase, Stop};
-use crate::workflow::run::outcome::{self, Ended};
-use crate::workflow::run::plan::{Plan, Planned};
-use crate::workflow::run::receive::Effect;
-use crate::workflow::run::record;
-use crate::workflow::run::request::{Options, Signal};
+use crate::workflow::coordinator::attempt::replies::Effect;
+use crate::workflow::coordinator::attempt::{Attempt, Phase, Stop};
+use crate::workflow::coordinator::outcome::{self, Ended};
+use crate::workflow::coordinator::plan::{Plan, Planned};
+use crate::workflow::coordinator::publish;
+use crate::workflow::coordinator::request::Options;
+use crate::workflow::runs::signal::Signal;
 
-/// An attempt at `a | b`, `a` on node 1 and `b` on node 2, and the shard's end of its session.
-struct Table<'p> {
-    attempt: Attempt<'p>,
-    shard: Reader,
+/// An attempt at `a | b`, `a` on node 1 and `b` on node 2, and the router's end of its session.
+pub struct Table<'p> {
+    pub attempt: Attempt<'p>,
+    router: Reader,
 }
 
-fn plan() -> Plan {
+pub fn plan() -> Plan {
     let stage = |service: &str| Planned {
         service: service.into(),
         digest: "sha256:00".into(),
@@ -36,25 +37,25 @@ fn plan() -> Plan {
 }
 
 impl<'p> Table<'p> {
-    fn of(plan: &'p Plan) -> Table<'p> {
+    pub fn of(plan: &'p Plan) -> Table<'p> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (_, writer) = Connection::welcomed(ours).split();
-        let (shard, _) = Connection::welcomed(theirs).split();
+        let (router, _) = Connection::welcomed(theirs).split();
         let nodes = vec![(1, "n1".to_owned()), (2, "n2".to_owned())];
         let mut attempt = Attempt::new(plan, 1, false, nodes, 1, writer);
         attempt.begin();
-        Table { attempt, shard }
+        Table { attempt, router }
     }
 
     /// What was said since the last time: procedure, request and the first argument's beginning.
-    async fn said(&mut self) -> Vec<String> {
+    pub async fn said(&mut self) -> Vec<String> {
         self.attempt.writer.flush().await.unwrap();
         let mut said = Vec::new();
         // A mark of our own ends the reading.
         self.attempt.writer.queue(&Message::Unregistered { request: 99 });
         self.attempt.writer.flush().await.unwrap();
         loop {
-            match self.shard.next().await.unwrap().unwrap() {
+            match self.router.next().await.unwrap().unwrap() {
                 Message::Unregistered { request: 99 } => return said,
                 Message::Register { procedure, .. } => said.push(format!("register {procedure}")),
                 Message::Call {
@@ -109,18 +110,22 @@ impl<'p> Table<'p> {
     }
 
     /// Up to the moment before the second stage is ready. Requests: 4 and 5 the stage calls, 6 stdin.
-    fn connect(&mut self) {
+    pub fn connect(&mut self) {
         self.reserve(2, 1, "a1");
         self.reserve(3, 2, "b1");
         self.result(4, true, vec!["ready".into()]);
     }
 
-    fn run(&mut self) {
+    pub fn run(&mut self) {
         self.connect();
+        self.run_connected();
+    }
+
+    pub fn run_connected(&mut self) {
         self.result(5, true, vec!["ready".into()]);
     }
 
-    fn exit(&mut self, request: u64, status: i64) {
+    pub fn exit(&mut self, request: u64, status: i64) {
         self.result(
             request,
             true,
@@ -136,7 +141,7 @@ fn owned(effect: Effect<'_>) -> Effect<'static> {
         Effect::Stderr(stage, bytes) => Effect::Stderr(stage, bytes),
         Effect::StdinCredit(bytes) => Effect::StdinCredit(bytes),
         Effect::OutputOpened => Effect::OutputOpened,
-        Effect::Went => Effect::Went,
+        Effect::Started => Effect::Started,
         Effect::Progress => Effect::Progress,
     }
 }
@@ -158,7 +163,7 @@ async fn nothing_starts_before_every_hop_is_proved() {
         "call pipes.node.1.replica.a1.pipe r1",
     ];
     assert_eq!(table.said().await, expected);
-    assert_eq!(table.result(5, true, vec!["ready".into()]), Effect::Went);
+    assert_eq!(table.result(5, true, vec!["ready".into()]), Effect::Started);
     let expected = [
         "call pipes.node.1.executor.keep (last)",
         "call pipes.node.2.executor.keep (last)",
@@ -235,7 +240,7 @@ async fn a_run_under_way_shows_what_its_shims_said_last() {
         let counts = vec!["counts".into(), bytes_in.into(), bytes_out.into()];
         assert_eq!(table.result(4, true, counts), Effect::Progress);
     }
-    let run = record::running(&plan, &table.attempt, std::time::UNIX_EPOCH, true);
+    let run = publish::under_way(&plan, &table.attempt, std::time::UNIX_EPOCH);
     assert_eq!(
         (run.stages[0].bytes_in, run.stages[0].bytes_out),
         (Some(0), Some(9))
@@ -244,7 +249,7 @@ async fn a_run_under_way_shows_what_its_shims_said_last() {
     assert_eq!((run.stages[1].bytes_in, run.stages[1].bytes_out), (None, None));
     // They are no counts of the whole: one that was lost has none.
     let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself, false);
-    let run = record::finished(&plan, &table.attempt, std::time::UNIX_EPOCH, outcome);
+    let run = publish::over(&plan, &table.attempt, std::time::UNIX_EPOCH, outcome);
     assert_eq!(run.stages[0].bytes_out, None);
 }
 
@@ -305,7 +310,7 @@ async fn what_is_lost_before_go_may_be_placed_anew() {
     table.error(5, "wamp.error.network_failure", vec![]);
     assert!(matches!(
         table.attempt.stop,
-        Some(Stop::Unavailable { node: 2, .. })
+        Some(Stop::Unavailable { node: Some(2), .. })
     ));
     assert_eq!(
         table.attempt.phase,

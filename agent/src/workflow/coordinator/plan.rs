@@ -1,0 +1,38 @@
+//! What a run is to do, decided before any node is asked: its stages, their executables, what they are given.
+
+use crate::workflow::coordinator::request::Options;
+
+/// A run's fixed part; attempts come and go.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The run's id.
+    pub id: String,
+    /// The line as typed.
+    pub line: String,
+    /// Node that coordinates.
+    pub coordinator: u64,
+    /// The stages in order.
+    pub stages: Vec<Planned>,
+    /// The caller's options.
+    pub options: Options,
+}
+
+/// One stage as planned.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The service as the line names it, without a digest; also `argv[0]`.
+    pub service: String,
+    /// The version it runs.
+    pub digest: String,
+    /// Arguments after `argv[0]`.
+    pub args: Vec<Vec<u8>>,
+    /// Variables that the line sets before the name.
+    pub env: Vec<(String, Vec<u8>)>,
+}
+
+impl Plan {
+    /// A stage for people: `stage 2 (cat)`.
+    pub fn name(&self, stage: usize) -> String {
+        format!("stage {} ({})", stage + 1, self.stages[stage].service)
+    }
+}
