@@ -8,6 +8,8 @@
 //! connections and the node's lease live on a runtime of their own, the router on a thread of its own: neither waits
 //! for what streams through the other.
 
+pub mod sockets;
+
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
@@ -26,18 +28,20 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::blob::{self, Blobs, Shelf};
+use crate::cluster::links::Links;
+use crate::cluster::nodes::{Nodes, Record};
+use crate::cluster::{credentials, membership, presence};
 use crate::config::Config;
+use crate::executor::orphans;
 use crate::executor::{self, Started};
 use crate::lifecycle::{Kind, Lifecycle};
-use crate::links::Links;
-use crate::listen::Sockets;
 use crate::mesh::listener::{HANDED_OVER_MAX, Incoming, Listener};
 use crate::mesh::raft_rpc::RaftRpc;
 use crate::mesh::tls::Tls;
 use crate::mesh::{Dialer, Local, bulk};
-use crate::node::{Nodes, Record};
 use crate::router::Router;
-use crate::{api, credentials, leftover, membership, presence, router};
+use crate::{api, router};
+use sockets::Sockets;
 
 /// Most threads of each runtime: one may wait for a lock or a disk while the other goes on. Where there are fewer than two
 /// processors for each of the two, a second thread would only pass work to and fro.
@@ -177,7 +181,7 @@ async fn start(
     let node = Arc::new(open_store(config, transport, store_runtime).await?);
     if let Some(id) = node.id() {
         local.is_node(id);
-        leftover::end(&format!("{}/{id}", config.cluster_id));
+        orphans::end(&format!("{}/{id}", config.cluster_id));
     }
     let (router, router_thread) = Router::start(router::RouterConfig {
         node: 0,

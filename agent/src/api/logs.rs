@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 
 use crate::api::arguments::Arguments;
 use crate::api::{Api, Error, run, uris};
-use crate::executor::logs::{Entry, Filter};
+use crate::executor::stderr_log::{Entry, Filter};
 use crate::workflow::placement;
 use crate::workflow::report::Run;
 

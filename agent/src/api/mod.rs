@@ -1,12 +1,12 @@
-//! The procedures of realm `pipes`: decode, call the part, encode. `uris.rs` lists them, `serve.rs` dispatches.
+//! The procedures of realm `pipes`: decode, call the part, encode. `uris.rs` lists them, `procedures.rs` dispatches.
 
 mod arguments;
 mod cluster;
 mod error;
 mod logs;
 mod node;
+mod procedures;
 mod run;
-mod serve;
 mod service;
 mod store;
 mod token;
@@ -18,10 +18,10 @@ use std::sync::Arc;
 use pipes_wamp::client::{Connection, Session};
 
 use crate::blob::Blobs;
+use crate::cluster::nodes::Nodes;
 use crate::config::Config;
-use crate::executor::logs::Logs;
+use crate::executor::stderr_log::Logs;
 use crate::lifecycle::Lifecycle;
-use crate::node::Nodes;
 use crate::router::{Role, Router};
 use crate::workflow::run as runs;
 
@@ -97,7 +97,7 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         runs,
         agents,
     });
-    serve::register(&api, &operators, &sessions).await
+    procedures::register(&api, &operators, &sessions).await
 }
 
 /// A value that serde knows, for the wire: fields by name.

@@ -46,7 +46,7 @@ pub(super) async fn shown(api: &Api) -> Result<Vec<Shown>, Error> {
     let records = api.store.prefix(keys::nodes()).await?;
     let records = records
         .iter()
-        .filter_map(|kv| serde_json::from_slice::<crate::node::Record>(&kv.value).ok());
+        .filter_map(|kv| serde_json::from_slice::<crate::cluster::nodes::Record>(&kv.value).ok());
     let status = api.store.status();
     let mut nodes: Vec<Shown> = records
         .map(|record| {

@@ -11,7 +11,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::shelf::{Shelf, Writer};
+use super::store::{Shelf, Writer};
 use super::{Digest, Error};
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::mesh::bulk;

@@ -13,21 +13,19 @@
 //! | `settings` | what `cluster set` changes |
 //! | [`logs`] | what stages said on standard error |
 
-mod confine;
-pub mod logs;
 mod pool;
 mod procedures;
 mod process;
-mod reservation;
 mod settings;
-mod slots;
-mod start;
+mod setup;
+pub mod stderr_log;
 
 pub use pool::Pool;
-pub use reservation::{Answer, Asked, Order, Place, PrepareError, Prepared, Wanted};
+pub use pool::request::{Answer, Asked, Order, Place, PrepareError, Prepared, Wanted};
+pub use pool::state::Counters;
+pub use process::orphans;
 pub use settings::{Error as SettingsError, Settings};
-pub use slots::Counters;
-pub use start::{Parts, Started, start};
+pub use setup::{Parts, Started, start};
 
 use tokio::sync::oneshot;
 

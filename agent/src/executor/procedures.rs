@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::executor::pool::Pool;
-use crate::executor::reservation::{Answer, Asked, PrepareError, Prepared, Wanted};
+use crate::executor::pool::request::{Answer, Asked, PrepareError, Prepared, Wanted};
 use crate::lifecycle::{Kind, Lifecycle};
 
 /// Calls of `freed` under way at once; the rest wait, or ask by themselves after a second.

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::executor::StartError;
-use crate::executor::reservation::{Prepared, Wanted};
+use crate::executor::pool::request::{Prepared, Wanted};
 
 /// Replicas that are ready when the test says so, and end when they are told to.
 #[derive(Default)]

@@ -10,9 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
-use crate::executor::logs::Logs;
+use crate::cluster::nodes::Nodes;
+use crate::executor::stderr_log::Logs;
 use crate::lifecycle::{Kind, Lifecycle};
-use crate::node::Nodes;
 use crate::router::{OwnSession, Role, Router};
 use crate::workflow::placement;
 use crate::workflow::report::Run;

@@ -11,12 +11,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::blob::{Blobs, Digest};
 use crate::config::Config;
-use crate::executor::confine::Confine;
-use crate::executor::logs::Logs;
 use crate::executor::pool::{self, Pool};
 use crate::executor::procedures::{self, Files, Procedures};
+use crate::executor::process::cgroup::Confine;
 use crate::executor::process::{Node, Process, Surroundings};
 use crate::executor::settings::Settings;
+use crate::executor::stderr_log::Logs;
 use crate::follow::{Change, Follow};
 use crate::keys;
 use crate::lifecycle::{Kind, Lifecycle};

@@ -11,6 +11,9 @@
 //! their pipes close, and they would take that for the end of their input. When the agent dies, however it dies, the kernel
 //! closes the shims' connections, which tells them; an agent that starts ends what a shim could not (`leftover`, `confine`).
 
+pub mod cgroup;
+pub mod orphans;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -29,8 +32,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::executor::confine::{self, Confine};
-use crate::executor::reservation::Order;
+use crate::executor::pool::request::Order;
+use crate::executor::process::cgroup::{self, Confine};
 use crate::executor::{Executor, StartError};
 use crate::lifecycle::{Kind, Lifecycle};
 
@@ -296,14 +299,14 @@ impl Here {
             );
             if let Some(group) = &self.group {
                 // What cannot be killed so is killed below.
-                let _ = confine::kill(group);
+                let _ = cgroup::kill(group);
             }
             // Gone already is as good.
             let _ = child.kill().await;
         }
         let cleared = tokio::task::spawn_blocking(move || {
             if let Some(group) = &self.group {
-                confine::remove(group);
+                cgroup::remove(group);
             }
             match fs::remove_dir_all(&self.folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use crate::executor::reservation::{Asked, Wanted};
+use crate::executor::pool::request::{Asked, Wanted};
+use crate::executor::pool::state::{REPLICAS_MAX, Replica, Slots};
 use crate::executor::settings::Settings;
-use crate::executor::slots::{REPLICAS_MAX, Replica, Slots};
 
 /// Where an asked run would go.
 #[derive(Default)]

@@ -1,7 +1,7 @@
 //! The pool's promises, one each; `Pool` notes what the state asks for and keeps a clock that is set by hand.
 
 use super::*;
-use crate::executor::reservation::Wanted;
+use crate::executor::pool::request::Wanted;
 
 struct Pool {
     slots: Slots,

@@ -17,11 +17,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::executor::reservation::{Answer, Asked, Order, Place, PrepareError};
+use crate::executor::pool::request::{Answer, Asked, Order, Place, PrepareError};
 use crate::executor::settings::Settings;
-
-mod choose;
-mod reserve;
 
 /// How long reserved slots wait for the run to go; what a coordinator needs at most, and then has given up itself.
 pub const GO_MAX: Duration = Duration::from_secs(10);
@@ -73,31 +70,31 @@ pub struct Counters {
 }
 
 #[derive(Debug)]
-struct Replica {
-    service: String,
-    digest: String,
-    slots: u32,
+pub(super) struct Replica {
+    pub(super) service: String,
+    pub(super) digest: String,
+    pub(super) slots: u32,
     /// Stages that have a place here.
-    used: u32,
-    is_ready: bool,
+    pub(super) used: u32,
+    pub(super) is_ready: bool,
     /// Serves one invocation and is stopped.
-    is_fresh: bool,
+    pub(super) is_fresh: bool,
     /// Since when nobody uses it.
-    idle_since: Instant,
+    pub(super) idle_since: Instant,
 }
 
 #[derive(Debug)]
-struct Reservation {
-    run: String,
-    coordinator: u64,
-    attempt: u64,
-    places: Vec<Place>,
-    state: State,
-    holds: bool,
+pub(super) struct Reservation {
+    pub(super) run: String,
+    pub(super) coordinator: u64,
+    pub(super) attempt: u64,
+    pub(super) places: Vec<Place>,
+    pub(super) state: State,
+    pub(super) holds: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     /// Replicas are being started.
     Starting,
     /// All can be called.
@@ -112,16 +109,16 @@ enum State {
 /// The pool's state. Tickets are the caller's numbers for its prepares, each used once.
 #[derive(Debug)]
 pub struct Slots {
-    settings: Settings,
-    stages_max: usize,
-    prefix: String,
-    started: u64,
-    replicas: BTreeMap<String, Replica>,
-    reservations: BTreeMap<u64, Reservation>,
+    pub(super) settings: Settings,
+    pub(super) stages_max: usize,
+    pub(super) prefix: String,
+    pub(super) started: u64,
+    pub(super) replicas: BTreeMap<String, Replica>,
+    pub(super) reservations: BTreeMap<u64, Reservation>,
     waiting: VecDeque<(u64, Asked)>,
     told: VecDeque<(u64, String)>,
     over: VecDeque<(String, u64)>,
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
     /// How often limits were met.
     pub counters: Counters,
 }
@@ -402,12 +399,12 @@ impl Slots {
         }
     }
 
-    fn stop(&mut self, replica: String) {
+    pub(super) fn stop(&mut self, replica: String) {
         self.replicas.remove(&replica);
         self.effects.push(Effect::Stop(replica));
     }
 
-    fn answer(&mut self, ticket: u64, answer: Answer) {
+    pub(super) fn answer(&mut self, ticket: u64, answer: Answer) {
         self.effects.push(Effect::Answer(ticket, answer));
     }
 
@@ -429,7 +426,7 @@ impl Slots {
 }
 
 impl Replica {
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.is_ready && self.used == 0
     }
 }

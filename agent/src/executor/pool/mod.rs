@@ -10,6 +10,11 @@
 //! agent stops, every replica is told to, and the tasks that wait for their ends are awaited with the others.
 //! Not here: who gets which slot (`slots.rs`), what a replica is (`Executor`).
 
+mod choose;
+pub mod request;
+mod reserve;
+pub mod state;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +24,9 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::executor::Executor;
-use crate::executor::reservation::{Answer, Asked, Order, PrepareError};
+use crate::executor::pool::request::{Answer, Asked, Order, PrepareError};
+use crate::executor::pool::state::{Counters, Effect, Slots};
 use crate::executor::settings::Settings;
-use crate::executor::slots::{Counters, Effect, Slots};
 use crate::lifecycle::{Kind, Lifecycle};
 
 /// Commands that may wait for the task; whoever sends more waits with them.

@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use tokio::time::Instant;
 
-use crate::executor::reservation::{Answer, Asked, Order, Place, Prepared};
-use crate::executor::slots::choose::{Choice, Chosen, New};
-use crate::executor::slots::{
+use crate::executor::pool::choose::{Choice, Chosen, New};
+use crate::executor::pool::request::{Answer, Asked, Order, Place, Prepared};
+use crate::executor::pool::state::{
     CREDIT_MAX, Effect, GO_MAX, Replica, Reservation, Slots, State, WINDOW_MAX, WINDOW_MIN,
 };
 
