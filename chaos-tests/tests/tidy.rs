@@ -72,12 +72,13 @@ fn banned() -> Vec<(String, &'static str)> {
 }
 
 /// Which crates of ours each crate may name.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("raft", &[]),
     ("agent/wamp", &[]),
-    ("agent/shim", &["pipes-wamp"]),
-    ("agent", &["pipes-raft", "pipes-wamp"]),
-    ("cli", &["pipes-wamp"]),
+    ("agent/protocol", &["pipes-wamp"]),
+    ("agent/shim", &["pipes-wamp", "pipes-protocol"]),
+    ("agent", &["pipes-raft", "pipes-wamp", "pipes-protocol"]),
+    ("cli", &["pipes-wamp", "pipes-protocol"]),
     ("chaos-tests", &[]),
 ];
 
