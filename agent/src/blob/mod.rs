@@ -20,6 +20,6 @@ mod upkeep;
 pub use digest::Digest;
 pub use error::Error;
 pub use serve::serve;
-pub use store::Shelf;
+pub use store::Store;
 pub use transfer::{Blobs, Group, Members, Upload};
 pub use upkeep::tend;
