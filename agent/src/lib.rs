@@ -8,13 +8,14 @@
 //! | [`agent`] | composition root: binds the sockets, starts part after part, waits, stops them in order |
 //! | [`api`] | the procedures of realm `pipes`: decode, call the part, encode |
 //! | [`workflow`] | runs in the foreground |
-//! | [`service`], [`executor`] | executables that became services; the replicas of stages: started, kept warm, ended |
+//! | [`service`] | executables that became services, by name |
+//! | [`executor`] | the replicas of stages: started, kept warm, ended |
 //! | [`blob`] | large bytes by their digest, on a majority of the voters before they are named |
 //! | [`cluster`] | this node's membership and presence, the nodes there are, the links to them, who is let in |
 //! | [`router`] | this agent's WAMP router, one with those of all other agents |
 //! | [`mesh`] | mutual TLS between agents: Raft's calls, the router's links, bulk |
-//! | [`follow`], [`retry`] | a prefix of the store, followed; rests between tries |
-//! | [`config`], [`keys`], [`lifecycle`] | used by all, use nothing: settings, keys of the store, kinds of tasks |
+//! | [`follow`], [`retry`] | for all: a prefix of the store, followed; rests between tries |
+//! | [`config`], [`keys`], [`lifecycle`] | for all, and they use nothing: settings, keys of the store, kinds of tasks |
 //!
 //! The store is a crate of its own, `pipes_raft`, below all of these.
 

@@ -1,32 +1,6 @@
-//! What coordinators ask of a node's pool, and what it answers.
+//! What the pool answers to a prepare.
 
-/// A coordinator's request for slots: all of them, or none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// The run they are for.
-    pub run: String,
-    /// The node that coordinates it.
-    pub coordinator: u64,
-    /// Which of the run's attempts asks, from 1: what is said of it may come after the next has asked.
-    pub attempt: u64,
-    /// Its stages on this node.
-    pub stages: Vec<Wanted>,
-    /// Rather wait in order than be told full.
-    pub hold: bool,
-}
-
-/// One stage that wants a slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// Its number in the line, from 1.
-    pub stage: u32,
-    /// The service's name.
-    pub service: String,
-    /// The version: `sha256:HEX`.
-    pub digest: String,
-    /// A replica of its own, that serves nobody before or after.
-    pub fresh: bool,
-}
+use pipes_protocol::reservation::PrepareError;
 
 /// A slot that a stage got.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,49 +31,4 @@ pub enum Answer {
     Ready(Prepared),
     /// It has nothing here.
     Failed(PrepareError),
-}
-
-/// Why slots were not given.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PrepareError {
-    /// No slot is free; whoever asked is told when one may be.
-    #[error("no slot is free")]
-    Full,
-    /// The executable's own fault: it fails everywhere.
-    #[error("stage {stage} cannot be started: {why}")]
-    CannotStart {
-        /// Its number in the line.
-        stage: u32,
-        /// The system's reason.
-        why: String,
-    },
-    /// This node's; another may do it.
-    #[error("{0}")]
-    Unavailable(String),
-}
-
-impl PrepareError {
-    /// Its URI in WAMP.
-    pub fn uri(&self) -> &'static str {
-        match self {
-            PrepareError::Full => "pipes.error.full",
-            PrepareError::CannotStart { .. } => "pipes.error.cannot_start",
-            PrepareError::Unavailable(_) => "pipes.error.unavailable",
-        }
-    }
-}
-
-/// A replica to be started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
-    /// Its name, which no other ever has on this node.
-    pub replica: String,
-    /// The service it serves.
-    pub service: String,
-    /// The version: `sha256:HEX`.
-    pub digest: String,
-    /// Invocations at once.
-    pub slots: u32,
-    /// How far a window may grow, in bytes.
-    pub window: u64,
 }

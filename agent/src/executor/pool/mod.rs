@@ -1,17 +1,17 @@
 //! The pool of replicas: one task that owns the slots, keeps the time and has replicas started and stopped.
 //!
 //! ```text
-//! prepare(asked) -> Preparing: Waiting? Reserved, Ready(places)     or Failed(Full | ...)
-//! keep(run)      the run went: its slots are its own
-//! release(run, attempt)   they are free
+//! prepare(request)          -> Preparing: Waiting? Reserved, Ready(places)   or Failed(Full | ...)
+//! commit(run)               the run starts: its slots are its own
+//! abort(run, attempt)       they are free: the run is over, or is placed anew
 //! ```
 //!
 //! Always: (1) the state is the task's alone; (2) whoever drops a [`Preparing`] before its end has nothing; (3) when the
 //! agent stops, every replica is told to, and the tasks that wait for their ends are awaited with the others.
-//! Not here: who gets which slot (`slots.rs`), what a replica is (`Executor`).
+//! Not here: who gets which slot (`state.rs`, `choose.rs`), what a replica is (`Backend`).
 
+pub mod answer;
 mod choose;
-pub mod request;
 mod reserve;
 pub mod state;
 
@@ -19,12 +19,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pipes_protocol::reservation::{Prepare, PrepareError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use crate::executor::Executor;
-use crate::executor::pool::request::{Answer, Asked, Order, PrepareError};
+use crate::executor::backend::{Backend, ReplicaSpec};
+use crate::executor::pool::answer::Answer;
 use crate::executor::pool::state::{Counters, Effect, Slots};
 use crate::executor::settings::Settings;
 use crate::lifecycle::{Kind, Lifecycle};
@@ -45,7 +46,7 @@ pub struct Parts {
     /// This node.
     pub node: u64,
     /// Starts and stops replicas.
-    pub executor: Arc<dyn Executor>,
+    pub backend: Arc<dyn Backend>,
     /// Settings as they change.
     pub settings: watch::Receiver<Settings>,
     /// Nodes that are linked with this one.
@@ -64,13 +65,13 @@ pub struct Pool {
 
 enum Command {
     Prepare {
-        asked: Asked,
+        request: Prepare,
         answers: mpsc::Sender<Answer>,
         ticket: oneshot::Sender<u64>,
     },
     Cancel(u64),
-    Keep(String),
-    Release {
+    Commit(String),
+    Abort {
         run: String,
         attempt: u64,
         done: oneshot::Sender<()>,
@@ -101,14 +102,14 @@ impl Pool {
     }
 
     /// Asks for slots.
-    pub async fn prepare(&self, asked: Asked) -> Preparing {
+    pub async fn prepare(&self, request: Prepare) -> Preparing {
         let (sender, answers) = mpsc::channel(ANSWERS_MAX);
         let (ticket, known) = oneshot::channel();
         // A pool that is gone gives no ticket and no answer; `next` tells.
         let _ = self
             .commands
             .send(Command::Prepare {
-                asked,
+                request,
                 answers: sender,
                 ticket,
             })
@@ -120,19 +121,19 @@ impl Pool {
         }
     }
 
-    /// A run went: what it reserved is its own until its release.
-    pub async fn keep(&self, run: &str) {
-        // A pool that is gone keeps nothing.
-        let _ = self.commands.send(Command::Keep(run.to_owned())).await;
+    /// A run starts: what it reserved is its own until it is over.
+    pub async fn commit(&self, run: &str) {
+        // A pool that is gone has nothing to commit.
+        let _ = self.commands.send(Command::Commit(run.to_owned())).await;
     }
 
     /// A run is over, or is placed anew; returns when the slots of its attempts up to this one are free.
-    pub async fn release(&self, run: &str, attempt: u64) {
+    pub async fn abort(&self, run: &str, attempt: u64) {
         let (done, is_done) = oneshot::channel();
         // A pool that is gone holds nothing.
         let _ = self
             .commands
-            .send(Command::Release {
+            .send(Command::Abort {
                 run: run.to_owned(),
                 attempt,
                 done,
@@ -231,7 +232,7 @@ impl Owner {
         let now = Instant::now();
         match command {
             Command::Prepare {
-                asked,
+                request,
                 answers,
                 ticket,
             } => {
@@ -239,15 +240,15 @@ impl Owner {
                 self.answers.insert(self.tickets, answers);
                 // Whoever does not wait for the ticket dropped the answers too, which is seen below.
                 let _ = ticket.send(self.tickets);
-                self.slots.prepare(now, self.tickets, asked);
+                self.slots.prepare(now, self.tickets, request);
             }
             Command::Cancel(ticket) => {
                 self.answers.remove(&ticket);
                 self.slots.cancel(now, ticket);
             }
-            Command::Keep(run) => self.slots.keep(&run),
-            Command::Release { run, attempt, done } => {
-                self.slots.release(now, &run, attempt);
+            Command::Commit(run) => self.slots.commit(&run),
+            Command::Abort { run, attempt, done } => {
+                self.slots.abort(now, &run, attempt);
                 let _ = done.send(());
             }
             Command::Count(count) => {
@@ -283,15 +284,15 @@ impl Owner {
             for effect in effects {
                 match effect {
                     Effect::Answer(ticket, answer) => self.answer(ticket, answer),
-                    Effect::Start(order) => self.start(order),
-                    Effect::Stop(replica) => self.parts.executor.stop(&replica),
+                    Effect::Start(spec) => self.start(spec),
+                    Effect::Stop(replica) => self.parts.backend.stop(&replica),
                     Effect::Freed(node, run) => {
                         let _ = self.parts.freed.try_send((node, run));
                     }
                 }
             }
         }
-        // Those whose reservations ended without a last answer: released while they waited, or of a lost coordinator.
+        // Those whose reservations ended without a last answer: aborted while they waited, or of a lost coordinator.
         self.answers.retain(|_, answers| !answers.is_closed());
     }
 
@@ -314,13 +315,13 @@ impl Owner {
     }
 
     /// One task a replica, from its start to its end.
-    fn start(&mut self, order: Order) {
-        let (executor, events) = (self.parts.executor.clone(), self.events.clone());
+    fn start(&mut self, spec: ReplicaSpec) {
+        let (backend, events) = (self.parts.backend.clone(), self.events.clone());
         self.parts.lifecycle.spawn(Kind::Work, "replica", async move {
-            let replica = order.replica.clone();
-            let why = match executor.start(&order).await {
+            let replica = spec.replica.clone();
+            let why = match backend.start(&spec).await {
                 Ok(ended) => {
-                    // A pool that is gone has told the executor to stop it.
+                    // A pool that is gone has told the backend to stop it.
                     let _ = events.send(Event::Ready(replica.clone())).await;
                     ended.await.unwrap_or_else(|_| "its executor is gone".to_owned())
                 }
