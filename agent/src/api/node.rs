@@ -6,6 +6,7 @@ use pipes_raft::Consistency;
 use rmpv::Value;
 use serde::Serialize;
 
+use crate::api::arguments::Arguments;
 use crate::api::{Api, Error, value};
 use crate::keys;
 
@@ -21,7 +22,7 @@ pub(super) struct Shown {
     version: String,
 }
 
-pub(super) async fn list(api: &Api) -> Result<Value, Error> {
+pub(super) async fn list(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
     Ok(value(&shown(api).await?))
 }
 
