@@ -10,6 +10,7 @@ use rmpv::Value;
 use crate::api::arguments::Arguments;
 use crate::api::{Api, Error, blob, cluster, logs, node, run, service, store, token};
 use crate::router::OwnSession;
+use crate::workflow::run as runs;
 
 /// One procedure.
 pub(super) struct Procedure {
@@ -60,7 +61,10 @@ macro_rules! stream {
 
 /// All of them.
 pub(super) const PROCEDURES: &[Procedure] = &[
-    operators(uris::RUN_START, stream!(run::start)),
+    operators(
+        uris::RUN_START,
+        Function::Stream(|api, own| Box::pin(runs::serve(api.runs.clone(), own))),
+    ),
     operators(uris::RUN_LIST, once!(run::list)),
     operators(uris::RUN_GET, once!(run::get)),
     operators(uris::RUN_STOP, once!(run::stop)),

@@ -16,20 +16,14 @@ use rmpv::Value;
 use crate::api::arguments::Arguments;
 use crate::api::{Api, Error, node, uris, value};
 use crate::keys;
-use crate::router::OwnSession;
 use crate::workflow::report::Run;
-use crate::workflow::run::{self as runs, Kept, Order};
+use crate::workflow::run::{Kept, Order};
 use known::Told;
 
 /// How long another agent may take to tell its runs.
 const ASK_MAX: Duration = Duration::from_secs(1);
 /// What `stop` gives stages to end by themselves, unless told otherwise.
 const GRACE: Duration = Duration::from_secs(30);
-
-/// Serves a run, on a session of its own.
-pub(super) async fn start(api: &Api, own: OwnSession) {
-    runs::serve(api.runs.clone(), own).await;
-}
 
 pub(super) async fn list(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
     let runs = if arguments.flag("all") {
