@@ -1,11 +1,13 @@
 //! The pool's task with an executor that starts nothing.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
-use pipes_protocol::reservation::Wanted;
+use pipes_protocol::reservation::{PrepareError, Wanted};
 
 use super::*;
-use crate::executor::backend::StartError;
+use crate::executor::backend::{ReplicaSpec, StartError};
 use crate::executor::pool::answer::Prepared;
 
 /// Replicas that are ready when the test says so, and end when they are told to.
