@@ -8,6 +8,8 @@
 //! connections and the node's lease live on a runtime of their own, the router on a thread of its own: neither waits
 //! for what streams through the other.
 
+pub mod sockets;
+
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
@@ -25,19 +27,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use crate::blob::{self, Blobs, Shelf};
+use crate::blob::{self, Blobs};
+use crate::cluster::links::Links;
+use crate::cluster::nodes::{Nodes, Record};
+use crate::cluster::{credentials, membership, presence};
 use crate::config::Config;
-use crate::executor::{self, Started};
+use crate::executor::stderr_log::Logs;
+use crate::executor::{self, orphans};
 use crate::lifecycle::{Kind, Lifecycle};
-use crate::links::Links;
-use crate::listen::Sockets;
 use crate::mesh::listener::{HANDED_OVER_MAX, Incoming, Listener};
 use crate::mesh::raft_rpc::RaftRpc;
 use crate::mesh::tls::Tls;
 use crate::mesh::{Dialer, Local, bulk};
-use crate::node::{Nodes, Record};
 use crate::router::Router;
-use crate::{api, credentials, leftover, membership, presence, router};
+use crate::{api, router};
+use sockets::Sockets;
 
 /// Most threads of each runtime: one may wait for a lock or a disk while the other goes on. Where there are fewer than two
 /// processors for each of the two, a second thread would only pass work to and fro.
@@ -158,7 +162,7 @@ struct Entering {
     dialer: Dialer,
     blobs: Blobs,
     router_links: mpsc::Receiver<Incoming>,
-    doors: Vec<router::Listener>,
+    listeners: Vec<router::Listener>,
 }
 
 /// Starts what does not need to be a member: store, router, mesh.
@@ -177,7 +181,7 @@ async fn start(
     let node = Arc::new(open_store(config, transport, store_runtime).await?);
     if let Some(id) = node.id() {
         local.is_node(id);
-        leftover::end(&format!("{}/{id}", config.cluster_id));
+        orphans::end(&format!("{}/{id}", config.cluster_id));
     }
     let (router, router_thread) = Router::start(router::RouterConfig {
         node: 0,
@@ -185,10 +189,10 @@ async fn start(
         // SAFETY: geteuid takes nothing and cannot fail.
         agent_uid: unsafe { libc::geteuid() },
     })?;
-    let doors = doors(config, sockets.wamp, sockets.operators, sockets.stages);
+    let listeners = listeners(config, sockets.wamp, sockets.operators, sockets.stages);
 
-    let shelf = Shelf::open(config.blob_folder())?;
-    let blobs = Blobs::new(shelf.clone(), bulk, Arc::new(node.store()), parts);
+    let blob_store = blob::Store::open(config.blob_folder())?;
+    let blobs = Blobs::new(blob_store.clone(), bulk, Arc::new(node.store()), parts);
     let (to_links, router_links) = mpsc::channel(HANDED_OVER_MAX);
     let (to_bulk, bulk_connections) = mpsc::channel(HANDED_OVER_MAX);
     let listener = Listener {
@@ -200,7 +204,7 @@ async fn start(
         streams: Handle::current(),
         lifecycle: mesh.clone(),
     };
-    let bulk_served = blob::serve(bulk_connections, shelf, node.clone(), mesh.clone());
+    let bulk_served = blob::serve(bulk_connections, blob_store, node.clone(), mesh.clone());
     mesh.spawn_on(
         store_runtime,
         Kind::Part,
@@ -222,7 +226,7 @@ async fn start(
             dialer,
             blobs,
             router_links,
-            doors,
+            listeners,
         },
     ))
 }
@@ -239,8 +243,8 @@ async fn open_store(config: &Config, transport: RaftRpc, store_runtime: &Handle)
     opened.with_context(|| format!("cannot open the store in {}", config.raft_folder().display()))
 }
 
-/// Everybody's doors into the router, opened last.
-fn doors(
+/// Everybody's ways into the router, opened last.
+fn listeners(
     config: &Config,
     wamp: TcpListener,
     operators: UnixListener,
@@ -268,7 +272,7 @@ async fn enter(
         dialer,
         blobs,
         router_links,
-        doors,
+        listeners,
     } = entering;
     let Running {
         parts, router, node, ..
@@ -292,7 +296,10 @@ async fn enter(
     spawn_until_stop(parts, "blobs", blob::tend(blobs.clone(), store.clone()));
 
     let nodes = Nodes::start(own, store.clone(), router.links(), parts);
-    let Started { logs, .. } = executor::start(executor::Parts {
+    let folder = config.data.join("logs");
+    let logs =
+        Logs::open(folder.clone()).with_context(|| format!("cannot keep logs in {}", folder.display()))?;
+    executor::start(executor::Parts {
         config: config.clone(),
         node: id,
         store: store.clone(),
@@ -321,7 +328,7 @@ async fn enter(
     // Now others may ask this agent for something, and clients come in.
     parts.spawn(Kind::Part, "links", links.run(router_links));
     are_known.await?;
-    running.router.listen(doors);
+    running.router.listen(listeners);
     Ok(())
 }
 

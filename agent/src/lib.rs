@@ -5,36 +5,30 @@
 //!
 //! | part | what it does |
 //! |---|---|
-//! | [`agent`] | composition root: starts part after part, waits, stops them in order |
-//! | `api` | the procedures of realm `pipes`: decode, call the part, encode |
-//! | `workflow`, [`service`] | runs in the foreground; executables that became services |
-//! | `executor` | starts the replicas of stages, keeps them warm, ends them |
-//! | `router` | this agent's WAMP router, one with those of all other agents |
+//! | [`agent`] | composition root: binds the sockets, starts part after part, waits, stops them in order |
+//! | [`api`] | the procedures of realm `pipes`: decode, call the part, encode |
+//! | [`workflow`] | runs in the foreground |
+//! | [`service`] | executables that became services, by name |
+//! | [`executor`] | the replicas of stages: started, kept warm, ended |
 //! | [`blob`] | large bytes by their digest, on a majority of the voters before they are named |
+//! | [`cluster`] | this node's membership and presence, the nodes there are, the links to them, who is let in |
+//! | [`router`] | this agent's WAMP router, one with those of all other agents |
 //! | [`mesh`] | mutual TLS between agents: Raft's calls, the router's links, bulk |
-//! | [`presence`], [`membership`], [`credentials`], [`links`] | a node's lease; how it becomes a member; who is let in; the router's links |
-//! | [`node`], [`follow`], [`retry`] | the nodes there are; a prefix of the store, followed; rests between tries |
-//! | [`listen`], [`leftover`] | sockets bound before anything starts; processes of a former life |
-//! | [`config`], [`keys`], [`lifecycle`] | used by all, use nothing: settings, keys of the store, kinds of tasks |
+//! | [`follow`], [`retry`] | for all: a prefix of the store, followed; rests between tries |
+//! | [`config`], [`keys`], [`lifecycle`] | for all, and they use nothing: settings, keys of the store, kinds of tasks |
 //!
 //! The store is a crate of its own, `pipes_raft`, below all of these.
 
 pub mod agent;
 pub mod api;
 pub mod blob;
+pub mod cluster;
 pub mod config;
-pub mod credentials;
 pub mod executor;
 pub mod follow;
 pub mod keys;
-pub mod leftover;
 pub mod lifecycle;
-pub mod links;
-pub mod listen;
-pub mod membership;
 pub mod mesh;
-pub mod node;
-pub mod presence;
 pub mod retry;
 pub mod router;
 pub mod service;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pipes_agent::blob::{self, Blobs, Digest, Group, Members, Shelf};
+use pipes_agent::blob::{self, Blobs, Digest, Group, Members};
 use pipes_agent::lifecycle::{Kind, Lifecycle};
 use pipes_agent::mesh::frame::FRAME_MAX;
 use pipes_agent::mesh::handshake::{self, Hello, VERSION};
@@ -84,17 +84,17 @@ impl Agent {
             lifecycle: lifecycle.clone(),
         };
         lifecycle.spawn(Kind::Part, "listener", listener.run(socket));
-        let shelf = Shelf::open(folder.path().join("blobs")).unwrap();
+        let blob_store = blob::Store::open(folder.path().join("blobs")).unwrap();
         let served = blob::serve(
             bulk_connections,
-            shelf.clone(),
+            blob_store.clone(),
             Arc::new(Reverse),
             lifecycle.clone(),
         );
         lifecycle.spawn(Kind::Part, "bulk", served);
         let client = bulk::Client::new(dialer.clone(), &lifecycle, Handle::current());
         let voters = Voters::default();
-        let blobs = Blobs::new(shelf, client, Arc::new(voters.clone()), &lifecycle);
+        let blobs = Blobs::new(blob_store, client, Arc::new(voters.clone()), &lifecycle);
         Agent {
             folder,
             address,

@@ -54,9 +54,8 @@ impl Arguments {
     }
 
     /// All of them as one value of type `T`, by field names.
-    pub fn all<T: DeserializeOwned>(self) -> Result<T, Error> {
-        let pairs = self
-            .0
+    pub fn all<T: DeserializeOwned>(&mut self) -> Result<T, Error> {
+        let pairs = std::mem::take(&mut self.0)
             .into_iter()
             .map(|(key, value)| (Value::from(key), value))
             .collect();

@@ -19,7 +19,7 @@ struct Status {
     nodes: Vec<node::Shown>,
 }
 
-pub(super) async fn status(api: &Api) -> Result<Value, Error> {
+pub(super) async fn status(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
     let nodes = node::shown(api).await?;
     // Read after the nodes, so that the revision is not older than what they show.
     let empty = pipes_raft::Range::key(keys::cluster_id());

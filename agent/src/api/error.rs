@@ -1,5 +1,6 @@
 //! Errors of the procedures, each with the URI under which it travels and whose fault it is.
 
+use pipes_protocol::uris;
 use rmpv::Value;
 
 use crate::{blob, service};
@@ -28,11 +29,11 @@ impl Error {
     /// The error's URI.
     pub fn uri(&self) -> &'static str {
         match self {
-            Error::Usage(_) => "pipes.error.usage",
-            Error::NotFound(_) => "pipes.error.not_found",
-            Error::CannotStart(_) => "pipes.error.cannot_start",
+            Error::Usage(_) => uris::error::USAGE,
+            Error::NotFound(_) => uris::error::NOT_FOUND,
+            Error::CannotStart(_) => uris::error::CANNOT_START,
             Error::NotAuthorized(_) => pipes_wamp::error::uri::NOT_AUTHORIZED,
-            Error::Unavailable(_) => "pipes.error.unavailable",
+            Error::Unavailable(_) => uris::error::UNAVAILABLE,
         }
     }
 

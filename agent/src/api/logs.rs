@@ -6,15 +6,14 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
-use pipes_wamp::client::{Connection, Writer};
-use pipes_wamp::message::{self, Message};
 use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
-use tokio::net::UnixStream;
 
 use crate::api::arguments::Arguments;
+use crate::api::streaming::{self, Caller};
 use crate::api::{Api, Error, run, uris};
-use crate::executor::logs::{Entry, Filter};
+use crate::executor::stderr_log::{Entry, Filter};
+use crate::router::OwnSession;
 use crate::workflow::placement;
 use crate::workflow::runs::view::Run;
 
@@ -39,19 +38,19 @@ struct Question {
 /// Entries of a run that this agent keeps, the first `skip` left out.
 pub(super) async fn own(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
     let id = arguments.text("id")?;
-    let skip = arguments.number("skip").unwrap_or(0) as usize;
     let filter = Filter {
         tail: arguments.number("tail").map(|lines| lines as usize),
         since: arguments
             .seconds("since")
             .and_then(|ago| SystemTime::now().checked_sub(Duration::try_from_secs_f64(ago).ok()?)),
         stage: arguments.number("stage").map(|stage| stage as u32),
+        skip: arguments.number("skip").unwrap_or(0) as usize,
     };
     let logs = api.logs.clone();
     let read = tokio::task::spawn_blocking(move || logs.read(&id, &filter)).await;
     let entries = read.map_err(|_| Error::Unavailable("the logs cannot be read".into()))?;
     let mut room = ANSWER_MAX;
-    let fitting = entries.into_iter().skip(skip).take_while(|entry| {
+    let fitting = entries.into_iter().take_while(|entry| {
         let fits = entry.bytes.len() <= room;
         room = room.saturating_sub(entry.bytes.len());
         fits
@@ -69,44 +68,20 @@ fn encode(entry: Entry) -> Value {
 }
 
 /// Serves one call, on a session of its own.
-pub(super) async fn serve(api: &Api, stream: UnixStream) {
-    let (mut reader, mut writer) = Connection::welcomed(stream).split();
-    let Ok(Some(Message::Invocation { request, payload, .. })) = reader.next().await else {
+pub(super) async fn serve(api: &Api, own: OwnSession) {
+    let Some((mut chunks, mut caller, asked)) = streaming::accept(own.stream).await else {
         return;
-    };
-    let asked = Arguments::of(payload);
-    let told = async {
-        let mut arguments = asked?;
-        tell(api, &mut arguments, &mut writer, request).await
     };
     // Dropped when the caller gives up or is gone.
     let told = tokio::select! {
-        told = told => told,
-        _ = reader.next() => return,
+        told = tell(api, asked, &mut caller) => told,
+        _ = chunks.next() => return,
     };
-    let payload = match &told {
-        Ok(()) => PayloadBuf::default(),
-        Err(error) => PayloadBuf::of_values(error.arguments(), None),
-    };
-    let payload = payload.as_payload();
-    writer.queue(&match &told {
-        Ok(()) => Message::Yield {
-            request,
-            progress: false,
-            payload,
-        },
-        Err(error) => Message::Error {
-            kind: message::kind::INVOCATION,
-            request,
-            details: message::EMPTY_MAP,
-            error: error.uri(),
-            payload,
-        },
-    });
-    let _ = writer.flush().await;
+    caller.end(told.map(|()| PayloadBuf::default())).await;
 }
 
-async fn tell(api: &Api, arguments: &mut Arguments, writer: &mut Writer, request: u64) -> Result<(), Error> {
+async fn tell(api: &Api, asked: Result<Arguments, Error>, caller: &mut Caller) -> Result<(), Error> {
+    let mut arguments = asked?;
     let follow = arguments.flag("follow");
     let (mut coordinator, found) = run::find(api, &arguments.text("id")?).await?;
     let stage = match arguments.take("stage") {
@@ -120,7 +95,7 @@ async fn tell(api: &Api, arguments: &mut Arguments, writer: &mut Writer, request
         since: arguments.seconds("since"),
     };
     let lines = ask_all(api, &question).await;
-    send(writer, request, &lines).await?;
+    send(caller, &lines).await?;
     // From here on nothing is left out but what was told already.
     (question.tail, question.since) = (None, None);
     let mut told = if coordinator == 0 {
@@ -133,7 +108,7 @@ async fn tell(api: &Api, arguments: &mut Arguments, writer: &mut Writer, request
         let still = run::find(api, &question.id).await.map_or(0, |(node, _)| node);
         let lines = ask(api, coordinator, &question, told).await;
         told += lines.len();
-        send(writer, request, &lines).await?;
+        send(caller, &lines).await?;
         coordinator = if still == 0 { 0 } else { coordinator };
     }
     Ok(())
@@ -169,7 +144,7 @@ async fn ask(api: &Api, node: u64, question: &Question, skip: usize) -> Vec<Line
     kwargs.extend(question.stage.map(|stage| ("stage".into(), stage.into())));
     kwargs.extend(question.tail.map(|tail| ("tail".into(), tail.into())));
     kwargs.extend(question.since.map(|since| ("since".into(), since.into())));
-    let uri = uris::of_node(node, "run.logs");
+    let uri = uris::of_node(node, uris::node::RUN_LOGS);
     let call = api.agents.call_once(&uri, vec![], Some(Value::Map(kwargs)));
     let Ok(Ok(answer)) = tokio::time::timeout(ASK_MAX, call).await else {
         return Vec::new();
@@ -189,19 +164,11 @@ fn decode(entry: Value) -> Option<Line> {
     Some((stage.as_u64()? as u32, at.as_u64()?, bytes.clone()))
 }
 
-async fn send(writer: &mut Writer, request: u64, lines: &[Line]) -> Result<(), Error> {
+async fn send(caller: &mut Caller, lines: &[Line]) -> Result<(), Error> {
     for (stage, _, bytes) in lines {
         let kwargs = Value::Map(vec![("stage".into(), (*stage).into())]);
-        let payload = PayloadBuf::of_values(vec![Value::Binary(bytes.clone())], Some(kwargs));
-        writer.queue(&Message::Yield {
-            request,
-            progress: true,
-            payload: payload.as_payload(),
-        });
-        writer
-            .flush()
-            .await
-            .map_err(|_| Error::Unavailable("the caller is gone".into()))?;
+        let line = PayloadBuf::of_values(vec![Value::Binary(bytes.clone())], Some(kwargs));
+        caller.part(&line).await?;
     }
     Ok(())
 }

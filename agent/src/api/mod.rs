@@ -1,27 +1,33 @@
-//! The procedures of realm `pipes`: decode, call the part, encode. `uris.rs` lists them, `serve.rs` dispatches.
+//! What an agent offers operators and other agents: a file a noun, which decodes, calls the part and encodes.
+//!
+//! `procedures.rs` is the table of them all, `serve.rs` registers them; `streaming.rs` and `upload.rs` are for those whose
+//! calls have a session of their own.
 
 mod arguments;
+mod blob;
 mod cluster;
 mod error;
 mod logs;
 mod node;
+mod procedures;
 mod run;
 mod serve;
 mod service;
 mod store;
+mod streaming;
 mod token;
 mod upload;
-pub use pipes_protocol::uris;
 
 use std::sync::Arc;
 
+use pipes_protocol::uris;
 use pipes_wamp::client::{Connection, Session};
 
 use crate::blob::Blobs;
+use crate::cluster::nodes::Nodes;
 use crate::config::Config;
-use crate::executor::logs::Logs;
+use crate::executor::stderr_log::Logs;
 use crate::lifecycle::Lifecycle;
-use crate::node::Nodes;
 use crate::router::{Role, Router};
 use crate::workflow::coordinator;
 use crate::workflow::runs::registry::Registry;
@@ -76,7 +82,7 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
             router.attach(realm, Role::Agent)?.stream,
         )))
     };
-    let (operators, agents) = (session("pipes")?, session("pipes.stages")?);
+    let (operators, agents) = (session(uris::REALM_OPERATORS)?, session(uris::REALM_STAGES)?);
     let runs = Arc::new(coordinator::Context {
         nodes: nodes.clone(),
         store: store.clone(),

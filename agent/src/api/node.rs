@@ -3,9 +3,10 @@
 use rmpv::Value;
 use serde::Serialize;
 
+use crate::api::arguments::Arguments;
 use crate::api::{Api, Error, value};
+use crate::cluster::nodes::{self, Record};
 use crate::keys;
-use crate::node;
 
 /// A node as everybody outside sees it.
 #[derive(Debug, Serialize)]
@@ -19,17 +20,17 @@ pub(super) struct Shown {
     version: String,
 }
 
-pub(super) async fn list(api: &Api) -> Result<Value, Error> {
+pub(super) async fn list(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
     Ok(value(&shown(api).await?))
 }
 
 /// All nodes, by id.
 pub(super) async fn shown(api: &Api) -> Result<Vec<Shown>, Error> {
-    let present = node::present(&api.store).await?;
+    let present = nodes::present(&api.store).await?;
     let records = api.store.prefix(keys::nodes()).await?;
     let records = records
         .iter()
-        .filter_map(|kv| serde_json::from_slice::<crate::node::Record>(&kv.value).ok());
+        .filter_map(|kv| serde_json::from_slice::<Record>(&kv.value).ok());
     let status = api.store.status();
     let mut nodes: Vec<Shown> = records
         .map(|record| {

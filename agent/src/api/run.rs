@@ -50,11 +50,11 @@ pub(super) async fn stop(api: &Api, arguments: &mut Arguments) -> Result<Value, 
 }
 
 /// The runs that this agent coordinates.
-pub(super) fn own(api: &Api) -> Result<Value, Error> {
+pub(super) async fn own(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
     Ok(value(&api.runs.registry.list()))
 }
 
-pub(super) fn stop_own(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
+pub(super) async fn stop_own(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
     let id = arguments.text("id")?;
     let grace = arguments.seconds("grace").unwrap_or(0.0);
     let grace = Duration::try_from_secs_f64(grace)

@@ -1,12 +1,81 @@
-//! `pipes.service.list|get|remove`.
+//! `pipes.service.put|list|get|remove`.
 
+use pipes_wamp::client::Reader;
+use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
 
 use crate::api::arguments::Arguments;
+use crate::api::streaming::{self, Caller};
+use crate::api::upload::Announced;
 use crate::api::{Api, Error, value};
-use crate::service;
+use crate::blob::Digest;
+use crate::router::OwnSession;
+use crate::service::{self, Kind, Naming, Record};
 
-pub(super) async fn list(api: &Api) -> Result<Value, Error> {
+/// Times a build is named anew when its blob was being collected.
+const NAMING_TRIES: u32 = 3;
+
+/// Makes a service of an executable; serves one call, on a session of its own.
+pub(super) async fn put(api: &Api, own: OwnSession) {
+    let Some((mut chunks, mut caller, asked)) = streaming::accept(own.stream).await else {
+        return;
+    };
+    let built = build(api, asked, &mut chunks, &mut caller).await;
+    let answer = built.map(|record| PayloadBuf::of_values(vec![value(&record)], None));
+    caller.end(answer).await;
+}
+
+async fn build(
+    api: &Api,
+    asked: Result<Arguments, Error>,
+    chunks: &mut Reader,
+    caller: &mut Caller,
+) -> Result<Record, Error> {
+    let mut arguments = asked?;
+    let name = arguments.text("name")?;
+    service::check_name(&name).map_err(|error| Error::Usage(error.to_string()))?;
+    let announced = Announced::of(&mut arguments)?;
+    let naming = match announced.digest {
+        Some(digest) => Some(Naming::begin(&api.store, digest).await?),
+        None => None,
+    };
+    let received = announced.receive(api, chunks, caller).await?;
+    let kind = Kind::of(&received.head).map_err(|error| Error::CannotStart(error.to_string()))?;
+    let digest = received.upload.finish(announced.digest).await?;
+    let record = Record::new(&name, digest, announced.size, kind);
+    name_it(api, digest, &record, naming).await?;
+    Ok(record)
+}
+
+/// Makes the blob the newest version of a service.
+async fn name_it(
+    api: &Api,
+    digest: Digest,
+    record: &Record,
+    mut naming: Option<Naming>,
+) -> Result<(), Error> {
+    for _ in 0..NAMING_TRIES {
+        let right = match naming.take() {
+            Some(right) => right,
+            None => {
+                let right = Naming::begin(&api.store, digest).await?;
+                if !api.blobs.is_kept(&digest).await {
+                    return Err(Error::Unavailable(
+                        "the executable was removed meanwhile; build it again".into(),
+                    ));
+                }
+                right
+            }
+        };
+        match service::put(&api.store, record, right).await {
+            Err(service::Error::Moved(_)) => {}
+            named => return Ok(named?),
+        }
+    }
+    Err(service::Error::Moved(digest).into())
+}
+
+pub(super) async fn list(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
     Ok(value(&service::list(&api.store).await?))
 }
 

@@ -9,7 +9,7 @@ use crate::api::arguments::{Arguments, decode};
 use crate::api::{Api, Error, value};
 use crate::keys;
 
-pub(super) async fn range(api: &Api, mut arguments: Arguments) -> Result<Value, Error> {
+pub(super) async fn range(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
     let consistency = match arguments.take("consistency") {
         Some(value) => decode(&value)?,
         None => Consistency::Linearizable,
@@ -19,7 +19,7 @@ pub(super) async fn range(api: &Api, mut arguments: Arguments) -> Result<Value, 
     Ok(value(&api.store.range(range, consistency).await?))
 }
 
-pub(super) async fn txn(api: &Api, arguments: Arguments) -> Result<Value, Error> {
+pub(super) async fn txn(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
     let txn: Txn = arguments.all()?;
     judge(&txn)?;
     Ok(value(&api.store.txn(txn).await?))

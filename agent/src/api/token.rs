@@ -67,7 +67,7 @@ pub(super) async fn create(api: &Api, arguments: &mut Arguments) -> Result<Value
     ]))
 }
 
-pub(super) async fn list(api: &Api) -> Result<Value, Error> {
+pub(super) async fn list(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
     let records: Vec<Record> = all(api).await?.into_iter().map(|(_, record)| record).collect();
     Ok(value(&records))
 }

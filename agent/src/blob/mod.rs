@@ -13,13 +13,13 @@
 mod digest;
 mod error;
 mod serve;
-mod shelf;
-mod tend;
+mod store;
 mod transfer;
+mod upkeep;
 
 pub use digest::Digest;
 pub use error::Error;
 pub use serve::serve;
-pub use shelf::Shelf;
-pub use tend::tend;
+pub use store::Store;
 pub use transfer::{Blobs, Group, Members, Upload};
+pub use upkeep::tend;

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use super::{Digest, Shelf};
+use super::{Digest, Store};
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::mesh::Error;
 use crate::mesh::bulk::{Answer, CALL_MAX, Channel, PATIENCE, Request};
@@ -16,7 +16,7 @@ use crate::mesh::raft_rpc::Answers;
 /// Serves the connections of class Bulk until the agent stops.
 pub async fn serve(
     mut incoming: mpsc::Receiver<Incoming>,
-    shelf: Shelf,
+    store: Store,
     answers: Arc<dyn Answers>,
     lifecycle: Lifecycle,
 ) -> anyhow::Result<()> {
@@ -25,10 +25,10 @@ pub async fn serve(
         hello, stream, place, ..
     })) = stopping.run_until_cancelled(incoming.recv()).await
     {
-        let (shelf, answers, stopping) = (shelf.clone(), Arc::clone(&answers), stopping.clone());
+        let (store, answers, stopping) = (store.clone(), Arc::clone(&answers), stopping.clone());
         lifecycle.spawn(Kind::Connection, "bulk", async move {
             let served = stopping
-                .run_until_cancelled(serve_one(Channel::new(stream), &shelf, &*answers))
+                .run_until_cancelled(serve_one(Channel::new(stream), &store, &*answers))
                 .await;
             if let Some(Err(error)) = served {
                 debug!(peer = hello.name, %error, "a bulk connection ended");
@@ -40,7 +40,7 @@ pub async fn serve(
     Ok(())
 }
 
-async fn serve_one<S>(mut channel: Channel<S>, shelf: &Shelf, answers: &dyn Answers) -> Result<(), Error>
+async fn serve_one<S>(mut channel: Channel<S>, store: &Store, answers: &dyn Answers) -> Result<(), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -53,10 +53,10 @@ where
                 channel.say(&Answer::Found { size }).await?;
                 channel.send_body(size, &mut answer.as_slice()).await?;
             }
-            Request::Put { digest, size } => take(&mut channel, shelf, digest.into(), size).await?,
-            Request::Get { digest } => give(&mut channel, shelf, digest.into()).await?,
+            Request::Put { digest, size } => take(&mut channel, store, digest.into(), size).await?,
+            Request::Get { digest } => give(&mut channel, store, digest.into()).await?,
             Request::Has { digest } => {
-                let answer = match shelf.confirm(&digest.into()).await {
+                let answer = match store.confirm(&digest.into()).await {
                     Ok(true) => Answer::Have,
                     Ok(false) => Answer::Absent,
                     Err(error) => Answer::Failed {
@@ -70,11 +70,11 @@ where
     Ok(())
 }
 
-async fn take<S>(channel: &mut Channel<S>, shelf: &Shelf, digest: Digest, size: u64) -> Result<(), Error>
+async fn take<S>(channel: &mut Channel<S>, store: &Store, digest: Digest, size: u64) -> Result<(), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    match shelf.confirm(&digest).await {
+    match store.confirm(&digest).await {
         Ok(true) => return channel.say(&Answer::Have).await,
         Ok(false) => {}
         Err(error) => {
@@ -85,7 +85,7 @@ where
                 .await;
         }
     }
-    let mut writer = match shelf.begin(size) {
+    let mut writer = match store.begin(size) {
         Ok(writer) => writer,
         Err(error) => {
             return channel
@@ -121,11 +121,11 @@ where
     }
 }
 
-async fn give<S>(channel: &mut Channel<S>, shelf: &Shelf, digest: Digest) -> Result<(), Error>
+async fn give<S>(channel: &mut Channel<S>, store: &Store, digest: Digest) -> Result<(), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Some(path) = shelf.find(&digest) else {
+    let Some(path) = store.find(&digest) else {
         return channel.say(&Answer::Absent).await;
     };
     let opened = async {

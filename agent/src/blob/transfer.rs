@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::shelf::{Shelf, Writer};
+use super::store::{Store, Writer};
 use super::{Digest, Error};
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::mesh::bulk;
@@ -67,7 +66,7 @@ impl Group for pipes_raft::Store {
 type Fetch = Shared<BoxFuture<'static, Result<PathBuf, Error>>>;
 
 struct Inner {
-    shelf: Shelf,
+    store: Store,
     client: bulk::Client,
     group: Arc<dyn Group>,
     lifecycle: Lifecycle,
@@ -85,11 +84,11 @@ pub struct Upload {
 }
 
 impl Blobs {
-    /// Blobs that lie in `shelf` here and are exchanged by `client` with `group`.
-    pub fn new(shelf: Shelf, client: bulk::Client, group: Arc<dyn Group>, lifecycle: &Lifecycle) -> Blobs {
+    /// Blobs that lie in `store` here and are exchanged by `client` with `group`.
+    pub fn new(store: Store, client: bulk::Client, group: Arc<dyn Group>, lifecycle: &Lifecycle) -> Blobs {
         let lifecycle = lifecycle.clone();
         Blobs(Arc::new(Inner {
-            shelf,
+            store,
             client,
             group,
             lifecycle,
@@ -101,39 +100,13 @@ impl Blobs {
     pub fn begin(&self, size_hint: u64) -> Result<Upload, Error> {
         Ok(Upload {
             blobs: self.clone(),
-            writer: self.0.shelf.begin(size_hint)?,
+            writer: self.0.store.begin(size_hint)?,
         })
-    }
-
-    /// Keeps all that `source` gives; returns its digest and size once a majority of the voters has fsynced it.
-    pub async fn put_stream<R>(
-        &self,
-        source: &mut R,
-        expected: Option<Digest>,
-    ) -> Result<(Digest, u64), Error>
-    where
-        R: AsyncRead + Unpin,
-    {
-        use tokio::io::AsyncReadExt;
-        let mut upload = self.begin(0)?;
-        let mut buffer = vec![0; crate::mesh::frame::PIECE_MAX];
-        let mut size = 0;
-        loop {
-            let read = source.read(&mut buffer).await;
-            match read.map_err(Error::disk(std::path::Path::new("the source of a blob")))? {
-                0 => break,
-                length => {
-                    upload.write(&buffer[..length]).await?;
-                    size += length as u64;
-                }
-            }
-        }
-        Ok((upload.finish(expected).await?, size))
     }
 
     /// Whether the blob lies here.
     pub fn has(&self, digest: &Digest) -> bool {
-        self.0.shelf.find(digest).is_some()
+        self.0.store.find(digest).is_some()
     }
 
     /// Whether the blob is on a majority of the voters, here included; asks them.
@@ -141,7 +114,7 @@ impl Blobs {
         let members = self.0.group.members();
         let asked = members.voters.iter().map(|(id, address)| async {
             if *id == members.me {
-                return self.0.shelf.confirm(digest).await.unwrap_or(false);
+                return self.0.store.confirm(digest).await.unwrap_or(false);
             }
             match address {
                 Some(address) => self.0.client.has(*address, digest.bytes()).await.unwrap_or(false),
@@ -158,7 +131,7 @@ impl Blobs {
 
     /// The blob's file here; fetched from another node if it is not here yet.
     pub async fn ensure(&self, digest: &Digest) -> Result<PathBuf, Error> {
-        if let Some(path) = self.0.shelf.find(digest) {
+        if let Some(path) = self.0.store.find(digest) {
             return Ok(path);
         }
         let fetch = {
@@ -207,7 +180,7 @@ impl Blobs {
         for (id, address) in peers {
             match self.fetch_from(*address, digest).await {
                 Ok(true) => {
-                    let path = self.0.shelf.find(&digest);
+                    let path = self.0.store.find(&digest);
                     return path.ok_or(Error::Absent {
                         digest,
                         asked: "removed as it came".to_owned(),
@@ -238,7 +211,7 @@ impl Blobs {
             .await
             .map_err(|error| words(&error))?;
         let Some(mut body) = fetched else { return Ok(false) };
-        let mut writer = self.0.shelf.begin(body.size()).map_err(|error| words(&error))?;
+        let mut writer = self.0.store.begin(body.size()).map_err(|error| words(&error))?;
         while let Some(bytes) = body.next().await.map_err(|error| words(&error))? {
             writer.write(bytes).await.map_err(|error| words(&error))?;
         }
@@ -327,7 +300,7 @@ impl Blobs {
     async fn try_put(&self, address: SocketAddr, digest: Digest) -> anyhow::Result<()> {
         let path = self
             .0
-            .shelf
+            .store
             .find(&digest)
             .ok_or_else(|| anyhow::anyhow!("{digest} is not here any more"))?;
         let mut file = tokio::fs::File::open(path).await?;
@@ -339,8 +312,8 @@ impl Blobs {
             .await?)
     }
 
-    pub(super) fn shelf(&self) -> &Shelf {
-        &self.0.shelf
+    pub(super) fn store(&self) -> &Store {
+        &self.0.store
     }
 
     /// Whether this node is one of those that keep every blob.

@@ -1,12 +1,5 @@
-//! What coordinators call on a node: `pipes.node.N.executor.prepare`, `keep` and `release`, in realm `pipes.stages`.
-//!
-//! ```text
-//! prepare {run, coordinator, stages: [{stage, service, digest, fresh}], files: [digest], hold}
-//!   ["waiting"]?  ["reserved"]  -> {replicas: [[stage, replica]], files: [[digest, path]], windows: [[stage, bytes]]}
-//!   or pipes.error.full, pipes.error.unavailable [why], pipes.error.cannot_start [stage, why]
-//! keep {run} -> nothing        release {run} -> nothing, once its slots are free
-//! ```
-//! A coordinator that was told full gets a call to `pipes.node.C.executor.freed` with the run when a slot may be free.
+//! What coordinators call on a node, in realm `pipes.stages`: prepare, commit and abort of reservations. The messages are
+//! described in [`pipes_protocol::reservation`].
 //!
 //! Always: (1) a prepare that is interrupted has nothing; (2) unknown fields are ignored.
 
@@ -14,14 +7,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::StreamExt;
+use pipes_protocol::reservation::{self, Abort, Commit, Freed, Prepare, PrepareError, Progress, Reserved};
+use pipes_protocol::uris;
 use pipes_wamp::client::{Chunk, Invocation, Registration, Session};
 use pipes_wamp::payload::PayloadBuf;
-use rmpv::Value;
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::executor::pool::Pool;
-use crate::executor::reservation::{Answer, Asked, PrepareError, Prepared, Wanted};
+use crate::executor::pool::answer::{Answer, Prepared};
 use crate::lifecycle::{Kind, Lifecycle};
 
 /// Calls of `freed` under way at once; the rest wait, or ask by themselves after a second.
@@ -36,57 +29,21 @@ pub trait Files: Send + Sync + 'static {
     async fn path(&self, digest: &str) -> Result<PathBuf, String>;
 }
 
-#[derive(Deserialize)]
-struct Prepare {
-    run: String,
-    coordinator: u64,
-    attempt: u64,
-    stages: Vec<Stage>,
-    #[serde(default)]
-    files: Vec<String>,
-    #[serde(default)]
-    hold: bool,
-}
-
-#[derive(Deserialize)]
-struct Stage {
-    stage: u32,
-    service: String,
-    digest: String,
-    #[serde(default)]
-    fresh: bool,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    run: String,
-    /// Of a release: up to this attempt.
-    #[serde(default)]
-    attempt: u64,
-}
-
-#[derive(Serialize)]
-struct Reserved {
-    replicas: Vec<(u32, String)>,
-    files: Vec<(String, String)>,
-    windows: Vec<(u32, u64)>,
-}
-
 /// The registered procedures of a node.
 pub struct Procedures {
     prepare: Registration,
-    keep: Registration,
-    release: Registration,
+    commit: Registration,
+    abort: Registration,
 }
 
 impl Procedures {
     /// Registers them; from here on this node can be asked.
     pub async fn register(session: &Session, node: u64) -> Result<Procedures, pipes_wamp::client::CallError> {
-        let uri = |name: &str| format!("pipes.node.{node}.executor.{name}");
+        let uri = |name| uris::of_node(node, name);
         Ok(Procedures {
-            prepare: session.register(&uri("prepare")).await?,
-            keep: session.register(&uri("keep")).await?,
-            release: session.register(&uri("release")).await?,
+            prepare: session.register(&uri(uris::node::EXECUTOR_PREPARE)).await?,
+            commit: session.register(&uri(uris::node::EXECUTOR_COMMIT)).await?,
+            abort: session.register(&uri(uris::node::EXECUTOR_ABORT)).await?,
         })
     }
 
@@ -109,15 +66,15 @@ impl Procedures {
                     });
                 }
                 // Told in their order: each waits for the pool's queue alone.
-                Some(invocation) = self.keep.next() => {
-                    if let Some(named) = named(&invocation) {
-                        pool.keep(&named.run).await;
+                Some(invocation) = self.commit.next() => {
+                    if let Ok(Commit { run }) = reservation::parse(invocation.payload.as_payload()) {
+                        pool.commit(&run).await;
                     }
                     say(invocation.answer(PayloadBuf::default()).await);
                 }
-                Some(invocation) = self.release.next() => {
-                    if let Some(named) = named(&invocation) {
-                        pool.release(&named.run, named.attempt).await;
+                Some(invocation) = self.abort.next() => {
+                    if let Ok(Abort { run, attempt }) = reservation::parse(invocation.payload.as_payload()) {
+                        pool.abort(&run, attempt).await;
                     }
                     say(invocation.answer(PayloadBuf::default()).await);
                 }
@@ -130,25 +87,20 @@ impl Procedures {
 /// An answer to a session that ended reaches nobody, and need not: the router tells the caller.
 fn say(_: Result<(), pipes_wamp::client::CallError>) {}
 
-fn named(invocation: &Invocation) -> Option<Named> {
-    let arguments = invocation.payload.as_payload().args_as::<(Named,)>();
-    arguments.ok().map(|(named,)| named)
-}
-
 async fn prepare(mut invocation: Invocation, pool: &Pool, files: &dyn Files) {
-    let asked = match invocation.payload.as_payload().args_as::<(Prepare,)>() {
-        Ok((asked,)) => asked,
+    let request: Prepare = match reservation::parse(invocation.payload.as_payload()) {
+        Ok(request) => request,
         Err(error) => {
             let why = vec![format!("prepare cannot be read: {error}").into()];
             return say(invocation
-                .fail("pipes.error.usage", PayloadBuf::of_values(why, None))
+                .fail(uris::error::USAGE, PayloadBuf::of_values(why, None))
                 .await);
         }
     };
-    let fetched = fetch_all(files, asked.files.clone());
+    let fetched = fetch_all(files, request.files.clone());
     tokio::pin!(fetched);
     // Dropping it gives back what it got.
-    let mut preparing = pool.prepare(asked.into()).await;
+    let mut preparing = pool.prepare(request).await;
     let (mut paths, mut prepared) = (None, None);
     let error = loop {
         if let (Some(_), Some(_)) = (&paths, &prepared) {
@@ -156,8 +108,8 @@ async fn prepare(mut invocation: Invocation, pool: &Pool, files: &dyn Files) {
         }
         tokio::select! {
             answer = preparing.next(), if prepared.is_none() => match answer {
-                Some(Answer::Waiting) => part(&mut invocation, "waiting").await,
-                Some(Answer::Reserved) => part(&mut invocation, "reserved").await,
+                Some(Answer::Waiting) => part(&mut invocation, Progress::Waiting).await,
+                Some(Answer::Reserved) => part(&mut invocation, Progress::Reserved).await,
                 Some(Answer::Ready(places)) => prepared = Some(places),
                 Some(Answer::Failed(error)) => break Some(error),
                 None => break Some(PrepareError::Unavailable("its agent is stopping".into())),
@@ -166,37 +118,25 @@ async fn prepare(mut invocation: Invocation, pool: &Pool, files: &dyn Files) {
                 Ok(files) => paths = Some(files),
                 Err(why) => break Some(PrepareError::Unavailable(why)),
             },
-            // Whoever asked is gone or gave up; what was reserved is given up in a moment, or by its release.
+            // Whoever asked is gone or gave up; what was reserved is given up in a moment, or by an abort.
             chunk = invocation.chunk() => if !matches!(chunk, Some(Chunk::More { .. })) {
                 return;
             },
         }
     };
     match (error, prepared, paths) {
-        (Some(error), ..) => say(invocation.fail(error.uri(), arguments(&error)).await),
+        (Some(error), ..) => say(invocation.fail(error.uri(), error.encode()).await),
         (None, prepared, paths) => {
             let reserved = reserved(prepared.unwrap_or_default(), paths.unwrap_or_default());
-            // Names, numbers and paths: always encodable.
-            let payload = PayloadBuf::of(&reserved).unwrap_or_default();
-            say(invocation.answer(payload).await);
+            say(invocation.answer(reservation::encode(&reserved)).await);
         }
     }
 }
 
-async fn part(invocation: &mut Invocation, word: &str) {
+async fn part(invocation: &mut Invocation, progress: Progress) {
     if invocation.receive_progress {
-        say(invocation
-            .answer_part(PayloadBuf::of_values(vec![word.into()], None))
-            .await);
+        say(invocation.answer_part(progress.encode()).await);
     }
-}
-
-fn arguments(error: &PrepareError) -> PayloadBuf {
-    let args = match error {
-        PrepareError::CannotStart { stage, why } => vec![Value::from(*stage), Value::from(why.as_str())],
-        PrepareError::Full | PrepareError::Unavailable(_) => vec![Value::from(error.to_string())],
-    };
-    PayloadBuf::of_values(args, None)
 }
 
 async fn fetch_all(files: &dyn Files, digests: Vec<String>) -> Result<Vec<(String, PathBuf)>, String> {
@@ -228,37 +168,19 @@ fn reserved(prepared: Prepared, files: Vec<(String, PathBuf)>) -> Reserved {
     }
 }
 
-impl From<Prepare> for Asked {
-    fn from(asked: Prepare) -> Asked {
-        let wanted = asked.stages.into_iter().map(|stage| Wanted {
-            stage: stage.stage,
-            service: stage.service,
-            digest: stage.digest,
-            fresh: stage.fresh,
-        });
-        Asked {
-            run: asked.run,
-            coordinator: asked.coordinator,
-            attempt: asked.attempt,
-            stages: wanted.collect(),
-            hold: asked.hold,
-        }
-    }
-}
-
 /// Tells coordinators that slots are free, until the pool ends.
-pub async fn tell_freed(session: Session, freed: mpsc::Receiver<(u64, String)>) {
+pub async fn notify_freed(session: Session, freed: mpsc::Receiver<(u64, String)>) {
     let freed = futures::stream::unfold(freed, |mut freed| async {
         freed.recv().await.map(|next| (next, freed))
     });
-    let told = freed.for_each_concurrent(FREED_AT_ONCE, |(node, run)| {
+    let notified = freed.for_each_concurrent(FREED_AT_ONCE, |(node, run)| {
         let session = session.clone();
         async move {
-            let uri = format!("pipes.node.{node}.executor.freed");
+            let uri = uris::of_node(node, uris::node::EXECUTOR_FREED);
             // A coordinator that cannot be told asks by itself.
-            let _ =
-                tokio::time::timeout(FREED_TIMEOUT, session.call_once(&uri, vec![run.into()], None)).await;
+            let _ = tokio::time::timeout(FREED_TIMEOUT, session.call_once(&uri, Freed { run }.args(), None))
+                .await;
         }
     });
-    told.await;
+    notified.await;
 }

@@ -8,7 +8,13 @@
 
 use std::time::Duration;
 
+use pipes_raft::Store;
 use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::follow::{Change, Follow};
+use crate::keys;
+use crate::lifecycle::{Kind, Lifecycle};
 
 /// Most slots or replicas that can be set: what an agent's limits of processes and sessions bear.
 pub const COUNT_MAX: u32 = 256;
@@ -66,7 +72,8 @@ impl Settings {
         match key {
             "warm" => {
                 let what = "duration from 0s to 31d such as 90s or 10m";
-                let warm = duration(text)
+                let warm = humantime::parse_duration(text)
+                    .ok()
                     .filter(|warm| *warm <= WARM_MAX)
                     .ok_or_else(|| refuse(what))?;
                 Ok(warm.as_secs_f64().into())
@@ -107,25 +114,55 @@ impl Settings {
     }
 }
 
-/// A duration as options have it: `1.5s`, `10m`, `2h`, `1d`, `250ms`.
-fn duration(text: &str) -> Option<Duration> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let seconds = match &text[digits.len()..] {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        "d" => 86_400.0,
-        _ => return None,
+/// The settings in force, and every change of them.
+pub fn follow(store: Store, lifecycle: &Lifecycle) -> watch::Receiver<Settings> {
+    let (sender, settings) = watch::channel(Settings::default());
+    let stopping = lifecycle.stopping();
+    lifecycle.spawn(Kind::Part, "settings of the executor", async move {
+        let mut follow = Follow::new(store, keys::settings());
+        while let Some(change) = stopping.run_until_cancelled(follow.next()).await {
+            let mut settings = *sender.borrow();
+            apply(&mut settings, change);
+            sender.send_if_modified(|known| std::mem::replace(known, settings) != settings);
+        }
+        Ok(())
+    });
+    settings
+}
+
+fn apply(settings: &mut Settings, change: Change) {
+    let prefix = keys::settings();
+    match change {
+        Change::All(all) => {
+            *settings = Settings::default();
+            for kv in &all {
+                set(settings, &prefix, &kv.key, Some(&kv.value));
+            }
+        }
+        Change::Events(events) => {
+            for event in &events {
+                let value = (event.kind == pipes_raft::EventKind::Put).then_some(event.kv.value.as_slice());
+                set(settings, &prefix, &event.kv.key, value);
+            }
+        }
+    }
+}
+
+fn set(settings: &mut Settings, prefix: &[u8], key: &[u8], value: Option<&[u8]>) {
+    let Some(name) = keys::after(key, prefix) else {
+        return;
     };
-    let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let number = digits.parse::<f64>().ok().filter(|_| plain)?;
-    Duration::try_from_secs_f64(number * seconds).ok()
+    match value.map(serde_json::from_slice::<Value>) {
+        None => settings.apply(name, None),
+        Some(Ok(value)) => settings.apply(name, Some(&value)),
+        Some(Err(error)) => tracing::warn!(name, %error, "a setting is not readable and changes nothing"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pipes_raft::{Event, EventKind, KeyValue};
 
     #[test]
     fn settings_are_checked_as_typed_and_read_back() {
@@ -159,6 +196,33 @@ mod tests {
         let mut settings = Settings::default();
         settings.apply("slots", Some(&Value::from("many")));
         settings.apply("warm", Some(&Value::from(-1)));
+        assert_eq!(settings, Settings::default());
+    }
+
+    fn kv(name: &str, value: &str) -> KeyValue {
+        KeyValue {
+            key: keys::setting(name),
+            value: value.into(),
+            ..KeyValue::default()
+        }
+    }
+
+    #[test]
+    fn settings_follow_the_store() {
+        let mut settings = Settings::default();
+        apply(
+            &mut settings,
+            Change::All(vec![kv("slots", "4"), kv("warm", "1.5"), kv("later", "{}")]),
+        );
+        assert_eq!((settings.slots, settings.warm.as_millis()), (4, 1_500));
+        let event = |kind, kv| Event { kind, kv, prev: None };
+        let events = vec![
+            event(EventKind::Delete, kv("slots", "")),
+            event(EventKind::Put, kv("replicas", "2")),
+        ];
+        apply(&mut settings, Change::Events(events));
+        assert_eq!((settings.slots, settings.replicas), (16, 2));
+        apply(&mut settings, Change::All(vec![kv("replicas", "two")]));
         assert_eq!(settings, Settings::default());
     }
 }

@@ -32,8 +32,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
+use super::class::Class;
 use super::frame::{self, HEAD, PIECE_MAX};
-use super::handshake::Class;
 use super::link::Failure;
 use super::{Dialer, Error};
 use crate::lifecycle::{Kind, Lifecycle};

@@ -16,7 +16,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Error;
-use super::handshake::{self, Class, Local, Welcome};
+use super::class::Class;
+use super::handshake::{self, Welcome};
+use super::identity::Local;
 use super::tls::Tls;
 
 /// How long sent octets may go unacknowledged, as long as a node's lease.

@@ -10,14 +10,13 @@
 //! (2) the name is the certificate's; (3) who turns away says why, to the peer and in its own log; (4) all of it, TLS
 //! included, is over within [`LIMIT`].
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::tls::Identity;
+use super::class::Class;
+use super::identity::{Identity, Local};
 use super::{Error, frame};
 
 /// The version of everything that agents say to one another.
@@ -26,31 +25,6 @@ pub const VERSION: u16 = 1;
 /// How long a connection may take from its first octet to the answer; then it is closed. Long enough for a machine under
 /// load, short enough that silent connections do not add up.
 pub const LIMIT: Duration = Duration::from_secs(5);
-
-/// What a connection is for, all its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Class {
-    /// Raft's calls and forwarded writes.
-    Raft,
-    /// A link between two shards.
-    Router,
-    /// Blobs and large answers.
-    Bulk,
-}
-
-impl Class {
-    /// All of them, in order.
-    pub const ALL: [Class; 3] = [Class::Raft, Class::Router, Class::Bulk];
-
-    /// Its name in TLS (ALPN): the listener knows by it, before the handshake, on which runtime to go on.
-    pub fn protocol(self) -> &'static [u8] {
-        match self {
-            Class::Raft => b"pipes-raft",
-            Class::Router => b"pipes-router",
-            Class::Bulk => b"pipes-bulk",
-        }
-    }
-}
 
 /// What the dialler says of itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,55 +64,26 @@ pub struct Welcome {
     pub member: bool,
 }
 
-/// What this agent says of itself; clones share what is learnt later.
-#[derive(Clone, Debug)]
-pub struct Local {
-    identity: Identity,
-    node: Arc<AtomicU64>,
-    member: Arc<AtomicBool>,
-}
-
-impl Local {
-    /// One that is no member yet.
-    pub fn new(identity: Identity) -> Local {
-        Local {
-            identity,
-            node: Arc::default(),
-            member: Arc::default(),
-        }
-    }
-
-    /// From now on it is node `id`, with a log.
-    pub fn is_node(&self, id: u64) {
-        self.node.store(id, Ordering::Relaxed);
-        self.member.store(true, Ordering::Relaxed);
-    }
-
-    /// Its node; 0 while it is no member.
-    pub fn node(&self) -> u64 {
-        self.node.load(Ordering::Relaxed)
-    }
-
-    /// Its node's name.
-    pub fn name(&self) -> &str {
-        &self.identity.name
-    }
-
-    fn hello(&self, class: Class) -> Hello {
+impl Hello {
+    /// What `local` says as it dials a connection of `class`.
+    fn of(local: &Local, class: Class) -> Hello {
         Hello {
             version: VERSION,
-            cluster: self.identity.cluster.clone(),
-            node: self.node(),
-            name: self.identity.name.clone(),
+            cluster: local.cluster().to_owned(),
+            node: local.node(),
+            name: local.name().to_owned(),
             class,
         }
     }
+}
 
-    fn welcome(&self) -> Welcome {
+impl Welcome {
+    /// What `local` answers.
+    fn of(local: &Local) -> Welcome {
         Welcome {
-            node: self.node(),
-            name: self.identity.name.clone(),
-            member: self.member.load(Ordering::Relaxed),
+            node: local.node(),
+            name: local.name().to_owned(),
+            member: local.is_member(),
         }
     }
 }
@@ -148,7 +93,7 @@ pub async fn introduce<S>(stream: &mut S, local: &Local, class: Class) -> Result
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    introduce_as(stream, &local.hello(class)).await
+    introduce_as(stream, &Hello::of(local, class)).await
 }
 
 /// The dialler's side with a `Hello` of one's own: tests say there what no agent says.
@@ -174,7 +119,7 @@ where
     }
     match judge(&body, local, peer, class) {
         Ok(hello) => {
-            frame::write(stream, &HelloAnswer::Ok(local.welcome())).await?;
+            frame::write(stream, &HelloAnswer::Ok(Welcome::of(local))).await?;
             Ok(hello)
         }
         Err(error) => {
@@ -206,13 +151,13 @@ fn judge(body: &[u8], local: &Local, peer: &Identity, class: Class) -> Result<He
         None => return Err(Error::Malformed("too short for a greeting".to_owned())),
     }
     let hello: Hello = frame::decode(body)?;
-    if hello.cluster != local.identity.cluster {
+    if hello.cluster != local.cluster() {
         return Err(Error::Foreign(format!(
             "{} is a member of cluster {}, {} of cluster {}",
             hello.name,
             hello.cluster,
             local.name(),
-            local.identity.cluster
+            local.cluster()
         )));
     }
     if hello.name != peer.name {
@@ -262,7 +207,7 @@ mod tests {
     }
 
     fn hello() -> Hello {
-        Local::new(identity("c", "n2")).hello(Class::Raft)
+        Hello::of(&Local::new(identity("c", "n2")), Class::Raft)
     }
 
     #[tokio::test]

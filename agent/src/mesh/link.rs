@@ -25,8 +25,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::class::Class;
 use super::frame;
-use super::handshake::{Class, Welcome};
+use super::handshake::Welcome;
 use super::pieces::{self, Assembly, Outgoing};
 use super::{Dialer, Error};
 use crate::lifecycle::{Kind, Lifecycle};

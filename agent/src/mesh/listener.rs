@@ -17,7 +17,9 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::{debug, info, warn};
 
-use super::handshake::{self, Class, Hello, Local};
+use super::class::Class;
+use super::handshake::{self, Hello};
+use super::identity::Local;
 use super::raft_rpc::{self, Answers};
 use super::tls::{self, Tls};
 use super::{Error, dial};

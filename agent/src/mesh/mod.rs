@@ -5,7 +5,7 @@
 //! | class | carries | lives |
 //! |---|---|---|
 //! | Raft | Raft's calls and forwarded writes, many at once, in pieces | on the store's runtime; dialled at the first call, kept |
-//! | Router | one link between two shards; the smaller id dials | taken apart after the handshake and given to the router |
+//! | Router | one link between two agents' routers; the smaller id dials | taken apart after the handshake and given to the router |
 //! | Bulk | blobs and large answers, one at a time | dialled on demand, closed when idle |
 //!
 //! ```text
@@ -17,16 +17,19 @@
 //! Not here: what a Raft call means (`pipes_raft`), a link's frames (`router`), where a blob lies (`blob`).
 
 pub mod bulk;
+pub mod class;
 pub mod dial;
 mod error;
 pub mod frame;
 pub mod handshake;
+pub mod identity;
 pub mod link;
 pub mod listener;
 pub mod pieces;
 pub mod raft_rpc;
 pub mod tls;
 
+pub use class::Class;
 pub use dial::Dialer;
 pub use error::Error;
-pub use handshake::{Class, Local};
+pub use identity::Local;

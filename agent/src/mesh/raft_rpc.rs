@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pipes_raft::{Peer, Transport, TransportError};
+use pipes_raft::{Class, Peer, Transport, TransportError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
@@ -31,14 +31,8 @@ pub struct RaftRpc {
     dialer: Dialer,
     lifecycle: Lifecycle,
     runtime: Handle,
-    links: Mutex<HashMap<(SocketAddr, Lane), Link>>,
+    links: Mutex<HashMap<(SocketAddr, Class), Link>>,
     bulk: bulk::Client,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Lane {
-    Raft,
-    Forward,
 }
 
 impl RaftRpc {
@@ -53,10 +47,10 @@ impl RaftRpc {
         }
     }
 
-    fn link(&self, address: SocketAddr, lane: Lane) -> Link {
+    fn link(&self, address: SocketAddr, class: Class) -> Link {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         let open = || Link::open(self.dialer.clone(), address, &self.lifecycle, &self.runtime);
-        links.entry((address, lane)).or_insert_with(open).clone()
+        links.entry((address, class)).or_insert_with(open).clone()
     }
 }
 
@@ -65,22 +59,20 @@ impl Transport for RaftRpc {
     async fn call(
         &self,
         to: &Peer,
-        class: pipes_raft::Class,
+        class: Class,
         request: Vec<u8>,
         timeout: Duration,
     ) -> Result<Vec<u8>, TransportError> {
-        let lane = match class {
-            pipes_raft::Class::Raft => Lane::Raft,
-            pipes_raft::Class::Forward => Lane::Forward,
-            pipes_raft::Class::Bulk => {
+        let answer = match class {
+            Class::Raft | Class::Forward => self.link(to.address, class).call(to.id, request, timeout).await,
+            Class::Bulk => {
                 let called = self.bulk.call(to.address, to.id, &request);
-                return match tokio::time::timeout(timeout, called).await {
-                    Ok(answer) => answer.map_err(transport_error),
-                    Err(_) => Err(TransportError::Unknown(format!("no answer within {timeout:?}"))),
-                };
+                let no_answer = |_| Err(Failure::Unknown(format!("no answer within {timeout:?}")));
+                tokio::time::timeout(timeout, called)
+                    .await
+                    .unwrap_or_else(no_answer)
             }
         };
-        let answer = self.link(to.address, lane).call(to.id, request, timeout).await;
         answer.map_err(transport_error)
     }
 }

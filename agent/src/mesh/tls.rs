@@ -21,16 +21,8 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::handshake::Class;
-
-/// What a member's certificate says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Id of its cluster.
-    pub cluster: String,
-    /// Name of its node.
-    pub name: String,
-}
+use super::class::Class;
+use super::identity::Identity;
 
 /// Both sides' settings.
 #[derive(Clone, Debug)]

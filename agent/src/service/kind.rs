@@ -1,10 +1,11 @@
 //! What a file is, told by its first bytes alone, as the kernel tells it.
 
+mod elf;
+mod script;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-
-use crate::service::{elf, script};
 
 /// How many of a file's first bytes decide: as many as the kernel looks at (BINPRM_BUF_SIZE).
 pub const HEAD_LENGTH: usize = 256;
@@ -31,7 +32,7 @@ impl fmt::Display for Kind {
 /// Why a file cannot become a service; its message follows the file's path and a colon.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct NotExecutable(pub(super) String);
+pub struct NotExecutable(String);
 
 impl Kind {
     /// Tells the kind by the file's first [`HEAD_LENGTH`] bytes, or all where it has fewer.

@@ -11,15 +11,12 @@
 //! Not here: the bytes (`blob`).
 
 mod catalog;
-mod elf;
 mod kind;
 mod name;
 mod nearest;
 mod record;
-mod script;
 
 pub use catalog::{Error, Naming, find, find_all, list, names, put, remove, versions};
-pub use elf::needs_interpreter;
 pub use kind::{HEAD_LENGTH, Kind, NotExecutable};
 pub use name::{BadName, check_name, split};
 pub use nearest::nearest;

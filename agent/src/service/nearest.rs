@@ -1,5 +1,7 @@
 //! The known name that somebody probably meant.
 
+use strsim::osa_distance;
+
 /// Of a name's letters, one in this many may be wrong.
 const LETTERS_A_SLIP: usize = 3;
 
@@ -11,29 +13,9 @@ pub fn nearest(name: &str, known: &[String]) -> Option<String> {
     let slips_max = (wanted.chars().count() / LETTERS_A_SLIP).max(1);
     let close = known
         .iter()
-        .map(|candidate| (distance(&wanted, &candidate.to_lowercase()), candidate));
+        .map(|candidate| (osa_distance(&wanted, &candidate.to_lowercase()), candidate));
     let found = close.filter(|(slips, candidate)| *slips <= slips_max && *slips < candidate.chars().count());
     found.min().map(|(_, candidate)| candidate.clone())
-}
-
-/// Letters put in, left out, exchanged, or swapped with their neighbour (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let exchanged = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut least = exchanged.min(above[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(before[j - 2] + 1);
-            }
-            row.push(least);
-        }
-        before = std::mem::replace(&mut above, row);
-    }
-    above[b.len()]
 }
 
 #[cfg(test)]
@@ -62,9 +44,9 @@ mod tests {
 
     #[test]
     fn distances_are_counted_in_slips() {
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("abc", "abc"), 0);
-        assert_eq!(distance("abcd", "acbd"), 1);
-        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(osa_distance("", "abc"), 3);
+        assert_eq!(osa_distance("abc", "abc"), 0);
+        assert_eq!(osa_distance("abcd", "acbd"), 1);
+        assert_eq!(osa_distance("kitten", "sitting"), 3);
     }
 }

@@ -1,10 +1,14 @@
 //! The pool's task with an executor that starts nothing.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Duration;
+
+use pipes_protocol::reservation::{PrepareError, Wanted};
 
 use super::*;
-use crate::executor::StartError;
-use crate::executor::reservation::{Prepared, Wanted};
+use crate::executor::backend::{ReplicaSpec, StartError};
+use crate::executor::pool::answer::Prepared;
 
 /// Replicas that are ready when the test says so, and end when they are told to.
 #[derive(Default)]
@@ -17,18 +21,18 @@ struct Fake {
 }
 
 #[async_trait::async_trait]
-impl Executor for Fake {
-    async fn start(&self, order: &Order) -> Result<oneshot::Receiver<String>, StartError> {
+impl Backend for Fake {
+    async fn start(&self, spec: &ReplicaSpec) -> Result<oneshot::Receiver<String>, StartError> {
         if !self.is_quick {
             let (started, is_started) = oneshot::channel();
             self.starting
                 .lock()
                 .unwrap()
-                .insert(order.service.clone(), started);
+                .insert(spec.service.clone(), started);
             is_started.await.unwrap()?;
         }
         let (end, ended) = oneshot::channel();
-        self.running.lock().unwrap().insert(order.replica.clone(), end);
+        self.running.lock().unwrap().insert(spec.replica.clone(), end);
         Ok(ended)
     }
 
@@ -65,7 +69,7 @@ fn world(is_quick: bool) -> World {
     let lifecycle = Lifecycle::new();
     let pool = Pool::start(Parts {
         node: 1,
-        executor: fake.clone(),
+        backend: fake.clone(),
         settings: followed,
         links: linked,
         freed: sender,
@@ -89,14 +93,15 @@ impl World {
             digest: "sha256:ab".into(),
             fresh: false,
         };
-        let asked = Asked {
+        let request = Prepare {
             run: run.into(),
             coordinator,
             attempt: 1,
             stages: vec![wanted],
-            hold: false,
+            files: Vec::new(),
+            wait: false,
         };
-        self.pool.prepare(asked).await
+        self.pool.prepare(request).await
     }
 
     /// Waits until a replica of `service` is being started, and decides how that ends.
@@ -131,10 +136,10 @@ async fn a_prepare_is_reserved_and_then_ready() {
     let first = replica(preparing.next().await);
     assert_eq!(preparing.next().await, None);
     drop(preparing);
-    world.pool.keep("r1").await;
+    world.pool.commit("r1").await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(world.used().await, 1, "kept, though whoever prepared is gone");
-    world.pool.release("r1", 1).await;
+    world.pool.abort("r1", 1).await;
     assert_eq!(world.used().await, 0);
     let mut again = world.prepare("r2", 1).await;
     assert_eq!(again.next().await, Some(Answer::Reserved));
@@ -147,7 +152,7 @@ async fn idle_replicas_are_stopped_by_the_clock() {
     let mut preparing = world.prepare("r1", 2).await;
     preparing.next().await;
     let started = replica(preparing.next().await);
-    world.pool.release("r1", 1).await;
+    world.pool.abort("r1", 1).await;
     tokio::time::sleep(Duration::from_secs(599)).await;
     assert!(world.fake.stopped.lock().unwrap().is_empty());
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -177,7 +182,7 @@ async fn whoever_was_told_full_hears_of_a_free_slot() {
     replica(first.next().await);
     let mut second = world.prepare("r2", 2).await;
     assert_eq!(second.next().await, Some(Answer::Failed(PrepareError::Full)));
-    world.pool.release("r1", 1).await;
+    world.pool.abort("r1", 1).await;
     assert_eq!(world.freed.recv().await, Some((2, "r2".into())));
 }
 
@@ -198,7 +203,7 @@ async fn a_lost_link_frees_what_its_coordinators_had() {
     let mut preparing = world.prepare("r1", 2).await;
     preparing.next().await;
     replica(preparing.next().await);
-    world.pool.keep("r1").await;
+    world.pool.commit("r1").await;
     world.links.send_replace(BTreeSet::from([3]));
     while world.used().await != 0 {
         tokio::task::yield_now().await;

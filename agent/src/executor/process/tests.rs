@@ -12,14 +12,14 @@ struct World {
     process: Process,
 }
 
-struct Around {
+struct ThisAgent {
     folder: PathBuf,
     expelled: Arc<Mutex<Vec<String>>>,
     admitted: Arc<Mutex<HashMap<String, [u8; 32]>>>,
 }
 
 #[async_trait::async_trait]
-impl Surroundings for Around {
+impl Host for ThisAgent {
     async fn executable(&self, digest: &str) -> Result<PathBuf, String> {
         if digest == "gone" {
             Err("no node has it".into())
@@ -77,14 +77,14 @@ fn world(script: &str) -> World {
         Arc::<Mutex<Vec<String>>>::default(),
         Arc::<Mutex<HashMap<_, _>>>::default(),
     );
-    let around = Around {
+    let host = ThisAgent {
         folder: folder.path().to_owned(),
         expelled: expelled.clone(),
         admitted: admitted.clone(),
     };
     let lifecycle = Lifecycle::new();
-    let confine = Confine::open(&node.cluster_id, node.id);
-    let process = Process::open(node, Box::new(around), confine, lifecycle.clone()).unwrap();
+    let cgroups = Cgroups::open(&node.cluster_id, node.id);
+    let process = Process::open(node, Box::new(host), cgroups, lifecycle.clone()).unwrap();
     World {
         folder,
         expelled,
@@ -95,8 +95,8 @@ fn world(script: &str) -> World {
 }
 
 impl World {
-    fn order(&self, replica: &str, digest: &str) -> Order {
-        Order {
+    fn spec(&self, replica: &str, digest: &str) -> ReplicaSpec {
+        ReplicaSpec {
             replica: replica.into(),
             service: "cat".into(),
             digest: digest.into(),
@@ -125,7 +125,7 @@ async fn a_replica_is_given_what_it_needs_and_nothing_else() {
          read -r _ _ _ _ _ session _ </proc/$$/stat; echo $session > $PIPES_SCRATCH/../../session\n\
          cat > $PIPES_SCRATCH/../../stdin; echo $$ > $PIPES_SCRATCH/../../pid; {REGISTER}; WAIT"
     ));
-    let ended = world.process.start(&world.order("x1", "ab")).await.unwrap();
+    let ended = world.process.start(&world.spec("x1", "ab")).await.unwrap();
     let read = |name: &str| fs::read_to_string(world.folder.path().join(name)).unwrap();
     let env = read("env");
     let value = |name: &str| {
@@ -176,7 +176,7 @@ async fn a_replica_is_given_what_it_needs_and_nothing_else() {
 async fn versions_of_a_service_have_a_ticket_each() {
     let world = world(&format!("{REGISTER}; WAIT"));
     for (replica, digest) in [("x1", "ab"), ("x2", "ab"), ("x3", "cd")] {
-        let _ended = world.process.start(&world.order(replica, digest)).await.unwrap();
+        let _ended = world.process.start(&world.spec(replica, digest)).await.unwrap();
         world.process.stop(replica);
     }
     let admitted = world.admitted.lock().unwrap().clone();
@@ -188,7 +188,7 @@ async fn versions_of_a_service_have_a_ticket_each() {
 #[tokio::test]
 async fn a_shim_that_dies_is_told_with_its_status() {
     let world = world("exit 3");
-    let error = world.process.start(&world.order("x1", "ab")).await.unwrap_err();
+    let error = world.process.start(&world.spec("x1", "ab")).await.unwrap_err();
     assert!(error.to_string().contains("exit status: 3"), "{error}");
     world.ends_clear().await;
 }
@@ -198,7 +198,7 @@ async fn a_replica_that_ends_by_itself_is_noticed() {
     let world = world(&format!(
         "{REGISTER}; while [ ! -e $PIPES_SCRATCH/../../die ]; do /bin/sleep 0.02; done; kill -9 $$"
     ));
-    let ended = world.process.start(&world.order("x1", "ab")).await.unwrap();
+    let ended = world.process.start(&world.spec("x1", "ab")).await.unwrap();
     fs::write(world.folder.path().join("die"), "").unwrap();
     assert!(ended.await.unwrap().contains("signal: 9"));
     world.ends_clear().await;
@@ -207,7 +207,7 @@ async fn a_replica_that_ends_by_itself_is_noticed() {
 #[tokio::test]
 async fn an_executable_that_no_node_has_starts_nothing() {
     let world = world("exit 3");
-    let error = world.process.start(&world.order("x1", "gone")).await.unwrap_err();
+    let error = world.process.start(&world.spec("x1", "gone")).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the executable gone cannot be had: no node has it"
@@ -218,8 +218,8 @@ async fn an_executable_that_no_node_has_starts_nothing() {
 #[tokio::test]
 async fn one_that_is_stopped_while_it_starts_is_gone_too() {
     let world = world("WAIT");
-    let order = world.order("x1", "ab");
-    let starting = world.process.start(&order);
+    let spec = world.spec("x1", "ab");
+    let starting = world.process.start(&spec);
     let stopping = async {
         wait_until(|| world.folder.path().join("replicas/x1").exists()).await;
         world.process.stop("x1");
@@ -234,7 +234,7 @@ async fn a_shim_that_does_not_end_is_killed_with_what_it_started() {
     let world = world(&format!(
         "trap '' TERM HUP; /bin/sleep 1000 & echo $! > $PIPES_SCRATCH/../../child; {REGISTER}; while :; do /bin/sleep 1000; done"
     ));
-    let ended = world.process.start(&world.order("x1", "ab")).await.unwrap();
+    let ended = world.process.start(&world.spec("x1", "ab")).await.unwrap();
     let child = fs::read_to_string(world.folder.path().join("child")).unwrap();
     let has_group = fs::read_to_string(format!("/proc/{}/cgroup", child.trim()))
         .unwrap()

@@ -2,9 +2,9 @@
 
 use pipes_wamp::client::Session;
 
-use crate::executor::logs::Logs;
+use crate::cluster::nodes::Nodes;
+use crate::executor::stderr_log::Logs;
 use crate::lifecycle::Lifecycle;
-use crate::node::Nodes;
 use crate::router::Router;
 use crate::workflow::runs::registry::Registry;
 

@@ -9,8 +9,8 @@ use pipes_raft::{Consistency, Range, Store};
 use pipes_wamp::client::{CallError, Session};
 use pipes_wamp::error::uri::NO_SUCH_PROCEDURE;
 
+use crate::cluster::nodes::{self, Nodes};
 use crate::keys;
-use crate::node::{self, Nodes};
 use crate::workflow::runs::reconcile::{self, Told};
 use crate::workflow::runs::record::Record;
 use crate::workflow::runs::registry::Registry;
@@ -85,7 +85,7 @@ impl Finder<'_> {
             // They may have begun since the agents were asked, or ended since: asked once more, that shows. A coordinator that
             // lives and is not reached from here does not answer.
             (told, kept) = (self.told(begin).await, self.records(&range).await?);
-            let present = node::present(self.store).await?.into_iter();
+            let present = nodes::present(self.store).await?.into_iter();
             told.silent
                 .extend(present.filter(|node| !self.nodes.is_reached(*node)));
             lost = &lost & &reconcile::orphans(&told, &kept);

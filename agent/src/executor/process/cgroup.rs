@@ -34,14 +34,14 @@ const DEPTH_MAX: usize = 8;
 
 /// The control groups of this node.
 #[derive(Debug)]
-pub struct Confine {
+pub struct Cgroups {
     /// `None` where none can be written.
     folder: Option<PathBuf>,
 }
 
-impl Confine {
+impl Cgroups {
     /// Finds where they can be made, and ends what a former life left there. Blocks.
-    pub fn open(cluster_id: &str, node: u64) -> Confine {
+    pub fn open(cluster_id: &str, node: u64) -> Cgroups {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let folder = mount_points(&mounts).into_iter().find_map(|mount| {
             let folder = mount.join("pipes").join(cluster_id).join(node.to_string());
@@ -58,13 +58,13 @@ impl Confine {
             }
             None => info!("no control group can be written: replicas run without"),
         }
-        Confine { folder }
+        Cgroups { folder }
     }
 
     /// None at all.
     #[cfg(test)]
-    pub fn none() -> Confine {
-        Confine { folder: None }
+    pub fn none() -> Cgroups {
+        Cgroups { folder: None }
     }
 
     /// Makes a replica's group; `None` where there are none.
@@ -79,7 +79,7 @@ impl Confine {
 }
 
 /// In the order of stopping, a node leaves no folder; those that others still use are not empty and stay.
-impl Drop for Confine {
+impl Drop for Cgroups {
     fn drop(&mut self) {
         if let Some(folder) = &self.folder {
             for folder in folder.ancestors().take(FOLDERS_OWN) {
@@ -194,11 +194,11 @@ mod tests {
     #[test]
     fn a_group_is_removed_with_all_that_is_in_it() {
         let id = format!("test-{}", std::process::id());
-        let confine = Confine::open(&id, 1);
-        let Some(node) = confine.folder.clone() else {
+        let cgroups = Cgroups::open(&id, 1);
+        let Some(node) = cgroups.folder.clone() else {
             return;
         };
-        let folder = confine.make("a").unwrap();
+        let folder = cgroups.make("a").unwrap();
         let inner = folder.join("inner");
         fs::create_dir(&inner).unwrap();
         // It forks once it is in the group, so that what it forks is in it too.
@@ -211,7 +211,7 @@ mod tests {
         fs::write(inner.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
         sleeper.stdin.take().unwrap().write_all(b"go\n").unwrap();
         // A former life's folder is found by the next one's start.
-        let again = Confine::open(&id, 1);
+        let again = Cgroups::open(&id, 1);
         assert!(!folder.exists());
         assert!(!sleeper.wait().unwrap().success());
         assert!(again.make("a").is_some(), "the name is free again");
@@ -225,6 +225,6 @@ mod tests {
 
     #[test]
     fn without_a_group_nothing_is_made() {
-        assert_eq!(Confine::none().make("a"), None);
+        assert_eq!(Cgroups::none().make("a"), None);
     }
 }

@@ -14,12 +14,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::cluster::nodes::Record;
 use crate::follow::{Change, Follow};
 use crate::keys;
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::mesh::listener::Incoming;
 use crate::mesh::{Class, Dialer};
-use crate::node::Record;
 use crate::retry::Backoff;
 use crate::router::Router;
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pipes_raft::{EventKind, KeyValue, Store};
+use pipes_raft::{EventKind, KeyValue};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -22,7 +22,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 const REST_MAX: Duration = Duration::from_secs(60);
 
 /// Runs until the agent stops.
-pub async fn tend(blobs: Blobs, store: Store) -> anyhow::Result<()> {
+pub async fn tend(blobs: Blobs, store: pipes_raft::Store) -> anyhow::Result<()> {
     let mut named = Follow::new(store, keys::blobs());
     let mut missing = BTreeSet::new();
     let mut backoff = Backoff::up_to(REST_MAX);
@@ -75,11 +75,11 @@ async fn fetch(blobs: &Blobs, missing: &mut BTreeSet<Digest>) {
 
 /// Blobs whose bytes are not what their names say.
 async fn bad_ones(blobs: &Blobs) -> Vec<Digest> {
-    let shelf = blobs.shelf().clone();
+    let store = blobs.store().clone();
     let checked = tokio::task::spawn_blocking(move || {
         let mut bad = Vec::new();
-        for digest in shelf.digests().unwrap_or_default() {
-            match shelf.check(&digest) {
+        for digest in store.digests().unwrap_or_default() {
+            match store.check(&digest) {
                 Ok(true) => {}
                 Ok(false) => {
                     error!(%digest, "a blob had rotted on disk");

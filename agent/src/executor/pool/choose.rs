@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 
-use crate::executor::reservation::{Asked, Wanted};
+use pipes_protocol::reservation::{Prepare, Wanted};
+
+use crate::executor::pool::state::{REPLICAS_MAX, Replica, Slots};
 use crate::executor::settings::Settings;
-use crate::executor::slots::{REPLICAS_MAX, Replica, Slots};
 
 /// Where an asked run would go.
 #[derive(Default)]
@@ -30,16 +31,16 @@ pub(super) struct New {
 
 impl Slots {
     /// Why a node of these settings has room for it at no time.
-    pub(super) fn never_fits(&self, asked: &Asked) -> Option<String> {
-        if asked.stages.len() > self.stages_max {
+    pub(super) fn never_fits(&self, request: &Prepare) -> Option<String> {
+        if request.stages.len() > self.stages_max {
             return Some(format!(
                 "it runs {} stages at once, and {} were asked of it",
                 self.stages_max,
-                asked.stages.len()
+                request.stages.len()
             ));
         }
         let mut wanted: HashMap<&str, (u32, u32)> = HashMap::new();
-        for stage in &asked.stages {
+        for stage in &request.stages {
             let (shared, fresh) = wanted.entry(stage.service.as_str()).or_default();
             *(if stage.fresh { fresh } else { shared }) += 1;
         }
@@ -53,13 +54,13 @@ impl Slots {
     }
 
     /// Finds slots for all stages, or none.
-    pub(super) fn choose(&self, asked: &Asked) -> Option<Choice> {
-        if self.used() + asked.stages.len() > self.stages_max {
+    pub(super) fn choose(&self, request: &Prepare) -> Option<Choice> {
+        if self.used() + request.stages.len() > self.stages_max {
             return None;
         }
         let mut choice = Choice::default();
         let mut taken: HashMap<&str, u32> = HashMap::new();
-        for stage in &asked.stages {
+        for stage in &request.stages {
             let place = self.known_place(stage, &taken, &choice);
             if let Some(name) = place {
                 *taken.entry(name).or_default() += 1;

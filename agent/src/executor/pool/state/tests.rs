@@ -1,7 +1,7 @@
 //! The pool's promises, one each; `Pool` notes what the state asks for and keeps a clock that is set by hand.
 
 use super::*;
-use crate::executor::reservation::Wanted;
+use pipes_protocol::reservation::Wanted;
 
 struct Pool {
     slots: Slots,
@@ -38,7 +38,7 @@ impl Pool {
             Effect::Answer(_, Answer::Failed(PrepareError::Full)) => "full".into(),
             Effect::Answer(_, Answer::Failed(error)) => format!("failed: {error}"),
             Effect::Answer(_, answer) => format!("{answer:?}").to_lowercase(),
-            Effect::Start(order) => format!("start {} {}", order.replica, order.service),
+            Effect::Start(spec) => format!("start {} {}", spec.replica, spec.service),
             Effect::Stop(replica) => format!("stop {replica}"),
             Effect::Freed(node, run) => format!("freed {run} at {node}"),
         };
@@ -53,15 +53,15 @@ impl Pool {
             digest: service.to_owned(),
             fresh: options.contains("fresh"),
         });
-        let hold = options.contains("hold");
-        let asked = Asked {
+        let request = Prepare {
             run: run.into(),
             coordinator: 7,
             attempt: self.attempt,
             stages: stages.collect(),
-            hold,
+            files: Vec::new(),
+            wait: options.contains("wait"),
         };
-        self.slots.prepare(self.now, self.tickets, asked);
+        self.slots.prepare(self.now, self.tickets, request);
         self.effects()
     }
 
@@ -74,8 +74,8 @@ impl Pool {
         self.effects()
     }
 
-    fn release(&mut self, run: &str) -> Vec<String> {
-        self.slots.release(self.now, run, self.attempt);
+    fn abort(&mut self, run: &str) -> Vec<String> {
+        self.slots.abort(self.now, run, self.attempt);
         self.effects()
     }
 
@@ -102,12 +102,12 @@ fn warm_replicas_are_used_at_once_and_stopped_after_their_time() {
     let mut pool = Pool::new(16, 4);
     pool.prepare("r1", "cat");
     pool.ready("x1");
-    pool.slots.keep("r1");
+    pool.slots.commit("r1");
     assert!(pool.pass(10_000).is_empty(), "a run may take its time");
-    assert!(pool.release("r1").is_empty());
+    assert!(pool.abort("r1").is_empty());
     assert!(pool.pass(599).is_empty());
     assert_eq!(pool.prepare("r2", "cat"), ["reserved", "ready 1@x1"]);
-    pool.release("r2");
+    pool.abort("r2");
     assert_eq!(
         pool.slots.next_deadline(),
         Some(pool.now + Duration::from_secs(600))
@@ -128,7 +128,7 @@ fn a_reservation_that_never_goes_is_given_up() {
         pool.slots.counters,
         Counters {
             full: 1,
-            given_up: 1,
+            expired: 1,
             ..Counters::default()
         }
     );
@@ -146,7 +146,7 @@ fn full_is_said_when_slots_and_replicas_are_used_up() {
         ["reserved", "start x3 tr"],
         "nothing of r3 was kept"
     );
-    assert_eq!(pool.release("r1"), ["freed r3 at 7"]);
+    assert_eq!(pool.abort("r1"), ["freed r3 at 7"]);
 }
 
 #[test]
@@ -170,25 +170,25 @@ fn as_many_are_told_as_slots_are_free() {
     for run in ["r2", "r3", "r4"] {
         assert_eq!(pool.prepare(run, "cat"), ["full"]);
     }
-    assert_eq!(pool.release("r1"), ["freed r2 at 7", "freed r3 at 7"]);
-    assert!(pool.release("r4").is_empty(), "it is over, and not told any more");
+    assert_eq!(pool.abort("r1"), ["freed r2 at 7", "freed r3 at 7"]);
+    assert!(pool.abort("r4").is_empty(), "it is over, and not told any more");
 }
 
 #[test]
 fn no_more_coordinators_are_remembered_than_the_limit() {
     let mut pool = Pool::new(1, 1);
     pool.prepare("r0", "cat");
-    for run in 1..=TOLD_MAX + 1 {
+    for run in 1..=NOTIFY_MAX + 1 {
         pool.prepare(&format!("r{run}"), "cat");
     }
-    assert_eq!(pool.release("r0"), ["freed r2 at 7"], "the oldest was let go");
+    assert_eq!(pool.abort("r0"), ["freed r2 at 7"], "the oldest was let go");
 }
 
 #[test]
 fn what_can_never_fit_is_refused_and_not_kept_waiting() {
     let mut pool = Pool::new(2, 1);
     let why = "failed: 3 stages of cat were asked of it; settings slots=2 and replicas=1 forbid that";
-    assert_eq!(pool.ask("r1", "cat cat cat", "hold"), [why]);
+    assert_eq!(pool.ask("r1", "cat cat cat", "wait"), [why]);
     assert!(pool.ask("r2", "cat cat", "fresh")[0].starts_with("failed"));
 }
 
@@ -197,7 +197,7 @@ fn a_fresh_replica_serves_one_stage_and_goes() {
     let mut pool = Pool::new(16, 4);
     pool.prepare("r1", "cat");
     pool.ready("x1");
-    pool.release("r1");
+    pool.abort("r1");
     assert_eq!(
         pool.ask("r2", "cat cat", "fresh"),
         ["reserved", "start x2 cat", "start x3 cat"]
@@ -209,7 +209,7 @@ fn a_fresh_replica_serves_one_stage_and_goes() {
         ["reserved", "ready 1@x1"],
         "nobody else uses them"
     );
-    assert_eq!(pool.release("r2"), ["stop x2", "stop x3"]);
+    assert_eq!(pool.abort("r2"), ["stop x2", "stop x3"]);
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn an_idle_replica_makes_room_for_a_new_version() {
     pool.prepare("r1", "cat@1");
     pool.ready("x1");
     assert_eq!(pool.prepare("r2", "cat@2"), ["full"], "it is in use");
-    assert_eq!(pool.release("r1"), ["freed r2 at 7"]);
+    assert_eq!(pool.abort("r1"), ["freed r2 at 7"]);
     assert_eq!(
         pool.prepare("r2", "cat@2"),
         ["stop x1", "reserved", "start x2 cat"]
@@ -247,11 +247,11 @@ fn a_replica_that_ends_under_a_run_leaves_its_other_slots_to_it() {
     pool.prepare("r1", "cat tr");
     pool.ready("x1");
     pool.ready("x2");
-    pool.slots.keep("r1");
+    pool.slots.commit("r1");
     pool.slots.ended(pool.now, "x1", "killed");
     assert!(pool.effects().is_empty());
     assert_eq!(pool.prepare("r2", "tr"), ["full"]);
-    assert_eq!(pool.release("r1"), ["freed r2 at 7"]);
+    assert_eq!(pool.abort("r1"), ["freed r2 at 7"]);
     assert_eq!(pool.prepare("r2", "cat tr"), ["reserved", "start x3 cat"]);
 }
 
@@ -260,7 +260,7 @@ fn runs_of_a_lost_coordinator_have_nothing_any_more() {
     let mut pool = Pool::new(1, 1);
     pool.prepare("r1", "cat");
     pool.ready("x1");
-    pool.slots.keep("r1");
+    pool.slots.commit("r1");
     pool.prepare("r2", "cat");
     assert_eq!(pool.slots.coordinators(), HashSet::from([7]));
     pool.slots.coordinator_lost(pool.now, 7);
@@ -274,8 +274,8 @@ fn those_that_hold_are_served_in_their_order_and_not_overtaken() {
     let mut pool = Pool::new(2, 1);
     pool.prepare("r1", "cat");
     pool.ready("x1");
-    assert_eq!(pool.ask("r2", "cat cat", "hold"), ["waiting"]);
-    assert_eq!(pool.ask("r3", "cat", "hold"), ["waiting"]);
+    assert_eq!(pool.ask("r2", "cat cat", "wait"), ["waiting"]);
+    assert_eq!(pool.ask("r3", "cat", "wait"), ["waiting"]);
     assert_eq!(
         pool.prepare("r4", "cat"),
         ["full"],
@@ -286,22 +286,22 @@ fn those_that_hold_are_served_in_their_order_and_not_overtaken() {
         ["reserved", "start x2 tr"],
         "r2 does not want this one"
     );
-    let served = pool.release("r1");
+    let served = pool.abort("r1");
     assert_eq!(served, ["reserved", "ready 1@x1 2@x1", "freed r4 at 7"]);
     assert!(
         pool.pass(60).is_empty(),
         "it waits for other nodes as long as they need"
     );
-    assert_eq!(pool.release("r2"), ["reserved", "ready 1@x1"], "now r3");
+    assert_eq!(pool.abort("r2"), ["reserved", "ready 1@x1"], "now r3");
 }
 
 #[test]
 fn one_that_waits_for_another_service_does_not_stand_in_the_way() {
     let mut pool = Pool::new(1, 1);
     pool.prepare("r1", "cat");
-    pool.ask("r2", "cat", "hold");
+    pool.ask("r2", "cat", "wait");
     assert_eq!(
-        pool.ask("r3", "tr", "hold"),
+        pool.ask("r3", "tr", "wait"),
         ["waiting", "reserved", "start x2 tr"]
     );
 }
@@ -310,7 +310,7 @@ fn one_that_waits_for_another_service_does_not_stand_in_the_way() {
 fn whoever_cancels_has_nothing() {
     let mut pool = Pool::new(1, 1);
     pool.prepare("r1", "cat");
-    pool.ask("r2", "cat", "hold");
+    pool.ask("r2", "cat", "wait");
     pool.slots.cancel(pool.now, 2);
     pool.slots.cancel(pool.now, 1);
     assert!(pool.effects().is_empty());
@@ -362,8 +362,8 @@ fn settings_hold_for_replicas_that_run_already() {
         ["full"],
         "its shim was started with four"
     );
-    pool.release("r1");
-    pool.release("r2");
+    pool.abort("r1");
+    pool.abort("r2");
     assert_eq!(pool.pass(1), ["stop x1"]);
 }
 
@@ -380,12 +380,13 @@ fn credit_in_all_is_bounded() {
         digest: "cat".into(),
         fresh: false,
     };
-    let asked = |run: &str, count| Asked {
+    let asked = |run: &str, count| Prepare {
         run: run.into(),
         coordinator: 7,
         attempt: 1,
         stages: (1..=count).map(wanted).collect(),
-        hold: false,
+        files: Vec::new(),
+        wait: false,
     };
     slots.prepare(Instant::now(), 1, asked("r1", 30));
     slots.prepare(Instant::now(), 2, asked("r2", 5));
@@ -407,33 +408,33 @@ fn credit_in_all_is_bounded() {
 #[test]
 fn a_late_word_of_an_attempt_does_nothing_to_the_next() {
     let mut pool = Pool::new(1, 1);
-    pool.ask("r1", "cat", "hold");
+    pool.ask("r1", "cat", "wait");
     pool.ready("x1");
     pool.attempt = 2;
     assert_eq!(
-        pool.ask("r1", "cat", "hold"),
+        pool.ask("r1", "cat", "wait"),
         ["waiting", "reserved", "ready 1@x1"],
         "what the first had is free"
     );
     pool.attempt = 1;
-    assert!(pool.release("r1").is_empty());
+    assert!(pool.abort("r1").is_empty());
     assert_eq!(pool.slots.used(), 1, "the second keeps its slot");
     let late = ["failed: this attempt of the run is over"];
-    assert_eq!(pool.ask("r1", "cat", "hold"), late);
-    pool.ask("r2", "cat", "hold");
+    assert_eq!(pool.ask("r1", "cat", "wait"), late);
+    pool.ask("r2", "cat", "wait");
     pool.attempt = 2;
-    pool.ask("r2", "cat", "hold");
+    pool.ask("r2", "cat", "wait");
     pool.attempt = 1;
     assert_eq!(pool.ask("r2", "cat", ""), late);
-    pool.release("r2");
+    pool.abort("r2");
     pool.attempt = 2;
-    assert_eq!(pool.release("r1"), ["reserved", "ready 1@x1"], "r2 still waited");
+    assert_eq!(pool.abort("r1"), ["reserved", "ready 1@x1"], "r2 still waited");
     pool.attempt = 3;
-    assert!(pool.release("r3").is_empty());
-    assert_eq!(pool.ask("r3", "tr", "hold"), late, "it came after its release");
+    assert!(pool.abort("r3").is_empty());
+    assert_eq!(pool.ask("r3", "tr", "wait"), late, "it came after its release");
     pool.attempt = 4;
     assert_eq!(
-        pool.ask("r3", "tr", "hold"),
+        pool.ask("r3", "tr", "wait"),
         ["waiting", "reserved", "start x2 tr"]
     );
 }
@@ -456,10 +457,10 @@ fn random_inputs_leak_no_slot() {
         let made = match pick(10) {
             0..=3 => {
                 let services = ["cat", "tr", "cat tr", "cat cat wc", "wc"][pick(5) as usize];
-                let options = ["", "", "hold", "fresh"][pick(4) as usize];
+                let options = ["", "", "wait", "fresh"][pick(4) as usize];
                 pool.ask(&run, services, options)
             }
-            4 | 5 => pool.release(&run),
+            4 | 5 => pool.abort(&run),
             6 if !replicas.is_empty() => {
                 let replica = replicas.swap_remove(pick(replicas.len() as u64) as usize);
                 pool.ready(&replica)
@@ -470,7 +471,7 @@ fn random_inputs_leak_no_slot() {
                 pool.effects()
             }
             8 => {
-                pool.slots.keep(&run);
+                pool.slots.commit(&run);
                 pool.effects()
             }
             _ => pool.pass(pick(8)),
@@ -483,7 +484,7 @@ fn random_inputs_leak_no_slot() {
     }
     pool.attempt = u64::MAX;
     for run in 0..12 {
-        pool.release(&format!("r{run}"));
+        pool.abort(&format!("r{run}"));
     }
     assert_eq!(pool.slots.used(), 0);
     assert!(pool.slots.waiting.is_empty());

@@ -2,34 +2,33 @@
 //!
 //! ```text
 //! prepare r1 [cat tr]   ->  Reserved, Start a (cat), Start b (tr)
-//! ready a, ready b      ->  Ready [(1, a), (2, b)]          given up 10 s later unless kept
-//! release r1            ->  a and b stay warm; who was told full hears of it
+//! ready a, ready b      ->  Ready [(1, a), (2, b)]          ends 10 s later unless committed
+//! abort r1              ->  a and b stay warm; who is on the notify list hears of it
 //! 10 minutes later      ->  Stop a, Stop b
 //! ```
 //!
 //! Always: (1) a replica's used slots are the places that reservations have in it, and never more than its slots; (2) a
-//! run has one reservation here, all its stages or none; (3) a prepare without `hold` is answered at once: reserved or
-//! full; (4) those that hold are served in their order, and nobody who came later takes a service they wait for.
-//! Not here: processes and the clock (`pool.rs`, `process.rs`).
+//! run has one reservation here, all its stages or none; (3) a prepare that does not wait is answered at once: reserved or
+//! full; (4) those that wait are served in their order, and nobody who came later takes a service they wait for.
+//! Not here: processes and the clock (`mod.rs`, `process/`).
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
+use pipes_protocol::reservation::{Prepare, PrepareError};
 use tokio::time::Instant;
 
-use crate::executor::reservation::{Answer, Asked, Order, Place, PrepareError};
+use crate::executor::backend::ReplicaSpec;
+use crate::executor::pool::answer::{Answer, Place};
 use crate::executor::settings::Settings;
 
-mod choose;
-mod reserve;
+/// How long reserved slots wait to be committed; what a coordinator needs at most, and then has given up itself.
+pub const COMMIT_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long reserved slots wait for the run to go; what a coordinator needs at most, and then has given up itself.
-pub const GO_MAX: Duration = Duration::from_secs(10);
+/// The notify list: coordinators that are told when a slot frees; beyond them the oldest asks by itself after a second.
+pub const NOTIFY_MAX: usize = 1_000;
 
-/// Coordinators that are told when a slot frees; beyond them the oldest asks by itself after a second.
-pub const TOLD_MAX: usize = 1_000;
-
-/// Runs of which it is known here up to which attempt they are over: a prepare that comes after its release has nothing.
+/// Runs of which it is known here up to which attempt they are over: a prepare that comes after its abort has nothing.
 pub const OVER_MAX: usize = 1_000;
 
 /// Runs that wait here in order; as many as one coordinator lets wait. Beyond them: full.
@@ -52,7 +51,7 @@ pub enum Effect {
     /// Say so to whoever prepares.
     Answer(u64, Answer),
     /// Start a replica.
-    Start(Order),
+    Start(ReplicaSpec),
     /// Stop a replica; it is forgotten here.
     Stop(String),
     /// Tell a coordinator's node that the run may ask again.
@@ -62,10 +61,10 @@ pub enum Effect {
 /// How often a limit was met.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Prepares that were told full.
+    /// Prepares that found no slot.
     pub full: u64,
-    /// Reservations given up without go.
-    pub given_up: u64,
+    /// Reservations that nobody committed in time.
+    pub expired: u64,
     /// Idle replicas stopped before their time, for want of room.
     pub evicted: u64,
     /// Pipes that stay at their first window.
@@ -73,31 +72,31 @@ pub struct Counters {
 }
 
 #[derive(Debug)]
-struct Replica {
-    service: String,
-    digest: String,
-    slots: u32,
+pub(super) struct Replica {
+    pub(super) service: String,
+    pub(super) digest: String,
+    pub(super) slots: u32,
     /// Stages that have a place here.
-    used: u32,
-    is_ready: bool,
+    pub(super) used: u32,
+    pub(super) is_ready: bool,
     /// Serves one invocation and is stopped.
-    is_fresh: bool,
+    pub(super) is_fresh: bool,
     /// Since when nobody uses it.
-    idle_since: Instant,
+    pub(super) idle_since: Instant,
 }
 
 #[derive(Debug)]
-struct Reservation {
-    run: String,
-    coordinator: u64,
-    attempt: u64,
-    places: Vec<Place>,
-    state: State,
-    holds: bool,
+pub(super) struct Reservation {
+    pub(super) run: String,
+    pub(super) coordinator: u64,
+    pub(super) attempt: u64,
+    pub(super) places: Vec<Place>,
+    pub(super) state: State,
+    pub(super) waits: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     /// Replicas are being started.
     Starting,
     /// All can be called.
@@ -105,23 +104,23 @@ enum State {
         /// Given up then; `None` for runs in ordered mode, which wait for other nodes.
         until: Option<Instant>,
     },
-    /// The run went; it ends with its release.
-    Kept,
+    /// The run has started; it ends when the run is over.
+    Committed,
 }
 
 /// The pool's state. Tickets are the caller's numbers for its prepares, each used once.
 #[derive(Debug)]
 pub struct Slots {
-    settings: Settings,
-    stages_max: usize,
-    prefix: String,
-    started: u64,
-    replicas: BTreeMap<String, Replica>,
-    reservations: BTreeMap<u64, Reservation>,
-    waiting: VecDeque<(u64, Asked)>,
-    told: VecDeque<(u64, String)>,
+    pub(super) settings: Settings,
+    pub(super) stages_max: usize,
+    pub(super) prefix: String,
+    pub(super) started: u64,
+    pub(super) replicas: BTreeMap<String, Replica>,
+    pub(super) reservations: BTreeMap<u64, Reservation>,
+    waiting: VecDeque<(u64, Prepare)>,
+    to_notify: VecDeque<(u64, String)>,
     over: VecDeque<(String, u64)>,
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
     /// How often limits were met.
     pub counters: Counters,
 }
@@ -137,7 +136,7 @@ impl Slots {
             replicas: BTreeMap::new(),
             reservations: BTreeMap::new(),
             waiting: VecDeque::new(),
-            told: VecDeque::new(),
+            to_notify: VecDeque::new(),
             over: VecDeque::new(),
             effects: Vec::new(),
             counters: Counters::default(),
@@ -151,34 +150,34 @@ impl Slots {
     }
 
     /// A coordinator asks for slots.
-    pub fn prepare(&mut self, now: Instant, ticket: u64, asked: Asked) {
-        // What a former attempt of the run had here is over, even if its release was lost.
-        self.end(now, &asked.run, asked.attempt);
+    pub fn prepare(&mut self, now: Instant, ticket: u64, request: Prepare) {
+        // What a former attempt of the run had here is over, even if its abort was lost.
+        self.end(now, &request.run, request.attempt);
         let over = || {
-            self.is_over(&asked)
+            self.is_over(&request)
                 .then(|| "this attempt of the run is over".to_owned())
         };
-        if let Some(why) = self.never_fits(&asked).or_else(over) {
+        if let Some(why) = self.never_fits(&request).or_else(over) {
             return self.answer(ticket, Answer::Failed(PrepareError::Unavailable(why)));
         }
-        if asked.hold && self.waiting.len() < WAITING_MAX {
+        if request.wait && self.waiting.len() < WAITING_MAX {
             self.answer(ticket, Answer::Waiting);
-            self.waiting.push_back((ticket, asked));
+            self.waiting.push_back((ticket, request));
             return self.serve_waiting(now);
         }
-        let choice = if self.is_claimed(&asked) {
+        let choice = if self.is_claimed(&request) {
             None
         } else {
-            self.choose(&asked)
+            self.choose(&request)
         };
         match choice {
-            Some(choice) => self.reserve(now, ticket, asked, choice),
+            Some(choice) => self.reserve(now, ticket, request, choice),
             None => {
                 self.counters.full += 1;
-                if self.told.len() == TOLD_MAX {
-                    self.told.pop_front();
+                if self.to_notify.len() == NOTIFY_MAX {
+                    self.to_notify.pop_front();
                 }
-                self.told.push_back((asked.coordinator, asked.run));
+                self.to_notify.push_back((request.coordinator, request.run));
                 self.answer(ticket, Answer::Failed(PrepareError::Full));
             }
         }
@@ -190,19 +189,19 @@ impl Slots {
         self.free(now, &[ticket]);
     }
 
-    /// The run went: its slots are its own until its release.
-    pub fn keep(&mut self, run: &str) {
+    /// The run starts: its slots are its own until it is over.
+    pub fn commit(&mut self, run: &str) {
         for reservation in self
             .reservations
             .values_mut()
             .filter(|reservation| reservation.run == run)
         {
-            reservation.state = State::Kept;
+            reservation.state = State::Committed;
         }
     }
 
     /// The run is over, or is placed anew: what its attempts up to this one had here is free.
-    pub fn release(&mut self, now: Instant, run: &str, attempt: u64) {
+    pub fn abort(&mut self, now: Instant, run: &str, attempt: u64) {
         let known = self.over.iter().position(|(known, _)| known == run);
         let before = known.and_then(|at| self.over.remove(at));
         if self.over.len() == OVER_MAX {
@@ -214,30 +213,30 @@ impl Slots {
     }
 
     fn end(&mut self, now: Instant, run: &str, attempt: u64) {
-        self.told.retain(|(_, known)| known != run);
+        self.to_notify.retain(|(_, known)| known != run);
         self.waiting
-            .retain(|(_, asked)| asked.run != run || asked.attempt > attempt);
+            .retain(|(_, request)| request.run != run || request.attempt > attempt);
         let tickets = self.tickets(|reservation| reservation.run == run && reservation.attempt <= attempt);
         self.free(now, &tickets);
     }
 
-    /// Whether the attempt is known to be over: released, or followed by a later one.
-    fn is_over(&self, asked: &Asked) -> bool {
+    /// Whether the attempt is known to be over: aborted, or followed by a later one.
+    fn is_over(&self, request: &Prepare) -> bool {
         let waiting = self.waiting.iter().map(|(_, known)| (&known.run, known.attempt));
         let mut known = self
             .reservations
             .values()
             .map(|known| (&known.run, known.attempt))
             .chain(waiting);
-        let mut released = self.over.iter();
-        known.any(|(run, attempt)| *run == asked.run && attempt > asked.attempt)
-            || released.any(|(run, attempt)| *run == asked.run && *attempt >= asked.attempt)
+        let mut aborted = self.over.iter();
+        known.any(|(run, attempt)| *run == request.run && attempt > request.attempt)
+            || aborted.any(|(run, attempt)| *run == request.run && *attempt >= request.attempt)
     }
 
     /// The link to a coordinator's node is lost, and its runs with it.
     pub fn coordinator_lost(&mut self, now: Instant, node: u64) {
-        self.told.retain(|(coordinator, _)| *coordinator != node);
-        self.waiting.retain(|(_, asked)| asked.coordinator != node);
+        self.to_notify.retain(|(coordinator, _)| *coordinator != node);
+        self.waiting.retain(|(_, request)| request.coordinator != node);
         let tickets = self.tickets(|reservation| reservation.coordinator == node);
         self.free(now, &tickets);
     }
@@ -248,10 +247,10 @@ impl Slots {
             .reservations
             .values()
             .map(|reservation| reservation.coordinator);
-        let waiting = self.waiting.iter().map(|(_, asked)| asked.coordinator);
+        let waiting = self.waiting.iter().map(|(_, request)| request.coordinator);
         reserved
             .chain(waiting)
-            .chain(self.told.iter().map(|(coordinator, _)| *coordinator))
+            .chain(self.to_notify.iter().map(|(coordinator, _)| *coordinator))
             .collect()
     }
 
@@ -267,7 +266,7 @@ impl Slots {
         }
     }
 
-    /// A replica did not start, or ended by itself. Runs that went see it at their calls; others hear of it here.
+    /// A replica did not start, or ended by itself. Runs that have started see it at their calls; others hear of it here.
     pub fn ended(&mut self, now: Instant, replica: &str, why: &str) {
         if self.replicas.remove(replica).is_none() {
             return;
@@ -287,7 +286,7 @@ impl Slots {
     pub fn set(&mut self, now: Instant, settings: Settings) {
         self.settings = settings;
         self.serve_waiting(now);
-        self.tell(self.told.len());
+        self.notify(self.to_notify.len());
         self.tick(now);
     }
 
@@ -296,7 +295,7 @@ impl Slots {
         let late = self.tickets(
             |reservation| matches!(reservation.state, State::Ready { until: Some(until) } if until <= now),
         );
-        self.counters.given_up += late.len() as u64;
+        self.counters.expired += late.len() as u64;
         self.free(now, &late);
         let warm = self.settings.warm;
         let cold = |replica: &Replica| replica.is_idle() && replica.idle_since + warm <= now;
@@ -336,34 +335,34 @@ impl Slots {
     }
 
     /// Whether somebody who waits in order would be overtaken.
-    fn is_claimed(&self, asked: &Asked) -> bool {
+    fn is_claimed(&self, request: &Prepare) -> bool {
         let claimed: usize = self.waiting.iter().map(|(_, earlier)| earlier.stages.len()).sum();
-        let shares = |earlier: &Asked| {
+        let shares = |earlier: &Prepare| {
             earlier
                 .stages
                 .iter()
-                .any(|theirs| asked.stages.iter().any(|ours| ours.service == theirs.service))
+                .any(|theirs| request.stages.iter().any(|ours| ours.service == theirs.service))
         };
         claimed > 0
-            && (self.used() + claimed + asked.stages.len() > self.stages_max
+            && (self.used() + claimed + request.stages.len() > self.stages_max
                 || self.waiting.iter().any(|(_, earlier)| shares(earlier)))
     }
 
     /// Gives slots to those that wait, in order; who waits for other services does not stand in the way.
     fn serve_waiting(&mut self, now: Instant) {
-        let mut passed: VecDeque<(u64, Asked)> = VecDeque::new();
-        for (ticket, asked) in std::mem::take(&mut self.waiting) {
+        let mut passed: VecDeque<(u64, Prepare)> = VecDeque::new();
+        for (ticket, request) in std::mem::take(&mut self.waiting) {
             // Only those before it can be overtaken.
             std::mem::swap(&mut self.waiting, &mut passed);
-            let choice = if self.is_claimed(&asked) {
+            let choice = if self.is_claimed(&request) {
                 None
             } else {
-                self.choose(&asked)
+                self.choose(&request)
             };
             std::mem::swap(&mut self.waiting, &mut passed);
             match choice {
-                Some(choice) => self.reserve(now, ticket, asked, choice),
-                None => passed.push_back((ticket, asked)),
+                Some(choice) => self.reserve(now, ticket, request, choice),
+                None => passed.push_back((ticket, request)),
             }
         }
         self.waiting = passed;
@@ -391,23 +390,23 @@ impl Slots {
         }
         if freed > 0 {
             self.serve_waiting(now);
-            self.tell(freed);
+            self.notify(freed);
         }
     }
 
-    /// Tells those that were told full: as many as slots are free, or they would only come to be refused again.
-    fn tell(&mut self, count: usize) {
-        for (coordinator, run) in self.told.drain(..count.min(self.told.len())) {
+    /// Tells those on the notify list: as many as slots are free, or they would only come to be refused again.
+    fn notify(&mut self, count: usize) {
+        for (coordinator, run) in self.to_notify.drain(..count.min(self.to_notify.len())) {
             self.effects.push(Effect::Freed(coordinator, run));
         }
     }
 
-    fn stop(&mut self, replica: String) {
+    pub(super) fn stop(&mut self, replica: String) {
         self.replicas.remove(&replica);
         self.effects.push(Effect::Stop(replica));
     }
 
-    fn answer(&mut self, ticket: u64, answer: Answer) {
+    pub(super) fn answer(&mut self, ticket: u64, answer: Answer) {
         self.effects.push(Effect::Answer(ticket, answer));
     }
 
@@ -429,7 +428,7 @@ impl Slots {
 }
 
 impl Replica {
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.is_ready && self.used == 0
     }
 }

@@ -5,95 +5,67 @@
 //! ```
 //! Not here: whether its interpreter and libraries are there; the shim says so when it starts it.
 
-use crate::service::NotExecutable;
+use object::LittleEndian;
+use object::elf::{self, FileHeader64, Machine};
+
+use crate::service::kind::NotExecutable;
 
 /// Beginning of every ELF file.
-pub const MAGIC: &[u8] = b"\x7fELF";
+pub(super) const MAGIC: &[u8] = &elf::ELFMAG;
 
-/// Length of a 64-bit ELF header.
-const HEADER_LENGTH: usize = 64;
-const CLASS_64: u8 = 2;
-const LITTLE_ENDIAN: u8 = 1;
-
-const TYPE_RELOCATABLE: u16 = 1;
-const TYPE_EXECUTABLE: u16 = 2;
-/// Shared object: a position-independent executable, or a library.
-const TYPE_SHARED: u16 = 3;
-const TYPE_CORE: u16 = 4;
-
-const MACHINES: [(u16, &str); 7] = [
-    (3, "x86"),
-    (8, "mips"),
-    (20, "powerpc"),
-    (40, "arm"),
-    (62, "x86_64"),
-    (183, "aarch64"),
-    (243, "riscv64"),
+/// Machines by their names in Rust's targets, for sentences.
+const MACHINES: [(Machine, &str); 7] = [
+    (elf::EM_386, "x86"),
+    (elf::EM_MIPS, "mips"),
+    (elf::EM_PPC, "powerpc"),
+    (elf::EM_ARM, "arm"),
+    (elf::EM_X86_64, "x86_64"),
+    (elf::EM_AARCH64, "aarch64"),
+    (elf::EM_RISCV, "riscv64"),
 ];
 
 /// Whether this machine executes it.
-pub fn check(head: &[u8]) -> Result<(), NotExecutable> {
+pub(super) fn check(head: &[u8]) -> Result<(), NotExecutable> {
     check_for(head, std::env::consts::ARCH)
 }
 
 fn check_for(head: &[u8], architecture: &str) -> Result<(), NotExecutable> {
     let refuse = |why: String| Err(NotExecutable(why));
-    if head.len() < HEADER_LENGTH {
+    let Ok((header, _)) = object::from_bytes::<FileHeader64<LittleEndian>>(head) else {
         return refuse("it is an ELF file that was cut short".into());
-    }
-    let half = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
-    let machine = half(18);
-    let name = MACHINES
-        .iter()
-        .find(|(number, _)| *number == machine)
-        .map(|(_, name)| *name);
-    let shown = name.map_or_else(|| format!("machine {machine}"), str::to_owned);
-    if head[5] != LITTLE_ENDIAN {
+    };
+    if header.e_ident.data != elf::ELFDATA2LSB {
         return refuse(format!(
             "it is a big-endian binary, but this cluster runs {architecture}"
         ));
     }
+    let machine = header.e_machine.get(LittleEndian);
+    let name = MACHINES
+        .iter()
+        .find(|(number, _)| *number == machine)
+        .map(|(_, name)| *name);
     if name != Some(architecture) {
+        let shown = name.map_or_else(|| format!("machine {}", machine.0), str::to_owned);
         return refuse(format!(
             "it is a binary for {shown}, but this cluster runs {architecture}; build it for that"
         ));
     }
-    if head[4] != CLASS_64 {
+    if header.e_ident.class != elf::ELFCLASS64 {
         return refuse("it is a 32-bit binary; build it for 64 bits".into());
     }
-    match half(16) {
-        TYPE_EXECUTABLE => Ok(()),
-        TYPE_SHARED if head[24..32].iter().all(|byte| *byte == 0) => {
+    match header.e_type.get(LittleEndian) {
+        elf::ET_EXEC => Ok(()),
+        elf::ET_DYN if header.e_entry.get(LittleEndian) == 0 => {
             refuse("it is a shared library, which cannot be started".into())
         }
-        TYPE_SHARED => Ok(()),
-        TYPE_RELOCATABLE => refuse("it is an object file; link it to an executable first".into()),
-        TYPE_CORE => refuse("it is a core dump, which cannot be started".into()),
+        elf::ET_DYN => Ok(()),
+        elf::ET_REL => refuse("it is an object file; link it to an executable first".into()),
+        elf::ET_CORE => refuse("it is a core dump, which cannot be started".into()),
         other => refuse(format!(
-            "it is an ELF file of type {other}, which cannot be started"
+            "it is an ELF file of type {}, which cannot be started",
+            other.0
         )),
     }
-}
-
-/// Whether a 64-bit ELF file of this machine names an interpreter, which loads its libraries: a static one has none.
-pub fn needs_interpreter(file: &[u8]) -> bool {
-    const PROGRAM_HEADER_LENGTH: usize = 56;
-    const PROGRAM_INTERPRETER: u32 = 3;
-    if check(file).is_err() {
-        return false;
-    }
-    let number = |at: usize, length: usize| {
-        let bytes = file.get(at..at + length).unwrap_or_default();
-        bytes
-            .iter()
-            .rev()
-            .fold(0u64, |sum, byte| sum << 8 | u64::from(*byte)) as usize
-    };
-    let (offset, count) = (number(32, 8), number(56, 2));
-    (0..count).any(|index| {
-        let at = offset.saturating_add(index * PROGRAM_HEADER_LENGTH);
-        at < file.len() && number(at, 4) as u32 == PROGRAM_INTERPRETER
-    })
 }
 
 #[cfg(test)]
@@ -101,9 +73,9 @@ mod tests {
     use super::*;
 
     fn header(kind: u16, machine: u16, entry: u8) -> Vec<u8> {
-        let mut head = vec![0; HEADER_LENGTH];
+        let mut head = vec![0; size_of::<FileHeader64<LittleEndian>>()];
         head[..4].copy_from_slice(MAGIC);
-        (head[4], head[5]) = (CLASS_64, LITTLE_ENDIAN);
+        (head[4], head[5]) = (elf::ELFCLASS64.0, elf::ELFDATA2LSB.0);
         head[16..18].copy_from_slice(&kind.to_le_bytes());
         head[18..20].copy_from_slice(&machine.to_le_bytes());
         head[24] = entry;

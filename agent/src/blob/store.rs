@@ -30,7 +30,7 @@ const DRAFT: &str = ".draft-";
 
 /// The folder of the blobs. Clones are the same one.
 #[derive(Clone, Debug)]
-pub struct Shelf {
+pub struct Store {
     folder: PathBuf,
 }
 
@@ -50,9 +50,9 @@ pub struct Writer {
     gathered: Vec<u8>,
 }
 
-impl Shelf {
+impl Store {
     /// Opens the folder, makes it where it is not there, and removes what was not finished in a former life.
-    pub fn open(folder: PathBuf) -> Result<Shelf, Error> {
+    pub fn open(folder: PathBuf) -> Result<Store, Error> {
         fs::create_dir_all(&folder).map_err(Error::disk(&folder))?;
         for entry in fs::read_dir(&folder).map_err(Error::disk(&folder))? {
             let entry = entry.map_err(Error::disk(&folder))?;
@@ -60,7 +60,7 @@ impl Shelf {
                 fs::remove_file(entry.path()).map_err(Error::disk(&entry.path()))?;
             }
         }
-        Ok(Shelf { folder })
+        Ok(Store { folder })
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -249,14 +249,14 @@ fn space(folder: &Path) -> io::Result<(u64, u64)> {
 mod tests {
     use super::*;
 
-    fn shelf() -> (tempfile::TempDir, Shelf) {
+    fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::open(folder.path().join("blobs")).unwrap();
-        (folder, shelf)
+        let store = Store::open(folder.path().join("blobs")).unwrap();
+        (folder, store)
     }
 
-    async fn put(shelf: &Shelf, bytes: &[u8]) -> Digest {
-        let mut writer = shelf.begin(bytes.len() as u64).unwrap();
+    async fn put(store: &Store, bytes: &[u8]) -> Digest {
+        let mut writer = store.begin(bytes.len() as u64).unwrap();
         for chunk in bytes.chunks(100_000) {
             writer.write(chunk).await.unwrap();
         }
@@ -265,52 +265,52 @@ mod tests {
 
     #[tokio::test]
     async fn a_blob_lies_whole_and_executable_under_its_digest() {
-        let (_folder, shelf) = shelf();
+        let (_folder, store) = store();
         let bytes = vec![7; 700_001];
-        let digest = put(&shelf, &bytes).await;
+        let digest = put(&store, &bytes).await;
         assert_eq!(digest, Digest::of(&bytes));
-        let path = shelf.find(&digest).unwrap();
+        let path = store.find(&digest).unwrap();
         assert_eq!(fs::read(&path).unwrap(), bytes);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o555);
-        assert_eq!(shelf.digests().unwrap(), [digest]);
-        assert_eq!(put(&shelf, &bytes).await, digest);
+        assert_eq!(store.digests().unwrap(), [digest]);
+        assert_eq!(put(&store, &bytes).await, digest);
     }
 
     #[tokio::test]
     async fn what_is_not_its_digest_is_not_kept_and_leaves_nothing() {
-        let (_folder, shelf) = shelf();
-        let mut writer = shelf.begin(0).unwrap();
+        let (_folder, store) = store();
+        let mut writer = store.begin(0).unwrap();
         writer.write(b"one").await.unwrap();
         let refused = writer.keep(Some(Digest::of(b"two"))).await.unwrap_err();
         assert!(matches!(refused, Error::Mismatch { .. }));
-        drop(shelf.begin(0).unwrap());
-        assert_eq!(fs::read_dir(&shelf.folder).unwrap().count(), 0);
+        drop(store.begin(0).unwrap());
+        assert_eq!(fs::read_dir(&store.folder).unwrap().count(), 0);
     }
 
     #[test]
     fn what_was_not_finished_is_gone_after_a_restart() {
-        let (_folder, shelf) = shelf();
-        std::mem::forget(shelf.begin(0).unwrap());
-        assert_eq!(fs::read_dir(&shelf.folder).unwrap().count(), 1);
-        let reopened = Shelf::open(shelf.folder.clone()).unwrap();
+        let (_folder, store) = store();
+        std::mem::forget(store.begin(0).unwrap());
+        assert_eq!(fs::read_dir(&store.folder).unwrap().count(), 1);
+        let reopened = Store::open(store.folder.clone()).unwrap();
         assert_eq!(fs::read_dir(&reopened.folder).unwrap().count(), 0);
     }
 
     #[tokio::test]
     async fn a_blob_that_rotted_is_removed_by_the_check() {
-        let (_folder, shelf) = shelf();
-        let digest = put(&shelf, b"good").await;
-        assert!(shelf.check(&digest).unwrap());
-        let path = shelf.find(&digest).unwrap();
+        let (_folder, store) = store();
+        let digest = put(&store, b"good").await;
+        assert!(store.check(&digest).unwrap());
+        let path = store.find(&digest).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, b"bad").unwrap();
-        assert!(!shelf.check(&digest).unwrap());
-        assert_eq!(shelf.find(&digest), None);
+        assert!(!store.check(&digest).unwrap());
+        assert_eq!(store.find(&digest), None);
     }
 
     #[test]
     fn a_disk_without_room_refuses() {
-        let (_folder, shelf) = shelf();
-        assert!(matches!(shelf.begin(u64::MAX), Err(Error::NoRoom { .. })));
+        let (_folder, store) = store();
+        assert!(matches!(store.begin(u64::MAX), Err(Error::NoRoom { .. })));
     }
 }

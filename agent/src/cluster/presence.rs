@@ -14,8 +14,8 @@ use pipes_raft::{Error, Store};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::cluster::nodes::Record;
 use crate::keys;
-use crate::node::Record;
 use crate::retry::Backoff;
 
 /// How long a node that says nothing counts as present.

@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::watch;
 use tracing::warn;
 
 /// All that is kept; the oldest file goes when it is full.
@@ -47,6 +46,8 @@ pub struct Filter {
     pub since: Option<SystemTime>,
     /// One stage alone.
     pub stage: Option<u32>,
+    /// Without these many first entries, which whoever follows has seen.
+    pub skip: usize,
 }
 
 /// The logs. A cheap handle.
@@ -56,8 +57,6 @@ pub struct Logs(Arc<Inner>);
 struct Inner {
     folder: PathBuf,
     state: Mutex<State>,
-    /// Raised with each record, for those that follow.
-    appended: watch::Sender<u64>,
 }
 
 struct State {
@@ -66,23 +65,6 @@ struct State {
     writing: Option<File>,
     dropped: u64,
     has_failed: bool,
-}
-
-/// Where somebody who follows has read to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Position {
-    file: u64,
-    offset: u64,
-}
-
-/// A run's log as it grows.
-pub struct Follow {
-    logs: Logs,
-    run: String,
-    filter: Filter,
-    position: Position,
-    ready: VecDeque<Entry>,
-    appended: watch::Receiver<u64>,
 }
 
 impl Logs {
@@ -110,7 +92,6 @@ impl Logs {
         let inner = Inner {
             folder,
             state: Mutex::new(state),
-            appended: watch::channel(0).0,
         };
         Ok(Logs(Arc::new(inner)))
     }
@@ -132,54 +113,16 @@ impl Logs {
                 }
             }
         }
-        drop(state);
-        self.0.appended.send_modify(|count| *count += 1);
     }
 
     /// What is there of a run, the oldest first. Blocks.
     pub fn read(&self, run: &str, filter: &Filter) -> Vec<Entry> {
-        self.read_from(run, filter, &mut Position::default())
-    }
-
-    /// The same, and then what comes. It has no end of its own: whoever follows knows when the run is over.
-    pub fn follow(&self, run: &str, filter: Filter) -> Follow {
-        let mut position = Position::default();
-        let appended = self.0.appended.subscribe();
-        let ready = self.read_from(run, &filter, &mut position).into();
-        Follow {
-            logs: self.clone(),
-            run: run.to_owned(),
-            filter,
-            position,
-            ready,
-            appended,
-        }
-    }
-
-    /// Bytes that were let go, since the agent started: the oldest for want of room, or what the disk refused.
-    pub fn dropped(&self) -> u64 {
-        self.state().dropped
-    }
-
-    fn read_from(&self, run: &str, filter: &Filter, position: &mut Position) -> Vec<Entry> {
-        let from = position.file;
-        let files: Vec<u64> = self
-            .state()
-            .files
-            .iter()
-            .map(|(number, _)| *number)
-            .filter(|number| *number >= from)
-            .collect();
+        let files: Vec<u64> = self.state().files.iter().map(|(number, _)| *number).collect();
         let mut found = Vec::new();
         for number in files {
-            let begin = if number == position.file {
-                position.offset
-            } else {
-                0
-            };
             // A file that was dropped meanwhile is one that is not there.
             let bytes = fs::read(path(&self.0.folder, number)).unwrap_or_default();
-            let mut rest = bytes.get(begin as usize..).unwrap_or_default();
+            let mut rest = &bytes[..];
             while let Some((record_run, entry, after)) = decode(rest) {
                 let wanted = record_run == run.as_bytes()
                     && filter.stage.is_none_or(|stage| stage == entry.stage)
@@ -189,46 +132,22 @@ impl Logs {
                 }
                 rest = after;
             }
-            *position = Position {
-                file: number,
-                offset: (bytes.len() - rest.len()) as u64,
-            };
         }
         if let Some(lines) = filter.tail {
             cut_to_lines(&mut found, lines);
         }
+        found.drain(..filter.skip.min(found.len()));
         found
+    }
+
+    /// Bytes that were let go, since the agent started: the oldest for want of room, or what the disk refused.
+    pub fn dropped(&self) -> u64 {
+        self.state().dropped
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // Counters and a file: whole at every moment, whoever panicked.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Follow {
-    /// What there is already, without waiting; `None` when that was all.
-    pub fn next_ready(&mut self) -> Option<Entry> {
-        if self.ready.is_empty() {
-            self.filter.tail = None;
-            self.ready = self
-                .logs
-                .read_from(&self.run, &self.filter, &mut self.position)
-                .into();
-        }
-        self.ready.pop_front()
-    }
-
-    /// The next entry, when it comes. May be dropped and called again.
-    pub async fn next(&mut self) -> Entry {
-        loop {
-            self.appended.mark_unchanged();
-            if let Some(entry) = self.next_ready() {
-                return entry;
-            }
-            // The sender lives in `logs`, which this holds.
-            let _ = self.appended.changed().await;
-        }
     }
 }
 

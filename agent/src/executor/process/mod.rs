@@ -9,7 +9,11 @@
 //! does not end then is killed itself; (3) nothing is left of a replica that is gone.
 //! On purpose without PR_SET_PDEATHSIG and without a kill on drop: a shim that is killed cannot kill its stages before
 //! their pipes close, and they would take that for the end of their input. When the agent dies, however it dies, the kernel
-//! closes the shims' connections, which tells them; an agent that starts ends what a shim could not (`leftover`, `confine`).
+//! closes the shims' connections, which tells them; an agent that starts ends what a shim could not (`orphans`, `cgroup`).
+
+pub(super) mod cgroup;
+pub mod orphans;
+pub(super) mod shim;
 
 use std::collections::HashMap;
 use std::fs;
@@ -29,20 +33,19 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::executor::confine::{self, Confine};
-use crate::executor::reservation::Order;
-use crate::executor::{Executor, StartError};
+use crate::executor::backend::{Backend, ReplicaSpec, StartError};
+use crate::executor::process::cgroup::Cgroups;
 use crate::lifecycle::{Kind, Lifecycle};
 
-/// From the order to a registered replica, the fetch of its executable included.
+/// From its spec to a registered replica, the fetch of its executable included.
 const START_MAX: Duration = Duration::from_secs(10);
 
 /// How long a shim that lost its session may take to end its stages and itself. Within what stopping parts may take.
 const END_MAX: Duration = Duration::from_secs(3);
 
-/// What a replica needs of the agent.
+/// The agent, as its host: what a replica needs of it.
 #[async_trait::async_trait]
-pub trait Surroundings: Send + Sync + 'static {
+pub trait Host: Send + Sync + 'static {
     /// The file of an executable, fetched if it is not here.
     async fn executable(&self, digest: &str) -> Result<PathBuf, String>;
 
@@ -77,8 +80,8 @@ pub struct Process(Arc<Inner>);
 
 struct Inner {
     node: Node,
-    around: Box<dyn Surroundings>,
-    confine: Confine,
+    host: Box<dyn Host>,
+    cgroups: Cgroups,
     lifecycle: Lifecycle,
     stops: Mutex<HashMap<String, CancellationToken>>,
     /// One ticket for each version of a service, as long as this agent lives.
@@ -89,8 +92,8 @@ impl Process {
     /// Clears what a former life left, then is ready to start replicas. Blocks.
     pub fn open(
         node: Node,
-        around: Box<dyn Surroundings>,
-        confine: Confine,
+        host: Box<dyn Host>,
+        cgroups: Cgroups,
         lifecycle: Lifecycle,
     ) -> io::Result<Process> {
         if node.replicas.exists() {
@@ -103,8 +106,8 @@ impl Process {
         let (stops, tickets) = (Mutex::default(), Mutex::default());
         Ok(Process(Arc::new(Inner {
             node,
-            around,
-            confine,
+            host,
+            cgroups,
             lifecycle,
             stops,
             tickets,
@@ -113,19 +116,19 @@ impl Process {
 }
 
 #[async_trait::async_trait]
-impl Executor for Process {
-    async fn start(&self, order: &Order) -> Result<oneshot::Receiver<String>, StartError> {
+impl Backend for Process {
+    async fn start(&self, spec: &ReplicaSpec) -> Result<oneshot::Receiver<String>, StartError> {
         let stop = CancellationToken::new();
-        self.0.stops().insert(order.replica.clone(), stop.clone());
+        self.0.stops().insert(spec.replica.clone(), stop.clone());
         let (started, is_started) = oneshot::channel();
         let (end, ended) = oneshot::channel();
-        let (inner, order) = (self.0.clone(), order.clone());
+        let (inner, spec) = (self.0.clone(), spec.clone());
         self.0
             .lifecycle
             .spawn(Kind::Work, "process of a replica", async move {
-                let why = inner.live(&order, &stop, started).await;
-                inner.stops().remove(&order.replica);
-                debug!(replica = order.replica, why, "a replica is gone");
+                let why = inner.live(&spec, &stop, started).await;
+                inner.stops().remove(&spec.replica);
+                debug!(replica = spec.replica, why, "a replica is gone");
                 // A pool that is gone does not want to know.
                 let _ = end.send(why);
                 Ok(())
@@ -146,14 +149,14 @@ type Started = oneshot::Sender<Result<(), StartError>>;
 
 impl Inner {
     /// A replica's life; returns why it ended.
-    async fn live(&self, order: &Order, stop: &CancellationToken, started: Started) -> String {
+    async fn live(&self, spec: &ReplicaSpec, stop: &CancellationToken, started: Started) -> String {
         let mut here = Here {
-            folder: self.node.replicas.join(&order.replica),
+            folder: self.node.replicas.join(&spec.replica),
             group: None,
             child: None,
         };
         let brought = tokio::select! {
-            brought = timeout(START_MAX, self.bring_up(order, &mut here)) => brought.unwrap_or_else(|_| {
+            brought = timeout(START_MAX, self.bring_up(spec, &mut here)) => brought.unwrap_or_else(|_| {
                 Err(StartError::NotReady(format!("it did not register in {} s", START_MAX.as_secs())))
             }),
             () = stop.cancelled() => Err(StartError::Stopped),
@@ -161,8 +164,8 @@ impl Inner {
         let why = match (brought, here.child.as_mut()) {
             (Ok(()), Some(child)) => {
                 info!(
-                    replica = order.replica,
-                    service = order.service,
+                    replica = spec.replica,
+                    service = spec.service,
                     pid = child.id(),
                     "a replica is ready"
                 );
@@ -180,26 +183,26 @@ impl Inner {
                 why
             }
         };
-        self.around.expel(&order.replica);
-        here.clear(order).await;
+        self.host.expel(&spec.replica);
+        here.clear(spec).await;
         why
     }
 
     /// From nothing to a replica that can be called. What it made lies in `here`, however far it came.
-    async fn bring_up(&self, order: &Order, here: &mut Here) -> Result<(), StartError> {
-        let executable = self.around.executable(&order.digest).await;
+    async fn bring_up(&self, spec: &ReplicaSpec, here: &mut Here) -> Result<(), StartError> {
+        let executable = self.host.executable(&spec.digest).await;
         let executable = executable.map_err(|why| StartError::Executable {
-            digest: order.digest.clone(),
+            digest: spec.digest.clone(),
             why,
         })?;
-        let ticket = self.ticket(order);
-        self.around
-            .admit(&order.replica, Sha256::digest(ticket.as_bytes()).into());
-        let registered = self.around.registered(&order.replica);
-        here.group = self.confine.make(&order.replica);
+        let ticket = self.ticket(spec);
+        self.host
+            .admit(&spec.replica, Sha256::digest(ticket.as_bytes()).into());
+        let registered = self.host.registered(&spec.replica);
+        here.group = self.cgroups.make(&spec.replica);
         let made = fs::DirBuilder::new().mode(0o700).create(&here.folder);
         made.map_err(|error| StartError::Node(format!("cannot make {}: {error}", here.folder.display())))?;
-        let command = self.command(order, here, &executable, &ticket)?;
+        let command = self.command(spec, here, &executable, &ticket)?;
         // Not handed to another thread, from which a child could come back to nobody; it takes a millisecond or two.
         let spawned = Command::from(command).spawn();
         let path = self.node.shim.display();
@@ -213,7 +216,7 @@ impl Inner {
 
     fn command(
         &self,
-        order: &Order,
+        spec: &ReplicaSpec,
         here: &Here,
         executable: &Path,
         ticket: &str,
@@ -223,15 +226,15 @@ impl Inner {
         command
             .env_clear()
             .env("PIPES_SOCKET", &node.socket)
-            .env("PIPES_REPLICA", &order.replica)
+            .env("PIPES_REPLICA", &spec.replica)
             .env("PIPES_TOKEN", ticket)
             .env("PIPES_NODE", format!("{}/{}", node.cluster_id, node.id))
             .env("PIPES_NODE_NUMBER", node.id.to_string())
-            .env("PIPES_SERVICE", &order.service)
+            .env("PIPES_SERVICE", &spec.service)
             .env("PIPES_EXECUTABLE", executable)
             .env("PIPES_SCRATCH", &here.folder)
-            .env("PIPES_SLOTS", order.slots.to_string())
-            .env("PIPES_WINDOW", order.window.to_string())
+            .env("PIPES_SLOTS", spec.slots.to_string())
+            .env("PIPES_WINDOW", spec.window.to_string())
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .current_dir("/");
         // What a shim has to say goes where the agent's own log goes.
@@ -263,8 +266,8 @@ impl Inner {
         Ok(command)
     }
 
-    fn ticket(&self, order: &Order) -> String {
-        let version = (order.service.clone(), order.digest.clone());
+    fn ticket(&self, spec: &ReplicaSpec) -> String {
+        let version = (spec.service.clone(), spec.digest.clone());
         let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = || hex::encode(rand::random::<[u8; 32]>());
         tickets.entry(version).or_insert_with(fresh).clone()
@@ -285,25 +288,25 @@ struct Here {
 
 impl Here {
     /// Waits for the end of a shim that was told to, kills one that does not end, removes what is left.
-    async fn clear(mut self, order: &Order) {
+    async fn clear(mut self, spec: &ReplicaSpec) {
         if let Some(child) = self.child.as_mut()
             && timeout(END_MAX, child.wait()).await.is_err()
         {
             warn!(
-                replica = order.replica,
-                service = order.service,
+                replica = spec.replica,
+                service = spec.service,
                 "a shim does not end and is killed"
             );
             if let Some(group) = &self.group {
                 // What cannot be killed so is killed below.
-                let _ = confine::kill(group);
+                let _ = cgroup::kill(group);
             }
             // Gone already is as good.
             let _ = child.kill().await;
         }
         let cleared = tokio::task::spawn_blocking(move || {
             if let Some(group) = &self.group {
-                confine::remove(group);
+                cgroup::remove(group);
             }
             match fs::remove_dir_all(&self.folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

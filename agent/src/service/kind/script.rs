@@ -6,14 +6,13 @@
 //! ```
 //! Not here: whether that interpreter is installed; the shim says so when it starts it.
 
-use crate::service::NotExecutable;
-use crate::service::kind::HEAD_LENGTH;
+use crate::service::kind::{HEAD_LENGTH, NotExecutable};
 
 /// Beginning of every script.
-pub const MAGIC: &[u8] = b"#!";
+pub(super) const MAGIC: &[u8] = b"#!";
 
 /// Whether the first line names an interpreter.
-pub fn check(head: &[u8]) -> Result<(), NotExecutable> {
+pub(super) fn check(head: &[u8]) -> Result<(), NotExecutable> {
     let refuse = |why: &str| Err(NotExecutable(why.to_owned()));
     let head = &head[MAGIC.len()..head.len().min(HEAD_LENGTH)];
     let line_end = head.iter().position(|byte| *byte == b'\n');

@@ -2,30 +2,32 @@
 
 use std::collections::{HashMap, HashSet};
 
+use pipes_protocol::reservation::Prepare;
 use tokio::time::Instant;
 
-use crate::executor::reservation::{Answer, Asked, Order, Place, Prepared};
-use crate::executor::slots::choose::{Choice, Chosen, New};
-use crate::executor::slots::{
-    CREDIT_MAX, Effect, GO_MAX, Replica, Reservation, Slots, State, WINDOW_MAX, WINDOW_MIN,
+use crate::executor::backend::ReplicaSpec;
+use crate::executor::pool::answer::{Answer, Place, Prepared};
+use crate::executor::pool::choose::{Choice, Chosen, New};
+use crate::executor::pool::state::{
+    COMMIT_WITHIN, CREDIT_MAX, Effect, Replica, Reservation, Slots, State, WINDOW_MAX, WINDOW_MIN,
 };
 
 impl Slots {
-    pub(super) fn reserve(&mut self, now: Instant, ticket: u64, asked: Asked, choice: Choice) {
+    pub(super) fn reserve(&mut self, now: Instant, ticket: u64, request: Prepare, choice: Choice) {
         for idle in choice.evicted {
             self.counters.evicted += 1;
             self.stop(idle);
         }
         self.answer(ticket, Answer::Reserved);
         let new: Vec<String> = choice.new.into_iter().map(|new| self.start(now, new)).collect();
-        let mut places = Vec::with_capacity(asked.stages.len());
+        let mut places = Vec::with_capacity(request.stages.len());
         let mut credit: u64 = self
             .reservations
             .values()
             .flat_map(|known| &known.places)
             .map(|place| place.window)
             .sum();
-        for (stage, chosen) in asked.stages.iter().zip(choice.places) {
+        for (stage, chosen) in request.stages.iter().zip(choice.places) {
             let replica = match chosen {
                 Chosen::Known(name) => name,
                 Chosen::New(index) => new[index].clone(),
@@ -47,12 +49,12 @@ impl Slots {
             });
         }
         let reservation = Reservation {
-            run: asked.run,
-            coordinator: asked.coordinator,
-            attempt: asked.attempt,
+            run: request.run,
+            coordinator: request.coordinator,
+            attempt: request.attempt,
             places,
             state: State::Starting,
-            holds: asked.hold,
+            waits: request.wait,
         };
         self.reservations.insert(ticket, reservation);
         self.ready_if_all(now, ticket);
@@ -62,7 +64,7 @@ impl Slots {
         self.started += 1;
         let name = format!("{}{}", self.prefix, self.started);
         let slots = if new.is_fresh { 1 } else { self.settings.slots };
-        let order = Order {
+        let spec = ReplicaSpec {
             replica: name.clone(),
             service: new.service.clone(),
             digest: new.digest.clone(),
@@ -79,7 +81,7 @@ impl Slots {
             idle_since: now,
         };
         self.replicas.insert(name.clone(), replica);
-        self.effects.push(Effect::Start(order));
+        self.effects.push(Effect::Start(spec));
         name
     }
 
@@ -93,10 +95,10 @@ impl Slots {
                 .is_some_and(|replica| replica.is_ready)
         };
         if reservation.state == State::Starting && reservation.places.iter().all(is_ready) {
-            let until = if reservation.holds {
+            let until = if reservation.waits {
                 None
             } else {
-                Some(now + GO_MAX)
+                Some(now + COMMIT_WITHIN)
             };
             reservation.state = State::Ready { until };
             let prepared = Prepared {

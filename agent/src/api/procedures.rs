@@ -1,0 +1,109 @@
+//! Every procedure of the API: its URI, who may call it, and what answers. `serve.rs` registers them.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use pipes_protocol::uris;
+use pipes_wamp::payload::PayloadBuf;
+use rmpv::Value;
+
+use crate::api::arguments::Arguments;
+use crate::api::{Api, Error, blob, cluster, logs, node, run, service, store, token};
+use crate::router::OwnSession;
+use crate::workflow::coordinator;
+
+/// One procedure.
+pub(super) struct Procedure {
+    pub(super) uri: &'static str,
+    pub(super) right: Right,
+    pub(super) function: Function,
+}
+
+/// Who may call a procedure; the router holds every session to it by realm and URI.
+#[derive(Clone, Copy)]
+pub(super) enum Right {
+    /// Operators, in realm `pipes`, by the URI as it stands.
+    Operators,
+    /// Other agents, in realm `pipes.stages`, by the URI as one of this node's.
+    Agents,
+}
+
+/// What answers.
+#[derive(Clone, Copy)]
+pub(super) enum Function {
+    /// Gives one answer.
+    Once(Once),
+    /// Has a session of its own for each call, so that a caller who does not read stops nobody else.
+    Stream(fn(Arc<Api>, OwnSession) -> BoxFuture<'static, ()>),
+}
+
+/// Answers a call by its payload.
+pub(super) type Once = fn(Arc<Api>, PayloadBuf) -> BoxFuture<'static, Result<Value, Error>>;
+
+/// A procedure that takes keyword arguments and answers once.
+macro_rules! once {
+    ($function:path) => {
+        Function::Once(|api, payload| {
+            Box::pin(async move {
+                let mut arguments = Arguments::of(payload.as_payload())?;
+                $function(&api, &mut arguments).await
+            })
+        })
+    };
+}
+
+/// A procedure that is given the session of its call.
+macro_rules! stream {
+    ($function:path) => {
+        Function::Stream(|api, own| Box::pin(async move { $function(&api, own).await }))
+    };
+}
+
+/// All of them.
+pub(super) const PROCEDURES: &[Procedure] = &[
+    operators(
+        uris::RUN_START,
+        Function::Stream(|api, own| Box::pin(coordinator::serve(api.runs.clone(), own))),
+    ),
+    operators(uris::RUN_LIST, once!(run::list)),
+    operators(uris::RUN_GET, once!(run::get)),
+    operators(uris::RUN_STOP, once!(run::stop)),
+    operators(uris::RUN_LOGS, stream!(logs::serve)),
+    operators(uris::SERVICE_PUT, stream!(service::put)),
+    operators(uris::SERVICE_LIST, once!(service::list)),
+    operators(uris::SERVICE_GET, once!(service::get)),
+    operators(uris::SERVICE_REMOVE, once!(service::remove)),
+    operators(uris::BLOB_PUT, stream!(blob::put)),
+    operators(uris::BLOB_HAS, once!(blob::has)),
+    operators(uris::NODE_LIST, once!(node::list)),
+    operators(uris::CLUSTER_STATUS, once!(cluster::status)),
+    operators(uris::CLUSTER_SET, once!(cluster::set)),
+    operators(uris::TOKEN_CREATE, once!(token::create)),
+    operators(uris::TOKEN_LIST, once!(token::list)),
+    operators(uris::TOKEN_REMOVE, once!(token::remove)),
+    operators(uris::STORE_RANGE, once!(store::range)),
+    operators(uris::STORE_TXN, once!(store::txn)),
+    agents(uris::node::RUNS, once!(run::own)),
+    agents(uris::node::RUN_STOP, once!(run::stop_own)),
+    agents(uris::node::RUN_LOGS, once!(logs::own)),
+    agents(
+        uris::node::EXECUTOR_FREED,
+        Function::Once(|api, payload| Box::pin(async move { run::freed(&api, payload.as_payload()) })),
+    ),
+];
+
+const fn operators(uri: &'static str, function: Function) -> Procedure {
+    Procedure {
+        uri,
+        right: Right::Operators,
+        function,
+    }
+}
+
+const fn agents(uri: &'static str, function: Function) -> Procedure {
+    Procedure {
+        uri,
+        right: Right::Agents,
+        function,
+    }
+}

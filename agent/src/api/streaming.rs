@@ -1,0 +1,61 @@
+//! A call that has a session of its own: its first chunk, and what is said to its caller.
+
+use pipes_wamp::client::{Connection, Reader, Writer};
+use pipes_wamp::message::Message;
+use pipes_wamp::payload::PayloadBuf;
+use pipes_wamp::streaming::Callee;
+use tokio::net::UnixStream;
+
+use crate::api::Error;
+use crate::api::arguments::Arguments;
+
+/// Waits for the first chunk: gives whence further ones come, where answers go, and the arguments. `None` when the
+/// caller is gone.
+pub(super) async fn accept(stream: UnixStream) -> Option<(Reader, Caller, Result<Arguments, Error>)> {
+    let (mut chunks, writer) = Connection::welcomed(stream).split();
+    let Ok(Some(Message::Invocation { request, payload, .. })) = chunks.next().await else {
+        return None;
+    };
+    let arguments = Arguments::of(payload);
+    let call = Callee { request };
+    Some((chunks, Caller { writer, call }, arguments))
+}
+
+/// Whoever called.
+pub(super) struct Caller {
+    writer: Writer,
+    call: Callee,
+}
+
+impl Caller {
+    /// Says a part of the answer.
+    pub(super) async fn part(&mut self, part: &PayloadBuf) -> Result<(), Error> {
+        self.call.part(&mut self.writer, part.as_payload());
+        self.writer.flush().await.map_err(|_| gone())
+    }
+
+    /// Lets it send so many bytes more.
+    pub(super) async fn credit(&mut self, bytes: u64) -> Result<(), Error> {
+        self.call.credit(&mut self.writer, bytes);
+        self.writer.flush().await.map_err(|_| gone())
+    }
+
+    /// Says the last of the answer.
+    pub(super) async fn end(mut self, answered: Result<PayloadBuf, Error>) {
+        match answered {
+            Ok(answer) => self.call.result(&mut self.writer, answer.as_payload()),
+            Err(error) => {
+                let arguments = PayloadBuf::of_values(error.arguments(), None);
+                self.call
+                    .error(&mut self.writer, error.uri(), arguments.as_payload());
+            }
+        }
+        // A caller that is gone needs no answer.
+        let _ = self.writer.flush().await;
+    }
+}
+
+/// The caller's session broke: nobody hears this.
+pub(super) fn gone() -> Error {
+    Error::Unavailable("the caller is gone".into())
+}

@@ -1,0 +1,15 @@
+//! The cluster as this agent sees it, and its own place in it.
+//!
+//! | file | knows |
+//! |---|---|
+//! | [`membership`] | how an agent becomes a member, or finds that it is one |
+//! | [`presence`] | the node's lease, by which the others see that it lives |
+//! | [`nodes`] | the nodes there are, and which of them are reached |
+//! | [`links`] | a link of the router to every other node |
+//! | [`credentials`] | who may speak in realm `pipes` |
+
+pub mod credentials;
+pub mod links;
+pub mod membership;
+pub mod nodes;
+pub mod presence;

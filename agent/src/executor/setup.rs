@@ -1,0 +1,137 @@
+//! Puts the executor together: shim, settings, pool, procedures.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use pipes_protocol::uris;
+use pipes_raft::Store;
+use pipes_wamp::client::{Connection, Session};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::blob::{Blobs, Digest};
+use crate::config::Config;
+use crate::executor::pool::{self, Pool};
+use crate::executor::procedures::{self, Files, Procedures};
+use crate::executor::process::cgroup::Cgroups;
+use crate::executor::process::{Host, Node, Process, shim};
+use crate::executor::settings;
+use crate::lifecycle::{Kind, Lifecycle};
+use crate::router::{Role, Router};
+
+/// Coordinators that wait to be told of a free slot; the rest ask by themselves after a second.
+const FREED_MAX: usize = 1_000;
+
+/// What the executor works with.
+pub struct Parts {
+    /// This agent's configuration.
+    pub config: Arc<Config>,
+    /// This node's id.
+    pub node: u64,
+    /// Where settings lie.
+    pub store: Store,
+    /// Lets shims in.
+    pub router: Router,
+    /// Gives executables and files.
+    pub blobs: Blobs,
+    /// Runs the tasks.
+    pub lifecycle: Lifecycle,
+}
+
+/// Starts the executor; when this returns, coordinators may ask this node for slots of the pool.
+pub async fn start(parts: Parts) -> anyhow::Result<Pool> {
+    let Parts {
+        config,
+        node,
+        store,
+        router,
+        blobs,
+        lifecycle,
+    } = parts;
+    let agent = ThisAgent {
+        router: router.clone(),
+        blobs,
+    };
+    let process = open_process(&config, node, agent.clone(), lifecycle.clone()).await?;
+    let own = router
+        .attach(uris::REALM_STAGES, Role::Agent)
+        .context("the router gives the executor no session")?;
+    let session = Session::start(Connection::welcomed(own.stream));
+    let (freed, to_notify) = mpsc::channel(FREED_MAX);
+    let pool = Pool::start(pool::Parts {
+        node,
+        backend: Arc::new(process),
+        settings: settings::follow(store, &lifecycle),
+        links: router.links(),
+        freed,
+        lifecycle: lifecycle.clone(),
+    });
+    let procedures = Procedures::register(&session, node).await?;
+    let served = procedures.serve(pool.clone(), Arc::new(agent), lifecycle.clone());
+    lifecycle.spawn(Kind::Part, "executor", served);
+    lifecycle.spawn(Kind::Work, "notifying of free slots", async move {
+        procedures::notify_freed(session, to_notify).await;
+        Ok(())
+    });
+    Ok(pool)
+}
+
+/// The backend, once what a former life left is cleared.
+async fn open_process(
+    config: &Config,
+    id: u64,
+    host: ThisAgent,
+    lifecycle: Lifecycle,
+) -> anyhow::Result<Process> {
+    let node = Node {
+        cluster_id: config.cluster_id.clone(),
+        id,
+        shim: shim::find()?,
+        socket: config.stages_socket(),
+        replicas: config.data.join("replicas"),
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        let cgroups = Cgroups::open(&node.cluster_id, node.id);
+        let replicas = node.replicas.display().to_string();
+        Process::open(node, Box::new(host), cgroups, lifecycle)
+            .with_context(|| format!("cannot use {replicas}"))
+    });
+    opened.await?
+}
+
+/// The agent's router and blobs, as replicas need them.
+#[derive(Clone)]
+struct ThisAgent {
+    router: Router,
+    blobs: Blobs,
+}
+
+#[async_trait::async_trait]
+impl Files for ThisAgent {
+    async fn path(&self, digest: &str) -> Result<PathBuf, String> {
+        let digest = digest.parse::<Digest>().map_err(|error| error.to_string())?;
+        self.blobs
+            .ensure(&digest)
+            .await
+            .map_err(|error| error.to_string())
+    }
+}
+
+#[async_trait::async_trait]
+impl Host for ThisAgent {
+    async fn executable(&self, digest: &str) -> Result<PathBuf, String> {
+        self.path(digest).await
+    }
+
+    fn admit(&self, replica: &str, ticket_sha256: [u8; 32]) {
+        self.router.admit_replica(replica, ticket_sha256);
+    }
+
+    fn expel(&self, replica: &str) {
+        self.router.expel_replica(replica);
+    }
+
+    fn registered(&self, replica: &str) -> oneshot::Receiver<()> {
+        self.router.replica_ready(replica)
+    }
+}
