@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use pipes_raft::Node;
+use pipes_router::Router;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -36,8 +37,7 @@ use crate::mesh::raft_rpc::RaftRpc;
 use crate::mesh::tls::Tls;
 use crate::mesh::{Dialer, Local, bulk};
 use crate::node::{Nodes, Record};
-use crate::router::Router;
-use crate::{api, credentials, leftover, membership, presence, router};
+use crate::{api, credentials, leftover, membership, presence};
 
 /// Most threads of each runtime: one may wait for a lock or a disk while the other goes on. Where there are fewer than two
 /// processors for each of the two, a second thread would only pass work to and fro.
@@ -158,7 +158,7 @@ struct Entering {
     dialer: Dialer,
     blobs: Blobs,
     router_links: mpsc::Receiver<Incoming>,
-    doors: Vec<router::Listener>,
+    doors: Vec<pipes_router::Listener>,
 }
 
 /// Starts what does not need to be a member: store, router, mesh.
@@ -179,7 +179,7 @@ async fn start(
         local.is_node(id);
         leftover::end(&format!("{}/{id}", config.cluster_id));
     }
-    let (router, router_thread) = Router::start(router::RouterConfig {
+    let (router, router_thread) = Router::start(pipes_router::RouterConfig {
         node: 0,
         listeners: Vec::new(),
         // SAFETY: geteuid takes nothing and cannot fail.
@@ -245,15 +245,15 @@ fn doors(
     wamp: TcpListener,
     operators: UnixListener,
     stages: UnixListener,
-) -> Vec<router::Listener> {
+) -> Vec<pipes_router::Listener> {
     let loopback = config.address.is_loopback();
     vec![
-        router::Listener::Tcp {
+        pipes_router::Listener::Tcp {
             listener: wamp,
             loopback,
         },
-        router::Listener::Operators(operators),
-        router::Listener::Stages(stages),
+        pipes_router::Listener::Operators(operators),
+        pipes_router::Listener::Stages(stages),
     ]
 }
 

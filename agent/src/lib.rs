@@ -1,7 +1,7 @@
 //! The agent of Pipes: everything one server runs, in one process.
 //!
 //! Data goes from the CLI over WAMP to [`api`], through [`workflow`] and [`executor`] to the shims, and from shim to shim through
-//! [`router`]; `use` goes one way only, from the top of this list to its end:
+//! the router; `use` goes one way only, from the top of this list to its end:
 //!
 //! | part | what it does |
 //! |---|---|
@@ -9,7 +9,6 @@
 //! | `api` | the procedures of realm `pipes`: decode, call the part, encode |
 //! | `workflow`, [`service`] | runs in the foreground; executables that became services |
 //! | `executor` | starts the replicas of stages, keeps them warm, ends them |
-//! | `router` | this agent's WAMP router, one with those of all other agents |
 //! | [`blob`] | large bytes by their digest, on a majority of the voters before they are named |
 //! | [`mesh`] | mutual TLS between agents: Raft's calls, the router's links, bulk |
 //! | [`presence`], [`membership`], [`credentials`], [`links`] | a node's lease; how it becomes a member; who is let in; the router's links |
@@ -17,7 +16,7 @@
 //! | [`listen`], [`leftover`] | sockets bound before anything starts; processes of a former life |
 //! | [`config`], [`keys`], [`lifecycle`] | used by all, use nothing: settings, keys of the store, kinds of tasks |
 //!
-//! The store is a crate of its own, `pipes_raft`, below all of these.
+//! Below all of these, each a crate of its own: the store (`pipes_raft`) and the router (`pipes_router`).
 
 pub mod agent;
 pub mod api;
@@ -36,6 +35,5 @@ pub mod mesh;
 pub mod node;
 pub mod presence;
 pub mod retry;
-pub mod router;
 pub mod service;
 pub mod workflow;

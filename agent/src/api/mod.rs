@@ -15,6 +15,7 @@ pub mod uris;
 
 use std::sync::Arc;
 
+use pipes_router::{Role, Router};
 use pipes_wamp::client::{Connection, Session};
 
 use crate::blob::Blobs;
@@ -22,7 +23,6 @@ use crate::config::Config;
 use crate::executor::logs::Logs;
 use crate::lifecycle::Lifecycle;
 use crate::node::Nodes;
-use crate::router::{Role, Router};
 use crate::workflow::run as runs;
 
 pub use error::Error;

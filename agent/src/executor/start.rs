@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use pipes_raft::Store;
+use pipes_router::{Role, Router};
 use pipes_wamp::client::{Connection, Session};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,7 +21,6 @@ use crate::executor::settings::Settings;
 use crate::follow::{Change, Follow};
 use crate::keys;
 use crate::lifecycle::{Kind, Lifecycle};
-use crate::router::{Role, Router};
 use crate::service;
 
 /// Coordinators that wait to be told of a free slot; the rest ask by themselves after a second.

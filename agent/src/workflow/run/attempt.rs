@@ -15,12 +15,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use pipes_router::Own;
 use pipes_wamp::client::Writer;
 use pipes_wamp::message::{CallOptions, CancelMode, Message, Payload};
 use pipes_wamp::payload::{self, PayloadBuf};
 use rmpv::Value;
 
-use crate::router::Own;
 use crate::workflow::run::plan::Plan;
 use crate::workflow::run::request::Signal;
 use crate::workflow::run::stage::Stage;

@@ -7,12 +7,12 @@
 //!
 //! Always: (1) no more output is queued than the caller gave credit for; (2) one final answer, the run or an error.
 
+use pipes_router::{Own, OwnSession};
 use pipes_wamp::client::{Connection, Reader, Writer};
 use pipes_wamp::message::{InvocationDetails, Message, Payload};
 use pipes_wamp::payload::{self, PayloadBuf};
 use rmpv::Value;
 
-use crate::router::{Own, OwnSession};
 use crate::workflow::run::Error;
 use crate::workflow::run::request::{Chunk, Request};
 

@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
+use pipes_router::{Onto, Router};
 use pipes_wamp::client::Reader;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::router::{Onto, Router};
 use crate::workflow::run::attempt::{
     Attempt, CONNECT_MAX, KILL_MAX, Phase, RESERVE_MAX, STDERR_WINDOW, Stop,
 };

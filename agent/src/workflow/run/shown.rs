@@ -14,10 +14,10 @@
 
 use std::time::{Duration, SystemTime};
 
+use pipes_router::Router;
 use tokio::time::{Instant, sleep};
 
 use crate::lifecycle::Kind;
-use crate::router::Router;
 use crate::workflow::report::Run;
 use crate::workflow::run::Error;
 use crate::workflow::run::attempt::{Attempt, Phase};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
+use pipes_router::{OwnSession, Role, Router};
 use pipes_wamp::client::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
@@ -13,7 +14,6 @@ use tracing::info;
 use crate::executor::logs::Logs;
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::node::Nodes;
-use crate::router::{OwnSession, Role, Router};
 use crate::workflow::placement;
 use crate::workflow::report::Run;
 use crate::workflow::run::attempt::{Attempt, Stop};

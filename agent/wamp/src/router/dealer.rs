@@ -17,9 +17,9 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 use super::arena::{Arena, Key};
+use super::authorization::Role;
 use super::outbox::Outbox;
 use super::realm::{Realm, Registration};
-use super::rights::Role;
 use super::session::{Features, Identity, Session};
 use crate::error::uri;
 use crate::id::Sequence;
@@ -27,12 +27,12 @@ use crate::message::{EMPTY_MAP, Message};
 
 mod answers;
 mod calls;
-mod links;
-mod onward;
+mod peers;
 mod registrations;
+mod splice;
 
-use onward::Onward;
-pub use onward::{Onto, Own};
+use splice::Onward;
+pub use splice::{Onto, Own};
 
 /// Calls that one session may have in progress; a further one is answered `wamp.error.unavailable`. As many as the
 /// largest client of a cluster (a coordinator of 1,000 runs of 6 stages) has, with room.

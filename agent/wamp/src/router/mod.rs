@@ -12,27 +12,27 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `session` | a session from HELLO to GOODBYE |
-//! | `rights` | who may register and call what |
+//! | `authorization` | who may register and call what |
 //! | `realm` | who is behind a procedure |
 //! | `dealer` | calls, their chunks, answers and ends |
-//! | `crossing` | what two shards say to each other about a call |
+//! | `peer_message` | what two shards say to each other about a call |
 //! | `arena` | slots whose keys are never mistaken for an earlier tenant's |
 //!
 //! Later: `broker` (topics) beside `dealer`, shared registrations in `realm`, other serializers below the [`Outbox`].
 
 mod arena;
-mod crossing;
+mod authorization;
 mod dealer;
 mod outbox;
+mod peer_message;
 mod realm;
-mod rights;
 mod session;
 
 pub use arena::{Arena, Key};
-pub use crossing::Crossing;
+pub use authorization::Role;
 pub use dealer::{Call, CallKey, Dealer, End, LinkKey, Next, Onto, Own, SessionKey, Violation};
 pub use outbox::{Charge, Outbox, Way};
-pub use rights::Role;
+pub use peer_message::Crossing;
 pub use session::{Features, Gate, Handshake, Identity, Outcome, Verdict};
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Where the dealer puts what must go out. The shard writes it into sockets, the golden scripts write it down.
 
-use super::crossing::Crossing;
 use super::dealer::{Call, CallKey, End, LinkKey, SessionKey};
+use super::peer_message::Crossing;
 use crate::message::Message;
 
 /// Direction of a message of a call.

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{CALLS_MAX, Call, CallKey, Dealer, End, LinkKey, SessionKey, SessionSlot, Violation, onward};
+use super::{CALLS_MAX, Call, CallKey, Dealer, End, LinkKey, SessionKey, SessionSlot, Violation, splice};
 use crate::error::uri;
 use crate::message::{CallOptions, EMPTY_MAP, InvocationDetails, Message, Payload, kind};
 use crate::router::outbox::{Charge, Outbox, Way};
@@ -123,7 +123,7 @@ impl Dealer {
         }
         call.more = progress;
         if let (Some(onward), true) = (call.onward, progress)
-            && let Some((bytes, keywords)) = onward::split(payload)
+            && let Some((bytes, keywords)) = splice::split(payload)
         {
             self.pass_on(key, onward, bytes, out);
             self.keep_back(key, keywords, out);

@@ -14,7 +14,7 @@
 use pipes_wamp::message::{CancelMode, EMPTY_MAP, Payload};
 use pipes_wamp::router::{Crossing, Way};
 
-use super::flow::MESSAGE_COST;
+use crate::flow_control::window::MESSAGE_COST;
 
 /// Payload bytes in one frame: the usual chunk of 64 KiB with the head of its argument.
 pub const PIECE: usize = (64 << 10) + 64;

@@ -11,18 +11,19 @@ use mio::{Poll, Token, Waker};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::accept::Listener;
-use super::access::Credentials;
-use super::offer::{Offer, OwnSession};
-use super::shard::Shard;
-use super::{Onto, Own, Role, RouterConfig, token};
+use crate::clients::authentication::Credentials;
+use crate::clients::internal::{Offer, OwnSession};
+use crate::clients::listener::Listener;
+use crate::event_loop::Shard;
+use crate::token;
+use crate::{Onto, Own, Role, RouterConfig};
 
 /// Commands that wait for the router's thread, which takes them all at its next turn; a further one makes its sender
 /// wait for that turn.
 const COMMANDS_MAX: usize = 256;
 
 /// What the router's thread is asked to do.
-pub(super) enum Command {
+pub(crate) enum Command {
     Listen(Vec<Listener>),
     Attach {
         id: u64,

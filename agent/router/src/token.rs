@@ -1,6 +1,6 @@
 //! Which socket an event is of: two bits say the kind, the rest its slot.
 
-use super::connection::ConnectionKey;
+use crate::clients::connection::ConnectionKey;
 use pipes_wamp::router::LinkKey;
 
 /// Wakes the loop for a command.

@@ -18,9 +18,9 @@ use mio::{Interest, Registry, Token};
 use pipes_wamp::router::{Handshake, Key, SessionKey};
 use pipes_wamp::transport::rawsocket::{self, HEAD, MESSAGE_MAX};
 
-use super::access::{Asked, Door};
-use super::flow::{REST, UNREAD};
-use super::queue::OutQueue;
+use crate::clients::authentication::{Asked, Door};
+use crate::clients::out_queue::OutQueue;
+use crate::flow_control::window::{REST, UNREAD};
 
 /// A frame over this is read into a buffer of its own: the usual chunk of 64 KiB with its head is not.
 pub const LARGE: usize = (64 << 10) + 512;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pipes_agent::router::Credentials;
+use pipes_router::Credentials;
 use pipes_wamp::client::{Auth, CallOptions, Endpoint, Session, connect};
 use pipes_wamp::payload::PayloadBuf;
 use ring::signature::{Ed25519KeyPair, KeyPair};

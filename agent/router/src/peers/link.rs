@@ -19,10 +19,10 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use pipes_wamp::router::{Crossing, LinkKey, Way};
 
-use super::buffers::{BLOCK, Buffers};
-use super::flow::FlowKey;
-use super::frame::{self, Frame, PIECE};
-use super::lanes::{Lanes, Whose};
+use crate::buffers::{BLOCK, Buffers};
+use crate::flow_control::window::FlowKey;
+use crate::peers::frame::{self, Frame, PIECE};
+use crate::peers::send_queues::{Lanes, Whose};
 
 /// A link's peer is asked so often.
 pub const PING_EVERY: Duration = Duration::from_secs(1);

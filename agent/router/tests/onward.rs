@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pipes_agent::router::{Onto, Own, OwnSession, Role};
+use pipes_router::{Onto, Own, OwnSession, Role};
 use pipes_wamp::client::{Connection, Reader, Writer};
 use pipes_wamp::message::{CallOptions, Message, Payload};
 use pipes_wamp::payload::{PayloadBuf, bytes_arg, tagged_bytes};

@@ -6,9 +6,9 @@
 use pipes_wamp::router::{Features, Identity};
 use tracing::error;
 
-use super::access::STAGES;
-use super::command::{Command, Counts};
-use super::shard::Shard;
+use crate::clients::authentication::STAGES;
+use crate::event_loop::Shard;
+use crate::handle::{Command, Counts};
 
 impl Shard {
     /// Does what another thread asks.

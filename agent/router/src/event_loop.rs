@@ -21,16 +21,16 @@ use pipes_wamp::router::{Arena, Dealer, Features, Identity, SessionKey};
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, error};
 
-use super::accept::Bound;
-use super::access::{Access, DEFAULT, PIPES, STAGES};
-use super::buffers::Buffers;
-use super::command::Command;
-use super::connection::{ConnectionKey, Phase};
-use super::directory::Directory;
-use super::flow::Flows;
-use super::input::SCRATCH;
-use super::net::{Net, Ready};
-use super::token::{self, Kind};
+use crate::buffers::Buffers;
+use crate::clients::authentication::{Access, DEFAULT, PIPES, STAGES};
+use crate::clients::connection::{ConnectionKey, Phase};
+use crate::clients::listener::Bound;
+use crate::clients::read::SCRATCH;
+use crate::flow_control::window::Flows;
+use crate::handle::Command;
+use crate::outbox::{Net, Ready};
+use crate::peers::registrations::Directory;
+use crate::token::{self, Kind};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
@@ -42,7 +42,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 const KNOCK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The router's thread and all it owns.
-pub(super) struct Shard {
+pub(crate) struct Shard {
     pub poll: Poll,
     pub dealer: Dealer,
     pub net: Net,

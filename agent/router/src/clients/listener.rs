@@ -11,15 +11,15 @@ use pipes_wamp::transport::rawsocket;
 use socket2::{SockRef, TcpKeepalive};
 use tracing::{debug, warn};
 
-use super::access::Door;
-use super::connection::{Connection, Phase, Stream};
-use super::shard::Shard;
-use super::token;
+use crate::clients::authentication::Door;
+use crate::clients::connection::{Connection, Phase, Stream};
+use crate::event_loop::Shard;
+use crate::token;
 
 /// Sessions and connections that have none yet, together.
 const CONNECTIONS_MAX: usize = 10_000;
 /// Connections that are not authenticated.
-pub(super) const UNAUTHENTICATED_MAX: usize = 1_000;
+pub(crate) const UNAUTHENTICATED_MAX: usize = 1_000;
 /// Accepted in one turn of the loop, so that a crowd at the door does not stop what runs.
 const ACCEPTED_AT_ONCE: usize = 64;
 
@@ -38,7 +38,7 @@ pub enum Listener {
     Stages(StdUnixListener),
 }
 
-pub(super) enum Bound {
+pub(crate) enum Bound {
     Tcp { listener: TcpListener, loopback: bool },
     Operators(UnixListener),
     Stages(UnixListener),
@@ -67,7 +67,7 @@ impl Shard {
     }
 
     /// Lets in who waits at a listener. True: there may be more.
-    pub(super) fn accept(&mut self, place: usize) -> bool {
+    pub(crate) fn accept(&mut self, place: usize) -> bool {
         for _ in 0..ACCEPTED_AT_ONCE {
             let accepted = match self.listeners.get(place) {
                 None => return false,

@@ -11,8 +11,8 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 
-use super::buffers::Buffers;
-use super::flow::FlowKey;
+use crate::buffers::Buffers;
+use crate::flow_control::window::FlowKey;
 
 /// Blocks handed to the kernel in one call: 2 MiB, more than any socket takes.
 const SLICES: usize = 8;
@@ -142,8 +142,8 @@ impl OutQueue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::buffers::BLOCK;
     use super::*;
+    use crate::buffers::BLOCK;
 
     /// Takes so many bytes a call, then no more.
     struct Narrow(Vec<u8>, usize);

@@ -9,11 +9,11 @@ use mio::Token;
 use pipes_wamp::router::{Crossing, LinkKey, Way};
 use tracing::{info, warn};
 
-use super::flow::MESSAGE_COST;
-use super::frame::{self, Frame, LENGTH, Malformed};
-use super::link::Link;
-use super::shard::Shard;
-use super::token;
+use crate::event_loop::Shard;
+use crate::flow_control::window::MESSAGE_COST;
+use crate::peers::frame::{self, Frame, LENGTH, Malformed};
+use crate::peers::link::Link;
+use crate::token;
 
 /// Why a link is to be lost.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pipes_agent::router::{Listener, Role, Router, RouterConfig};
+use pipes_router::{Listener, Role, Router, RouterConfig};
 use pipes_wamp::client::{Auth, Connection, Endpoint, Session, connect};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{PrivateKeyDer, ServerName};

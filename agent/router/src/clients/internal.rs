@@ -9,10 +9,10 @@ use pipes_wamp::router::SessionKey;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::access::Door;
-use super::connection::{Connection, ConnectionKey, Phase, Stream};
-use super::net::Net;
-use super::token;
+use crate::clients::authentication::Door;
+use crate::clients::connection::{Connection, ConnectionKey, Phase, Stream};
+use crate::outbox::Net;
+use crate::token;
 
 /// A session of the agent itself, joined already: WAMP messages at once, in RawSocket's frames. It ends with the stream.
 pub struct OwnSession {
@@ -52,7 +52,7 @@ impl Net {
         Ok(key)
     }
 
-    pub(super) fn fresh_session(&mut self, offer: u32, session: SessionKey) -> Option<u64> {
+    pub(crate) fn fresh_session(&mut self, offer: u32, session: SessionKey) -> Option<u64> {
         let offer = self.offers.get(offer as usize)?;
         let (sessions, runtime) = (offer.sessions.clone(), offer.runtime.clone());
         let permit = sessions.try_reserve().ok()?;

@@ -10,14 +10,14 @@ use pipes_wamp::message::{Message, Payload};
 use pipes_wamp::router::{Arena, Call, CallKey, Charge, Crossing, End, LinkKey, Outbox, SessionKey, Way};
 use pipes_wamp::transport::rawsocket;
 
-use super::buffers::Buffers;
-use super::connection::{Connection, ConnectionKey};
-use super::directory::Directory;
-use super::flow::{Flows, MESSAGE_COST};
-use super::frame;
-use super::lanes::Whose;
-use super::link::Link;
-use super::offer::Offer;
+use crate::buffers::Buffers;
+use crate::clients::connection::{Connection, ConnectionKey};
+use crate::clients::internal::Offer;
+use crate::flow_control::window::{Flows, MESSAGE_COST};
+use crate::peers::frame;
+use crate::peers::link::Link;
+use crate::peers::registrations::Directory;
+use crate::peers::send_queues::Whose;
 
 /// What a message needs beside its payload, details and URIs.
 const HEAD: usize = 256;

@@ -25,30 +25,20 @@
 //! Always: (1) the thread waits for nothing but its sockets; (2) a client's fault ends that client's connection alone;
 //! (3) every queue has an owner whose reading stops before it grows without bound.
 
-mod accept;
-mod access;
-mod account;
 mod buffers;
-mod command;
-mod connection;
-mod directory;
-mod flow;
-mod frame;
-mod input;
-mod lanes;
-mod link;
-mod net;
-mod offer;
-mod orders;
-mod queue;
-mod relay;
-mod shard;
+mod clients;
+mod commands;
+mod event_loop;
+mod flow_control;
+mod handle;
+mod outbox;
+mod peers;
 mod token;
 
-pub use accept::Listener;
-pub use access::Credentials;
-pub use command::{Counts, Router};
-pub use offer::OwnSession;
+pub use clients::authentication::Credentials;
+pub use clients::internal::OwnSession;
+pub use clients::listener::Listener;
+pub use handle::{Counts, Router};
 pub use pipes_wamp::router::{Onto, Own, Role};
 
 /// How a router starts.

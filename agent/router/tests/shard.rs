@@ -433,7 +433,7 @@ async fn large_messages_wait_for_room() {
     let attach = || {
         shard
             .router
-            .attach("default", pipes_agent::router::Role::Agent)
+            .attach("default", pipes_router::Role::Agent)
             .unwrap()
             .stream
     };

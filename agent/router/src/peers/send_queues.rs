@@ -13,8 +13,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use pipes_wamp::router::{Arena, Crossing, Key, SessionKey, Way};
 
-use super::buffers::Buffers;
-use super::frame::{self, Frame, LENGTH};
+use crate::buffers::Buffers;
+use crate::peers::frame::{self, Frame, LENGTH};
 
 /// Bytes that are not to be sent at a lane's front before the rest is moved there.
 const MOVED_FROM: usize = 64 << 10;

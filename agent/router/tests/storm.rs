@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use pipes_agent::router::Counts;
+use pipes_router::Counts;
 use pipes_wamp::client::{CallOptions, Chunk, Session};
 use pipes_wamp::message::CancelMode;
 use pipes_wamp::payload::PayloadBuf;

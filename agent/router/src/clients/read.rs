@@ -13,9 +13,9 @@ use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD};
 use pipes_wamp::write;
 use tracing::debug;
 
-use super::access::Gatekeeper;
-use super::connection::{ConnectionKey, LARGE, Large, Phase};
-use super::shard::Shard;
+use crate::clients::authentication::Gatekeeper;
+use crate::clients::connection::{ConnectionKey, LARGE, Large, Phase};
+use crate::event_loop::Shard;
 
 /// One read takes up to this.
 const READ: usize = 256 << 10;

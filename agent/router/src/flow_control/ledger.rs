@@ -2,13 +2,13 @@
 
 use pipes_wamp::router::{Charge, End, LinkKey, SessionKey, Way};
 
-use super::connection::Connection;
-use super::flow::{Flow, FlowKey};
-use super::net::Net;
+use crate::clients::connection::Connection;
+use crate::flow_control::window::{Flow, FlowKey};
+use crate::outbox::Net;
 
 impl Net {
     /// Holds a message's cost against its flow; `over` is the link it leaves by.
-    pub(super) fn charge(
+    pub(crate) fn charge(
         &mut self,
         charge: Charge,
         cost: usize,
@@ -127,7 +127,7 @@ impl Net {
         }
     }
 
-    pub(super) fn remove_flow(&mut self, key: FlowKey) {
+    pub(crate) fn remove_flow(&mut self, key: FlowKey) {
         if let Some(flow) = self.flows.remove(key)
             && let Some((link, number)) = flow.over
             && let Some(link) = self.link_mut(link)
@@ -138,7 +138,7 @@ impl Net {
     }
 
     /// A call is over: what is still held of its flow goes to its caller's account.
-    pub(super) fn close(&mut self, key: FlowKey, caller: End) {
+    pub(crate) fn close(&mut self, key: FlowKey, caller: End) {
         let Some(flow) = self.flows.get_mut(key) else {
             return;
         };
@@ -181,7 +181,7 @@ impl Net {
     }
 
     /// What is on its way over a link of a call's first chunks is given back to who pays for the call from now on.
-    pub(super) fn succeed(&mut self, former: FlowKey, key: FlowKey) {
+    pub(crate) fn succeed(&mut self, former: FlowKey, key: FlowKey) {
         let held = self.flows.get(former).map_or(0, |flow| flow.used_over);
         if former == key || held == 0 {
             return;
@@ -195,7 +195,7 @@ impl Net {
 
     /// A call is over whose bytes went to `heir`: what it has not taken of them is now an answer that it does not take, and
     /// their source may forget them.
-    pub(super) fn bequeath(&mut self, key: FlowKey, heir: SessionKey) {
+    pub(crate) fn bequeath(&mut self, key: FlowKey, heir: SessionKey) {
         let Some(flow) = self.flows.get_mut(key) else {
             return;
         };
