@@ -2,92 +2,34 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use mio::{Poll, Token, Waker};
-use tokio::runtime::Handle;
+use pipes_wamp::router::{Onto, Own, Role};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clients::authentication::Credentials;
 use crate::clients::internal::{Offer, OwnSession};
 use crate::clients::listener::Listener;
-use crate::event_loop::Shard;
+use crate::commands::{Command, Counts};
+use crate::state::State;
 use crate::token;
-use crate::{Onto, Own, Role, RouterConfig};
+
+/// How a router starts.
+pub struct RouterConfig {
+    /// This node's number; 0 until [`Router::set_node`] says it.
+    pub node: u64,
+    /// Sockets to serve at once; more by [`Router::listen`].
+    pub listeners: Vec<Listener>,
+    /// The user the agent runs as, who is let in on the operators' socket.
+    pub agent_uid: u32,
+}
 
 /// Commands that wait for the router's thread, which takes them all at its next turn; a further one makes its sender
 /// wait for that turn.
 const COMMANDS_MAX: usize = 256;
-
-/// What the router's thread is asked to do.
-pub(crate) enum Command {
-    Listen(Vec<Listener>),
-    Attach {
-        id: u64,
-        realm: String,
-        role: Role,
-        stream: StdUnixStream,
-    },
-    LeadOn {
-        from: Own,
-        onto: Onto,
-    },
-    ServeCalls {
-        realm: String,
-        procedure: String,
-        offer: Offer,
-    },
-    SetNode(u64),
-    SetCredentials(Credentials),
-    AdmitReplica {
-        replica: String,
-        ticket: [u8; 32],
-    },
-    ExpelReplica {
-        replica: String,
-    },
-    ReplicaReady {
-        replica: String,
-        ready: oneshot::Sender<()>,
-    },
-    AddLink {
-        peer: u64,
-        stream: std::net::TcpStream,
-        tls: Box<rustls::Connection>,
-    },
-    Count(oneshot::Sender<Counts>),
-    Shutdown,
-}
-
-/// What there is in the router at a moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Clients' connections, the agent's own sessions included.
-    pub connections: usize,
-    /// Those of them that have no session yet.
-    pub unauthenticated: usize,
-    /// Sessions.
-    pub sessions: usize,
-    /// Calls in progress that begin, end or do both here.
-    pub calls: usize,
-    /// Registered procedures.
-    pub registrations: usize,
-    /// Directions of calls of which something is held, or that are in progress.
-    pub flows: usize,
-    /// Those of them that leave by a link, once for each direction of a call there.
-    pub crossing: usize,
-    /// Bytes held of them, heads included.
-    pub held: usize,
-    /// Bytes that count in sessions' accounts (`flow`, *rest* and *unread*).
-    pub in_accounts: usize,
-    /// Flows for whose window a session waits.
-    pub blocked: usize,
-    /// Bytes reserved for messages over 64 KiB on their way.
-    pub reserved: usize,
-}
 
 /// Handle of the router; clones reach the same one.
 #[derive(Clone)]
@@ -104,11 +46,11 @@ impl Router {
         let waker = Arc::new(Waker::new(poll.registry(), Token(token::WAKER))?);
         let (commands, queue) = sync_channel(COMMANDS_MAX);
         let (linked, links) = watch::channel(BTreeSet::new());
-        let mut shard = Shard::new(config.node, config.agent_uid, poll, queue, linked)?;
-        shard.listen(config.listeners)?;
+        let mut state = State::new(config.node, config.agent_uid, poll, linked)?;
+        state.listeners.listen(config.listeners, state.poll.registry())?;
         let thread = std::thread::Builder::new()
             .name("router".into())
-            .spawn(move || shard.run())?;
+            .spawn(move || state.run(&queue))?;
         Ok((
             Router {
                 commands,
@@ -126,34 +68,27 @@ impl Router {
 
     /// A session of the agent itself.
     pub fn attach(&self, realm: &str, role: Role) -> io::Result<OwnSession> {
-        let (near, far) = StdUnixStream::pair()?;
-        far.set_nonblocking(true)?;
-        let id = rand::random_range(1..=pipes_wamp::id::MAX);
+        let (stream, session) = OwnSession::pair()?;
         self.send(Command::Attach {
-            id,
+            id: session.id,
             realm: realm.to_owned(),
             role,
-            stream: near,
+            stream,
         });
-        let stream = tokio::net::UnixStream::from_std(far)?;
-        Ok(OwnSession { stream, id })
+        Ok(session)
     }
 
     /// From now on the bytes of a call that `from` answers go on without it (`pipes_wamp::router::Onto`). It is done before
     /// anything is read that comes as an answer to what is written after this call.
-    pub fn lead_on(&self, from: Own, onto: Onto) {
-        self.send(Command::LeadOn { from, onto });
+    pub fn splice(&self, from: Own, onto: Onto) {
+        self.send(Command::Splice { from, onto });
     }
 
     /// Registers `uri` so that each call to it gets a session of its own: the first message on its stream is the INVOCATION
     /// (request 1). At most `capacity` of them wait; a further call is answered `wamp.error.no_available_callee`. When the
     /// stream is closed the call ends as if its callee had left. To be called within a runtime.
     pub fn serve_calls(&self, realm: &str, uri: &str, capacity: usize) -> mpsc::Receiver<OwnSession> {
-        let (sessions, receiver) = mpsc::channel(capacity);
-        let offer = Offer {
-            sessions,
-            runtime: Handle::current(),
-        };
+        let (offer, receiver) = Offer::new(capacity);
         self.send(Command::ServeCalls {
             realm: realm.to_owned(),
             procedure: uri.to_owned(),
@@ -198,7 +133,7 @@ impl Router {
         is_ready
     }
 
-    /// Takes over a connection to another shard, its handshakes done. It replaces an earlier one to that peer.
+    /// Takes over a connection to another node, its handshakes done. It replaces an earlier one to that peer.
     pub fn add_link(&self, peer: u64, stream: std::net::TcpStream, tls: rustls::Connection) {
         self.send(Command::AddLink {
             peer,

@@ -33,20 +33,13 @@ mod flow_control;
 mod handle;
 mod outbox;
 mod peers;
+mod sockets;
+mod state;
 mod token;
 
 pub use clients::authentication::Credentials;
 pub use clients::internal::OwnSession;
 pub use clients::listener::Listener;
-pub use handle::{Counts, Router};
+pub use commands::Counts;
+pub use handle::{Router, RouterConfig};
 pub use pipes_wamp::router::{Onto, Own, Role};
-
-/// How a router starts.
-pub struct RouterConfig {
-    /// This node's number; 0 until [`Router::set_node`] says it.
-    pub node: u64,
-    /// Sockets to serve at once; more by [`Router::listen`].
-    pub listeners: Vec<Listener>,
-    /// The user the agent runs as, who is let in on the operators' socket.
-    pub agent_uid: u32,
-}

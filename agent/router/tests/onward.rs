@@ -118,7 +118,7 @@ async fn led(one: &Shard, two: &Shard) -> (Raw, Raw, Raw) {
     assert_eq!(between.invocation().await, (1, 0, true));
     between.call(2, "com.take", b"", true).await;
     assert_eq!(taker.invocation().await, (1, 0, true));
-    one.router.lead_on(between.own(1), Onto::Call(between.own(2)));
+    one.router.splice(between.own(1), Onto::Call(between.own(2)));
     // The router has done it when it has answered something that was asked later.
     within(one.router.counts()).await.unwrap();
     (caller, between, taker)
@@ -264,8 +264,7 @@ async fn what_the_first_caller_has_not_taken_no_longer_counts_against_the_second
         assert_eq!(between.invocation().await, (1, 0, true));
         giver.call(1, procedure, b"", true).await;
         assert_eq!(between.invocation().await, (2, 0, true));
-        one.router
-            .lead_on(between.own(2), Onto::Answer(between.own(1), 1));
+        one.router.splice(between.own(2), Onto::Answer(between.own(1), 1));
         within(one.router.counts()).await.unwrap();
         let chunk = vec![9; CHUNK];
         // Less than a window, so that it is all sent though nobody takes it.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The coordinator is a client of realms `pipes` (the caller) and `pipes.stages` (the shims) and the only bridge: signals,
-//! credit, stderr, counts and ends pass through it. From go on it lets the bytes of stdin and stdout go past (`Router::lead_on`), where
+//! credit, stderr, counts and ends pass through it. From go on it lets the bytes of stdin and stdout go past (`Router::splice`), where
 //! no retry depends on them. A run with warm replicas writes nothing to the store before it is answered, unless it
 //! is older than a second (`shown.rs`).
 //!

@@ -1,6 +1,6 @@
-//! Who is let in, through which door, as what.
+//! Who is let in, through which listener, as what.
 //!
-//! | door | realm | by | as |
+//! | listener | realm | by | as |
 //! |---|---|---|---|
 //! | TCP | `default`, on loopback only | `anonymous` | anonymous |
 //! | TCP | `pipes` | `cryptosign` (an operator's key), `ticket` (a token) | operator |
@@ -19,11 +19,11 @@ use pipes_wamp::session::verify_cryptosign;
 use sha2::{Digest, Sha256};
 
 /// A WAMP router for the users' own applications.
-pub const DEFAULT: &str = "default";
+pub(crate) const DEFAULT: &str = "default";
 /// The operators' realm.
-pub const PIPES: &str = "pipes";
+pub(crate) const PIPES: &str = "pipes";
 /// The shims' realm.
-pub const STAGES: &str = "pipes.stages";
+pub(crate) const STAGES: &str = "pipes.stages";
 
 /// Who may speak in realm `pipes`.
 #[derive(Debug, Clone, Default)]
@@ -34,9 +34,9 @@ pub struct Credentials {
     pub tokens: HashMap<[u8; 32], String>,
 }
 
-/// Through which socket a connection came.
+/// Through which listener a connection came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub(crate) enum Origin {
     /// TCP; whether it listens on loopback.
     Tcp {
         /// It does.
@@ -53,7 +53,7 @@ pub enum Door {
 
 /// All that decides.
 #[derive(Default)]
-pub struct Access {
+pub(crate) struct Access {
     /// Operators and tokens.
     pub credentials: Credentials,
     /// sha256 of the tickets of replicas, by their names.
@@ -62,7 +62,7 @@ pub struct Access {
 
 /// What a client was asked to prove.
 #[derive(Debug)]
-pub enum Asked {
+pub(crate) enum Asked {
     /// That it has the key to sign this.
     Signature {
         /// Whose.
@@ -80,11 +80,11 @@ pub enum Asked {
 }
 
 /// Guards one connection until it is let in.
-pub struct Gatekeeper<'a> {
+pub(crate) struct Gatekeeper<'a> {
     /// What decides.
     pub access: &'a Access,
-    /// The connection's door.
-    pub door: Door,
+    /// Where the connection came in.
+    pub origin: Origin,
     /// What its client was asked.
     pub asked: &'a mut Option<Asked>,
 }
@@ -105,22 +105,22 @@ const FAILED: Verdict = Verdict::Refuse {
 impl Gate for Gatekeeper<'_> {
     fn hello(&mut self, realm: &str, details: &HelloDetails<'_>) -> Verdict {
         let may_be_anonymous = details.authmethods.is_none() || details.offers("anonymous");
-        match (self.door, realm) {
-            (Door::Tcp { loopback: true } | Door::Operators { .. }, DEFAULT) if may_be_anonymous => {
+        match (self.origin, realm) {
+            (Origin::Tcp { loopback: true } | Origin::Operators { .. }, DEFAULT) if may_be_anonymous => {
                 welcome(DEFAULT, Role::Anonymous, "anonymous", "anonymous")
             }
-            (Door::Tcp { loopback: true } | Door::Operators { .. }, DEFAULT) => Verdict::Refuse {
+            (Origin::Tcp { loopback: true } | Origin::Operators { .. }, DEFAULT) => Verdict::Refuse {
                 reason: uri::NO_MATCHING_AUTH_METHOD,
                 message: "realm default takes anonymous",
             },
-            (Door::Operators { trusted: true }, PIPES) if may_be_anonymous => welcome(
+            (Origin::Operators { trusted: true }, PIPES) if may_be_anonymous => welcome(
                 PIPES,
                 Role::Operator,
                 details.authid.unwrap_or("local"),
                 "anonymous",
             ),
-            (Door::Tcp { .. } | Door::Operators { .. }, PIPES) => self.ask_operator(details),
-            (Door::Stages, STAGES) => self.ask_replica(details),
+            (Origin::Tcp { .. } | Origin::Operators { .. }, PIPES) => self.ask_operator(details),
+            (Origin::Stages, STAGES) => self.ask_replica(details),
             _ => NO_SUCH_REALM,
         }
     }
@@ -211,7 +211,7 @@ fn hash(secret: &str) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    fn hello(door: Door, realm: &str, offers: &[&str]) -> &'static str {
+    fn hello(origin: Origin, realm: &str, offers: &[&str]) -> &'static str {
         let mut methods = Vec::new();
         pipes_wamp::write::array(&mut methods, offers.len());
         offers
@@ -225,7 +225,7 @@ mod tests {
         let (access, mut asked) = (Access::default(), None);
         match (Gatekeeper {
             access: &access,
-            door,
+            origin,
             asked: &mut asked,
         })
         .hello(realm, &details)
@@ -238,12 +238,12 @@ mod tests {
 
     #[test]
     fn each_door_opens_its_own_realms() {
-        let (near, far) = (Door::Tcp { loopback: true }, Door::Tcp { loopback: false });
+        let (near, far) = (Origin::Tcp { loopback: true }, Origin::Tcp { loopback: false });
         let (own, other) = (
-            Door::Operators { trusted: true },
-            Door::Operators { trusted: false },
+            Origin::Operators { trusted: true },
+            Origin::Operators { trusted: false },
         );
-        for (door, realm, offer, answer) in [
+        for (origin, realm, offer, answer) in [
             (near, DEFAULT, "anonymous", "welcome"),
             (far, DEFAULT, "anonymous", uri::NO_SUCH_REALM),
             (near, PIPES, "anonymous", uri::NO_MATCHING_AUTH_METHOD),
@@ -252,13 +252,17 @@ mod tests {
             (own, PIPES, "anonymous", "welcome"),
             (other, PIPES, "anonymous", uri::NO_MATCHING_AUTH_METHOD),
             (own, STAGES, "ticket", uri::NO_SUCH_REALM),
-            (Door::Stages, STAGES, "anonymous", uri::NO_MATCHING_AUTH_METHOD),
-            (Door::Stages, STAGES, "ticket", "ticket"),
-            (Door::Stages, PIPES, "ticket", uri::NO_SUCH_REALM),
-            (Door::Stages, DEFAULT, "anonymous", uri::NO_SUCH_REALM),
+            (Origin::Stages, STAGES, "anonymous", uri::NO_MATCHING_AUTH_METHOD),
+            (Origin::Stages, STAGES, "ticket", "ticket"),
+            (Origin::Stages, PIPES, "ticket", uri::NO_SUCH_REALM),
+            (Origin::Stages, DEFAULT, "anonymous", uri::NO_SUCH_REALM),
             (near, "elsewhere", "anonymous", uri::NO_SUCH_REALM),
         ] {
-            assert_eq!(hello(door, realm, &[offer]), answer, "{door:?} {realm} {offer}");
+            assert_eq!(
+                hello(origin, realm, &[offer]),
+                answer,
+                "{origin:?} {realm} {offer}"
+            );
         }
     }
 
@@ -272,7 +276,7 @@ mod tests {
             });
             let verdict = Gatekeeper {
                 access: &access,
-                door: Door::Stages,
+                origin: Origin::Stages,
                 asked: &mut asked,
             }
             .authenticate(ticket);

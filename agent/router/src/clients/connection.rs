@@ -4,35 +4,42 @@
 //! octets (4) -> handshake (HELLO .. WELCOME) -> joined -> closing (what waits is written, nothing more is read)
 //! ```
 //!
-//! A read goes into the shard's scratch buffer and is understood there; only the beginning of a message whose end has not
-//! come is copied here. A message over [`LARGE`] is read into a buffer of its own, reserved whole against the shard's
-//! budget when its head is known. So a connection that has nothing half read holds no buffer.
+//! A read goes into the loop's scratch buffer and is understood there; only the beginning of a message whose end has not
+//! come is copied here. A message over 64 KiB is read into a buffer of its own, its room reserved when its head is
+//! known (`large`). So a connection that has nothing half read holds no buffer.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::time::Instant;
 
-use mio::event::Source;
+use mio::event::{Event, Source};
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use pipes_wamp::router::{Handshake, Key, SessionKey};
 use pipes_wamp::transport::rawsocket::{self, HEAD, MESSAGE_MAX};
 
-use crate::clients::authentication::{Asked, Door};
-use crate::clients::out_queue::OutQueue;
-use crate::flow_control::window::{REST, UNREAD};
+use crate::buffers::Buffers;
+use crate::clients::authentication::{Asked, Origin};
+use crate::clients::large::{LARGE, Large};
+use crate::clients::out_queue::{Mark, OutQueue};
+use crate::flow_control::window::FlowKey;
 
-/// A frame over this is read into a buffer of its own: the usual chunk of 64 KiB with its head is not.
-pub const LARGE: usize = (64 << 10) + 512;
+/// One read takes up to this.
+pub(super) const READ: usize = 256 << 10;
+/// Room to read into: a read, and before it the beginning of a frame that is not read apart.
+pub(crate) const SCRATCH: usize = LARGE + HEAD + READ;
+
+/// What a message may need beside its payload, details and URIs.
+pub(crate) const REST_OF_MESSAGE: usize = 256;
 
 /// The longest message before WELCOME: a HELLO is names and a key.
-pub const MESSAGE_MAX_BEFORE_WELCOME: usize = 64 << 10;
+const MESSAGE_MAX_BEFORE_WELCOME: usize = 64 << 10;
 
 /// Names a connection.
-pub type ConnectionKey = Key<Connection>;
+pub(crate) type ConnectionKey = Key<Connection>;
 
 /// A client's socket.
-pub enum Stream {
+pub(crate) enum Stream {
     /// TCP.
     Tcp(TcpStream),
     /// A unix socket, or one half of an internal session's pair.
@@ -40,7 +47,7 @@ pub enum Stream {
 }
 
 /// How far it is.
-pub enum Phase {
+pub(crate) enum Phase {
     /// The four octets of RawSocket are awaited.
     Octets,
     /// HELLO or AUTHENTICATE is awaited.
@@ -51,21 +58,9 @@ pub enum Phase {
     Closing,
 }
 
-/// A large message on its way.
-pub struct Large {
-    /// At least as long as the message.
-    pub buffer: Vec<u8>,
-    /// The message's length: what is reserved.
-    pub length: usize,
-    /// What of it is there.
-    pub filled: usize,
-    /// Since when.
-    pub since: Instant,
-}
-
 /// What was read and not yet understood.
 #[derive(Default)]
-pub struct Input {
+pub(crate) struct Input {
     bytes: Vec<u8>,
     begin: usize,
 }
@@ -102,85 +97,187 @@ impl Input {
 }
 
 /// A client's connection.
-pub struct Connection {
-    /// Its socket.
-    pub stream: Stream,
+pub(crate) struct Connection {
+    pub(super) stream: Stream,
     /// How it came in.
-    pub door: Door,
+    pub(super) origin: Origin,
     /// How far it is.
-    pub phase: Phase,
+    pub(super) phase: Phase,
     /// Read and not understood.
-    pub input: Input,
+    pub(super) input: Input,
     /// A large message on its way.
-    pub large: Option<Large>,
-    /// The budget for large messages is used up: it waits for its turn.
-    pub waits_for_budget: bool,
-    /// What waits to be written.
-    pub out: OutQueue,
-    /// The largest message the client takes.
-    pub message_max: usize,
+    pub(super) large: Option<Large>,
+    /// The room for large messages is used up: it waits for its turn.
+    pub(super) waits_for_room: bool,
     /// The socket may have something to read.
-    pub is_readable: bool,
+    pub(super) is_readable: bool,
+    /// What waits to be written.
+    out: OutQueue,
+    /// The largest message the client takes.
+    takes_max: usize,
     /// The socket takes bytes.
-    pub is_writable: bool,
+    is_writable: bool,
     /// The other side writes no more: read until the end.
-    pub is_read_closed: bool,
+    peer_closed_writing: bool,
     /// The other side reads no more: what is for it is dropped, and it ends when nothing of it is left to be read,
     /// or soon.
-    pub is_deaf: bool,
+    peer_closed_reading: bool,
     /// It is in the list of those that have something to do.
-    pub is_queued: bool,
+    is_queued: bool,
     /// It is in the list of those that have something to write.
-    pub is_dirty: bool,
-    /// Flows without window that come from it.
-    pub blocked_flows: usize,
-    /// What else it sent and has not been taken (`flow`, *rest*).
-    pub rest: usize,
-    /// Answers that it does not take (`flow`, *unread*).
-    pub unread: usize,
+    is_dirty: bool,
+    /// The ledger lets its session send.
+    may_send: bool,
 }
 
 impl Connection {
     /// A connection that was just accepted.
-    pub fn new(stream: Stream, door: Door, phase: Phase) -> Connection {
+    pub fn new(stream: Stream, origin: Origin, phase: Phase) -> Connection {
         Connection {
             stream,
-            door,
+            origin,
             phase,
             input: Input::default(),
             large: None,
-            waits_for_budget: false,
-            out: OutQueue::default(),
-            message_max: MESSAGE_MAX,
+            waits_for_room: false,
             is_readable: true,
+            out: OutQueue::default(),
+            takes_max: MESSAGE_MAX,
             is_writable: true,
-            is_read_closed: false,
-            is_deaf: false,
+            peer_closed_writing: false,
+            peer_closed_reading: false,
             is_queued: false,
             is_dirty: false,
-            blocked_flows: 0,
-            rest: 0,
-            unread: 0,
+            may_send: true,
         }
+    }
+
+    /// What the kernel says of its socket. True: it takes bytes again.
+    pub fn note(&mut self, event: &Event) -> bool {
+        self.peer_closed_writing |= event.is_read_closed() || event.is_error();
+        self.is_readable |= event.is_readable() || self.peer_closed_writing;
+        let is_new = event.is_writable() && !self.is_writable;
+        self.is_writable |= is_new;
+        is_new
+    }
+
+    /// What the ledger says of its session.
+    pub fn let_send(&mut self, may_send: bool) {
+        self.may_send = may_send;
+    }
+
+    /// Puts it into the list of those that have something to do. False: it is there, or has nothing.
+    pub fn queue(&mut self) -> bool {
+        !self.is_queued && self.has_input() && !std::mem::replace(&mut self.is_queued, true)
+    }
+
+    /// It was taken out of that list.
+    pub fn unqueue(&mut self) {
+        self.is_queued = false;
+    }
+
+    /// Puts it into the list of those that have something to write. False: it is there.
+    pub fn mark_dirty(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_dirty, true)
+    }
+
+    /// Appends to what waits to be written.
+    pub fn append(
+        &mut self,
+        size: usize,
+        source: &[u8],
+        buffers: &mut Buffers,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.out.append(size, source, buffers, write);
+    }
+
+    /// What was appended last takes `cost` of `flow`'s window.
+    pub fn mark(&mut self, flow: FlowKey, cost: usize) {
+        self.out.mark(flow, cost);
+    }
+
+    /// Writes what the socket takes; it is no more in the list of those that have something to write. An error: the other
+    /// side reads no more. What it said before may still be unread here, its last answer among it: that counts, and its
+    /// end is read behind it.
+    pub fn flush(&mut self, buffers: &mut Buffers) -> io::Result<()> {
+        self.is_dirty = false;
+        if !self.is_writable || self.peer_closed_reading {
+            return Ok(());
+        }
+        match self.out.flush(&mut self.stream, buffers) {
+            Ok(all) => self.is_writable = all,
+            Err(error) => {
+                (self.peer_closed_reading, self.is_readable) = (true, true);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next message that has left.
+    pub fn passed(&mut self) -> Option<Mark> {
+        self.out.passed()
+    }
+
+    /// Throws away what waits to be written.
+    pub fn drop_output(&mut self, buffers: &mut Buffers) -> VecDeque<Mark> {
+        self.out.clear(buffers)
+    }
+
+    /// Whether the other side reads no more.
+    pub fn peer_closed_reading(&self) -> bool {
+        self.peer_closed_reading
+    }
+
+    /// Whether all that it is to get before it is closed has left.
+    pub fn is_done(&self) -> bool {
+        self.out.is_empty() && matches!(self.phase, Phase::Closing)
+    }
+
+    /// The client takes messages up to this length.
+    pub(super) fn set_takes_max(&mut self, takes_max: usize) {
+        self.takes_max = takes_max;
+    }
+
+    /// Whether the client takes a message with so many bytes of payload.
+    pub fn takes(&self, payload: usize) -> bool {
+        payload + REST_OF_MESSAGE <= self.takes_max
+    }
+
+    /// Lets `registry` watch its socket.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.stream.register(registry, token)
+    }
+
+    /// Ends both directions.
+    pub fn shut(&mut self, registry: &Registry) {
+        // Fails only for a socket that was never watched.
+        let _ = self.stream.deregister(registry);
+        self.stream.shutdown();
     }
 
     /// Whether more of it may be read and understood. When its other side has ended, all that is still in the kernel may: it
     /// is bounded, and behind it comes the end that callers and callees must learn of.
     pub fn may_go_on(&self) -> bool {
-        let has_windows = self.blocked_flows == 0 && self.rest < REST && self.unread < UNREAD;
-        (has_windows || self.is_read_closed)
-            && !self.waits_for_budget
+        (self.may_send || self.peer_closed_writing)
+            && !self.waits_for_room
             && !matches!(self.phase, Phase::Closing)
     }
 
     /// Whether it is read until a read says that there is no more.
     pub fn is_at_its_end(&self) -> bool {
-        self.is_read_closed || self.is_deaf
+        self.peer_closed_writing || self.peer_closed_reading
     }
 
     /// Whether there is something to do for it now.
     pub fn has_input(&self) -> bool {
         self.may_go_on() && (self.is_readable || self.has_frame())
+    }
+
+    /// Whether it has no session yet.
+    pub fn is_entering(&self) -> bool {
+        matches!(self.phase, Phase::Octets | Phase::Handshake(..))
     }
 
     /// Whether something can be understood of what was kept. The beginning of a frame is no reason to be served: it waits
@@ -282,7 +379,7 @@ mod tests {
     fn the_beginning_of_a_frame_is_nothing_to_do() {
         let (stream, _peer) = UnixStream::pair().unwrap();
         let phase = Phase::Joined(SessionKey::none());
-        let mut connection = Connection::new(Stream::Unix(stream), Door::Stages, phase);
+        let mut connection = Connection::new(Stream::Unix(stream), Origin::Stages, phase);
         connection.is_readable = false;
         let mut frame = rawsocket::frame_head(FrameKind::Message, 10).to_vec();
         frame.extend_from_slice(&[0; 10]);

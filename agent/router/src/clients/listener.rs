@@ -1,27 +1,17 @@
-//! New connections: through which door they come, and when there are too many.
+//! Listeners: the sockets by which clients come in, and how a waiting one is accepted.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::time::Duration;
 
 use mio::net::{TcpListener, UnixListener, UnixStream};
-use mio::{Interest, Token};
-use pipes_wamp::transport::rawsocket;
+use mio::{Interest, Registry, Token};
 use socket2::{SockRef, TcpKeepalive};
-use tracing::{debug, warn};
 
-use crate::clients::authentication::Door;
-use crate::clients::connection::{Connection, Phase, Stream};
-use crate::event_loop::Shard;
+use crate::clients::authentication::Origin;
+use crate::clients::connection::Stream;
 use crate::token;
-
-/// Sessions and connections that have none yet, together.
-const CONNECTIONS_MAX: usize = 10_000;
-/// Connections that are not authenticated.
-pub(crate) const UNAUTHENTICATED_MAX: usize = 1_000;
-/// Accepted in one turn of the loop, so that a crowd at the door does not stop what runs.
-const ACCEPTED_AT_ONCE: usize = 64;
 
 /// A bound socket to be served.
 pub enum Listener {
@@ -38,95 +28,103 @@ pub enum Listener {
     Stages(StdUnixListener),
 }
 
-pub(crate) enum Bound {
+/// A listener that the loop watches.
+enum Watched {
     Tcp { listener: TcpListener, loopback: bool },
     Operators(UnixListener),
     Stages(UnixListener),
 }
 
-impl Shard {
+/// All listeners, and where somebody may wait to be accepted.
+pub(crate) struct Listeners {
+    watched: Vec<Watched>,
+    /// Where an accept may give a connection.
+    pending: Vec<usize>,
+    /// Those that could not accept, to be tried again at the next tick.
+    stuck: Vec<usize>,
+    /// The user the agent runs as, who is an operator.
+    agent_uid: u32,
+}
+
+impl Listeners {
+    pub fn new(agent_uid: u32) -> Listeners {
+        Listeners {
+            watched: Vec::new(),
+            pending: Vec::new(),
+            stuck: Vec::new(),
+            agent_uid,
+        }
+    }
+
     /// Serves these sockets too.
-    pub fn listen(&mut self, listeners: Vec<Listener>) -> io::Result<()> {
+    pub fn listen(&mut self, listeners: Vec<Listener>, registry: &Registry) -> io::Result<()> {
         for listener in listeners {
-            let token = Token(token::listener(self.listeners.len()));
-            let registry = self.poll.registry();
-            let bound = match listener {
+            let place = self.watched.len();
+            let token = Token(token::listener(place));
+            let watched = match listener {
                 Listener::Tcp { listener, loopback } => {
                     listener.set_nonblocking(true)?;
                     let mut listener = TcpListener::from_std(listener);
                     registry.register(&mut listener, token, Interest::READABLE)?;
-                    Bound::Tcp { listener, loopback }
+                    Watched::Tcp { listener, loopback }
                 }
-                Listener::Operators(listener) => Bound::Operators(watched(registry, token, listener)?),
-                Listener::Stages(listener) => Bound::Stages(watched(registry, token, listener)?),
+                Listener::Operators(listener) => Watched::Operators(watch(registry, token, listener)?),
+                Listener::Stages(listener) => Watched::Stages(watch(registry, token, listener)?),
             };
-            self.listeners.push(bound);
-            self.knocking.push(self.listeners.len() - 1);
+            self.watched.push(watched);
+            self.pending.push(place);
         }
         Ok(())
     }
 
-    /// Lets in who waits at a listener. True: there may be more.
-    pub(crate) fn accept(&mut self, place: usize) -> bool {
-        for _ in 0..ACCEPTED_AT_ONCE {
-            let accepted = match self.listeners.get(place) {
-                None => return false,
-                Some(Bound::Tcp { listener, loopback }) => listener.accept().and_then(|(stream, _)| {
-                    stream.set_nodelay(true)?;
-                    SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
-                    Ok((Stream::Tcp(stream), Door::Tcp { loopback: *loopback }))
-                }),
-                Some(Bound::Operators(listener)) => listener.accept().and_then(|(stream, _)| {
-                    let uid = peer_uid(&stream)?;
-                    let trusted = uid == 0 || uid == self.agent_uid;
-                    Ok((Stream::Unix(stream), Door::Operators { trusted }))
-                }),
-                Some(Bound::Stages(listener)) => listener
-                    .accept()
-                    .map(|(stream, _)| (Stream::Unix(stream), Door::Stages)),
-            };
-            match accepted {
-                Ok((stream, door)) => self.enter(stream, door),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Gone before it came in.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    // Out of descriptors, mostly: tried again at the next tick.
-                    warn!(%error, "no connection can be accepted now");
-                    self.stuck.push(place);
-                    return false;
-                }
-            }
-        }
-        true
+    /// Somebody may wait at a listener.
+    pub fn note(&mut self, place: usize) {
+        self.pending.push(place);
     }
 
-    fn enter(&mut self, mut stream: Stream, door: Door) {
-        if self.unauthenticated >= UNAUTHENTICATED_MAX || self.net.connections.len() >= CONNECTIONS_MAX {
-            debug!(?door, "one connection too many");
-            // Four octets into a new socket's buffer; a client that is gone needs none.
-            let _ = stream.write(&rawsocket::too_many_connections());
-            return;
-        }
-        let key = self
-            .net
-            .connections
-            .insert(Connection::new(stream, door, Phase::Octets));
-        let Some(connection) = self.net.connections.get_mut(key) else {
-            return;
-        };
-        if let Err(error) = connection
-            .stream
-            .register(&self.net.registry, Token(token::connection(key)))
-        {
-            warn!(%error, "a connection cannot be watched");
-            self.net.connections.remove(key);
-            return;
-        }
-        self.unauthenticated += 1;
-        self.entering.push_back((self.net.now, key));
-        self.net.queue(key);
+    /// Where somebody may wait, to be looked at once.
+    pub fn take_pending(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Whether an accept may give a connection.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// A listener cannot accept now: out of descriptors, mostly.
+    pub fn is_stuck(&mut self, place: usize) {
+        self.stuck.push(place);
+    }
+
+    /// Whether one is to be tried again.
+    pub fn has_stuck(&self) -> bool {
+        !self.stuck.is_empty()
+    }
+
+    /// Tries those again that could not accept.
+    pub fn retry_stuck(&mut self) {
+        self.pending.append(&mut self.stuck);
+    }
+
+    /// Accepts one connection; `None`: there is no such listener.
+    pub fn accept(&mut self, place: usize) -> Option<io::Result<(Stream, Origin)>> {
+        Some(match self.watched.get(place)? {
+            Watched::Tcp { listener, loopback } => listener.accept().and_then(|(stream, _)| {
+                stream.set_nodelay(true)?;
+                SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
+                let loopback = *loopback;
+                Ok((Stream::Tcp(stream), Origin::Tcp { loopback }))
+            }),
+            Watched::Operators(listener) => listener.accept().and_then(|(stream, _)| {
+                let uid = peer_uid(&stream)?;
+                let trusted = uid == 0 || uid == self.agent_uid;
+                Ok((Stream::Unix(stream), Origin::Operators { trusted }))
+            }),
+            Watched::Stages(listener) => listener
+                .accept()
+                .map(|(stream, _)| (Stream::Unix(stream), Origin::Stages)),
+        })
     }
 }
 
@@ -139,7 +137,7 @@ fn keepalive() -> TcpKeepalive {
         .with_retries(3)
 }
 
-fn watched(registry: &mio::Registry, token: Token, listener: StdUnixListener) -> io::Result<UnixListener> {
+fn watch(registry: &Registry, token: Token, listener: StdUnixListener) -> io::Result<UnixListener> {
     listener.set_nonblocking(true)?;
     let mut listener = UnixListener::from_std(listener);
     registry.register(&mut listener, token, Interest::READABLE)?;

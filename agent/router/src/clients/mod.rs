@@ -3,6 +3,10 @@
 pub(crate) mod authentication;
 pub(crate) mod connection;
 pub(crate) mod internal;
+mod large;
+mod lifetime;
 pub(crate) mod listener;
 pub(crate) mod out_queue;
-pub(crate) mod read;
+mod read;
+
+pub(crate) use large::LargeRoom;

@@ -4,7 +4,6 @@
 //! middle, the rest is kept until they are not.
 
 use std::io::{self, Read};
-use std::time::{Duration, Instant};
 
 use pipes_wamp::error::uri;
 use pipes_wamp::message::Message;
@@ -14,18 +13,9 @@ use pipes_wamp::write;
 use tracing::debug;
 
 use crate::clients::authentication::Gatekeeper;
-use crate::clients::connection::{ConnectionKey, LARGE, Large, Phase};
-use crate::event_loop::Shard;
-
-/// One read takes up to this.
-const READ: usize = 256 << 10;
-/// The scratch buffer: a read, before it the beginning of a frame that is not read apart.
-pub const SCRATCH: usize = LARGE + HEAD + READ;
-/// Bytes reserved for large messages at once; a further one's connection waits.
-const LARGE_RESERVED_MAX: usize = 32 << 20;
-
-/// How long a large message may take to arrive.
-const LARGE_WITHIN: Duration = Duration::from_secs(30);
+use crate::clients::connection::{ConnectionKey, Phase, READ};
+use crate::clients::large::{LARGE, Large};
+use crate::state::State;
 
 /// How far the bytes of a connection could be understood.
 struct Understood {
@@ -35,13 +25,13 @@ struct Understood {
     large: Option<usize>,
 }
 
-impl Shard {
+impl State {
     /// Serves a connection once.
     pub fn serve(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.net.connections.get_mut(key) else {
+        let Some(connection) = self.sockets.connection_mut(key) else {
             return;
         };
-        connection.is_queued = false;
+        connection.unqueue();
         if !connection.may_go_on() {
             return;
         }
@@ -50,12 +40,12 @@ impl Shard {
         } else if self.understand_kept(key) {
             self.read(key);
         }
-        self.net.queue(key);
+        self.sockets.queue(key);
     }
 
     /// Understands what was kept. True: what is left is the beginning of a frame, so that more is to be read.
     fn understand_kept(&mut self, key: ConnectionKey) -> bool {
-        let Some(connection) = self.net.connections.get_mut(key) else {
+        let Some(connection) = self.sockets.connection_mut(key) else {
             return false;
         };
         if connection.input.rest().is_empty() {
@@ -66,7 +56,7 @@ impl Shard {
         let large = understood
             .large
             .map(|length| (length, kept.rest()[understood.used..].to_vec()));
-        let Some(connection) = self.net.connections.get_mut(key) else {
+        let Some(connection) = self.sockets.connection_mut(key) else {
             return false;
         };
         match large {
@@ -88,7 +78,7 @@ impl Shard {
     }
 
     fn read_into(&mut self, key: ConnectionKey, scratch: &mut [u8]) {
-        let Some(connection) = self.net.connections.get_mut(key) else {
+        let Some(connection) = self.sockets.connection_mut(key) else {
             return;
         };
         if !connection.is_readable {
@@ -111,7 +101,7 @@ impl Shard {
         match understood.large {
             Some(length) => self.begin_large(key, length, rest),
             None => {
-                if let Some(connection) = self.net.connections.get_mut(key) {
+                if let Some(connection) = self.sockets.connection_mut(key) {
                     connection.input.replace(rest);
                 }
             }
@@ -121,12 +111,12 @@ impl Shard {
     fn read_failed(&mut self, key: ConnectionKey, error: &io::Error) {
         match error.kind() {
             io::ErrorKind::WouldBlock => {
-                let Some(connection) = self.net.connections.get_mut(key) else {
+                let Some(connection) = self.sockets.connection_mut(key) else {
                     return;
                 };
                 connection.is_readable = false;
-                // All that it said before it was deaf is understood.
-                if connection.is_deaf {
+                // All that it said before it read no more is understood.
+                if connection.peer_closed_reading() {
                     self.end(key);
                 }
             }
@@ -141,7 +131,7 @@ impl Shard {
     /// Understands frame after frame, as long as the connection may go on.
     fn understand(&mut self, key: ConnectionKey, bytes: &[u8]) -> Understood {
         let mut used = 0;
-        while let Some(connection) = self.net.connections.get(key) {
+        while let Some(connection) = self.sockets.connection(key) {
             if !connection.may_go_on() {
                 break;
             }
@@ -179,24 +169,16 @@ impl Shard {
     }
 
     fn octets(&mut self, key: ConnectionKey, octets: [u8; HEAD]) {
-        let answer = rawsocket::accept(octets);
-        let net = &mut self.net;
-        let Some(connection) = net.connections.get_mut(key) else {
-            return;
-        };
-        match answer {
-            Ok((answer, message_max)) => {
-                connection.message_max = message_max;
-                connection.phase = Phase::Handshake(Handshake::default(), None);
-                connection
-                    .out
-                    .append(HEAD, &[], &mut net.buffers, |out| out.extend_from_slice(&answer));
-                net.dirty(key);
+        match rawsocket::accept(octets) {
+            Ok((answer, takes_max)) => {
+                if let Some(connection) = self.sockets.connection_mut(key) {
+                    connection.set_takes_max(takes_max);
+                    connection.phase = Phase::Handshake(Handshake::default(), None);
+                }
+                self.sockets.send_octets(key, &answer);
             }
             Err(Some(answer)) => {
-                connection
-                    .out
-                    .append(HEAD, &[], &mut net.buffers, |out| out.extend_from_slice(&answer));
+                self.sockets.send_octets(key, &answer);
                 self.close(key);
             }
             // It speaks something else: no answer would be understood.
@@ -210,32 +192,23 @@ impl Shard {
                 Ok(message) => self.message(key, &message),
                 Err(error) => self.abort(key, uri::PROTOCOL_VIOLATION, &error.to_string()),
             },
-            FrameKind::Ping => {
-                let net = &mut self.net;
-                let Some(connection) = net.connections.get_mut(key) else {
-                    return;
-                };
-                connection
-                    .out
-                    .append(HEAD + bytes.len(), bytes, &mut net.buffers, |out| {
-                        out.extend_from_slice(&rawsocket::frame_head(FrameKind::Pong, bytes.len()));
-                        out.extend_from_slice(bytes);
-                    });
-                net.dirty(key);
-            }
+            FrameKind::Ping => self.sockets.append(key, HEAD + bytes.len(), bytes, |out| {
+                out.extend_from_slice(&rawsocket::frame_head(FrameKind::Pong, bytes.len()));
+                out.extend_from_slice(bytes);
+            }),
             // Never asked for, and harmless.
             FrameKind::Pong => {}
         }
     }
 
     fn message(&mut self, key: ConnectionKey, message: &Message<'_>) {
-        let Some(connection) = self.net.connections.get_mut(key) else {
+        let Some(connection) = self.sockets.connection_mut(key) else {
             return;
         };
         match &mut connection.phase {
             Phase::Joined(session) => {
                 let session = *session;
-                match self.dealer.receive(session, message, &mut self.net) {
+                match self.dealer.receive(session, message, &mut self.sockets) {
                     Ok(Next::Stay) => {}
                     Ok(Next::Close) => self.close(key),
                     Err(violation) => self.abort(key, uri::PROTOCOL_VIOLATION, violation.0),
@@ -244,7 +217,7 @@ impl Shard {
             Phase::Handshake(handshake, asked) => {
                 let mut gate = Gatekeeper {
                     access: &self.access,
-                    door: connection.door,
+                    origin: connection.origin,
                     asked,
                 };
                 let outcome = handshake.receive(message, &mut gate);
@@ -263,7 +236,7 @@ impl Shard {
                     write::text(&mut extra, "challenge");
                     write::text(&mut extra, &challenge);
                 }
-                self.net.send(
+                self.sockets.send(
                     key,
                     &Message::Challenge {
                         method,
@@ -274,7 +247,7 @@ impl Shard {
             Outcome::Welcome(identity, features) => {
                 let details = welcome_details(&identity);
                 let session = self.join(key, identity, features);
-                self.net.send(
+                self.sockets.send(
                     key,
                     &Message::Welcome {
                         session,
@@ -289,34 +262,37 @@ impl Shard {
 
     /// A message that is read apart begins; `begun` is what of it is there.
     fn begin_large(&mut self, key: ConnectionKey, length: usize, begun: &[u8]) {
-        let net = &mut self.net;
-        let Some(connection) = net.connections.get_mut(key) else {
+        if self.sockets.connection(key).is_none() {
+            return;
+        }
+        let is_reserved = self.large_room.reserve(key, length, self.sockets.now());
+        let large = is_reserved.then(|| {
+            let mut buffer = self.sockets.buffers().large(length);
+            buffer[..begun.len()].copy_from_slice(begun);
+            let filled = begun.len();
+            Large {
+                buffer,
+                length,
+                filled,
+            }
+        });
+        let Some(connection) = self.sockets.connection_mut(key) else {
             return;
         };
-        connection.input.replace(&[]);
-        if self.large_reserved + length > LARGE_RESERVED_MAX {
+        if large.is_some() {
+            connection.input.replace(&[]);
+            connection.large = large;
+        } else {
             // Its head is put back, to be read again when there is room.
-            connection.waits_for_budget = true;
+            connection.waits_for_room = true;
             let mut again = rawsocket::frame_head(FrameKind::Message, length).to_vec();
             again.extend_from_slice(begun);
             connection.input.replace(&again);
-            self.wait_for_budget.push_back(key);
-            return;
         }
-        self.large_reserved += length;
-        let mut buffer = net.buffers.large(length);
-        buffer[..begun.len()].copy_from_slice(begun);
-        connection.large = Some(Large {
-            buffer,
-            length,
-            filled: begun.len(),
-            since: net.now,
-        });
-        self.large.push(key);
     }
 
     fn read_large(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.net.connections.get_mut(key) else {
+        let Some(connection) = self.sockets.connection_mut(key) else {
             return;
         };
         let is_at_its_end = connection.is_at_its_end();
@@ -342,39 +318,22 @@ impl Shard {
     }
 
     fn unreserve(&mut self, key: ConnectionKey, large: Large) {
-        self.large.retain(|other| *other != key);
-        self.large_reserved -= large.length;
-        self.net.buffers.give_large(large.buffer);
-        // All are let go on: who finds no room waits again, behind the others.
-        for key in std::mem::take(&mut self.wait_for_budget) {
-            if let Some(connection) = self.net.connections.get_mut(key) {
-                connection.waits_for_budget = false;
-                self.net.queue(key);
+        let waiting = self.large_room.release(key, large.length);
+        self.sockets.buffers().give_large(large.buffer);
+        for key in waiting {
+            if let Some(connection) = self.sockets.connection_mut(key) {
+                connection.waits_for_room = false;
+                self.sockets.queue(key);
             }
         }
     }
 
     /// Gives back what a connection had reserved.
     pub fn drop_large(&mut self, key: ConnectionKey) {
-        let connection = self.net.connections.get_mut(key);
+        let connection = self.sockets.connection_mut(key);
         if let Some(large) = connection.and_then(|connection| connection.large.take()) {
             self.unreserve(key, large);
         }
-    }
-
-    /// Connections whose large message is still not there.
-    pub fn overdue_large(&self, now: Instant) -> Vec<ConnectionKey> {
-        let is_over = |key: &&ConnectionKey| self.large_until(**key).is_some_and(|until| until <= now);
-        self.large.iter().filter(is_over).copied().collect()
-    }
-
-    /// When `overdue_large` has something to give.
-    pub fn next_overdue_large(&self) -> Option<Instant> {
-        self.large.iter().filter_map(|key| self.large_until(*key)).min()
-    }
-
-    fn large_until(&self, key: ConnectionKey) -> Option<Instant> {
-        Some(self.net.connections.get(key)?.large.as_ref()?.since + LARGE_WITHIN)
     }
 }
 

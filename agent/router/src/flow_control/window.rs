@@ -1,182 +1,181 @@
-//! Windows: how much of each call the router holds, and who waits when it is too much.
+//! A flow: one direction of a call, how much of it the router holds, and whose window that takes.
 //!
-//! A call has two flows, up to its callee and down to its caller. What is held of one counts against its window from the
-//! moment it is queued until the receiving session's socket has taken it, wherever that session is:
+//! What is held counts against the flow's window from the moment it is queued until the receiving session's socket has
+//! taken it, wherever that session is:
 //!
-//! | the message's source | window used up | given back |
+//! | the source | window used up | given back |
 //! |---|---|---|
-//! | a session of this shard | its connection is not read | when the socket, here or at the far shard, has taken it |
-//! | another shard | that shard keeps the window, and stops | by a window frame to that shard |
+//! | a session of this node | its connection is not read | when the socket, here or at the far node, has taken it |
+//! | another node | that node keeps the window, and stops | by a window frame to that node |
 //!
-//! When a call ends, what is still held of it goes to an account of its caller, who caused it: *rest* (256 KiB) for what the
-//! caller sent, the call's first message included from the start, and *unread* for answers it does not take. Of a call
-//! whose bytes were led on as another's answers (`pipes_wamp`, `dealer/onward`) it goes to that one's caller, as *unread*.
-//!
-//! Always: what a flow holds is what its marks and frames on their way cost; a flow that is closed and holds nothing
-//! is gone; a source is counted as waiting once for each of its flows without window.
+//! Of what is held a part may be somebody's debt (`ledger`), and a part on its way over a link.
 
-use pipes_wamp::router::{Arena, CallKey, End, Key, LinkKey, SessionKey, Way};
+use pipes_wamp::router::{End, Key, LinkKey, SessionKey, Way};
 
 /// Window of one direction of a call; more than the largest credit of a pipe (1 MiB), so that credit rules.
-pub const WINDOW: usize = 2 << 20;
-/// What else a session sends and has not been taken: first messages of calls, chunks of calls that are over.
-pub const REST: usize = 256 << 10;
-/// Answers of calls that are over, which their caller has not taken.
-pub const UNREAD: usize = 2 << 20;
+pub(crate) const WINDOW: usize = 2 << 20;
 /// What a message costs beside its payload: its heads and places in queues.
-pub const MESSAGE_COST: usize = 64;
+pub(crate) const MESSAGE_COST: usize = 64;
+/// A window frame is sent for so much, after the first message and while the call lives.
+const PORTION: usize = 128 << 10;
 
 /// Names a flow.
-pub type FlowKey = Key<Flow>;
+pub(crate) type FlowKey = Key<Flow>;
+
+/// Who sends, and what it gets when something was taken.
+pub(super) enum Source {
+    /// A session of this node.
+    Session {
+        session: SessionKey,
+        /// It waits for this flow's window.
+        is_waiting: bool,
+    },
+    /// Another node, by the link and the call's number there.
+    Node {
+        link: LinkKey,
+        number: u64,
+        /// What was taken and not yet given back.
+        due: usize,
+        /// Something was given back: what the call's first message cost.
+        has_given: bool,
+    },
+    /// Nobody that waits: the call is over.
+    Nobody,
+}
+
+/// What of a flow is on its way over a link.
+pub(super) struct Over {
+    pub link: LinkKey,
+    pub number: u64,
+    pub held: usize,
+}
+
+/// The direction in which a session owes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// It has sent what was not taken.
+    Send,
+    /// It does not take what is for it.
+    Receive,
+}
+
+/// What of a flow is a session's debt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Debt {
+    pub session: SessionKey,
+    pub side: Side,
+    pub amount: usize,
+}
 
 /// One direction of a call.
-pub struct Flow {
-    /// Who sends.
-    pub source: End,
-    /// Which way.
-    pub way: Way,
-    /// The link it leaves by, with its number there; a led call's also goes to a session of this shard.
-    pub over: Option<(LinkKey, u64)>,
+pub(crate) struct Flow {
+    pub(super) way: Way,
+    pub(super) source: Source,
     /// What is held of it.
-    pub used: usize,
-    /// How much of that is on that link.
-    pub used_over: usize,
-    /// How much of that counts in an account of the caller's session already.
-    pub in_account: usize,
-    /// Whose account that is.
-    pub account: Option<SessionKey>,
-    /// Its source waits.
-    pub is_blocked: bool,
+    pub(super) held: usize,
+    pub(super) over: Option<Over>,
+    pub(super) debt: Option<Debt>,
     /// Its call is over.
-    pub is_closed: bool,
-    /// What was taken and not yet given back to the far shard.
-    pub due: usize,
-    /// Something was given back: what the call's first message cost.
-    pub has_given: bool,
+    pub(super) is_closed: bool,
 }
 
 impl Flow {
-    /// A window frame is sent for so much, after the first message and while the call lives.
-    pub const PORTION: usize = 128 << 10;
-
-    fn new(way: Way, source: End) -> Flow {
+    pub(super) fn new(way: Way, source: End) -> Flow {
+        let source = match source {
+            End::Session(session, _) => Source::Session {
+                session,
+                is_waiting: false,
+            },
+            End::Link(link, number) => Source::Node {
+                link,
+                number,
+                due: 0,
+                has_given: false,
+            },
+        };
         Flow {
-            source,
             way,
+            source,
+            held: 0,
             over: None,
-            used: 0,
-            used_over: 0,
-            in_account: 0,
-            account: None,
-            is_blocked: false,
+            debt: None,
             is_closed: false,
-            due: 0,
-            has_given: false,
-        }
-    }
-}
-
-/// All flows.
-#[derive(Default)]
-pub struct Flows {
-    flows: Arena<Flow>,
-    /// Of each call, by its slot: its generation, then its flows up and down.
-    of_calls: Vec<(u32, [Option<FlowKey>; 2])>,
-}
-
-/// What a release did.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Released {
-    /// So much leaves the account that the flow counts in.
-    pub from_account: usize,
-    /// Its source need not wait for it any more.
-    pub is_unblocked: bool,
-    /// It is gone.
-    pub is_gone: bool,
-}
-
-impl Flows {
-    /// The flow of a call, made when first used.
-    pub fn of(&mut self, call: CallKey, way: Way, source: End) -> FlowKey {
-        if self.of_calls.len() <= call.index() {
-            self.of_calls.resize(call.index() + 1, (0, [None; 2]));
-        }
-        let (generation, flows) = &mut self.of_calls[call.index()];
-        if *generation != call.generation() {
-            (*generation, *flows) = (call.generation(), [None; 2]);
-        }
-        *flows[way as usize].get_or_insert_with(|| self.flows.insert(Flow::new(way, source)))
-    }
-
-    /// The flow of a call, if it was used.
-    pub fn find(&self, call: CallKey, way: Way) -> Option<FlowKey> {
-        let (generation, flows) = self.of_calls.get(call.index())?;
-        if *generation == call.generation() {
-            flows[way as usize]
-        } else {
-            None
         }
     }
 
-    /// Forgets which flows a call has; they live until they are removed.
-    pub fn take(&mut self, call: CallKey) -> [Option<FlowKey>; 2] {
-        match self.of_calls.get_mut(call.index()) {
-            Some((generation, flows)) if *generation == call.generation() => std::mem::take(flows),
-            _ => [None; 2],
+    /// Holds `cost` more. Gives the session that must wait from now on.
+    pub(super) fn charge(&mut self, cost: usize) -> Option<SessionKey> {
+        self.held += cost;
+        match &mut self.source {
+            Source::Session { session, is_waiting } if self.held >= WINDOW && !*is_waiting => {
+                *is_waiting = true;
+                Some(*session)
+            }
+            _ => None,
         }
     }
 
-    /// A flow.
-    pub fn get(&self, key: FlowKey) -> Option<&Flow> {
-        self.flows.get(key)
+    /// Holds `cost` less. Gives what of it was a debt.
+    pub(super) fn release(&mut self, cost: usize) -> Option<Debt> {
+        self.held = self.held.saturating_sub(cost);
+        let debt = self.debt.as_mut()?;
+        let amount = debt.amount.min(cost);
+        debt.amount -= amount;
+        (amount > 0).then_some(Debt { amount, ..*debt })
     }
 
-    /// A flow, to be changed.
-    pub fn get_mut(&mut self, key: FlowKey) -> Option<&mut Flow> {
-        self.flows.get_mut(key)
+    /// Gives the session that need not wait any more: half of the window is free. One that wakes for every message would
+    /// write them one by one.
+    pub(super) fn wake(&mut self) -> Option<SessionKey> {
+        match &mut self.source {
+            Source::Session { session, is_waiting } if *is_waiting && self.held <= WINDOW / 2 => {
+                *is_waiting = false;
+                Some(*session)
+            }
+            _ => None,
+        }
     }
 
-    /// Holds `cost` more. True: its source must wait from now on.
-    pub fn charge(&mut self, key: FlowKey, cost: usize) -> bool {
-        let Some(flow) = self.flows.get_mut(key) else {
-            return false;
+    /// The call is over. Gives the session that waited for it.
+    pub(super) fn close(&mut self) -> Option<SessionKey> {
+        self.is_closed = true;
+        match self.source {
+            Source::Session { session, is_waiting } => {
+                self.source = Source::Nobody;
+                is_waiting.then_some(session)
+            }
+            Source::Node { .. } | Source::Nobody => None,
+        }
+    }
+
+    /// `taken` more is due to the node it comes from. Gives what to give back there now: in portions that are worth a frame.
+    pub(super) fn give_back(&mut self, taken: usize) -> Option<(LinkKey, u64, usize)> {
+        let Source::Node {
+            link,
+            number,
+            due,
+            has_given,
+        } = &mut self.source
+        else {
+            return None;
         };
-        flow.used += cost;
-        let blocks = flow.used >= WINDOW && !flow.is_blocked && matches!(flow.source, End::Session(..));
-        flow.is_blocked |= blocks;
-        blocks
-    }
-
-    /// Holds `cost` less.
-    pub fn release(&mut self, key: FlowKey, cost: usize) -> Released {
-        let Some(flow) = self.flows.get_mut(key) else {
-            return Released::default();
-        };
-        flow.used = flow.used.saturating_sub(cost);
-        let from_account = flow.in_account.min(cost);
-        flow.in_account -= from_account;
-        // Half of it free: a source that wakes for every message would write them one by one.
-        let is_unblocked = flow.is_blocked && flow.used <= WINDOW / 2;
-        flow.is_blocked &= !is_unblocked;
-        let is_gone = flow.is_closed && flow.used == 0;
-        Released {
-            from_account,
-            is_unblocked,
-            is_gone,
+        *due += taken;
+        let is_worth = *due >= PORTION || self.is_closed || !*has_given;
+        if *due == 0 || !is_worth {
+            return None;
         }
+        *has_given = true;
+        Some((*link, *number, std::mem::take(due)))
     }
 
-    /// How many there are, and what is held of them.
-    pub fn held(&self) -> (usize, usize) {
-        (
-            self.flows.len(),
-            self.flows.iter().map(|(_, flow)| flow.used).sum(),
-        )
+    /// What of it is a debt.
+    pub(super) fn owed(&self) -> usize {
+        self.debt.map_or(0, |debt| debt.amount)
     }
 
-    /// Takes a flow out.
-    pub fn remove(&mut self, key: FlowKey) -> Option<Flow> {
-        self.flows.remove(key)
+    /// Whether nothing will come of it any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_closed && self.held == 0
     }
 }
 
@@ -184,43 +183,34 @@ impl Flows {
 mod tests {
     use super::*;
 
+    fn flow(way: Way) -> Flow {
+        Flow::new(way, End::Session(Key::none(), 1))
+    }
+
     #[test]
     fn a_source_waits_from_a_whole_window_to_half_of_one() {
-        let mut flows = Flows::default();
-        let flow = flows
-            .flows
-            .insert(Flow::new(Way::Up, End::Session(Key::none(), 1)));
-        assert!(!flows.charge(flow, WINDOW - 1));
-        assert!(flows.charge(flow, 100));
-        assert!(!flows.charge(flow, 100), "it waits once");
-        assert!(!flows.release(flow, 1000).is_unblocked);
-        assert!(flows.release(flow, WINDOW / 2).is_unblocked);
+        let mut flow = flow(Way::Up);
+        assert_eq!(flow.charge(WINDOW - 1), None);
+        assert!(flow.charge(100).is_some());
+        assert_eq!(flow.charge(100), None, "it waits once");
+        flow.release(1000);
+        assert_eq!(flow.wake(), None);
+        flow.release(WINDOW / 2);
+        assert!(flow.wake().is_some());
     }
 
     #[test]
     fn a_closed_flow_is_gone_when_nothing_of_it_is_held() {
-        let mut flows = Flows::default();
-        let flow = flows
-            .flows
-            .insert(Flow::new(Way::Down, End::Session(Key::none(), 1)));
-        flows.charge(flow, 10);
-        if let Some(flow) = flows.get_mut(flow) {
-            (flow.is_closed, flow.in_account) = (true, 10);
-        }
-        assert_eq!(
-            flows.release(flow, 4),
-            Released {
-                from_account: 4,
-                ..Released::default()
-            }
-        );
-        assert_eq!(
-            flows.release(flow, 6),
-            Released {
-                from_account: 6,
-                is_gone: true,
-                ..Released::default()
-            }
-        );
+        let mut flow = flow(Way::Down);
+        flow.charge(10);
+        let (session, side) = (Key::none(), Side::Receive);
+        let debt = |amount| Debt {
+            session,
+            side,
+            amount,
+        };
+        (flow.is_closed, flow.debt) = (true, Some(debt(10)));
+        assert_eq!((flow.release(4), flow.is_gone()), (Some(debt(4)), false));
+        assert_eq!((flow.release(6), flow.is_gone()), (Some(debt(6)), true));
     }
 }

@@ -1,11 +1,11 @@
-//! A link to another shard: one TLS connection, written in turn from its lanes.
+//! A link to another node: one TLS connection, written in turn from its send queues.
 //!
 //! ```text
-//! lanes --frame by frame--> staged --64 to 128 KiB--> rustls --one system call--> socket (TCP_NOTSENT_LOWAT 128 KiB)
+//! send queues --frame by frame--> staged --64 to 128 KiB--> rustls --one system call--> socket (TCP_NOTSENT_LOWAT 128 KiB)
 //! ```
 //!
-//! Little waits in the kernel and in rustls, so that what is urgent waits behind little: windows, pings and the directory's
-//! changes go before everything that is not staged yet. Read are 256 KiB at once, given to rustls from memory.
+//! Little waits in the kernel and in rustls, so that what is urgent waits behind little: windows, pings and changes of
+//! the registrations go before everything that is not staged yet. Read are 256 KiB at once, given to rustls from memory.
 //!
 //! A link is lost by an error of its socket, its TLS or its frames, by the peer's goodbye, or 3 s after a ping that has
 //! no answer. A lost link never comes back: calls that crossed it have ended, and a new link begins with nothing.
@@ -15,22 +15,22 @@ use std::io::{self, BufRead, Read, Write};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use pipes_wamp::router::{Crossing, LinkKey, Way};
 
 use crate::buffers::{BLOCK, Buffers};
-use crate::flow_control::window::FlowKey;
 use crate::peers::frame::{self, Frame, PIECE};
-use crate::peers::send_queues::{Lanes, Whose};
+use crate::peers::send_queues::{SendQueues, Whose};
 
 /// A link's peer is asked so often.
-pub const PING_EVERY: Duration = Duration::from_secs(1);
+const PING_EVERY: Duration = Duration::from_secs(1);
 /// A link without an answer for so long is lost: what a user waits when a server dies.
-pub const SILENT_MAX: Duration = Duration::from_secs(3);
+const SILENT_MAX: Duration = Duration::from_secs(3);
 /// Given to rustls before its records are written: 64 to 128 KiB a system call cost least.
 const WRITE: usize = 128 << 10;
-/// Frames that skip their lanes while nothing waits in any.
+/// Frames that skip their queues while nothing waits in any.
 const STAGED_MAX: usize = 64 << 10;
 /// Kept unsent in the kernel.
 const NOTSENT_LOWAT: libc::c_int = 128 << 10;
@@ -38,42 +38,40 @@ const NOTSENT_LOWAT: libc::c_int = 128 << 10;
 const ASSEMBLED_MAX: usize = pipes_wamp::transport::rawsocket::MESSAGE_MAX + frame::FRAME_MAX;
 
 /// A message that is put together from pieces.
-pub struct Assembly {
+struct Assembly {
     /// Its first frame, and behind it what came since.
-    pub bytes: Vec<u8>,
+    bytes: Vec<u8>,
     /// What it has cost so far.
-    pub cost: usize,
+    cost: usize,
 }
 
 /// A link.
-pub struct Link {
+pub(crate) struct Link {
     /// The node at the other end.
-    pub peer: u64,
+    peer: u64,
     /// The dealer's name for it.
-    pub key: LinkKey,
-    /// Flows that leave by it, whose windows the peer gives back.
-    pub windows: HashMap<(u64, Way), FlowKey>,
+    key: LinkKey,
     /// Messages of which more is to come.
-    pub assemblies: HashMap<(u64, Way), Assembly>,
-    /// Windows to be given back to the peer.
-    pub due: Vec<(u64, Way, usize)>,
-    /// The beginning of a frame whose end has not come.
-    pub leftover: Vec<u8>,
-    /// Room for the next message in pieces: a large allocation costs page faults at each use.
+    assemblies: HashMap<(u64, Way), Assembly>,
+    /// Room for the next of them: a large allocation costs page faults at each use.
     spare: Vec<u8>,
+    /// Windows to be given back to the peer.
+    due: Vec<(u64, Way, usize)>,
+    /// The beginning of a frame whose end has not come.
+    leftover: Vec<u8>,
     /// Its socket may have something to read.
-    pub is_readable: bool,
+    is_readable: bool,
     /// It is in the list of those that have something to write.
-    pub is_dirty: bool,
+    is_dirty: bool,
     /// It is in the list of those that have something to do.
-    pub is_queued: bool,
+    is_queued: bool,
     /// The peer writes no more: read until the end.
-    pub is_read_closed: bool,
+    peer_closed_writing: bool,
     is_writable: bool,
     stream: TcpStream,
     tls: rustls::Connection,
-    lanes: Lanes,
-    /// Windows, pings, changes of the directory.
+    send_queues: SendQueues,
+    /// Windows, pings, changes of the registrations.
     urgent: Vec<u8>,
     staged: Vec<u8>,
     /// Bytes given to rustls since it had nothing to write.
@@ -100,19 +98,18 @@ impl Link {
         Ok(Link {
             peer,
             key,
-            windows: HashMap::new(),
             assemblies: HashMap::new(),
+            spare: Vec::new(),
             due: Vec::new(),
             leftover: Vec::new(),
-            spare: Vec::new(),
             is_readable: true,
             is_dirty: false,
             is_queued: false,
-            is_read_closed: false,
+            peer_closed_writing: false,
             is_writable: true,
             stream: TcpStream::from_std(stream),
             tls,
-            lanes: Lanes::default(),
+            send_queues: SendQueues::default(),
             urgent: Vec::new(),
             staged: Vec::new(),
             inside: 0,
@@ -120,6 +117,39 @@ impl Link {
             unanswered_since: None,
             pings: 0,
         })
+    }
+
+    /// The node at the other end.
+    pub fn peer(&self) -> u64 {
+        self.peer
+    }
+
+    /// The dealer's name for it.
+    pub fn key(&self) -> LinkKey {
+        self.key
+    }
+
+    /// What the kernel says of its socket. True: it takes bytes.
+    pub fn note(&mut self, event: &Event) -> bool {
+        self.peer_closed_writing |= event.is_read_closed() || event.is_error();
+        self.is_readable |= event.is_readable() || self.peer_closed_writing;
+        self.is_writable |= event.is_writable();
+        event.is_writable()
+    }
+
+    /// Puts it into the list of those that have something to read. False: it is there, or has nothing.
+    pub fn queue(&mut self) -> bool {
+        !self.is_queued && self.is_readable && !std::mem::replace(&mut self.is_queued, true)
+    }
+
+    /// It was taken out of that list.
+    pub fn unqueue(&mut self) {
+        self.is_queued = false;
+    }
+
+    /// Puts it into the list of those that have something to write. False: it is there.
+    pub fn mark_dirty(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_dirty, true)
     }
 
     /// Lets `registry` watch its socket.
@@ -137,10 +167,10 @@ impl Link {
     /// Sends a message about a call.
     pub fn send(&mut self, whose: Whose, crossing: &Crossing<'_>, buffers: &mut Buffers) {
         let is_small = crossing.payload().bytes.len() <= PIECE;
-        if self.lanes.is_empty() && is_small && self.staged.len() < STAGED_MAX {
+        if self.send_queues.is_empty() && is_small && self.staged.len() < STAGED_MAX {
             frame::write_crossing(crossing, &mut self.staged);
         } else {
-            self.lanes.push(whose, crossing, buffers);
+            self.send_queues.push(whose, crossing, buffers);
         }
     }
 
@@ -151,7 +181,7 @@ impl Link {
 
     /// Throws away what of a flow waits; gives what it cost.
     pub fn discard(&mut self, flow: u64, way: Way, buffers: &mut Buffers) -> usize {
-        self.lanes.discard(flow, way, buffers)
+        self.send_queues.discard(flow, way, buffers)
     }
 
     /// Something of a flow was taken by the session it is for.
@@ -162,13 +192,9 @@ impl Link {
         }
     }
 
-    /// The socket takes bytes again.
-    pub fn writable(&mut self) {
-        self.is_writable = true;
-    }
-
-    /// Writes what the socket takes.
-    pub fn pump(&mut self, buffers: &mut Buffers) -> io::Result<()> {
+    /// Writes what the socket takes; it is no more in the list of those that have something to write.
+    pub fn flush(&mut self, buffers: &mut Buffers) -> io::Result<()> {
+        self.is_dirty = false;
         for (flow, way, bytes) in self.due.drain(..) {
             frame::write(
                 &Frame::Window {
@@ -206,7 +232,7 @@ impl Link {
         self.urgent.clear();
         let (staged, inside) = (&mut self.staged, &mut self.inside);
         while *inside + staged.len() < WRITE {
-            let more = self.lanes.next(buffers, |framed| {
+            let more = self.send_queues.next(buffers, |framed| {
                 // Small frames are put together, so that a record is not spent on each.
                 if framed.len() < PIECE / 4 {
                     staged.extend_from_slice(framed);
@@ -227,6 +253,16 @@ impl Link {
         Ok(())
     }
 
+    /// Takes out the beginning of a frame whose end had not come.
+    pub fn take_leftover(&mut self, plain: &mut Vec<u8>) {
+        plain.append(&mut self.leftover);
+    }
+
+    /// Keeps the beginning of a frame whose end has not come.
+    pub fn keep_leftover(&mut self, leftover: &[u8]) {
+        self.leftover.extend_from_slice(leftover);
+    }
+
     /// Reads once; what came is appended to `plain`. `scratch` is where the socket is read into.
     pub fn receive(&mut self, scratch: &mut [u8], plain: &mut Vec<u8>) -> io::Result<()> {
         let read = match self.stream.read(scratch) {
@@ -240,7 +276,7 @@ impl Link {
             Err(error) => return Err(error),
         };
         // A stream socket that gave less is empty, and says when it is not.
-        self.is_readable = read == scratch.len() || self.is_read_closed;
+        self.is_readable = read == scratch.len() || self.peer_closed_writing;
         let mut cipher = &scratch[..read];
         while !cipher.is_empty() {
             self.tls.read_tls(&mut cipher)?;
@@ -271,25 +307,43 @@ impl Link {
         Ok(())
     }
 
-    /// Adds a frame of a message in pieces, its head included if it is the first. True: the message is whole.
-    pub fn assemble(
+    /// A message in pieces begins. One that was begun and is not finished goes: its sender has thrown the rest away.
+    pub fn begin_pieces(&mut self, number: u64, way: Way) {
+        self.drop_pieces(number, way);
+        let mut bytes = std::mem::take(&mut self.spare);
+        bytes.reserve(BLOCK);
+        self.assemblies.insert((number, way), Assembly { bytes, cost: 0 });
+    }
+
+    /// Adds a frame of a message in pieces, its head included if it is the first; if none was begun its call is over, and
+    /// the window goes back. Gives the whole message and its cost when this was the last.
+    pub fn add_piece(
         &mut self,
-        at: (u64, Way),
+        (number, way): (u64, Way),
         frame: &Frame<'_>,
         bytes: &[u8],
-    ) -> Result<bool, frame::Malformed> {
-        let spare = &mut self.spare;
-        let assembly = self.assemblies.entry(at).or_insert_with(|| {
-            let mut bytes = std::mem::take(spare);
-            bytes.reserve(BLOCK);
-            Assembly { bytes, cost: 0 }
-        });
+    ) -> Result<Option<(Vec<u8>, usize)>, frame::Malformed> {
+        let Some(assembly) = self.assemblies.get_mut(&(number, way)) else {
+            self.give_back(number, way, frame.cost());
+            return Ok(None);
+        };
         assembly.cost += frame.cost();
         assembly.bytes.extend_from_slice(bytes);
         if assembly.bytes.len() > ASSEMBLED_MAX {
             return Err(frame::Malformed);
         }
-        Ok(matches!(frame, Frame::Piece { more: false, .. }))
+        if !matches!(frame, Frame::Piece { more: false, .. }) {
+            return Ok(None);
+        }
+        let whole = self.assemblies.remove(&(number, way));
+        Ok(whole.map(|whole| (whole.bytes, whole.cost)))
+    }
+
+    /// The rest of a message in pieces will not come, or for nobody: its window goes back.
+    pub fn drop_pieces(&mut self, number: u64, way: Way) {
+        if let Some(assembly) = self.assemblies.remove(&(number, way)) {
+            self.give_back(number, way, assembly.cost);
+        }
     }
 
     /// Takes the room of a message that was dealt with.

@@ -1,11 +1,11 @@
-//! What the other shards know of this one's registrations, and who still waits for them to know.
+//! What the other nodes know of this one's registrations, and which still wait for them to know.
 //!
 //! ```text
 //! REGISTER com.sum -> Add 7 over links 1, 2; waits {1: 7, 2: 7} -> Confirm 7 from 1 -> Confirm 8 from 2 -> REGISTERED
 //! ```
 //!
 //! Changes are numbered, once for all links; a new link begins with all registrations, then gets the changes in order. A
-//! shard confirms numbers, each with those before it. A link that is lost stops counting at once, a silent one after 3 s.
+//! node confirms numbers, each with those before it. A link that is lost stops counting at once, a silent one after 3 s.
 //! What others registered lies in the dealer's realms; so a call needs one look-up.
 
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use pipes_wamp::router::LinkKey;
 
-/// How long a registration waits for a shard that does not confirm. It is lost or stuck then.
+/// How long a registration waits for a node that does not confirm. It is lost or stuck then.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
 
 struct Pending {
@@ -23,12 +23,12 @@ struct Pending {
 
 /// The waiting registrations.
 #[derive(Default)]
-pub struct Directory {
+pub(crate) struct Registrations {
     number: u64,
     pending: HashMap<u64, Pending>,
 }
 
-impl Directory {
+impl Registrations {
     /// Numbers the next change.
     pub fn next_number(&mut self) -> u64 {
         self.number += 1;
@@ -63,9 +63,9 @@ impl Directory {
         self.pending.remove(&registration);
     }
 
-    /// A link's shard knows the changes up to `number`: gives the registrations that wait no more.
+    /// A link's node knows the changes up to `number`: gives the registrations that wait no more.
     pub fn confirmed(&mut self, link: LinkKey, number: u64) -> Vec<u64> {
-        self.settle(|waits| {
+        self.confirm_where(|waits| {
             if waits.get(&link).is_some_and(|waited| *waited <= number) {
                 waits.remove(&link);
             }
@@ -74,7 +74,7 @@ impl Directory {
 
     /// A link is lost: gives the registrations that wait no more.
     pub fn lost(&mut self, link: LinkKey) -> Vec<u64> {
-        self.settle(|waits| {
+        self.confirm_where(|waits| {
             waits.remove(&link);
         })
     }
@@ -95,12 +95,12 @@ impl Directory {
         self.pending.values().map(|pending| pending.until).min()
     }
 
-    fn settle(&mut self, mut change: impl FnMut(&mut HashMap<LinkKey, u64>)) -> Vec<u64> {
-        let settled = self.pending.extract_if(|_, pending| {
+    fn confirm_where(&mut self, mut change: impl FnMut(&mut HashMap<LinkKey, u64>)) -> Vec<u64> {
+        let confirmed = self.pending.extract_if(|_, pending| {
             change(&mut pending.waits);
             pending.waits.is_empty()
         });
-        let mut done: Vec<_> = settled.map(|(registration, _)| registration).collect();
+        let mut done: Vec<_> = confirmed.map(|(registration, _)| registration).collect();
         done.sort_unstable();
         done
     }

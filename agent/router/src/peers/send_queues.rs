@@ -1,13 +1,14 @@
-//! What waits to cross a link, each flow in a lane of its own; lanes with something to send take turns, frame by frame.
+//! What waits to cross a link, each flow in a send queue of its own; those with something to send take turns, frame by
+//! frame.
 //!
 //! ```text
 //! openings of session s1   [CALL 7 | CALL 8 (first of 3) | piece | piece]      one after another: their order is kept
 //! flow 5, up               [chunk | chunk | chunk]
-//! flow 8, up               [chunk]                                            gated: its CALL has not left yet
+//! flow 8, up               [chunk]                                            blocked on open: its CALL has not left yet
 //! ```
 //!
-//! Always: (1) frames of one lane leave in the order they came; (2) nothing of a call leaves before the whole of its
-//! CALL; (3) a lane that is empty is gone.
+//! Always: (1) frames of one queue leave in the order they came; (2) nothing of a call leaves before the whole of its
+//! CALL; (3) a queue that is empty is gone.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -16,49 +17,49 @@ use pipes_wamp::router::{Arena, Crossing, Key, SessionKey, Way};
 use crate::buffers::Buffers;
 use crate::peers::frame::{self, Frame, LENGTH};
 
-/// Bytes that are not to be sent at a lane's front before the rest is moved there.
+/// Bytes that are not to be sent at a queue's front before the rest is moved there.
 const MOVED_FROM: usize = 64 << 10;
 
-/// Whose frames a lane holds.
+/// Whose frames a queue holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Whose {
+pub(crate) enum Whose {
     /// First messages of the calls of a session.
     Openings(SessionKey),
     /// What else belongs to a call, by its number on the link.
     Flow(u64, Way),
 }
 
-/// One lane.
-pub struct Lane {
+/// One send queue.
+pub(crate) struct SendQueue {
     whose: Whose,
     bytes: Vec<u8>,
     begin: usize,
 }
 
-/// All lanes of a link.
+/// All send queues of a link.
 #[derive(Default)]
-pub struct Lanes {
-    lanes: Arena<Lane>,
-    by_owner: HashMap<Whose, Key<Lane>>,
-    ring: VecDeque<Key<Lane>>,
+pub(crate) struct SendQueues {
+    queues: Arena<SendQueue>,
+    by_owner: HashMap<Whose, Key<SendQueue>>,
+    ring: VecDeque<Key<SendQueue>>,
     /// Calls of this shard whose CALL has not left.
-    gated: HashSet<u64>,
+    blocked_on_open: HashSet<u64>,
 }
 
-impl Lanes {
+impl SendQueues {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.lanes.is_empty()
+        self.queues.is_empty()
     }
 
-    /// Puts a message into a lane.
+    /// Puts a message into its queue.
     pub fn push(&mut self, whose: Whose, crossing: &Crossing<'_>, buffers: &mut Buffers) {
         let key = match self.by_owner.get(&whose) {
             Some(key) => *key,
             None => {
                 let bytes = buffers.block(0, crossing.payload().bytes);
                 let begin = bytes.len();
-                let key = self.lanes.insert(Lane { whose, bytes, begin });
+                let key = self.queues.insert(SendQueue { whose, bytes, begin });
                 self.by_owner.insert(whose, key);
                 if self.may_leave(whose) {
                     self.ring.push_back(key);
@@ -67,27 +68,27 @@ impl Lanes {
             }
         };
         if let Whose::Openings(_) = whose {
-            self.gated.insert(crossing.flow());
+            self.blocked_on_open.insert(crossing.flow());
         }
-        if let Some(lane) = self.lanes.get_mut(key) {
-            if lane.begin > MOVED_FROM && lane.begin > lane.bytes.len() / 2 {
-                lane.bytes.drain(..lane.begin);
-                lane.begin = 0;
+        if let Some(queue) = self.queues.get_mut(key) {
+            if queue.begin > MOVED_FROM && queue.begin > queue.bytes.len() / 2 {
+                queue.bytes.drain(..queue.begin);
+                queue.begin = 0;
             }
-            frame::write_crossing(crossing, &mut lane.bytes);
+            frame::write_crossing(crossing, &mut queue.bytes);
         }
     }
 
     fn may_leave(&self, whose: Whose) -> bool {
         match whose {
             Whose::Openings(_) => true,
-            Whose::Flow(flow, Way::Up) => !self.gated.contains(&flow),
+            Whose::Flow(flow, Way::Up) => !self.blocked_on_open.contains(&flow),
             // Answers to a call of the far shard, which counts its calls by itself: the same number is another call here.
             Whose::Flow(_, Way::Down) => true,
         }
     }
 
-    /// Gives the next frame to `send`, of the lane whose turn it is. False: nothing waits.
+    /// Gives the next frame to `send`, of the queue whose turn it is. False: nothing waits.
     pub fn next<E>(
         &mut self,
         buffers: &mut Buffers,
@@ -96,32 +97,32 @@ impl Lanes {
         let Some(key) = self.ring.pop_front() else {
             return Ok(false);
         };
-        let Some(lane) = self.lanes.get_mut(key) else {
+        let Some(queue) = self.queues.get_mut(key) else {
             return Ok(true);
         };
-        let rest = &lane.bytes[lane.begin..];
+        let rest = &queue.bytes[queue.begin..];
         // What we wrote is well formed.
         let length = frame::length(rest).ok().flatten().unwrap_or(rest.len());
         let sent = &rest[..length];
         send(sent)?;
-        let opened = match lane.whose {
+        let opened = match queue.whose {
             Whose::Openings(_) => last_of_a_call(sent),
             Whose::Flow(..) => None,
         };
-        lane.begin += length;
-        if lane.begin >= lane.bytes.len() {
-            self.drop_lane(key, buffers);
+        queue.begin += length;
+        if queue.begin >= queue.bytes.len() {
+            self.drop_queue(key, buffers);
         } else {
             self.ring.push_back(key);
         }
         if let Some(flow) = opened {
-            self.open_gate(flow);
+            self.unblock(flow);
         }
         Ok(true)
     }
 
-    fn open_gate(&mut self, flow: u64) {
-        self.gated.remove(&flow);
+    fn unblock(&mut self, flow: u64) {
+        self.blocked_on_open.remove(&flow);
         if let Some(key) = self.by_owner.get(&Whose::Flow(flow, Way::Up)) {
             self.ring.push_back(*key);
         }
@@ -132,22 +133,24 @@ impl Lanes {
         let Some(key) = self.by_owner.get(&Whose::Flow(flow, way)).copied() else {
             return 0;
         };
-        let Some(lane) = self.lanes.get(key) else { return 0 };
-        let mut rest = &lane.bytes[lane.begin..];
+        let Some(queue) = self.queues.get(key) else {
+            return 0;
+        };
+        let mut rest = &queue.bytes[queue.begin..];
         let mut cost = 0;
         while let Ok(Some(length)) = frame::length(rest) {
             cost += Frame::read(&rest[LENGTH..length]).map_or(0, |frame| frame.cost());
             rest = &rest[length..];
         }
-        self.drop_lane(key, buffers);
+        self.drop_queue(key, buffers);
         self.ring.retain(|other| *other != key);
         cost
     }
 
-    fn drop_lane(&mut self, key: Key<Lane>, buffers: &mut Buffers) {
-        if let Some(lane) = self.lanes.remove(key) {
-            self.by_owner.remove(&lane.whose);
-            buffers.give_block(lane.bytes);
+    fn drop_queue(&mut self, key: Key<SendQueue>, buffers: &mut Buffers) {
+        if let Some(queue) = self.queues.remove(key) {
+            self.by_owner.remove(&queue.whose);
+            buffers.give_block(queue.bytes);
         }
     }
 }
@@ -195,7 +198,7 @@ mod tests {
         }
     }
 
-    fn order(lanes: &mut Lanes, buffers: &mut Buffers) -> Vec<u64> {
+    fn order(queues: &mut SendQueues, buffers: &mut Buffers) -> Vec<u64> {
         let mut order = Vec::new();
         let mut note = |framed: &[u8]| {
             order.push(match Frame::read(&framed[LENGTH..]).unwrap() {
@@ -205,38 +208,38 @@ mod tests {
             });
             Ok::<_, ()>(())
         };
-        while lanes.next(buffers, &mut note).unwrap() {}
-        assert!(lanes.is_empty());
+        while queues.next(buffers, &mut note).unwrap() {}
+        assert!(queues.is_empty());
         order
     }
 
     #[test]
     fn flows_take_turns_and_a_large_message_lets_others_between() {
-        let (mut lanes, mut buffers) = (Lanes::default(), Buffers::default());
+        let (mut queues, mut buffers) = (SendQueues::default(), Buffers::default());
         let large = vec![1; 3 * frame::PIECE];
-        lanes.push(Whose::Flow(1, Way::Up), &chunk(1, &large), &mut buffers);
-        lanes.push(Whose::Flow(2, Way::Up), &chunk(2, &[1]), &mut buffers);
-        lanes.push(Whose::Flow(2, Way::Up), &chunk(2, &[2]), &mut buffers);
-        assert_eq!(order(&mut lanes, &mut buffers), [1, 2, 1, 2, 1]);
+        queues.push(Whose::Flow(1, Way::Up), &chunk(1, &large), &mut buffers);
+        queues.push(Whose::Flow(2, Way::Up), &chunk(2, &[1]), &mut buffers);
+        queues.push(Whose::Flow(2, Way::Up), &chunk(2, &[2]), &mut buffers);
+        assert_eq!(order(&mut queues, &mut buffers), [1, 2, 1, 2, 1]);
     }
 
     #[test]
     fn nothing_of_a_call_overtakes_its_beginning() {
-        let (mut lanes, mut buffers) = (Lanes::default(), Buffers::default());
+        let (mut queues, mut buffers) = (SendQueues::default(), Buffers::default());
         let (large, openings) = (vec![1; 3 * frame::PIECE], Whose::Openings(SessionKey::none()));
-        lanes.push(openings, &opening(1, &large), &mut buffers);
-        lanes.push(openings, &opening(2, &[1]), &mut buffers);
-        lanes.push(Whose::Flow(2, Way::Up), &chunk(2, &[1]), &mut buffers);
-        lanes.push(Whose::Flow(9, Way::Up), &chunk(9, &[1]), &mut buffers);
-        assert_eq!(order(&mut lanes, &mut buffers), [1, 9, 1, 1, 2, 2]);
+        queues.push(openings, &opening(1, &large), &mut buffers);
+        queues.push(openings, &opening(2, &[1]), &mut buffers);
+        queues.push(Whose::Flow(2, Way::Up), &chunk(2, &[1]), &mut buffers);
+        queues.push(Whose::Flow(9, Way::Up), &chunk(9, &[1]), &mut buffers);
+        assert_eq!(order(&mut queues, &mut buffers), [1, 9, 1, 1, 2, 2]);
     }
 
     #[test]
     fn an_answer_does_not_wait_for_a_call_of_the_same_number() {
-        let (mut lanes, mut buffers) = (Lanes::default(), Buffers::default());
+        let (mut queues, mut buffers) = (SendQueues::default(), Buffers::default());
         let large = vec![1; 2 * frame::PIECE];
         let openings = Whose::Openings(SessionKey::none());
-        lanes.push(openings, &opening(1, &large), &mut buffers);
+        queues.push(openings, &opening(1, &large), &mut buffers);
         let payload = Payload {
             parts: 1,
             bytes: &[1],
@@ -246,26 +249,26 @@ mod tests {
             progress: false,
             payload,
         };
-        lanes.push(Whose::Flow(1, Way::Down), &result, &mut buffers);
-        assert_eq!(order(&mut lanes, &mut buffers), [1, 1, 1]);
+        queues.push(Whose::Flow(1, Way::Down), &result, &mut buffers);
+        assert_eq!(order(&mut queues, &mut buffers), [1, 1, 1]);
     }
 
     #[test]
     fn what_is_thrown_away_gives_its_cost_back() {
-        let (mut lanes, mut buffers) = (Lanes::default(), Buffers::default());
+        let (mut queues, mut buffers) = (SendQueues::default(), Buffers::default());
         let large = vec![1; 2 * frame::PIECE];
         let whose = Whose::Flow(1, Way::Up);
-        lanes.push(whose, &chunk(1, &large), &mut buffers);
-        lanes.push(whose, &chunk(1, &[1, 2]), &mut buffers);
+        queues.push(whose, &chunk(1, &large), &mut buffers);
+        queues.push(whose, &chunk(1, &[1, 2]), &mut buffers);
         let all = frame::cost(&chunk(1, &large)) + frame::cost(&chunk(1, &[1, 2]));
         let mut first = 0;
-        lanes
+        queues
             .next(&mut buffers, |framed| {
                 first = Frame::read(&framed[LENGTH..]).map_or(0, |frame| frame.cost());
                 Ok::<_, ()>(())
             })
             .unwrap();
-        assert_eq!(first + lanes.discard(1, Way::Up, &mut buffers), all);
-        assert!(lanes.is_empty());
+        assert_eq!(first + queues.discard(1, Way::Up, &mut buffers), all);
+        assert!(queues.is_empty());
     }
 }

@@ -190,11 +190,11 @@ impl Flow {
             return;
         };
         if self.given.is_empty() && !self.eof {
-            router.lead_on(call, Onto::Call(attempt.own(attempt.stdin.request)));
+            router.splice(call, Onto::Call(attempt.own(attempt.stdin.request)));
             attempt.stdin.led = true;
         }
         if let Some(invocation) = attempt.output.invocation.filter(|_| !self.unasked) {
-            router.lead_on(attempt.own(invocation), Onto::Answer(call, STDOUT));
+            router.splice(attempt.own(invocation), Onto::Answer(call, STDOUT));
         }
     }
 

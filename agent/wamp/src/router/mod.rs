@@ -16,6 +16,7 @@
 //! | `realm` | who is behind a procedure |
 //! | `dealer` | calls, their chunks, answers and ends |
 //! | `peer_message` | what two shards say to each other about a call |
+//! | `keys`, `outbox` | names of what the dealer keeps; where it puts what goes out |
 //! | `arena` | slots whose keys are never mistaken for an earlier tenant's |
 //!
 //! Later: `broker` (topics) beside `dealer`, shared registrations in `realm`, other serializers below the [`Outbox`].
@@ -23,6 +24,7 @@
 mod arena;
 mod authorization;
 mod dealer;
+mod keys;
 mod outbox;
 mod peer_message;
 mod realm;
@@ -30,8 +32,9 @@ mod session;
 
 pub use arena::{Arena, Key};
 pub use authorization::Role;
-pub use dealer::{Call, CallKey, Dealer, End, LinkKey, Next, Onto, Own, SessionKey, Violation};
-pub use outbox::{Charge, Outbox, Way};
+pub use dealer::{Dealer, Next, Onto, Own, Violation};
+pub use keys::{CallKey, End, LinkKey, SessionKey};
+pub use outbox::{Charge, Ended, Outbox, Way};
 pub use peer_message::Crossing;
 pub use session::{Features, Gate, Handshake, Identity, Outcome, Verdict};
 

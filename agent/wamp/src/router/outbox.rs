@@ -1,6 +1,6 @@
 //! Where the dealer puts what must go out. The shard writes it into sockets, the golden scripts write it down.
 
-use super::dealer::{Call, CallKey, End, LinkKey, SessionKey};
+use super::keys::{CallKey, End, LinkKey, SessionKey};
 use super::peer_message::Crossing;
 use crate::message::Message;
 
@@ -31,6 +31,52 @@ pub enum Charge {
     },
 }
 
+impl Charge {
+    /// The first message of a call.
+    pub(super) fn opening(call: CallKey, caller: End) -> Charge {
+        Charge::Flow {
+            call,
+            way: Way::Up,
+            opening: true,
+            source: caller,
+        }
+    }
+
+    /// What the caller sends afterwards.
+    pub(super) fn up(call: CallKey, caller: End) -> Charge {
+        Charge::Flow {
+            call,
+            way: Way::Up,
+            opening: false,
+            source: caller,
+        }
+    }
+
+    /// What the callee answers.
+    pub(super) fn down(call: CallKey, callee: End) -> Charge {
+        Charge::Flow {
+            call,
+            way: Way::Down,
+            opening: false,
+            source: callee,
+        }
+    }
+}
+
+/// A call that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Which.
+    pub call: CallKey,
+    /// Who made it.
+    pub caller: End,
+    /// Who answered it.
+    pub callee: End,
+    /// The session that took its bytes as results of another call: what of them it has not taken is its debt now, and no
+    /// more this call's caller's.
+    pub spliced_to: Option<SessionKey>,
+}
+
 /// Takes what the dealer sends. Nothing here can fail: a connection that breaks is told to the dealer afterwards.
 pub trait Outbox {
     /// A message to a session of this shard.
@@ -51,8 +97,8 @@ pub trait Outbox {
     fn fits(&self, session: SessionKey, payload: usize) -> bool;
     /// Throws away what of a call waits in this direction and has not begun to leave.
     fn discard(&mut self, call: CallKey, way: Way);
-    /// The call is over; nothing more comes of it.
-    fn ended(&mut self, key: CallKey, call: &Call);
+    /// A call is over; nothing more comes of it.
+    fn ended(&mut self, ended: Ended);
     /// Makes a connection for a session of its own, made for one call, and gives it an id; `None`: the one who takes them
     /// has too many.
     fn fresh(&mut self, offer: u32, session: SessionKey) -> Option<u64>;

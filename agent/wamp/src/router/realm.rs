@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::dealer::{LinkKey, SessionKey};
+use super::keys::{LinkKey, SessionKey};
 
 /// A realm.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 //!
 //! `join s1 [role=..] [realm=..] [features=none]` lets a session in, `s1: call 1 com.sum with=x` is a message of it,
 //! `-> s2 INVOCATION ..` one that goes out. `link l2` is a link to node 2, `l2: call 1 default com.sum` what comes over it. The
-//! dealer is node 1's. `lead 101.1 call=102.2` lets the bytes of the invocation 1 of session
+//! dealer is node 1's. `splice 101.1 call=102.2` lets the bytes of the invocation 1 of session
 //! 101 (the first that joined) go on as chunks of the call 2 of session 102. `knock c1` is a connection before WELCOME; its gate asks for a ticket in realm `pipes`.
 
 use std::collections::BTreeMap;
@@ -357,7 +357,7 @@ impl Runner {
                 self.dealer.link_lost(key, &mut self.out);
             }
             "confirm" => self.dealer.confirmed(word.parse()?, &mut self.out),
-            "lead" => {
+            "splice" => {
                 let own = |word: &str| -> Fallible<Own> {
                     let (session, request) = word.split_once('.').ok_or("SESSION.REQUEST")?;
                     Ok(Own {
@@ -368,10 +368,10 @@ impl Runner {
                 let onto = match (said.key("call"), said.key("answer")) {
                     (Some(call), _) => Onto::Call(own(call)?),
                     (None, Some(answer)) => Onto::Answer(own(answer)?, 1),
-                    (None, None) => return Err("lead to what?".into()),
+                    (None, None) => return Err("splice onto what?".into()),
                 };
-                if !self.dealer.lead_on(own(word)?, onto) {
-                    self.out.note("nothing to lead on".into());
+                if !self.dealer.splice(own(word)?, onto) {
+                    self.out.note("nothing to splice".into());
                 }
             }
             "serve" => drop(self.dealer.register_fresh("default", word, 0, &mut self.out)),

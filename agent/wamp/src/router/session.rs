@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::authorization::Role;
-use super::dealer::CallKey;
+use super::keys::CallKey;
 use crate::error::uri;
 use crate::id::Sequence;
 use crate::message::{HelloDetails, Message, RoleFeatures};

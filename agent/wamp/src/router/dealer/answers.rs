@@ -1,10 +1,11 @@
 //! How a call is answered, given up and ended.
 
+use super::splice::Splice;
 use super::{Call, CallKey, Dealer, End, SessionKey, Violation};
 use crate::error::uri;
 use crate::message::{CancelMode, EMPTY_MAP, Message, Payload, kind};
 use crate::router::Crossing;
-use crate::router::outbox::{Charge, Outbox, Way};
+use crate::router::outbox::{Charge, Ended, Outbox, Way};
 
 impl Dealer {
     pub(super) fn yielded(
@@ -36,12 +37,7 @@ impl Dealer {
         out: &mut impl Outbox,
     ) {
         let Some(call) = self.calls.get(key) else { return };
-        let charge = Charge::Flow {
-            call: key,
-            way: Way::Down,
-            opening: false,
-            source: call.callee,
-        };
+        let charge = Charge::down(key, call.callee);
         match call.caller {
             End::Session(session, request) => {
                 if !out.fits(session, payload.bytes.len()) {
@@ -119,12 +115,7 @@ impl Dealer {
         out: &mut impl Outbox,
     ) {
         let Some(call) = self.calls.get(key) else { return };
-        let charge = Charge::Flow {
-            call: key,
-            way: Way::Down,
-            opening: false,
-            source: call.callee,
-        };
+        let charge = Charge::down(key, call.callee);
         match call.caller {
             End::Session(session, request) => {
                 let fits = out.fits(session, details.len() + payload.bytes.len());
@@ -239,12 +230,7 @@ impl Dealer {
             }
             End::Session(..) => {}
             End::Link(link, flow) => {
-                let charge = Charge::Flow {
-                    call: key,
-                    way: Way::Up,
-                    opening: false,
-                    source: call.caller,
-                };
+                let charge = Charge::up(key, call.caller);
                 out.to_link(link, charge, &Crossing::Cancel { flow, mode });
             }
         }
@@ -312,7 +298,12 @@ impl Dealer {
         if let (Some(grant), End::Session(session, _)) = (&call.grant, call.callee) {
             self.take_back(session, grant);
         }
-        out.ended(key, &call);
+        out.ended(Ended {
+            call: key,
+            caller: call.caller,
+            callee: call.callee,
+            spliced_to: call.spliced_onto.and_then(Splice::taker),
+        });
     }
 
     fn take_back(&mut self, session: SessionKey, grant: &str) {

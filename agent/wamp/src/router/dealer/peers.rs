@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::calls::Opening;
-use super::{CallKey, Dealer, End, LinkKey, LinkSlot, Violation};
+use super::{CallKey, Dealer, End, Link, LinkKey, Violation};
 use crate::error::uri;
 use crate::message::{CancelMode, EMPTY_MAP, Payload};
 use crate::router::Crossing;
@@ -12,7 +12,7 @@ use crate::router::outbox::{Charge, Outbox, Way};
 impl Dealer {
     /// A link to node `peer` is there. An earlier one must have been lost before.
     pub fn add_link(&mut self, peer: u64) -> LinkKey {
-        let link = LinkSlot {
+        let link = Link {
             peer,
             next_flow: 0,
             ours: HashMap::new(),
@@ -65,15 +65,16 @@ impl Dealer {
         matches!(crossing, Crossing::Call { .. }) || self.call_of(link, crossing).is_some()
     }
 
-    /// One message about a call from another shard. An error is that shard's fault: the link is to be lost.
+    /// One message about a call from another shard. True: it was passed on, and takes the window it came by. An error is
+    /// that shard's fault: the link is to be lost.
     pub fn cross(
         &mut self,
         link: LinkKey,
         crossing: &Crossing<'_>,
         out: &mut impl Outbox,
-    ) -> Result<(), Violation> {
+    ) -> Result<bool, Violation> {
         if self.links.get(link).is_none() {
-            return Ok(());
+            return Ok(false);
         }
         let flow = crossing.flow();
         match (*crossing, self.call_of(link, crossing)) {
@@ -119,13 +120,14 @@ impl Dealer {
                         },
                     );
                 }
+                return Ok(opened.is_ok());
             }
             (
                 Crossing::Chunk {
                     progress, payload, ..
                 },
                 Some(call),
-            ) => self.chunk(call, progress, payload, out)?,
+            ) => return self.chunk(call, progress, payload, out),
             (
                 Crossing::Result {
                     progress, payload, ..
@@ -136,6 +138,7 @@ impl Dealer {
                     out.discard(call, Way::Up);
                 }
                 self.result(call, progress, payload, out);
+                return Ok(true);
             }
             (
                 Crossing::Error {
@@ -148,12 +151,13 @@ impl Dealer {
             ) => {
                 out.discard(call, Way::Up);
                 self.error(call, details, error, payload, out);
+                return Ok(true);
             }
             (Crossing::Cancel { mode, .. }, Some(call)) => self.far_caller_cancels(call, mode, out),
             // The call is over at this side already.
             (_, None) => {}
         }
-        Ok(())
+        Ok(false)
     }
 
     fn far_caller_cancels(&mut self, call: CallKey, mode: CancelMode, out: &mut impl Outbox) {

@@ -1,4 +1,4 @@
-//! Calls whose bytes go on past their callee.
+//! Two calls spliced into one: bytes of the first go on past its callee, as bytes of the second.
 //!
 //! A session of the agent itself that would only pass chunks of bytes from one call to another asks the dealer to do so:
 //!
@@ -10,15 +10,15 @@
 //! The callee still gets keyword arguments, all that is not one argument of bytes, the final chunk, and its INTERRUPT; it
 //! answers both calls. A byte so spared costs two fewer copies through the kernel each way and no wake of another thread.
 //!
-//! Always: (1) what goes on takes the window of the call it came by, so that its caller waits when the far end does;
-//! (2) so does what the callee itself sends on a call that is fed, which is to be little: its end, mostly; (3) bytes for a
-//! call that is over are dropped: nobody takes them, as with any chunk that comes late; (4) bytes keep their order, with
-//! keyword arguments beside some of them too.
+//! Always: (1) the first call pays: what goes on takes its window, so that its caller waits when the far end does; (2) so
+//! does what the callee itself sends on the second, which is to be little: its end, mostly; (3) bytes for a call that is
+//! over are dropped: nobody takes them, as with any chunk that comes late; (4) bytes keep their order, with keyword
+//! arguments beside some of them too.
 
 use super::{CallKey, Dealer, End, SessionKey};
 use crate::error::uri;
 use crate::message::{InvocationDetails, Message, Payload};
-use crate::router::outbox::{Charge, Outbox, Way};
+use crate::router::outbox::{Charge, Outbox};
 use crate::scan::Scan;
 
 /// A call, as a session of the agent itself names it.
@@ -39,13 +39,38 @@ pub enum Onto {
     Answer(Own, u8),
 }
 
-/// Where a call's bytes go.
+/// A splice; both calls hold it.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Onward {
-    /// Into this call, as chunks.
-    Chunk(CallKey),
-    /// To this caller and its request, as results behind a number.
-    Result(SessionKey, u64, u8),
+pub(super) struct Splice {
+    /// The call whose bytes go on.
+    pub payer: CallKey,
+    /// Who makes that call, and waits when its window is used up.
+    caller: End,
+    target: Target,
+}
+
+/// What bytes become.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    /// Chunks of this call.
+    Chunks(CallKey),
+    /// Results for this caller and its request, behind a number.
+    Results(SessionKey, u64, u8),
+}
+
+impl Splice {
+    /// Whose window its bytes take.
+    pub fn charge(self) -> Charge {
+        Charge::up(self.payer, self.caller)
+    }
+
+    /// The session that takes the bytes as results.
+    pub fn taker(self) -> Option<SessionKey> {
+        match self.target {
+            Target::Results(session, ..) => Some(session),
+            Target::Chunks(_) => None,
+        }
+    }
 }
 
 /// A payload of one argument of bytes, and the keyword arguments behind it; `None` for any other.
@@ -59,118 +84,94 @@ pub(super) fn split(payload: Payload<'_>) -> Option<(Payload<'_>, &[u8])> {
     Some((Payload { parts: 1, bytes }, keywords))
 }
 
-impl super::Call {
-    /// The session that takes its bytes as results of another call: what of them it has not taken when this call ends is
-    /// its debt, and no more this call's caller's.
-    pub fn heir(&self) -> Option<SessionKey> {
-        match self.onward {
-            Some(Onward::Result(session, ..)) => Some(session),
-            _ => None,
-        }
-    }
-}
-
 impl Dealer {
     /// From now on the bytes of a call that is answered by `from` go on. False: one of the two calls is over.
-    pub fn lead_on(&mut self, from: Own, onto: Onto) -> bool {
+    pub fn splice(&mut self, from: Own, onto: Onto) -> bool {
+        self.spliced(from, onto).is_some()
+    }
+
+    fn spliced(&mut self, from: Own, onto: Onto) -> Option<()> {
         let (answered, made) = (true, false);
-        let Some(source) = self.own(from, answered) else {
-            return false;
+        let payer = self.own(from, answered)?;
+        let target = match onto {
+            Onto::Call(own) => Target::Chunks(self.own(own, made)?),
+            Onto::Answer(own, number) => match self.calls.get(self.own(own, answered)?)?.caller {
+                End::Session(session, request) => Target::Results(session, request, number),
+                // Another shard's caller is answered by the callee itself.
+                End::Link(..) => return None,
+            },
         };
-        let onward = match onto {
-            Onto::Call(own) => self.own(own, made).map(Onward::Chunk),
-            Onto::Answer(own, number) => {
-                let call = self.own(own, answered).and_then(|key| self.calls.get(key));
-                match call.map(|call| call.caller) {
-                    Some(End::Session(session, request)) => Some(Onward::Result(session, request, number)),
-                    // Another shard's caller is answered by the callee itself.
-                    Some(End::Link(..)) | None => None,
-                }
-            }
+        let first = self.calls.get_mut(payer)?;
+        let caller = first.caller;
+        let splice = Splice {
+            payer,
+            caller,
+            target,
         };
-        let Some(onward) = onward else { return false };
-        if let Some(call) = self.calls.get_mut(source) {
-            call.onward = Some(onward);
+        first.spliced_onto = Some(splice);
+        if let Target::Chunks(second) = target {
+            self.calls.get_mut(second)?.spliced_from = Some(splice);
         }
-        if let Onward::Chunk(target) = onward
-            && let Some(call) = self.calls.get_mut(target)
-        {
-            call.fed_by = Some(source);
-        }
-        true
+        Some(())
     }
 
     fn own(&self, own: Own, is_answered: bool) -> Option<CallKey> {
-        let of_id = |(_, slot): &(SessionKey, &super::SessionSlot)| slot.0.id == own.session;
-        let (_, slot) = self.sessions.iter().find(of_id)?;
+        let (_, session) = self
+            .sessions
+            .iter()
+            .find(|(_, session)| session.id == own.session)?;
         let known = if is_answered {
-            &slot.0.invocations
+            &session.invocations
         } else {
-            &slot.0.calls
+            &session.calls
         };
         known.get(&own.request).copied()
     }
 
-    /// Sends a chunk of bytes where it goes on.
-    pub(super) fn pass_on(
-        &mut self,
-        key: CallKey,
-        onward: Onward,
-        payload: Payload<'_>,
-        out: &mut impl Outbox,
-    ) {
-        let Some(source) = self.calls.get(key).map(|call| call.caller) else {
-            return;
-        };
-        let charge = Charge::Flow {
-            call: key,
-            way: Way::Up,
-            opening: false,
-            source,
-        };
-        match onward {
+    /// Sends a chunk of bytes where it goes on. False: nobody takes it.
+    pub(super) fn pass_on(&mut self, splice: Splice, payload: Payload<'_>, out: &mut impl Outbox) -> bool {
+        let charge = splice.charge();
+        match splice.target {
             // A call that has had its final chunk takes no more.
-            Onward::Chunk(target) if self.calls.get(target).is_some_and(|call| call.more) => {
-                self.send_chunk(target, charge, true, payload, out);
+            Target::Chunks(target) if self.calls.get(target).is_some_and(|call| call.more) => {
+                self.send_chunk(target, charge, true, payload, out)
             }
-            Onward::Chunk(_) => {}
-            Onward::Result(session, request, number) => {
+            Target::Chunks(_) => false,
+            Target::Results(session, request, number) => {
                 let awaited = self
                     .session(session)
                     .and_then(|session| session.calls.get(&request));
-                if let Some(target) = awaited.copied() {
-                    if !out.fits(session, payload.bytes.len() + 1) {
-                        return self.give_up(target, uri::PAYLOAD_SIZE_EXCEEDED, out);
-                    }
-                    let lead = [0x92, number];
-                    let result = Message::Result {
-                        request,
-                        progress: true,
-                        payload: Payload {
-                            parts: 1,
-                            bytes: &lead,
-                        },
-                    };
-                    out.to_session_followed(session, charge, &result, &payload.bytes[1..]);
+                let Some(target) = awaited.copied() else {
+                    return false;
+                };
+                if !out.fits(session, payload.bytes.len() + 1) {
+                    self.give_up(target, uri::PAYLOAD_SIZE_EXCEEDED, out);
+                    return false;
                 }
+                let lead = [0x92, number];
+                let result = Message::Result {
+                    request,
+                    progress: true,
+                    payload: Payload {
+                        parts: 1,
+                        bytes: &lead,
+                    },
+                };
+                out.to_session_followed(session, charge, &result, &payload.bytes[1..]);
+                true
             }
         }
     }
 
-    /// Gives the callee the keyword arguments of a chunk whose bytes went on.
-    pub(super) fn keep_back(&mut self, key: CallKey, keywords: &[u8], out: &mut impl Outbox) {
+    /// Gives the callee the keyword arguments of a chunk whose bytes went on. False: there are none, or no callee here.
+    pub(super) fn keep_back(&mut self, key: CallKey, keywords: &[u8], out: &mut impl Outbox) -> bool {
         let Some(call) = self.calls.get(key).filter(|_| !keywords.is_empty()) else {
-            return;
+            return false;
         };
         let End::Session(session, request) = call.callee else {
-            return;
+            return false;
         };
-        let charge = Charge::Flow {
-            call: key,
-            way: Way::Up,
-            opening: false,
-            source: call.caller,
-        };
+        let charge = Charge::up(key, call.caller);
         let details = InvocationDetails {
             progress: true,
             receive_progress: call.receive_progress,
@@ -186,5 +187,6 @@ impl Dealer {
             },
         };
         out.to_session_followed(session, charge, &invocation, keywords);
+        true
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::shown;
 use crate::message::{Message, kind};
-use crate::router::{Call, CallKey, Charge, Crossing, End, LinkKey, Outbox, SessionKey, Way};
+use crate::router::{CallKey, Charge, Crossing, End, Ended, LinkKey, Outbox, SessionKey, Way};
 
 /// What was sent, and the names of those it was sent to.
 #[derive(Default)]
@@ -153,8 +153,8 @@ impl Outbox for Written {
 
     fn discard(&mut self, _: CallKey, _: Way) {}
 
-    fn ended(&mut self, _: CallKey, call: &Call) {
-        if let (End::Link(..), End::Link(..)) = (call.caller, call.callee) {
+    fn ended(&mut self, ended: Ended) {
+        if let (End::Link(..), End::Link(..)) = (ended.caller, ended.callee) {
             self.note("a call passed through".into());
         }
     }
