@@ -34,7 +34,7 @@ const LONG_FUNCTIONS: [(&str, &str); 4] = [
     ),
     (
         "agent/wamp/src/router/dealer/peers.rs:cross",
-        "one arm for each kind of crossing",
+        "one arm for each kind of peer message",
     ),
     (
         "agent/wamp/src/router/scripts.rs:session",

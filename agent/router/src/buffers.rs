@@ -6,7 +6,7 @@
 //! another's. A block therefore begins elsewhere in its page than the payload that it is taken for (`apart`).
 
 /// Room of a block of an out-queue: four of the usual chunks of 64 KiB with their heads.
-pub const BLOCK: usize = 4 * ((64 << 10) + 512);
+pub(crate) const BLOCK: usize = 4 * ((64 << 10) + 512);
 
 /// Room of a buffer for a message that is read whole: the largest chunk of a pipe (256 KiB) with its head.
 const LARGE: usize = (256 << 10) + (16 << 10);
@@ -32,7 +32,7 @@ fn apart(target: &[u8], source: &[u8]) -> usize {
 
 /// Two shelves of buffers.
 #[derive(Default)]
-pub struct Buffers {
+pub(crate) struct Buffers {
     blocks: Vec<Vec<u8>>,
     large: Vec<Vec<u8>>,
 }

@@ -4,7 +4,7 @@
 //! Costs a message within one node: one copy of its payload, no allocation, its share of one system call.
 
 use pipes_wamp::message::{Message, Payload};
-use pipes_wamp::router::{CallKey, Charge, Crossing, End, Ended, LinkKey, Outbox, SessionKey, Way};
+use pipes_wamp::router::{CallKey, Charge, End, Ended, LinkKey, Outbox, PeerMessage, SessionKey, Way};
 use pipes_wamp::transport::rawsocket;
 
 use crate::clients::connection::{ConnectionKey, REST_OF_MESSAGE};
@@ -57,11 +57,11 @@ impl Outbox for Sockets {
         self.carry_out();
     }
 
-    fn to_link(&mut self, link: LinkKey, charge: Charge, crossing: &Crossing<'_>) {
+    fn to_link(&mut self, link: LinkKey, charge: Charge, message: &PeerMessage<'_>) {
         if self.dirty_link(link).is_none() {
             return;
         }
-        let (number, cost) = (crossing.flow(), frame::cost(crossing));
+        let (number, cost) = (message.number(), frame::cost(message));
         if cost > 0 {
             self.ledger.charge(charge, cost, Some((link, number)));
         }
@@ -71,10 +71,10 @@ impl Outbox for Sockets {
                 source: End::Session(session, _),
                 ..
             } => Whose::Openings(session),
-            _ => Whose::Flow(number, frame::way(crossing)),
+            _ => Whose::Call(number, frame::way(message)),
         };
         if let Some((link, buffers)) = self.link_with_buffers(link) {
-            link.send(whose, crossing, buffers);
+            link.send(whose, message, buffers);
         }
         self.carry_out();
     }
@@ -119,21 +119,21 @@ impl Outbox for Sockets {
     }
 
     fn announce(&mut self, registration: u64, realm: &str, procedure: &str) -> bool {
-        let number = self.registrations.next_number();
-        let change = Frame::Add {
-            number,
+        let change = self.registrations.next_change();
+        let links = self.tell_all(&Frame::Add {
+            change,
             realm,
             procedure,
-        };
-        let (links, now) = (self.tell_all(&change), self.now());
-        self.registrations.announced(registration, number, links, now)
+        });
+        let now = self.now();
+        self.registrations.announced(registration, change, links, now)
     }
 
     fn withdraw(&mut self, registration: u64, realm: &str, procedure: &str) {
-        let number = self.registrations.next_number();
+        let change = self.registrations.next_change();
         self.registrations.withdrawn(registration);
         self.tell_all(&Frame::Remove {
-            number,
+            change,
             realm,
             procedure,
         });

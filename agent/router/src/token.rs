@@ -4,11 +4,11 @@ use crate::clients::connection::ConnectionKey;
 use pipes_wamp::router::LinkKey;
 
 /// Wakes the loop for a command.
-pub const WAKER: usize = 3;
+pub(crate) const WAKER: usize = 3;
 
 /// What an event is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A client's connection, by its slot.
     Connection(usize),
     /// A link, by its slot.
@@ -20,22 +20,22 @@ pub enum Kind {
 }
 
 /// A connection's token.
-pub fn connection(key: ConnectionKey) -> usize {
+pub(crate) fn connection(key: ConnectionKey) -> usize {
     key.index() << 2
 }
 
 /// A link's token.
-pub fn link(key: LinkKey) -> usize {
+pub(crate) fn link(key: LinkKey) -> usize {
     key.index() << 2 | 1
 }
 
 /// A listener's token.
-pub fn listener(place: usize) -> usize {
+pub(crate) fn listener(place: usize) -> usize {
     place << 2 | 2
 }
 
 /// What a token says.
-pub fn kind(token: usize) -> Kind {
+pub(crate) fn kind(token: usize) -> Kind {
     match token & 3 {
         0 => Kind::Connection(token >> 2),
         1 => Kind::Link(token >> 2),

@@ -1,4 +1,4 @@
-//! Two shards with a link; what is said here of one link holds of one shard too, and `shard` says it.
+//! Two nodes with a link; what is said here of one link holds of one node too, and `node` says it.
 
 use std::net::Shutdown;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use pipes_wamp::message::{CancelMode, Message, Payload};
 use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
 
-use super::shard::{failed, failure};
-use super::shards::{Shard, link, within};
+use super::nodes::{RouterNode, link, within};
+use super::one_node::{failed, failure};
 
 const BOTH: CallOptions = CallOptions {
     progress: true,
@@ -131,7 +131,7 @@ pub async fn sends_large(callee: &Session, caller: &Session, length: usize) {
 
 #[tokio::test]
 async fn what_is_registered_at_one_shard_is_called_at_the_other() {
-    let (one, two) = Shard::pair().await;
+    let (one, two) = RouterNode::pair().await;
     let (callee, caller) = (two.anybody().await, one.anybody().await);
     for n in 0..50 {
         // At once: REGISTERED is the promise.
@@ -155,7 +155,7 @@ async fn what_is_registered_at_one_shard_is_called_at_the_other() {
 
 #[tokio::test]
 async fn a_new_link_learns_what_is_registered_already() {
-    let (one, two) = (Shard::start(1), Shard::start(2));
+    let (one, two) = (RouterNode::start(1), RouterNode::start(2));
     let (callee, caller) = (two.anybody().await, one.anybody().await);
     answers_bytes(&callee, "com.early", 10).await;
     link(&one, 1, &two, 2);
@@ -169,13 +169,13 @@ async fn a_new_link_learns_what_is_registered_already() {
 
 #[tokio::test]
 async fn chunks_cross_both_ways_until_the_callee_has_answered() {
-    let (one, two) = Shard::pair().await;
+    let (one, two) = RouterNode::pair().await;
     echo_by_chunks(&two.anybody().await, &one.anybody().await).await;
 }
 
 #[tokio::test]
 async fn across_each_end_learns_when_the_other_leaves() {
-    let (one, two) = Shard::pair().await;
+    let (one, two) = RouterNode::pair().await;
     let caller = one.anybody().await;
     let mut leaving = within(two.agent("default").register("com.stay")).await.unwrap();
     ends_by_leaving(&two.anybody().await, &caller).await;
@@ -190,19 +190,19 @@ async fn across_each_end_learns_when_the_other_leaves() {
 
 #[tokio::test]
 async fn across_a_call_given_up_is_answered_as_its_mode_says() {
-    let (one, two) = Shard::pair().await;
+    let (one, two) = RouterNode::pair().await;
     gives_up(&two.anybody().await, &one.anybody().await).await;
 }
 
 #[tokio::test]
 async fn a_large_message_crosses_unchanged() {
-    let (one, two) = Shard::pair().await;
+    let (one, two) = RouterNode::pair().await;
     sends_large(&two.anybody().await, &one.anybody().await, (16 << 20) - 512).await;
 }
 
 #[tokio::test]
 async fn a_procedure_of_a_node_is_found_by_its_number() {
-    let (one, two) = Shard::pair().await;
+    let (one, two) = RouterNode::pair().await;
     let (callee, caller) = (two.agent("pipes.stages"), one.agent("pipes.stages"));
     answers_bytes(&callee, "pipes.node.2.executor.prepare", 10).await;
     answers_bytes(&callee, "pipes.local.only", 10).await;
@@ -225,7 +225,7 @@ async fn a_procedure_of_a_node_is_found_by_its_number() {
 
 #[tokio::test]
 async fn a_payload_crosses_byte_for_byte() {
-    let (one, two) = Shard::pair().await;
+    let (one, two) = RouterNode::pair().await;
     for (near, far) in [(&one, &one), (&one, &two)] {
         let callee = far.raw("default");
         let (mut from_router, mut to_router) = callee.split();
@@ -290,7 +290,7 @@ async fn a_payload_crosses_byte_for_byte() {
 
 #[tokio::test]
 async fn a_grant_crosses_with_its_call() {
-    let (one, two) = Shard::pair().await;
+    let (one, two) = RouterNode::pair().await;
     let stages = pipes_wamp::client::Endpoint::Unix(two.stages.clone());
     two.router
         .admit_replica("r1", <sha2::Sha256 as sha2::Digest>::digest(b"t").into());
@@ -330,7 +330,7 @@ async fn a_grant_crosses_with_its_call() {
 
 #[tokio::test]
 async fn a_lost_link_ends_what_crossed_it_and_a_new_one_begins_with_nothing() {
-    let (one, two) = (Shard::start(1), Shard::start(2));
+    let (one, two) = (RouterNode::start(1), RouterNode::start(2));
     let (cut, _) = link(&one, 1, &two, 2);
     one.linked(2, true).await;
     two.linked(1, true).await;
@@ -361,8 +361,8 @@ async fn a_lost_link_ends_what_crossed_it_and_a_new_one_begins_with_nothing() {
 
 #[tokio::test]
 async fn a_silent_peer_is_lost_after_three_seconds() {
-    let one = Shard::start(1);
-    let ((stream, tls), _silent) = super::shards::handshaken();
+    let one = RouterNode::start(1);
+    let ((stream, tls), _silent) = super::nodes::handshaken();
     one.router.add_link(2, stream, tls);
     one.linked(2, true).await;
     let begun = std::time::Instant::now();
@@ -376,7 +376,7 @@ async fn a_silent_peer_is_lost_after_three_seconds() {
 
 #[tokio::test]
 async fn a_callee_that_does_not_read_stops_its_own_caller_and_nobody_else() {
-    let (one, two) = Shard::pair().await;
+    let (one, two) = RouterNode::pair().await;
     answers_bytes(&two.anybody().await, "com.quick", 10).await;
     for far in [&one, &two] {
         let (mut from_router, mut to_router) = far.raw("default").split();
@@ -443,7 +443,7 @@ async fn a_callee_that_does_not_read_stops_its_own_caller_and_nobody_else() {
 
 #[tokio::test]
 async fn calls_of_one_caller_reach_the_callee_in_order() {
-    let (one, two) = Shard::pair().await;
+    let (one, two) = RouterNode::pair().await;
     let (callee, caller) = (two.anybody().await, one.anybody().await);
     let mut registration = within(callee.register("com.order")).await.unwrap();
     let mut calls = Vec::new();

@@ -1,4 +1,4 @@
-//! Shards over real sockets: one alone, and two in this process with a TLS link between them.
+//! Routers over real sockets: one node's alone, and two in this process with a TLS link between them.
 
 #![expect(
     clippy::unwrap_used,
@@ -6,9 +6,9 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod authorization;
 mod links;
-mod onward;
-mod rights;
-mod shard;
-mod shards;
+mod nodes;
+mod one_node;
+mod splice;
 mod storm;

@@ -12,7 +12,7 @@ use pipes_wamp::payload::PayloadBuf;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::shards::{LIMIT, Shard, link};
+use super::nodes::{LIMIT, RouterNode, link};
 
 /// Calls of each caller.
 const CALLS: usize = 60;
@@ -91,25 +91,25 @@ async fn call(caller: Session, uris: Vec<String>, mut random: StdRng) -> Option<
     Some(caller)
 }
 
-pub async fn until_empty(shard: &Shard) {
-    until(shard, |counts| counts == Counts::default()).await;
+pub async fn until_empty(node: &RouterNode) {
+    until(node, |counts| counts == Counts::default()).await;
 }
 
 /// Waits until nothing is under way: windows and accounts of the sessions that stay are as they were at their begin.
-pub async fn until_quiet(shard: &Shard) {
+pub async fn until_quiet(node: &RouterNode) {
     let quiet = |counts: Counts| Counts {
         connections: counts.connections,
         sessions: counts.sessions,
         registrations: counts.registrations,
         ..Counts::default()
     };
-    until(shard, |counts| counts == quiet(counts)).await;
+    until(node, |counts| counts == quiet(counts)).await;
 }
 
-pub async fn until(shard: &Shard, is_so: impl Fn(Counts) -> bool) {
+pub async fn until(node: &RouterNode, is_so: impl Fn(Counts) -> bool) {
     let empty = async {
         loop {
-            let counts = shard.router.counts().await.unwrap();
+            let counts = node.router.counts().await.unwrap();
             if is_so(counts) {
                 return;
             }
@@ -117,7 +117,7 @@ pub async fn until(shard: &Shard, is_so: impl Fn(Counts) -> bool) {
         }
     };
     if tokio::time::timeout(LIMIT, empty).await.is_err() {
-        panic!("left behind: {:?}", shard.router.counts().await.unwrap());
+        panic!("left behind: {:?}", node.router.counts().await.unwrap());
     }
 }
 
@@ -129,7 +129,7 @@ async fn nothing_is_held_after_a_storm() {
         .unwrap_or_else(rand::random);
     println!("PIPES_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let (one, two) = (Shard::start(1), Shard::start(2));
+    let (one, two) = (RouterNode::start(1), RouterNode::start(2));
     let (cut, _) = link(&one, 1, &two, 2);
     one.linked(2, true).await;
     two.linked(1, true).await;
@@ -137,13 +137,13 @@ async fn nothing_is_held_after_a_storm() {
     let uris: Vec<_> = (0..4).map(|n| format!("com.storm.{n}")).collect();
     let mut serving = tokio::task::JoinSet::new();
     for (n, uri) in uris.iter().enumerate() {
-        let shard = if n % 2 == 0 { &one } else { &two };
-        serving.spawn(serve(shard.anybody().await, uri.clone(), next()));
+        let node = if n % 2 == 0 { &one } else { &two };
+        serving.spawn(serve(node.anybody().await, uri.clone(), next()));
     }
     let mut calling = tokio::task::JoinSet::new();
     for n in 0..8 {
-        let shard = if n % 2 == 0 { &one } else { &two };
-        calling.spawn(call(shard.anybody().await, uris.clone(), next()));
+        let node = if n % 2 == 0 { &one } else { &two };
+        calling.spawn(call(node.anybody().await, uris.clone(), next()));
     }
     let Ok(staying) = tokio::time::timeout(LIMIT, calling.join_all()).await else {
         let (one, two) = (one.router.counts().await, two.router.counts().await);
@@ -155,8 +155,8 @@ async fn nothing_is_held_after_a_storm() {
     // A second storm, in the middle of which the link breaks.
     let mut calling = tokio::task::JoinSet::new();
     for n in 0..4 {
-        let shard = if n % 2 == 0 { &one } else { &two };
-        calling.spawn(call(shard.anybody().await, uris.clone(), next()));
+        let node = if n % 2 == 0 { &one } else { &two };
+        calling.spawn(call(node.anybody().await, uris.clone(), next()));
     }
     while one.router.counts().await.unwrap().calls < 20 && !calling.is_empty() {
         // The set counts those that have ended until they are taken out.

@@ -79,8 +79,8 @@ pub(crate) enum Asked {
     },
 }
 
-/// Guards one connection until it is let in.
-pub(crate) struct Gatekeeper<'a> {
+/// Decides for one connection until it is let in.
+pub(crate) struct Authenticator<'a> {
     /// What decides.
     pub access: &'a Access,
     /// Where the connection came in.
@@ -102,7 +102,7 @@ const FAILED: Verdict = Verdict::Refuse {
     message: "the proof of identity was not accepted",
 };
 
-impl Gate for Gatekeeper<'_> {
+impl Gate for Authenticator<'_> {
     fn hello(&mut self, realm: &str, details: &HelloDetails<'_>) -> Verdict {
         let may_be_anonymous = details.authmethods.is_none() || details.offers("anonymous");
         match (self.origin, realm) {
@@ -150,7 +150,7 @@ impl Gate for Gatekeeper<'_> {
     }
 }
 
-impl Gatekeeper<'_> {
+impl Authenticator<'_> {
     fn ask_operator(&mut self, details: &HelloDetails<'_>) -> Verdict {
         if details.offers("cryptosign")
             && let Some(pubkey) = details.pubkey
@@ -223,7 +223,7 @@ mod tests {
             ..HelloDetails::default()
         };
         let (access, mut asked) = (Access::default(), None);
-        match (Gatekeeper {
+        match (Authenticator {
             access: &access,
             origin,
             asked: &mut asked,
@@ -274,7 +274,7 @@ mod tests {
             let mut asked = Some(Asked::Ticket {
                 replica: replica.into(),
             });
-            let verdict = Gatekeeper {
+            let verdict = Authenticator {
                 access: &access,
                 origin: Origin::Stages,
                 asked: &mut asked,

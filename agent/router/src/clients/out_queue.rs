@@ -19,7 +19,7 @@ const SLICES: usize = 8;
 
 /// One message's place and cost.
 #[derive(Debug, Clone, Copy)]
-pub struct Mark {
+pub(crate) struct Mark {
     end: u64,
     /// Whose window it takes.
     pub flow: FlowKey,
@@ -36,7 +36,7 @@ struct Block {
 
 /// The queue.
 #[derive(Default)]
-pub struct OutQueue {
+pub(crate) struct OutQueue {
     blocks: VecDeque<Block>,
     appended: u64,
     written: u64,

@@ -12,7 +12,7 @@ use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD};
 use pipes_wamp::write;
 use tracing::debug;
 
-use crate::clients::authentication::Gatekeeper;
+use crate::clients::authentication::Authenticator;
 use crate::clients::connection::{ConnectionKey, Phase, READ};
 use crate::clients::large::{LARGE, Large};
 use crate::state::State;
@@ -215,7 +215,7 @@ impl State {
                 }
             }
             Phase::Handshake(handshake, asked) => {
-                let mut gate = Gatekeeper {
+                let mut gate = Authenticator {
                     access: &self.access,
                     origin: connection.origin,
                     asked,

@@ -1,4 +1,4 @@
-//! Frames of a link between two shards.
+//! Frames of a link between two nodes.
 //!
 //! ```text
 //! length u32 | kind u8 | number u64 | flags u8 | parts u8 | texts | payload        a message about a call
@@ -12,21 +12,21 @@
 //! What a message costs of its window is its payload and [`MESSAGE_COST`]; a piece costs its bytes. Both sides count so.
 
 use pipes_wamp::message::{CancelMode, EMPTY_MAP, Payload};
-use pipes_wamp::router::{Crossing, Way};
+use pipes_wamp::router::{PeerMessage, Way};
 
 use crate::flow_control::window::MESSAGE_COST;
 
 /// Payload bytes in one frame: the usual chunk of 64 KiB with the head of its argument.
-pub const PIECE: usize = (64 << 10) + 64;
+pub(crate) const PIECE: usize = (64 << 10) + 64;
 
 /// Details of an ERROR that are passed on; longer ones are left out (they are for people to read).
 const DETAILS_MAX: usize = 4096;
 
 /// The longest frame: a piece, and a head with three URIs of 1,024 octets and details. A longer one ends the link.
-pub const FRAME_MAX: usize = PIECE + 8192;
+pub(crate) const FRAME_MAX: usize = PIECE + 8192;
 
 /// Octets of a frame's length.
-pub const LENGTH: usize = 4;
+pub(crate) const LENGTH: usize = 4;
 
 const CALL: u8 = 1;
 const CHUNK: u8 = 2;
@@ -52,32 +52,32 @@ const GRANT: u8 = 16;
 
 /// One frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Frame<'a> {
+pub(crate) enum Frame<'a> {
     /// A message about a call, or the beginning of one.
-    Crossing { crossing: Crossing<'a>, more: bool },
+    Message { message: PeerMessage<'a>, more: bool },
     /// A further piece of a message.
     Piece {
-        flow: u64,
+        number: u64,
         way: Way,
         more: bool,
         bytes: &'a [u8],
     },
-    /// The sender has registered a procedure; `number` counts its changes.
+    /// The sender has registered a procedure; `change` counts such changes.
     Add {
-        number: u64,
+        change: u64,
         realm: &'a str,
         procedure: &'a str,
     },
     /// The sender has it no more.
     Remove {
-        number: u64,
+        change: u64,
         realm: &'a str,
         procedure: &'a str,
     },
     /// The changes up to this one are known.
-    Confirm { number: u64 },
+    Confirm { change: u64 },
     /// So much of a flow's window is free again.
-    Window { flow: u64, way: Way, bytes: u64 },
+    Window { number: u64, way: Way, bytes: u64 },
     /// Are you there?
     Ping(u64),
     /// Yes.
@@ -87,56 +87,56 @@ pub enum Frame<'a> {
 }
 
 /// Which way a message about a call goes.
-pub fn way(crossing: &Crossing<'_>) -> Way {
-    match crossing {
-        Crossing::Result { .. } | Crossing::Error { .. } => Way::Down,
+pub(crate) fn way(message: &PeerMessage<'_>) -> Way {
+    match message {
+        PeerMessage::Result { .. } | PeerMessage::Error { .. } => Way::Down,
         _ => Way::Up,
     }
 }
 
 /// What a whole message costs of its flow's window.
-pub fn cost(crossing: &Crossing<'_>) -> usize {
-    match crossing {
-        Crossing::Cancel { .. } => 0,
+pub(crate) fn cost(message: &PeerMessage<'_>) -> usize {
+    match message {
+        PeerMessage::Cancel { .. } => 0,
         other => other.payload().bytes.len() + MESSAGE_COST,
     }
 }
 
 /// Appends a message about a call, in as many frames as it needs.
-pub fn write_crossing(crossing: &Crossing<'_>, out: &mut Vec<u8>) {
-    let payload = crossing.payload();
+pub(crate) fn write_message(message: &PeerMessage<'_>, out: &mut Vec<u8>) {
+    let payload = message.payload();
     let (first, mut rest) = payload.bytes.split_at(payload.bytes.len().min(PIECE));
     let more = if rest.is_empty() { 0 } else { MORE };
     framed(out, |out| {
-        write_head(crossing, more, out);
+        write_head(message, more, out);
         out.extend_from_slice(first);
     });
     while !rest.is_empty() {
         let (piece, after) = rest.split_at(rest.len().min(PIECE));
         rest = after;
         framed(out, |out| {
-            out.push(if way(crossing) == Way::Up {
+            out.push(if way(message) == Way::Up {
                 PIECE_UP
             } else {
                 PIECE_DOWN
             });
-            out.extend_from_slice(&crossing.flow().to_le_bytes());
+            out.extend_from_slice(&message.number().to_le_bytes());
             out.push(if rest.is_empty() { 0 } else { MORE });
             out.extend_from_slice(piece);
         });
     }
 }
 
-fn write_head(crossing: &Crossing<'_>, more: u8, out: &mut Vec<u8>) {
+fn write_head(message: &PeerMessage<'_>, more: u8, out: &mut Vec<u8>) {
     let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
     let mut head = |kind: u8, flags: u8, parts: u8| {
         out.push(kind);
-        out.extend_from_slice(&crossing.flow().to_le_bytes());
+        out.extend_from_slice(&message.number().to_le_bytes());
         out.push(flags | more);
         out.push(parts);
     };
-    match *crossing {
-        Crossing::Call {
+    match *message {
+        PeerMessage::Call {
             realm,
             procedure,
             progress,
@@ -160,13 +160,13 @@ fn write_head(crossing: &Crossing<'_>, more: u8, out: &mut Vec<u8>) {
                 text(out, grant);
             }
         }
-        Crossing::Chunk {
+        PeerMessage::Chunk {
             progress, payload, ..
         } => head(CHUNK, flag(progress, PROGRESS), payload.parts),
-        Crossing::Result {
+        PeerMessage::Result {
             progress, payload, ..
         } => head(RESULT, flag(progress, PROGRESS), payload.parts),
-        Crossing::Error {
+        PeerMessage::Error {
             details,
             error,
             payload,
@@ -183,43 +183,43 @@ fn write_head(crossing: &Crossing<'_>, more: u8, out: &mut Vec<u8>) {
                 },
             );
         }
-        Crossing::Cancel { mode, .. } => head(CANCEL, 0, mode as u8),
+        PeerMessage::Cancel { mode, .. } => head(CANCEL, 0, mode as u8),
     }
 }
 
 /// Appends any other frame.
-pub fn write(frame: &Frame<'_>, out: &mut Vec<u8>) {
+pub(crate) fn write(frame: &Frame<'_>, out: &mut Vec<u8>) {
     framed(out, |out| match *frame {
         Frame::Add {
-            number,
+            change,
             realm,
             procedure,
-        } => change(out, ADD, number, realm, procedure),
+        } => write_change(out, ADD, change, realm, procedure),
         Frame::Remove {
-            number,
+            change,
             realm,
             procedure,
-        } => change(out, REMOVE, number, realm, procedure),
-        Frame::Confirm { number } => numbers(out, CONFIRM, &[number]),
+        } => write_change(out, REMOVE, change, realm, procedure),
+        Frame::Confirm { change } => numbers(out, CONFIRM, &[change]),
         Frame::Window {
-            flow,
+            number,
             way: Way::Up,
             bytes,
-        } => numbers(out, WINDOW_UP, &[flow, bytes]),
+        } => numbers(out, WINDOW_UP, &[number, bytes]),
         Frame::Window {
-            flow,
+            number,
             way: Way::Down,
             bytes,
-        } => numbers(out, WINDOW_DOWN, &[flow, bytes]),
+        } => numbers(out, WINDOW_DOWN, &[number, bytes]),
         Frame::Ping(number) => numbers(out, PING, &[number]),
         Frame::Pong(number) => numbers(out, PONG, &[number]),
         Frame::Goodbye => out.push(GOODBYE),
-        // Written by `write_crossing`.
-        Frame::Crossing { .. } | Frame::Piece { .. } => debug_assert!(false, "not written here"),
+        // Written by `write_message`.
+        Frame::Message { .. } | Frame::Piece { .. } => debug_assert!(false, "not written here"),
     });
 }
 
-fn change(out: &mut Vec<u8>, kind: u8, number: u64, realm: &str, procedure: &str) {
+fn write_change(out: &mut Vec<u8>, kind: u8, number: u64, realm: &str, procedure: &str) {
     numbers(out, kind, &[number]);
     text(out, realm);
     text(out, procedure);
@@ -252,7 +252,7 @@ fn bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// The length of the frame that begins here, its four octets included; `None`: not enough is there to know.
-pub fn length(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+pub(crate) fn length(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
     let Some(head) = bytes.first_chunk::<LENGTH>() else {
         return Ok(None);
     };
@@ -264,47 +264,47 @@ pub fn length(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
     }
 }
 
-/// A frame that no shard of ours sends; the link is lost.
+/// A frame that no node of ours sends; the link is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a malformed frame")]
-pub struct Malformed;
+pub(crate) struct Malformed;
 
 impl<'a> Frame<'a> {
     /// Reads a frame without its length. One that was put together from pieces may be as long as a message.
     pub fn read(bytes: &'a [u8]) -> Result<Frame<'a>, Malformed> {
         let mut rest = Rest(bytes);
         let frame = match rest.octet()? {
-            kind @ CALL..=CANCEL => return rest.crossing(kind),
+            kind @ CALL..=CANCEL => return rest.message(kind),
             kind @ (PIECE_UP | PIECE_DOWN) => {
                 let way = if kind == PIECE_UP { Way::Up } else { Way::Down };
-                let (flow, more) = (rest.number()?, rest.octet()? & MORE != 0);
+                let (number, more) = (rest.number()?, rest.octet()? & MORE != 0);
                 return Ok(Frame::Piece {
-                    flow,
+                    number,
                     way,
                     more,
                     bytes: rest.0,
                 });
             }
             ADD => Frame::Add {
-                number: rest.number()?,
+                change: rest.number()?,
                 realm: rest.text()?,
                 procedure: rest.text()?,
             },
             REMOVE => Frame::Remove {
-                number: rest.number()?,
+                change: rest.number()?,
                 realm: rest.text()?,
                 procedure: rest.text()?,
             },
             CONFIRM => Frame::Confirm {
-                number: rest.number()?,
+                change: rest.number()?,
             },
             WINDOW_UP => Frame::Window {
-                flow: rest.number()?,
+                number: rest.number()?,
                 way: Way::Up,
                 bytes: rest.number()?,
             },
             WINDOW_DOWN => Frame::Window {
-                flow: rest.number()?,
+                number: rest.number()?,
                 way: Way::Down,
                 bytes: rest.number()?,
             },
@@ -323,7 +323,7 @@ impl<'a> Frame<'a> {
     /// What a frame of a waiting message costs, whose it is, and whether it is the message's last.
     pub fn cost(&self) -> usize {
         match self {
-            Frame::Crossing { crossing, .. } => cost(crossing),
+            Frame::Message { message, .. } => cost(message),
             Frame::Piece { bytes, .. } => bytes.len(),
             _ => 0,
         }
@@ -360,13 +360,13 @@ impl<'a> Rest<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Malformed)
     }
 
-    fn crossing(mut self, kind: u8) -> Result<Frame<'a>, Malformed> {
-        let (flow, flags, parts) = (self.number()?, self.octet()?, self.octet()?);
+    fn message(mut self, kind: u8) -> Result<Frame<'a>, Malformed> {
+        let (number, flags, parts) = (self.number()?, self.octet()?, self.octet()?);
         let progress = flags & PROGRESS != 0;
         if kind != CANCEL && parts > 2 {
             return Err(Malformed);
         }
-        let crossing = match kind {
+        let message = match kind {
             CALL => {
                 let (realm, procedure) = (self.text()?, self.text()?);
                 let caller = if flags & DISCLOSED != 0 {
@@ -381,8 +381,8 @@ impl<'a> Rest<'a> {
                 };
                 let receive_progress = flags & RECEIVE_PROGRESS != 0;
                 let payload = Payload { parts, bytes: self.0 };
-                Crossing::Call {
-                    flow,
+                PeerMessage::Call {
+                    number,
                     realm,
                     procedure,
                     progress,
@@ -392,20 +392,20 @@ impl<'a> Rest<'a> {
                     payload,
                 }
             }
-            CHUNK => Crossing::Chunk {
-                flow,
+            CHUNK => PeerMessage::Chunk {
+                number,
                 progress,
                 payload: Payload { parts, bytes: self.0 },
             },
-            RESULT => Crossing::Result {
-                flow,
+            RESULT => PeerMessage::Result {
+                number,
                 progress,
                 payload: Payload { parts, bytes: self.0 },
             },
             ERROR => {
                 let (error, details) = (self.text()?, self.bytes()?);
-                Crossing::Error {
-                    flow,
+                PeerMessage::Error {
+                    number,
                     details,
                     error,
                     payload: Payload { parts, bytes: self.0 },
@@ -418,12 +418,12 @@ impl<'a> Rest<'a> {
                     2 => CancelMode::KillNoWait,
                     _ => return Err(Malformed),
                 };
-                Crossing::Cancel { flow, mode }
+                PeerMessage::Cancel { number, mode }
             }
             _ => return Err(Malformed),
         };
-        Ok(Frame::Crossing {
-            crossing,
+        Ok(Frame::Message {
+            message,
             more: flags & MORE != 0,
         })
     }

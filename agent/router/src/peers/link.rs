@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use pipes_wamp::router::{Crossing, LinkKey, Way};
+use pipes_wamp::router::{LinkKey, PeerMessage, Way};
 
 use crate::buffers::{BLOCK, Buffers};
 use crate::peers::frame::{self, Frame, PIECE};
@@ -165,12 +165,12 @@ impl Link {
     }
 
     /// Sends a message about a call.
-    pub fn send(&mut self, whose: Whose, crossing: &Crossing<'_>, buffers: &mut Buffers) {
-        let is_small = crossing.payload().bytes.len() <= PIECE;
+    pub fn send(&mut self, whose: Whose, message: &PeerMessage<'_>, buffers: &mut Buffers) {
+        let is_small = message.payload().bytes.len() <= PIECE;
         if self.send_queues.is_empty() && is_small && self.staged.len() < STAGED_MAX {
-            frame::write_crossing(crossing, &mut self.staged);
+            frame::write_message(message, &mut self.staged);
         } else {
-            self.send_queues.push(whose, crossing, buffers);
+            self.send_queues.push(whose, message, buffers);
         }
     }
 
@@ -180,25 +180,25 @@ impl Link {
     }
 
     /// Throws away what of a flow waits; gives what it cost.
-    pub fn discard(&mut self, flow: u64, way: Way, buffers: &mut Buffers) -> usize {
-        self.send_queues.discard(flow, way, buffers)
+    pub fn discard(&mut self, number: u64, way: Way, buffers: &mut Buffers) -> usize {
+        self.send_queues.discard(number, way, buffers)
     }
 
     /// Something of a flow was taken by the session it is for.
-    pub fn give_back(&mut self, flow: u64, way: Way, cost: usize) {
+    pub fn give_back(&mut self, number: u64, way: Way, cost: usize) {
         match self.due.last_mut() {
-            Some((last, last_way, due)) if (*last, *last_way) == (flow, way) => *due += cost,
-            _ => self.due.push((flow, way, cost)),
+            Some((last, last_way, due)) if (*last, *last_way) == (number, way) => *due += cost,
+            _ => self.due.push((number, way, cost)),
         }
     }
 
     /// Writes what the socket takes; it is no more in the list of those that have something to write.
     pub fn flush(&mut self, buffers: &mut Buffers) -> io::Result<()> {
         self.is_dirty = false;
-        for (flow, way, bytes) in self.due.drain(..) {
+        for (number, way, bytes) in self.due.drain(..) {
             frame::write(
                 &Frame::Window {
-                    flow,
+                    number,
                     way,
                     bytes: bytes as u64,
                 },

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use pipes_wamp::router::{Crossing, LinkKey, Way};
+use pipes_wamp::router::{LinkKey, PeerMessage, Way};
 use tracing::{info, warn};
 
 use crate::flow_control::window::MESSAGE_COST;
@@ -33,11 +33,11 @@ impl State {
         }
         let key = self.dealer.add_link(peer);
         // All that is registered here, as one change: the far node confirms what is not confirmed yet.
-        let number = self.sockets.registrations.next_number();
+        let change = self.sockets.registrations.next_change();
         let linked = Link::new(peer, key, stream, tls, self.sockets.now()).and_then(|mut link| {
             for (_, realm, procedure) in self.dealer.announced() {
                 link.send_urgent(&Frame::Add {
-                    number,
+                    change,
                     realm,
                     procedure,
                 });
@@ -48,7 +48,7 @@ impl State {
             warn!(node = peer, %error, "a link cannot be used");
             return self.dealer.link_lost(key, &mut self.sockets);
         }
-        self.sockets.registrations.joined(key, number);
+        self.sockets.registrations.joined(key, change);
         info!(node = peer, "linked");
         self.linked.send_modify(|linked| {
             linked.insert(peer);
@@ -127,41 +127,40 @@ impl State {
     fn take_frame(&mut self, key: LinkKey, bytes: &[u8]) -> Result<(), Fault> {
         let frame = Frame::read(bytes)?;
         match frame {
-            Frame::Crossing {
-                crossing,
-                more: false,
-            } => {
-                let cost = frame::cost(&crossing);
-                self.cross(key, &crossing, cost)?;
+            Frame::Message { message, more: false } => {
+                let cost = frame::cost(&message);
+                self.cross(key, &message, cost)?;
             }
-            Frame::Crossing { crossing, more: true } => {
-                let at = (crossing.flow(), frame::way(&crossing));
+            Frame::Message { message, more: true } => {
+                let at = (message.number(), frame::way(&message));
                 self.piece(key, at, &frame, bytes)?;
             }
-            Frame::Piece { flow, way, bytes, .. } => self.piece(key, (flow, way), &frame, bytes)?,
+            Frame::Piece {
+                number, way, bytes, ..
+            } => self.piece(key, (number, way), &frame, bytes)?,
             Frame::Add {
-                number,
+                change,
                 realm,
                 procedure,
             } => {
                 self.dealer.far_registered(key, realm, procedure);
-                self.answer(key, &Frame::Confirm { number });
+                self.answer(key, &Frame::Confirm { change });
             }
             Frame::Remove {
-                number,
+                change,
                 realm,
                 procedure,
             } => {
                 self.dealer.far_withdrew(key, realm, procedure);
-                self.answer(key, &Frame::Confirm { number });
+                self.answer(key, &Frame::Confirm { change });
             }
-            Frame::Confirm { number } => {
-                for registration in self.sockets.registrations.confirmed(key, number) {
+            Frame::Confirm { change } => {
+                for registration in self.sockets.registrations.confirmed(key, change) {
                     self.dealer.confirmed(registration, &mut self.sockets);
                 }
             }
-            Frame::Window { flow, way, bytes } => {
-                self.sockets.release_over(key, flow, way, bytes);
+            Frame::Window { number, way, bytes } => {
+                self.sockets.release_over(key, number, way, bytes);
             }
             Frame::Ping(number) => self.answer(key, &Frame::Pong(number)),
             Frame::Pong(number) => {
@@ -175,14 +174,14 @@ impl State {
     }
 
     /// A message about a call: to the dealer; if nobody takes it, its window goes back at once.
-    fn cross(&mut self, key: LinkKey, crossing: &Crossing<'_>, cost: usize) -> Result<(), Fault> {
-        let (number, way) = (crossing.flow(), frame::way(crossing));
-        if matches!(crossing, Crossing::Cancel { .. })
+    fn cross(&mut self, key: LinkKey, message: &PeerMessage<'_>, cost: usize) -> Result<(), Fault> {
+        let (number, way) = (message.number(), frame::way(message));
+        if matches!(message, PeerMessage::Cancel { .. })
             && let Some(link) = self.sockets.dirty_link(key)
         {
             link.drop_pieces(number, Way::Up);
         }
-        let is_taken = self.dealer.cross(key, crossing, &mut self.sockets);
+        let is_taken = self.dealer.cross(key, message, &mut self.sockets);
         if !matches!(is_taken, Ok(true))
             && cost > 0
             && let Some(link) = self.sockets.dirty_link(key)
@@ -196,13 +195,13 @@ impl State {
     /// A frame of a message in pieces.
     fn piece(&mut self, key: LinkKey, at: (u64, Way), frame: &Frame<'_>, bytes: &[u8]) -> Result<(), Fault> {
         let is_begun = match frame {
-            Frame::Crossing { crossing, .. } => self.dealer.expects(key, crossing),
+            Frame::Message { message, .. } => self.dealer.expects(key, message),
             _ => false,
         };
         let Some(link) = self.sockets.dirty_link(key) else {
             return Ok(());
         };
-        if let Frame::Crossing { .. } = frame {
+        if let Frame::Message { .. } = frame {
             link.drop_pieces(at.0, at.1);
             if is_begun {
                 link.begin_pieces(at.0, at.1);
@@ -211,11 +210,11 @@ impl State {
         let Some((whole, cost)) = link.add_piece(at, frame, bytes)? else {
             return Ok(());
         };
-        let Frame::Crossing { crossing, .. } = Frame::read(&whole)? else {
+        let Frame::Message { message, .. } = Frame::read(&whole)? else {
             return Err(Malformed.into());
         };
-        debug_assert_eq!(cost, crossing.payload().bytes.len() + MESSAGE_COST);
-        self.cross(key, &crossing, cost)?;
+        debug_assert_eq!(cost, message.payload().bytes.len() + MESSAGE_COST);
+        self.cross(key, &message, cost)?;
         if let Some(link) = self.sockets.link_mut(key) {
             link.keep(whole);
         }

@@ -30,7 +30,7 @@ pub(crate) struct Registrations {
 
 impl Registrations {
     /// Numbers the next change.
-    pub fn next_number(&mut self) -> u64 {
+    pub fn next_change(&mut self) -> u64 {
         self.number += 1;
         self.number
     }

@@ -1,10 +1,10 @@
-//! What waits to cross a link, each flow in a send queue of its own; those with something to send take turns, frame by
+//! What waits to cross a link, each direction of a call in a send queue of its own; those with something to send take turns, frame by
 //! frame.
 //!
 //! ```text
 //! openings of session s1   [CALL 7 | CALL 8 (first of 3) | piece | piece]      one after another: their order is kept
-//! flow 5, up               [chunk | chunk | chunk]
-//! flow 8, up               [chunk]                                            blocked on open: its CALL has not left yet
+//! call 5, up               [chunk | chunk | chunk]
+//! call 8, up               [chunk]                                            blocked on open: its CALL has not left yet
 //! ```
 //!
 //! Always: (1) frames of one queue leave in the order they came; (2) nothing of a call leaves before the whole of its
@@ -12,7 +12,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use pipes_wamp::router::{Arena, Crossing, Key, SessionKey, Way};
+use pipes_wamp::router::{Arena, Key, PeerMessage, SessionKey, Way};
 
 use crate::buffers::Buffers;
 use crate::peers::frame::{self, Frame, LENGTH};
@@ -26,7 +26,7 @@ pub(crate) enum Whose {
     /// First messages of the calls of a session.
     Openings(SessionKey),
     /// What else belongs to a call, by its number on the link.
-    Flow(u64, Way),
+    Call(u64, Way),
 }
 
 /// One send queue.
@@ -42,7 +42,7 @@ pub(crate) struct SendQueues {
     queues: Arena<SendQueue>,
     by_owner: HashMap<Whose, Key<SendQueue>>,
     ring: VecDeque<Key<SendQueue>>,
-    /// Calls of this shard whose CALL has not left.
+    /// Calls of this node whose CALL has not left.
     blocked_on_open: HashSet<u64>,
 }
 
@@ -53,11 +53,11 @@ impl SendQueues {
     }
 
     /// Puts a message into its queue.
-    pub fn push(&mut self, whose: Whose, crossing: &Crossing<'_>, buffers: &mut Buffers) {
+    pub fn push(&mut self, whose: Whose, message: &PeerMessage<'_>, buffers: &mut Buffers) {
         let key = match self.by_owner.get(&whose) {
             Some(key) => *key,
             None => {
-                let bytes = buffers.block(0, crossing.payload().bytes);
+                let bytes = buffers.block(0, message.payload().bytes);
                 let begin = bytes.len();
                 let key = self.queues.insert(SendQueue { whose, bytes, begin });
                 self.by_owner.insert(whose, key);
@@ -68,23 +68,23 @@ impl SendQueues {
             }
         };
         if let Whose::Openings(_) = whose {
-            self.blocked_on_open.insert(crossing.flow());
+            self.blocked_on_open.insert(message.number());
         }
         if let Some(queue) = self.queues.get_mut(key) {
             if queue.begin > MOVED_FROM && queue.begin > queue.bytes.len() / 2 {
                 queue.bytes.drain(..queue.begin);
                 queue.begin = 0;
             }
-            frame::write_crossing(crossing, &mut queue.bytes);
+            frame::write_message(message, &mut queue.bytes);
         }
     }
 
     fn may_leave(&self, whose: Whose) -> bool {
         match whose {
             Whose::Openings(_) => true,
-            Whose::Flow(flow, Way::Up) => !self.blocked_on_open.contains(&flow),
-            // Answers to a call of the far shard, which counts its calls by itself: the same number is another call here.
-            Whose::Flow(_, Way::Down) => true,
+            Whose::Call(number, Way::Up) => !self.blocked_on_open.contains(&number),
+            // Answers to a call of the far node, which counts its calls by itself: the same number is another call here.
+            Whose::Call(_, Way::Down) => true,
         }
     }
 
@@ -107,7 +107,7 @@ impl SendQueues {
         send(sent)?;
         let opened = match queue.whose {
             Whose::Openings(_) => last_of_a_call(sent),
-            Whose::Flow(..) => None,
+            Whose::Call(..) => None,
         };
         queue.begin += length;
         if queue.begin >= queue.bytes.len() {
@@ -115,22 +115,22 @@ impl SendQueues {
         } else {
             self.ring.push_back(key);
         }
-        if let Some(flow) = opened {
-            self.unblock(flow);
+        if let Some(number) = opened {
+            self.unblock(number);
         }
         Ok(true)
     }
 
-    fn unblock(&mut self, flow: u64) {
-        self.blocked_on_open.remove(&flow);
-        if let Some(key) = self.by_owner.get(&Whose::Flow(flow, Way::Up)) {
+    fn unblock(&mut self, number: u64) {
+        self.blocked_on_open.remove(&number);
+        if let Some(key) = self.by_owner.get(&Whose::Call(number, Way::Up)) {
             self.ring.push_back(*key);
         }
     }
 
     /// Throws away what of a flow waits; gives what it cost.
-    pub fn discard(&mut self, flow: u64, way: Way, buffers: &mut Buffers) -> usize {
-        let Some(key) = self.by_owner.get(&Whose::Flow(flow, way)).copied() else {
+    pub fn discard(&mut self, number: u64, way: Way, buffers: &mut Buffers) -> usize {
+        let Some(key) = self.by_owner.get(&Whose::Call(number, way)).copied() else {
             return 0;
         };
         let Some(queue) = self.queues.get(key) else {
@@ -158,13 +158,10 @@ impl SendQueues {
 /// The call whose CALL ends with this frame.
 fn last_of_a_call(framed: &[u8]) -> Option<u64> {
     match Frame::read(&framed[LENGTH..]) {
-        Ok(Frame::Crossing {
-            crossing,
-            more: false,
-        }) => Some(crossing.flow()),
+        Ok(Frame::Message { message, more: false }) => Some(message.number()),
         Ok(Frame::Piece {
-            flow, more: false, ..
-        }) => Some(flow),
+            number, more: false, ..
+        }) => Some(number),
         _ => None,
     }
 }
@@ -174,20 +171,20 @@ mod tests {
     use super::*;
     use pipes_wamp::message::Payload;
 
-    fn chunk(flow: u64, bytes: &[u8]) -> Crossing<'_> {
-        Crossing::Chunk {
-            flow,
+    fn chunk(number: u64, bytes: &[u8]) -> PeerMessage<'_> {
+        PeerMessage::Chunk {
+            number,
             progress: true,
             payload: Payload { parts: 1, bytes },
         }
     }
 
-    fn opening(flow: u64, bytes: &[u8]) -> Crossing<'_> {
+    fn opening(number: u64, bytes: &[u8]) -> PeerMessage<'_> {
         let payload = Payload { parts: 1, bytes };
         let (realm, procedure) = ("default", "com.sum");
         let (progress, receive_progress, caller, grant) = (true, false, None, None);
-        Crossing::Call {
-            flow,
+        PeerMessage::Call {
+            number,
             realm,
             procedure,
             progress,
@@ -202,8 +199,8 @@ mod tests {
         let mut order = Vec::new();
         let mut note = |framed: &[u8]| {
             order.push(match Frame::read(&framed[LENGTH..]).unwrap() {
-                Frame::Crossing { crossing, .. } => crossing.flow(),
-                Frame::Piece { flow, .. } => flow,
+                Frame::Message { message, .. } => message.number(),
+                Frame::Piece { number, .. } => number,
                 other => panic!("{other:?}"),
             });
             Ok::<_, ()>(())
@@ -217,9 +214,9 @@ mod tests {
     fn flows_take_turns_and_a_large_message_lets_others_between() {
         let (mut queues, mut buffers) = (SendQueues::default(), Buffers::default());
         let large = vec![1; 3 * frame::PIECE];
-        queues.push(Whose::Flow(1, Way::Up), &chunk(1, &large), &mut buffers);
-        queues.push(Whose::Flow(2, Way::Up), &chunk(2, &[1]), &mut buffers);
-        queues.push(Whose::Flow(2, Way::Up), &chunk(2, &[2]), &mut buffers);
+        queues.push(Whose::Call(1, Way::Up), &chunk(1, &large), &mut buffers);
+        queues.push(Whose::Call(2, Way::Up), &chunk(2, &[1]), &mut buffers);
+        queues.push(Whose::Call(2, Way::Up), &chunk(2, &[2]), &mut buffers);
         assert_eq!(order(&mut queues, &mut buffers), [1, 2, 1, 2, 1]);
     }
 
@@ -229,8 +226,8 @@ mod tests {
         let (large, openings) = (vec![1; 3 * frame::PIECE], Whose::Openings(SessionKey::none()));
         queues.push(openings, &opening(1, &large), &mut buffers);
         queues.push(openings, &opening(2, &[1]), &mut buffers);
-        queues.push(Whose::Flow(2, Way::Up), &chunk(2, &[1]), &mut buffers);
-        queues.push(Whose::Flow(9, Way::Up), &chunk(9, &[1]), &mut buffers);
+        queues.push(Whose::Call(2, Way::Up), &chunk(2, &[1]), &mut buffers);
+        queues.push(Whose::Call(9, Way::Up), &chunk(9, &[1]), &mut buffers);
         assert_eq!(order(&mut queues, &mut buffers), [1, 9, 1, 1, 2, 2]);
     }
 
@@ -244,12 +241,12 @@ mod tests {
             parts: 1,
             bytes: &[1],
         };
-        let result = Crossing::Result {
-            flow: 1,
+        let result = PeerMessage::Result {
+            number: 1,
             progress: false,
             payload,
         };
-        queues.push(Whose::Flow(1, Way::Down), &result, &mut buffers);
+        queues.push(Whose::Call(1, Way::Down), &result, &mut buffers);
         assert_eq!(order(&mut queues, &mut buffers), [1, 1, 1]);
     }
 
@@ -257,7 +254,7 @@ mod tests {
     fn what_is_thrown_away_gives_its_cost_back() {
         let (mut queues, mut buffers) = (SendQueues::default(), Buffers::default());
         let large = vec![1; 2 * frame::PIECE];
-        let whose = Whose::Flow(1, Way::Up);
+        let whose = Whose::Call(1, Way::Up);
         queues.push(whose, &chunk(1, &large), &mut buffers);
         queues.push(whose, &chunk(1, &[1, 2]), &mut buffers);
         let all = frame::cost(&chunk(1, &large)) + frame::cost(&chunk(1, &[1, 2]));

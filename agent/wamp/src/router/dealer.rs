@@ -1,9 +1,9 @@
 //! The dealer: calls, from CALL to the last answer.
 //!
-//! A call has two ends, each a session of this shard or a link to another:
+//! A call has two ends, each a session of this node or a link to another:
 //!
 //! ```text
-//! caller s1 --CALL--> [shard 1: call (s1,7) -> (link 2, flow 4)] ==> [shard 2: call (link 1, flow 4) -> (s9,1)] --INVOCATION--> s9
+//! caller s1 --CALL--> [node 1: call (s1,7) -> (link 2, number 4)] ==> [node 2: call (link 1, number 4) -> (s9,1)] --INVOCATION--> s9
 //! ```
 //!
 //! Always: (1) a call is known under both its ends or not at all; (2) it ends once, with a final answer or an error to
@@ -11,7 +11,7 @@
 //! over is dropped without an answer, what comes for one that never was ends the session; (4) all chunks of a call go
 //! where its first went, unless its callee let them go on (`splice`); (5) a grant lives as long as the call it came with.
 //!
-//! Not here: who may come in (`session`, and the shard's gate), windows and queues (the shard), the clock (`tick`).
+//! Not here: who may come in (`session`, and its gate), windows and queues (the outbox), the clock (`tick`).
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -42,12 +42,12 @@ const CALLS_MAX: usize = 10_000;
 /// Procedures that one session may register; the further one is answered `wamp.error.unavailable`.
 const REGISTRATIONS_MAX: usize = 10_000;
 
-/// A link to another shard.
+/// A link to another node.
 struct Link {
     /// The node at its other end.
     peer: u64,
     /// Numbers the calls that go out over it.
-    next_flow: u64,
+    next_number: u64,
     /// Calls that went out over it.
     ours: HashMap<u64, CallKey>,
     /// Calls that came in over it.
@@ -60,7 +60,7 @@ struct Call {
     caller: End,
     /// Who answers it.
     callee: End,
-    /// At this shard; 0 where the callee is behind a link.
+    /// At this node; 0 where the callee is behind a link.
     registration: u64,
     /// The caller has more chunks.
     more: bool,
@@ -90,7 +90,7 @@ pub enum Next {
     Close,
 }
 
-/// The dealer of one shard.
+/// The dealer of one node.
 pub struct Dealer {
     node: u64,
     realms: HashMap<Box<str>, Realm>,
@@ -100,7 +100,7 @@ pub struct Dealer {
     peers: HashMap<u64, LinkKey>,
     registrations: HashMap<u64, Registration>,
     registration_ids: Sequence,
-    /// Calls with a time limit: when, in milliseconds of the shard's clock. Those of calls that are over stay until then.
+    /// Calls with a time limit: when, in milliseconds of `tick`'s clock. Those of calls that are over stay until then.
     deadlines: BinaryHeap<Reverse<(u64, CallKey)>>,
     now_ms: u64,
 }
@@ -236,7 +236,7 @@ impl Dealer {
         self.sessions.remove(key);
     }
 
-    /// Sets the shard's clock and ends the calls whose time is up.
+    /// Sets the clock and ends the calls whose time is up.
     pub fn tick(&mut self, now_ms: u64, out: &mut impl Outbox) {
         self.now_ms = now_ms;
         while let Some(Reverse((deadline, call))) = self.deadlines.peek().copied() {

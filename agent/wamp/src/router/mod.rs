@@ -1,6 +1,6 @@
 //! The router's core: sessions and the dealer as functions of what came in. No socket, clock or thread.
 //!
-//! A message comes in from a session or, as a [`Crossing`], over a link from another shard; what must go out is handed to
+//! A message comes in from a session or, as a [`PeerMessage`], over a link from another node; what must go out is handed to
 //! an [`Outbox`] at once, payloads still borrowed from the buffer they were read into.
 //!
 //! ```text
@@ -15,7 +15,7 @@
 //! | `authorization` | who may register and call what |
 //! | `realm` | who is behind a procedure |
 //! | `dealer` | calls, their chunks, answers and ends |
-//! | `peer_message` | what two shards say to each other about a call |
+//! | `peer_message` | what two nodes say to each other about a call |
 //! | `keys`, `outbox` | names of what the dealer keeps; where it puts what goes out |
 //! | `arena` | slots whose keys are never mistaken for an earlier tenant's |
 //!
@@ -35,7 +35,7 @@ pub use authorization::Role;
 pub use dealer::{Dealer, Next, Onto, Own, Violation};
 pub use keys::{CallKey, End, LinkKey, SessionKey};
 pub use outbox::{Charge, Ended, Outbox, Way};
-pub use peer_message::Crossing;
+pub use peer_message::PeerMessage;
 pub use session::{Features, Gate, Handshake, Identity, Outcome, Verdict};
 
 #[cfg(test)]

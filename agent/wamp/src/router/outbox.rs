@@ -1,7 +1,7 @@
-//! Where the dealer puts what must go out. The shard writes it into sockets, the golden scripts write it down.
+//! Where the dealer puts what must go out. The router writes it into sockets, the golden scripts write it down.
 
 use super::keys::{CallKey, End, LinkKey, SessionKey};
-use super::peer_message::Crossing;
+use super::peer_message::PeerMessage;
 use crate::message::Message;
 
 /// Direction of a message of a call.
@@ -79,7 +79,7 @@ pub struct Ended {
 
 /// Takes what the dealer sends. Nothing here can fail: a connection that breaks is told to the dealer afterwards.
 pub trait Outbox {
-    /// A message to a session of this shard.
+    /// A message to a session of this node.
     fn to_session(&mut self, session: SessionKey, charge: Charge, message: &Message<'_>) {
         self.to_session_followed(session, charge, message, &[]);
     }
@@ -91,8 +91,8 @@ pub trait Outbox {
         message: &Message<'_>,
         rest: &[u8],
     );
-    /// A message to another shard.
-    fn to_link(&mut self, link: LinkKey, charge: Charge, crossing: &Crossing<'_>);
+    /// A message to another node.
+    fn to_link(&mut self, link: LinkKey, charge: Charge, message: &PeerMessage<'_>);
     /// Whether the session takes a message with so many bytes of payload.
     fn fits(&self, session: SessionKey, payload: usize) -> bool;
     /// Throws away what of a call waits in this direction and has not begun to leave.
@@ -102,8 +102,8 @@ pub trait Outbox {
     /// Makes a connection for a session of its own, made for one call, and gives it an id; `None`: the one who takes them
     /// has too many.
     fn fresh(&mut self, offer: u32, session: SessionKey) -> Option<u64>;
-    /// Tells the other shards of a registration. True: [`super::Dealer::confirmed`] will say when they know.
+    /// Tells the other nodes of a registration. True: [`super::Dealer::confirmed`] will say when they know.
     fn announce(&mut self, registration: u64, realm: &str, procedure: &str) -> bool;
-    /// Tells the other shards that it is gone.
+    /// Tells the other nodes that it is gone.
     fn withdraw(&mut self, registration: u64, realm: &str, procedure: &str);
 }

@@ -1,15 +1,15 @@
-//! What two shards say to each other about a call. How it lies on the wire is the link's business.
+//! What two nodes say to each other about a call. How it lies on the wire is the link's business.
 
 use crate::message::{CancelMode, Payload};
 
-/// One message about a call between two shards. `flow` is the call's number on the link, given by the caller's shard and
+/// One message about a call between two nodes. `number` is the call's on the link, given by the caller's node and
 /// never used twice on it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Crossing<'a> {
-    /// A call begins. The caller's shard has checked that it may.
+pub enum PeerMessage<'a> {
+    /// A call begins. The caller's node has checked that it may.
     Call {
         /// The call's number.
-        flow: u64,
+        number: u64,
         /// Realm of the procedure.
         realm: &'a str,
         /// What is called.
@@ -28,7 +28,7 @@ pub enum Crossing<'a> {
     /// A further chunk of it.
     Chunk {
         /// The call's number.
-        flow: u64,
+        number: u64,
         /// More chunks follow.
         progress: bool,
         /// Arguments.
@@ -37,7 +37,7 @@ pub enum Crossing<'a> {
     /// The callee's answer, or a part of it.
     Result {
         /// The call's number.
-        flow: u64,
+        number: u64,
         /// More follow.
         progress: bool,
         /// Arguments.
@@ -46,7 +46,7 @@ pub enum Crossing<'a> {
     /// The call ends with an error.
     Error {
         /// The call's number.
-        flow: u64,
+        number: u64,
         /// Undecoded MessagePack.
         details: &'a [u8],
         /// URI of the error.
@@ -57,32 +57,32 @@ pub enum Crossing<'a> {
     /// The caller gives it up, or has left.
     Cancel {
         /// The call's number.
-        flow: u64,
+        number: u64,
         /// How.
         mode: CancelMode,
     },
 }
 
-impl Crossing<'_> {
+impl PeerMessage<'_> {
     /// The call's number on the link.
-    pub fn flow(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         match *self {
-            Crossing::Call { flow, .. }
-            | Crossing::Chunk { flow, .. }
-            | Crossing::Result { flow, .. }
-            | Crossing::Error { flow, .. }
-            | Crossing::Cancel { flow, .. } => flow,
+            PeerMessage::Call { number, .. }
+            | PeerMessage::Chunk { number, .. }
+            | PeerMessage::Result { number, .. }
+            | PeerMessage::Error { number, .. }
+            | PeerMessage::Cancel { number, .. } => number,
         }
     }
 
     /// What it carries.
     pub fn payload(&self) -> Payload<'_> {
         match *self {
-            Crossing::Call { payload, .. }
-            | Crossing::Chunk { payload, .. }
-            | Crossing::Result { payload, .. }
-            | Crossing::Error { payload, .. } => payload,
-            Crossing::Cancel { .. } => Payload::EMPTY,
+            PeerMessage::Call { payload, .. }
+            | PeerMessage::Chunk { payload, .. }
+            | PeerMessage::Result { payload, .. }
+            | PeerMessage::Error { payload, .. } => payload,
+            PeerMessage::Cancel { .. } => Payload::EMPTY,
         }
     }
 }

@@ -254,10 +254,10 @@ impl Runner {
             }
             _ => {}
         }
-        let (flow, progress, payload) = (said.number()?, said.has("progress"), said.payload());
-        let crossing = match &*said.name {
-            "call" => Crossing::Call {
-                flow,
+        let (number, progress, payload) = (said.number()?, said.has("progress"), said.payload());
+        let message = match &*said.name {
+            "call" => PeerMessage::Call {
+                number,
                 realm: said.word(1),
                 procedure: said.word(2),
                 progress,
@@ -266,29 +266,29 @@ impl Runner {
                 grant: said.key("grant"),
                 payload,
             },
-            "chunk" => Crossing::Chunk {
-                flow,
+            "chunk" => PeerMessage::Chunk {
+                number,
                 progress,
                 payload,
             },
-            "result" => Crossing::Result {
-                flow,
+            "result" => PeerMessage::Result {
+                number,
                 progress,
                 payload,
             },
-            "error" => Crossing::Error {
-                flow,
+            "error" => PeerMessage::Error {
+                number,
                 details: EMPTY_MAP,
                 error: said.word(1),
                 payload,
             },
-            "cancel" => Crossing::Cancel {
-                flow,
+            "cancel" => PeerMessage::Cancel {
+                number,
                 mode: mode(said.word(1)),
             },
-            other => return Err(format!("no crossing {other}").into()),
+            other => return Err(format!("no message {other}").into()),
         };
-        if let Err(violation) = self.dealer.cross(key, &crossing, &mut self.out) {
+        if let Err(violation) = self.dealer.cross(key, &message, &mut self.out) {
             self.out.note(format!("{name} is to be lost: {violation}"));
         }
         Ok(())

@@ -19,8 +19,8 @@ fn messages_come_out_as_they_went_in() {
         parts: 2,
         bytes: &[0x91, 1, 0x80],
     };
-    let call = Crossing::Call {
-        flow: 7,
+    let call = PeerMessage::Call {
+        number: 7,
         realm: "pipes.stages",
         procedure: "pipes.node.2.replica.r.stage",
         progress: true,
@@ -29,53 +29,47 @@ fn messages_come_out_as_they_went_in() {
         grant: Some("pipes.node.3.replica.s.pipe"),
         payload,
     };
-    for crossing in [
+    for message in [
         call,
-        Crossing::Chunk {
-            flow: 7,
+        PeerMessage::Chunk {
+            number: 7,
             progress: false,
             payload,
         },
-        Crossing::Result {
-            flow: u64::MAX,
+        PeerMessage::Result {
+            number: u64::MAX,
             progress: true,
             payload: Payload::EMPTY,
         },
-        Crossing::Error {
-            flow: 1,
+        PeerMessage::Error {
+            number: 1,
             details: EMPTY_MAP,
             error: "wamp.error.canceled",
             payload,
         },
-        Crossing::Cancel {
-            flow: 1,
+        PeerMessage::Cancel {
+            number: 1,
             mode: CancelMode::Kill,
         },
     ] {
         let mut out = Vec::new();
-        write_crossing(&crossing, &mut out);
-        assert_eq!(
-            frames(&out),
-            [Frame::Crossing {
-                crossing,
-                more: false
-            }]
-        );
+        write_message(&message, &mut out);
+        assert_eq!(frames(&out), [Frame::Message { message, more: false }]);
     }
     for frame in [
         Frame::Add {
-            number: 1,
+            change: 1,
             realm: "default",
             procedure: "com.sum",
         },
         Frame::Remove {
-            number: 2,
+            change: 2,
             realm: "default",
             procedure: "com.sum",
         },
-        Frame::Confirm { number: 2 },
+        Frame::Confirm { change: 2 },
         Frame::Window {
-            flow: 3,
+            number: 3,
             way: Way::Down,
             bytes: 65_536,
         },
@@ -92,8 +86,8 @@ fn messages_come_out_as_they_went_in() {
 #[test]
 fn a_large_message_goes_in_pieces_that_cost_what_it_costs() {
     let bytes = vec![5; 2 * PIECE + 10];
-    let crossing = Crossing::Chunk {
-        flow: 3,
+    let message = PeerMessage::Chunk {
+        number: 3,
         progress: true,
         payload: Payload {
             parts: 1,
@@ -101,14 +95,14 @@ fn a_large_message_goes_in_pieces_that_cost_what_it_costs() {
         },
     };
     let mut out = Vec::new();
-    write_crossing(&crossing, &mut out);
+    write_message(&message, &mut out);
     let frames = frames(&out);
     assert_eq!(frames.len(), 3);
-    assert_eq!(frames.iter().map(Frame::cost).sum::<usize>(), cost(&crossing));
+    assert_eq!(frames.iter().map(Frame::cost).sum::<usize>(), cost(&message));
     assert!(matches!(
         frames[1],
         Frame::Piece {
-            flow: 3,
+            number: 3,
             way: Way::Up,
             more: true,
             ..
@@ -122,9 +116,9 @@ fn whatever_octets_come_none_is_taken_for_more_than_it_is() {
     assert_eq!(length(&(FRAME_MAX as u32 + 1).to_le_bytes()), Err(Malformed));
     assert_eq!(length(&[0; 4]), Err(Malformed));
     let mut out = Vec::new();
-    write_crossing(
-        &Crossing::Error {
-            flow: 1,
+    write_message(
+        &PeerMessage::Error {
+            number: 1,
             details: EMPTY_MAP,
             error: "a.b",
             payload: Payload::EMPTY,

@@ -4,7 +4,7 @@ use super::splice::Splice;
 use super::{Call, CallKey, Dealer, End, SessionKey, Violation};
 use crate::error::uri;
 use crate::message::{CancelMode, EMPTY_MAP, Message, Payload, kind};
-use crate::router::Crossing;
+use crate::router::PeerMessage;
 use crate::router::outbox::{Charge, Ended, Outbox, Way};
 
 impl Dealer {
@@ -53,11 +53,11 @@ impl Dealer {
                     },
                 );
             }
-            End::Link(link, flow) => out.to_link(
+            End::Link(link, number) => out.to_link(
                 link,
                 charge,
-                &Crossing::Result {
-                    flow,
+                &PeerMessage::Result {
+                    number,
                     progress,
                     payload,
                 },
@@ -133,12 +133,12 @@ impl Dealer {
                 };
                 out.to_session(session, charge, &message);
             }
-            End::Link(link, flow) => {
+            End::Link(link, number) => {
                 out.to_link(
                     link,
                     charge,
-                    &Crossing::Error {
-                        flow,
+                    &PeerMessage::Error {
+                        number,
                         details,
                         error,
                         payload,
@@ -206,7 +206,7 @@ impl Dealer {
             End::Session(session, _) => self
                 .session(session)
                 .is_some_and(|session| session.features.callee.canceling),
-            // The other shard knows its callee.
+            // The other node knows its callee.
             End::Link(..) => true,
         }
     }
@@ -229,9 +229,9 @@ impl Dealer {
                 );
             }
             End::Session(..) => {}
-            End::Link(link, flow) => {
+            End::Link(link, number) => {
                 let charge = Charge::up(key, call.caller);
-                out.to_link(link, charge, &Crossing::Cancel { flow, mode });
+                out.to_link(link, charge, &PeerMessage::Cancel { number, mode });
             }
         }
     }
@@ -243,7 +243,7 @@ impl Dealer {
         self.finish(key, out);
     }
 
-    /// The caller's shard has answered it and drops what comes: neither end is told.
+    /// The caller's node has answered it and drops what comes: neither end is told.
     pub(super) fn forget_unheard(&mut self, key: CallKey, out: &mut impl Outbox) {
         out.discard(key, Way::Down);
         self.finish(key, out);
@@ -282,7 +282,7 @@ impl Dealer {
                     };
                     known.remove(&request);
                 }
-                End::Link(link, flow) => {
+                End::Link(link, number) => {
                     let Some(link) = self.links.get_mut(link) else {
                         continue;
                     };
@@ -291,7 +291,7 @@ impl Dealer {
                     } else {
                         &mut link.ours
                     };
-                    known.remove(&flow);
+                    known.remove(&number);
                 }
             }
         }

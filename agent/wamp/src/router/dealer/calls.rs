@@ -9,7 +9,7 @@ use crate::message::{CallOptions, EMPTY_MAP, InvocationDetails, Message, Payload
 use crate::router::outbox::{Charge, Outbox};
 use crate::router::realm::{Behind, Callee};
 use crate::router::session::{Features, Identity};
-use crate::router::{Crossing, Role};
+use crate::router::{PeerMessage, Role};
 use crate::uri::is_loose;
 
 /// A procedure of one node, to be found without a look-up.
@@ -171,11 +171,11 @@ impl Dealer {
                     },
                 );
             }
-            End::Link(link, flow) => out.to_link(
+            End::Link(link, number) => out.to_link(
                 link,
                 charge,
-                &Crossing::Chunk {
-                    flow,
+                &PeerMessage::Chunk {
+                    number,
                     progress,
                     payload,
                 },
@@ -218,7 +218,7 @@ impl Dealer {
             .ok_or(uri::NO_SUCH_PROCEDURE)
     }
 
-    /// This shard's registration of a procedure, for a call from another shard.
+    /// This node's registration of a procedure, for a call from another node.
     pub(super) fn registration_here(&self, realm: &str, procedure: &str) -> Option<u64> {
         self.realms
             .get(realm)?
@@ -232,7 +232,7 @@ impl Dealer {
             .is_some_and(|entry| entry.confirmed)
     }
 
-    /// Opens a call to a registration of this shard.
+    /// Opens a call to a registration of this node.
     pub(super) fn open_here(
         &mut self,
         registration: u64,
@@ -313,7 +313,7 @@ impl Dealer {
         Ok(call)
     }
 
-    /// Opens a call to another shard.
+    /// Opens a call to another node.
     fn open_far(
         &mut self,
         link: LinkKey,
@@ -321,11 +321,11 @@ impl Dealer {
         out: &mut impl Outbox,
     ) -> Result<CallKey, &'static str> {
         let slot = self.links.get_mut(link).ok_or(uri::NETWORK_FAILURE)?;
-        slot.next_flow += 1;
-        let flow = slot.next_flow;
+        slot.next_number += 1;
+        let number = slot.next_number;
         let call = self.calls.insert(Call {
             caller: opening.caller,
-            callee: End::Link(link, flow),
+            callee: End::Link(link, number),
             registration: 0,
             more: opening.progress,
             receive_progress: opening.receive_progress,
@@ -334,10 +334,10 @@ impl Dealer {
             spliced_onto: None,
             spliced_from: None,
         });
-        slot.ours.insert(flow, call);
+        slot.ours.insert(number, call);
         self.know_caller(opening.caller, call);
-        let crossing = Crossing::Call {
-            flow,
+        let message = PeerMessage::Call {
+            number,
             realm: opening.realm,
             procedure: opening.procedure,
             progress: opening.progress,
@@ -347,7 +347,7 @@ impl Dealer {
             payload: opening.payload,
         };
         let charge = Charge::opening(call, opening.caller);
-        out.to_link(link, charge, &crossing);
+        out.to_link(link, charge, &message);
         Ok(call)
     }
 
@@ -358,9 +358,9 @@ impl Dealer {
                     session.calls.insert(request, call);
                 }
             }
-            End::Link(link, flow) => {
+            End::Link(link, number) => {
                 if let Some(link) = self.links.get_mut(link) {
-                    link.theirs.insert(flow, call);
+                    link.theirs.insert(number, call);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What comes over a link: calls from another shard, and answers to ours.
+//! What comes over a link: calls from another node, and answers to ours.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use super::calls::Opening;
 use super::{CallKey, Dealer, End, Link, LinkKey, Violation};
 use crate::error::uri;
 use crate::message::{CancelMode, EMPTY_MAP, Payload};
-use crate::router::Crossing;
+use crate::router::PeerMessage;
 use crate::router::outbox::{Charge, Outbox, Way};
 
 impl Dealer {
@@ -14,7 +14,7 @@ impl Dealer {
     pub fn add_link(&mut self, peer: u64) -> LinkKey {
         let link = Link {
             peer,
-            next_flow: 0,
+            next_number: 0,
             ours: HashMap::new(),
             theirs: HashMap::new(),
         };
@@ -23,7 +23,7 @@ impl Dealer {
         key
     }
 
-    /// A link is lost: every call that crossed it ends, and what its shard had registered is forgotten.
+    /// A link is lost: every call that crossed it ends, and what its node had registered is forgotten.
     pub fn link_lost(&mut self, key: LinkKey, out: &mut impl Outbox) {
         let Some(link) = self.links.get_mut(key) else {
             return;
@@ -50,37 +50,37 @@ impl Dealer {
         }
     }
 
-    /// The call that a message from another shard is about, if it lives.
-    fn call_of(&self, link: LinkKey, crossing: &Crossing<'_>) -> Option<CallKey> {
+    /// The call that a message from another node is about, if it lives.
+    fn call_of(&self, link: LinkKey, message: &PeerMessage<'_>) -> Option<CallKey> {
         let link = self.links.get(link)?;
-        let calls = match crossing {
-            Crossing::Result { .. } | Crossing::Error { .. } => &link.ours,
+        let calls = match message {
+            PeerMessage::Result { .. } | PeerMessage::Error { .. } => &link.ours,
             _ => &link.theirs,
         };
-        calls.get(&crossing.flow()).copied()
+        calls.get(&message.number()).copied()
     }
 
     /// Whether anything would come of such a message.
-    pub fn expects(&self, link: LinkKey, crossing: &Crossing<'_>) -> bool {
-        matches!(crossing, Crossing::Call { .. }) || self.call_of(link, crossing).is_some()
+    pub fn expects(&self, link: LinkKey, message: &PeerMessage<'_>) -> bool {
+        matches!(message, PeerMessage::Call { .. }) || self.call_of(link, message).is_some()
     }
 
-    /// One message about a call from another shard. True: it was passed on, and takes the window it came by. An error is
-    /// that shard's fault: the link is to be lost.
+    /// One message about a call from another node. True: it was passed on, and takes the window it came by. An error is
+    /// that node's fault: the link is to be lost.
     pub fn cross(
         &mut self,
         link: LinkKey,
-        crossing: &Crossing<'_>,
+        message: &PeerMessage<'_>,
         out: &mut impl Outbox,
     ) -> Result<bool, Violation> {
         if self.links.get(link).is_none() {
             return Ok(false);
         }
-        let flow = crossing.flow();
-        match (*crossing, self.call_of(link, crossing)) {
-            (Crossing::Call { .. }, Some(_)) => return Err(Violation("a number of a call used twice")),
+        let number = message.number();
+        match (*message, self.call_of(link, message)) {
+            (PeerMessage::Call { .. }, Some(_)) => return Err(Violation("a number of a call used twice")),
             (
-                Crossing::Call {
+                PeerMessage::Call {
                     realm,
                     procedure,
                     progress,
@@ -92,7 +92,7 @@ impl Dealer {
                 },
                 None,
             ) => {
-                let caller_end = End::Link(link, flow);
+                let caller_end = End::Link(link, number);
                 let opening = Opening {
                     caller: caller_end,
                     realm,
@@ -112,8 +112,8 @@ impl Dealer {
                     out.to_link(
                         link,
                         Charge::Nobody,
-                        &Crossing::Error {
-                            flow,
+                        &PeerMessage::Error {
+                            number,
                             details,
                             error,
                             payload,
@@ -123,13 +123,13 @@ impl Dealer {
                 return Ok(opened.is_ok());
             }
             (
-                Crossing::Chunk {
+                PeerMessage::Chunk {
                     progress, payload, ..
                 },
                 Some(call),
             ) => return self.chunk(call, progress, payload, out),
             (
-                Crossing::Result {
+                PeerMessage::Result {
                     progress, payload, ..
                 },
                 Some(call),
@@ -141,7 +141,7 @@ impl Dealer {
                 return Ok(true);
             }
             (
-                Crossing::Error {
+                PeerMessage::Error {
                     details,
                     error,
                     payload,
@@ -153,7 +153,7 @@ impl Dealer {
                 self.error(call, details, error, payload, out);
                 return Ok(true);
             }
-            (Crossing::Cancel { mode, .. }, Some(call)) => self.far_caller_cancels(call, mode, out),
+            (PeerMessage::Cancel { mode, .. }, Some(call)) => self.far_caller_cancels(call, mode, out),
             // The call is over at this side already.
             (_, None) => {}
         }
@@ -162,14 +162,14 @@ impl Dealer {
 
     fn far_caller_cancels(&mut self, call: CallKey, mode: CancelMode, out: &mut impl Outbox) {
         match mode {
-            // Its own shard has answered it: nobody waits.
+            // Its own node has answered it: nobody waits.
             CancelMode::KillNoWait => self.caller_left(call, out),
             CancelMode::Skip => self.forget_unheard(call, out),
             CancelMode::Kill => self.cancel_call(call, mode, out),
         }
     }
 
-    /// Another shard has registered a procedure.
+    /// Another node has registered a procedure.
     pub fn far_registered(&mut self, link: LinkKey, realm: &str, procedure: &str) {
         if self.links.get(link).is_some()
             && let Some(realm) = self.realms.get_mut(realm)
@@ -178,7 +178,7 @@ impl Dealer {
         }
     }
 
-    /// Another shard has it no more.
+    /// Another node has it no more.
     pub fn far_withdrew(&mut self, link: LinkKey, realm: &str, procedure: &str) {
         if let Some(realm) = self.realms.get_mut(realm) {
             realm.remove_far(procedure, link);

@@ -97,7 +97,7 @@ impl Dealer {
             Onto::Call(own) => Target::Chunks(self.own(own, made)?),
             Onto::Answer(own, number) => match self.calls.get(self.own(own, answered)?)?.caller {
                 End::Session(session, request) => Target::Results(session, request, number),
-                // Another shard's caller is answered by the callee itself.
+                // Another node's caller is answered by the callee itself.
                 End::Link(..) => return None,
             },
         };

@@ -8,18 +8,18 @@ use pipes_wamp::payload::PayloadBuf;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use sha2::{Digest, Sha256};
 
-use super::shard::{failed, failure};
-use super::shards::{Shard, within};
+use super::nodes::{RouterNode, within};
+use super::one_node::{failed, failure};
 
 #[tokio::test]
 async fn operators_come_in_by_key_token_or_user_and_nobody_else() {
-    let shard = Shard::start(1);
+    let node = RouterNode::start(1);
     let key = |seed| Arc::new(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap());
     let public = |key: &Ed25519KeyPair| <[u8; 32]>::try_from(key.public_key().as_ref()).unwrap();
     let operators = [(public(&key(1)), "ada".to_owned())].into();
     let tokens = [(Sha256::digest(b"secret").into(), "ci".to_owned())].into();
-    shard.router.set_credentials(Credentials { operators, tokens });
-    let tcp = Endpoint::Tcp(shard.tcp);
+    node.router.set_credentials(Credentials { operators, tokens });
+    let tcp = Endpoint::Tcp(node.tcp);
     let sign = |seed| Auth::Cryptosign {
         authid: "ada".into(),
         key: key(seed),
@@ -38,19 +38,19 @@ async fn operators_come_in_by_key_token_or_user_and_nobody_else() {
         (&tcp, "pipes.stages", ticket("secret"), false),
         (&tcp, "elsewhere", Auth::Anonymous, false),
         (
-            &Endpoint::Unix(shard.operators.clone()),
+            &Endpoint::Unix(node.operators.clone()),
             "pipes",
             Auth::Anonymous,
             true,
         ),
         (
-            &Endpoint::Unix(shard.stages.clone()),
+            &Endpoint::Unix(node.stages.clone()),
             "pipes",
             Auth::Anonymous,
             false,
         ),
         (
-            &Endpoint::Unix(shard.stages.clone()),
+            &Endpoint::Unix(node.stages.clone()),
             "pipes.stages",
             Auth::Anonymous,
             false,
@@ -68,8 +68,8 @@ async fn operators_come_in_by_key_token_or_user_and_nobody_else() {
 
 #[tokio::test]
 async fn a_replica_does_its_own_and_what_it_was_granted() {
-    let shard = Shard::start(7);
-    let stages = Endpoint::Unix(shard.stages.clone());
+    let node = RouterNode::start(7);
+    let stages = Endpoint::Unix(node.stages.clone());
     let auth = Auth::Ticket {
         authid: "r1".into(),
         ticket: "t".into(),
@@ -78,8 +78,8 @@ async fn a_replica_does_its_own_and_what_it_was_granted() {
         within(connect(&stages, "pipes.stages", &auth)).await.is_err(),
         "not admitted yet"
     );
-    shard.router.admit_replica("r1", Sha256::digest(b"t").into());
-    let ready = shard.router.replica_ready("r1");
+    node.router.admit_replica("r1", Sha256::digest(b"t").into());
+    let ready = node.router.replica_ready("r1");
     let replica = Session::start(within(connect(&stages, "pipes.stages", &auth)).await.unwrap());
     let mut stage = within(replica.register("pipes.node.7.replica.r1.stage"))
         .await
@@ -88,7 +88,7 @@ async fn a_replica_does_its_own_and_what_it_was_granted() {
         .await
         .unwrap();
     within(ready).await.unwrap();
-    within(shard.router.replica_ready("r1")).await.unwrap();
+    within(node.router.replica_ready("r1")).await.unwrap();
     assert_eq!(
         failed(within(replica.register("pipes.node.7.replica.r2.stage")).await),
         "wamp.error.not_authorized"
@@ -98,7 +98,7 @@ async fn a_replica_does_its_own_and_what_it_was_granted() {
         "wamp.error.not_authorized"
     );
 
-    let agent = shard.agent("pipes.stages");
+    let agent = node.agent("pipes.stages");
     let mut out = within(agent.register("pipes.node.7.run.1.out")).await.unwrap();
     tokio::spawn(async move {
         while let Some(call) = out.next().await {
@@ -126,21 +126,17 @@ async fn a_replica_does_its_own_and_what_it_was_granted() {
         "the grant went with the call"
     );
 
-    shard.router.expel_replica("r1");
+    node.router.expel_replica("r1");
     within(replica.closed()).await;
     assert!(within(connect(&stages, "pipes.stages", &auth)).await.is_err());
 }
 
 #[tokio::test]
 async fn an_operator_calls_the_cluster_and_not_its_insides() {
-    let shard = Shard::start(1);
-    let joined = connect(
-        &Endpoint::Unix(shard.operators.clone()),
-        "pipes",
-        &Auth::Anonymous,
-    )
-    .await
-    .unwrap();
+    let node = RouterNode::start(1);
+    let joined = connect(&Endpoint::Unix(node.operators.clone()), "pipes", &Auth::Anonymous)
+        .await
+        .unwrap();
     let operator = Session::start(joined);
     assert_eq!(
         failure(&operator, "pipes.run.list").await,

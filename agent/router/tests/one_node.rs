@@ -1,4 +1,4 @@
-//! One shard alone.
+//! One node alone.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,7 +10,7 @@ use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::shards::{Shard, within};
+use super::nodes::{RouterNode, within};
 
 /// The error's URI of a call that must fail.
 pub async fn failure(session: &Session, uri: &str) -> String {
@@ -27,8 +27,8 @@ pub fn failed<T>(answer: Result<T, CallError>) -> String {
 
 #[tokio::test]
 async fn a_call_is_answered_whoever_is_behind_it() {
-    let shard = Shard::start(1);
-    let (callee, caller) = (shard.anybody().await, shard.anybody().await);
+    let node = RouterNode::start(1);
+    let (callee, caller) = (node.anybody().await, node.anybody().await);
     let mut sum = within(callee.register("com.sum")).await.unwrap();
     tokio::spawn(async move {
         while let Some(call) = sum.next().await {
@@ -57,16 +57,16 @@ async fn a_call_is_answered_whoever_is_behind_it() {
 
 #[tokio::test]
 async fn chunks_go_both_ways_until_the_callee_has_answered() {
-    let shard = Shard::start(1);
-    let (callee, caller) = (shard.anybody().await, shard.anybody().await);
+    let node = RouterNode::start(1);
+    let (callee, caller) = (node.anybody().await, node.anybody().await);
     super::links::echo_by_chunks(&callee, &caller).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_last_answer_counts_though_its_session_closes_while_it_is_written_to() {
-    let shard = Shard::start(1);
-    let caller = shard.agent("pipes");
-    let mut calls = shard.router.serve_calls("pipes", "pipes.run.start", 1);
+    let node = RouterNode::start(1);
+    let caller = node.agent("pipes");
+    let mut calls = node.router.serve_calls("pipes", "pipes.run.start", 1);
     for _ in 0..2_000 {
         let options = CallOptions {
             progress: true,
@@ -97,14 +97,14 @@ async fn a_last_answer_counts_though_its_session_closes_while_it_is_written_to()
         within(answering).await.unwrap();
         within(call.result()).await.unwrap();
     }
-    super::storm::until_quiet(&shard).await;
+    super::storm::until_quiet(&node).await;
 }
 
 #[tokio::test]
 async fn a_call_of_its_own_session_ends_when_that_closes() {
-    let shard = Shard::start(1);
-    let caller = shard.agent("pipes");
-    let mut calls = shard.router.serve_calls("pipes", "pipes.run.start", 1);
+    let node = RouterNode::start(1);
+    let caller = node.agent("pipes");
+    let mut calls = node.router.serve_calls("pipes", "pipes.run.start", 1);
     let mut first = within(caller.call(
         "pipes.run.start",
         PayloadBuf::of_bytes(b"x"),
@@ -149,23 +149,23 @@ async fn a_call_of_its_own_session_ends_when_that_closes() {
 
 #[tokio::test]
 async fn each_end_learns_when_the_other_leaves() {
-    let shard = Shard::start(1);
-    let (callee, caller) = (shard.anybody().await, shard.anybody().await);
+    let node = RouterNode::start(1);
+    let (callee, caller) = (node.anybody().await, node.anybody().await);
     super::links::ends_by_leaving(&callee, &caller).await;
     drop(caller);
 }
 
 #[tokio::test]
 async fn a_call_given_up_is_answered_as_its_mode_says() {
-    let shard = Shard::start(1);
-    let (callee, caller) = (shard.anybody().await, shard.anybody().await);
+    let node = RouterNode::start(1);
+    let (callee, caller) = (node.anybody().await, node.anybody().await);
     super::links::gives_up(&callee, &caller).await;
 }
 
 #[tokio::test]
 async fn a_call_whose_time_is_up_ends_at_both_ends() {
-    let shard = Shard::start(1);
-    let (callee, caller) = (shard.anybody().await, shard.anybody().await);
+    let node = RouterNode::start(1);
+    let (callee, caller) = (node.anybody().await, node.anybody().await);
     let mut slow = within(callee.register("com.slow")).await.unwrap();
     let options = CallOptions {
         timeout_ms: 50,
@@ -181,10 +181,10 @@ async fn a_call_whose_time_is_up_ends_at_both_ends() {
 
 #[tokio::test]
 async fn a_caller_that_does_not_read_is_not_read_and_holds_nobody_else_up() {
-    let shard = Shard::start(1);
-    let (callee, other) = (shard.anybody().await, shard.anybody().await);
+    let node = RouterNode::start(1);
+    let (callee, other) = (node.anybody().await, node.anybody().await);
     super::links::answers_bytes(&callee, "com.big", 64 << 10).await;
-    let (mut reader, mut writer) = shard.raw("default").split();
+    let (mut reader, mut writer) = node.raw("default").split();
     // 64 MiB of answers to one that reads none: its calls stop going through.
     let (mut sent, mut stopped) = (0_u64, false);
     while sent < 1024 && !stopped {
@@ -229,9 +229,9 @@ fn vec_of(length: usize) -> Vec<u8> {
 }
 
 /// What the router answers to these octets, until it closes.
-fn exchange(shard: &Shard, octets: &[u8]) -> Vec<u8> {
-    let mut stream = UnixStream::connect(&shard.operators).unwrap();
-    stream.set_read_timeout(Some(super::shards::LIMIT)).unwrap();
+fn exchange(node: &RouterNode, octets: &[u8]) -> Vec<u8> {
+    let mut stream = UnixStream::connect(&node.operators).unwrap();
+    stream.set_read_timeout(Some(super::nodes::LIMIT)).unwrap();
     stream.write_all(octets).unwrap();
     let mut answer = Vec::new();
     // A connection that was reset has ended too.
@@ -241,24 +241,24 @@ fn exchange(shard: &Shard, octets: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn what_is_not_the_protocol_ends_its_own_connection_alone() {
-    let shard = Shard::start(1);
-    let (callee, caller) = (shard.anybody().await, shard.anybody().await);
+    let node = RouterNode::start(1);
+    let (callee, caller) = (node.anybody().await, node.anybody().await);
     super::links::answers_bytes(&callee, "com.ok", 10).await;
     let violation = |answer: &[u8]| String::from_utf8_lossy(answer).contains("wamp.error.protocol_violation");
     let octets = pipes_wamp::transport::rawsocket::client_handshake();
     let after_octets = |rest: &[u8]| [&octets, rest].concat();
-    assert_eq!(exchange(&shard, b"GET / HTTP/1.1\r\n"), b"");
-    assert_eq!(exchange(&shard, &[0x7f, 0xf1, 0, 0]), [0x7f, 0x10, 0, 0]);
+    assert_eq!(exchange(&node, b"GET / HTTP/1.1\r\n"), b"");
+    assert_eq!(exchange(&node, &[0x7f, 0xf1, 0, 0]), [0x7f, 0x10, 0, 0]);
     assert!(
-        violation(&exchange(&shard, &after_octets(&[9, 0, 0, 1, 0]))),
+        violation(&exchange(&node, &after_octets(&[9, 0, 0, 1, 0]))),
         "an unknown kind of frame"
     );
     assert!(
-        violation(&exchange(&shard, &after_octets(&[0, 0xff, 0xff, 0xff]))),
+        violation(&exchange(&node, &after_octets(&[0, 0xff, 0xff, 0xff]))),
         "a HELLO of 16 MiB"
     );
     assert!(
-        violation(&exchange(&shard, &after_octets(&[0, 0, 0, 1, 0xc1]))),
+        violation(&exchange(&node, &after_octets(&[0, 0, 0, 1, 0xc1]))),
         "not MessagePack"
     );
     let mut early = Vec::new();
@@ -271,7 +271,7 @@ async fn what_is_not_the_protocol_ends_its_own_connection_alone() {
         .encode(out);
     });
     assert!(
-        violation(&exchange(&shard, &after_octets(&early))),
+        violation(&exchange(&node, &after_octets(&early))),
         "a YIELD before HELLO"
     );
     within(caller.call_once("com.ok", vec![], None)).await.unwrap();
@@ -279,8 +279,8 @@ async fn what_is_not_the_protocol_ends_its_own_connection_alone() {
 
 #[tokio::test]
 async fn an_answer_nobody_asked_for_ends_the_session_that_sent_it() {
-    let shard = Shard::start(1);
-    let (mut reader, mut writer) = shard.raw("default").split();
+    let node = RouterNode::start(1);
+    let (mut reader, mut writer) = node.raw("default").split();
     writer.queue(&Message::Yield {
         request: 5,
         progress: false,
@@ -295,16 +295,16 @@ async fn an_answer_nobody_asked_for_ends_the_session_that_sent_it() {
 
 #[tokio::test]
 async fn a_message_of_almost_sixteen_mebibytes_arrives() {
-    let shard = Shard::start(1);
-    let (callee, caller) = (shard.anybody().await, shard.anybody().await);
+    let node = RouterNode::start(1);
+    let (callee, caller) = (node.anybody().await, node.anybody().await);
     super::links::sends_large(&callee, &caller, (16 << 20) - 512).await;
 }
 
 #[tokio::test]
 async fn a_router_that_stops_says_so() {
-    let shard = Shard::start(1);
-    let (mut reader, _writer) = shard.raw("default").split();
-    shard.router.shutdown();
+    let node = RouterNode::start(1);
+    let (mut reader, _writer) = node.raw("default").split();
+    node.router.shutdown();
     let Some(Message::Goodbye { reason, .. }) = within(reader.next()).await.unwrap() else {
         panic!("no GOODBYE")
     };
@@ -313,8 +313,8 @@ async fn a_router_that_stops_says_so() {
 
 #[tokio::test]
 async fn a_caller_that_dies_without_window_is_noticed() {
-    let shard = Shard::start(1);
-    let (mut from_router, mut to_router) = shard.raw("default").split();
+    let node = RouterNode::start(1);
+    let (mut from_router, mut to_router) = node.raw("default").split();
     let options = pipes_wamp::message::RegisterOptions::default();
     to_router.queue(&Message::Register {
         request: 1,
@@ -326,7 +326,7 @@ async fn a_caller_that_dies_without_window_is_noticed() {
         within(from_router.next()).await.unwrap(),
         Some(Message::Registered { .. })
     ));
-    let (answers, mut calls) = shard.raw("default").split();
+    let (answers, mut calls) = node.raw("default").split();
     let chunk = vec_of(64 << 10);
     let mut sent = 0;
     loop {
@@ -379,15 +379,15 @@ async fn connections_without_a_session_are_few_and_short_lived() {
         limit.rlim_cur = limit.rlim_max.min(DESCRIPTORS);
         assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
     }
-    let shard = Shard::start(1);
+    let node = RouterNode::start(1);
     let begun = Instant::now();
-    let connect = || UnixStream::connect(&shard.operators).unwrap();
+    let connect = || UnixStream::connect(&node.operators).unwrap();
     let mut silent: Vec<_> = (0..1000).map(|_| connect()).collect();
     let mut answer = Vec::new();
     connect().read_to_end(&mut answer).unwrap();
     assert_eq!(answer, pipes_wamp::transport::rawsocket::too_many_connections());
     let last = silent.last_mut().unwrap();
-    last.set_read_timeout(Some(super::shards::LIMIT)).unwrap();
+    last.set_read_timeout(Some(super::nodes::LIMIT)).unwrap();
     assert_eq!(last.read(&mut [0]).unwrap(), 0);
     let lasted = begun.elapsed();
     assert!(
@@ -395,13 +395,13 @@ async fn connections_without_a_session_are_few_and_short_lived() {
         "{lasted:?}"
     );
     // There is room again.
-    let joined = connect_to(&shard).await;
+    let joined = connect_to(&node).await;
     assert!(joined.is_ok(), "{:?}", joined.err());
 }
 
-async fn connect_to(shard: &Shard) -> Result<Connection, pipes_wamp::Error> {
+async fn connect_to(node: &RouterNode) -> Result<Connection, pipes_wamp::Error> {
     within(connect(
-        &Endpoint::Unix(shard.operators.clone()),
+        &Endpoint::Unix(node.operators.clone()),
         "pipes",
         &Auth::Anonymous,
     ))
@@ -410,7 +410,7 @@ async fn connect_to(shard: &Shard) -> Result<Connection, pipes_wamp::Error> {
 
 #[tokio::test]
 async fn large_messages_wait_for_room() {
-    let shard = Shard::start(1);
+    let node = RouterNode::start(1);
     let call = {
         let mut framed = Vec::new();
         let payload = vec_of(15 << 20);
@@ -431,8 +431,7 @@ async fn large_messages_wait_for_room() {
         framed
     };
     let attach = || {
-        shard
-            .router
+        node.router
             .attach("default", pipes_router::Role::Agent)
             .unwrap()
             .stream

@@ -7,7 +7,7 @@ use pipes_wamp::client::{Connection, Reader, Writer};
 use pipes_wamp::message::{CallOptions, Message, Payload};
 use pipes_wamp::payload::{PayloadBuf, bytes_arg, tagged_bytes};
 
-use super::shards::{Shard, link, within};
+use super::nodes::{RouterNode, link, within};
 use super::storm::{until, until_empty};
 
 /// More than a window of a call (2 MiB) and all sockets on the way hold.
@@ -40,8 +40,8 @@ impl Raw {
         }
     }
 
-    fn at(shard: &Shard) -> Raw {
-        Raw::new(shard.router.attach("pipes", Role::Agent).unwrap())
+    fn at(node: &RouterNode) -> Raw {
+        Raw::new(node.router.attach("pipes", Role::Agent).unwrap())
     }
 
     fn own(&self, request: u64) -> Own {
@@ -108,9 +108,9 @@ impl Raw {
     }
 }
 
-/// A caller at shard one, the session between at shard one, and one who takes at shard `two`; their calls are open and the
+/// A caller at node one, the session between at node one, and one who takes at node `two`; their calls are open and the
 /// first leads to the second.
-async fn led(one: &Shard, two: &Shard) -> (Raw, Raw, Raw) {
+async fn led(one: &RouterNode, two: &RouterNode) -> (Raw, Raw, Raw) {
     let (mut caller, mut between, mut taker) = (Raw::at(one), Raw::at(one), Raw::at(two));
     between.register("com.run").await;
     taker.register("com.take").await;
@@ -133,7 +133,7 @@ async fn pour(mut caller: Raw) -> Raw {
     caller
 }
 
-async fn takes_all_and_leaves_nothing(one: &Shard, two: &Shard) {
+async fn takes_all_and_leaves_nothing(one: &RouterNode, two: &RouterNode) {
     let (caller, mut between, mut taker) = led(one, two).await;
     let pouring = tokio::spawn(pour(caller));
     // The window is used up before anything is taken, and the caller waits.
@@ -169,10 +169,10 @@ async fn takes_all_and_leaves_nothing(one: &Shard, two: &Shard) {
 
 #[tokio::test]
 async fn a_window_bounds_bytes_that_go_past_a_session() {
-    let shard = Shard::start(1);
-    takes_all_and_leaves_nothing(&shard, &shard).await;
-    until_empty(&shard).await;
-    let (one, two) = Shard::pair().await;
+    let node = RouterNode::start(1);
+    takes_all_and_leaves_nothing(&node, &node).await;
+    until_empty(&node).await;
+    let (one, two) = RouterNode::pair().await;
     takes_all_and_leaves_nothing(&one, &two).await;
     until_empty(&one).await;
     until_empty(&two).await;
@@ -180,8 +180,8 @@ async fn a_window_bounds_bytes_that_go_past_a_session() {
 
 #[tokio::test]
 async fn keywords_beside_bytes_stay_and_the_bytes_keep_their_order() {
-    let shard = Shard::start(1);
-    let (mut caller, mut between, mut taker) = led(&shard, &shard).await;
+    let node = RouterNode::start(1);
+    let (mut caller, mut between, mut taker) = led(&node, &node).await;
     let mut both = PayloadBuf::of_bytes(b"second");
     both.bytes.extend(
         PayloadBuf::of_kwargs(vec![("credit", 7.into())])
@@ -218,7 +218,7 @@ async fn nothing_is_left_in_whatever_order_they_leave() {
     for order in [
         "cbt", "ctb", "bct", "btc", "tcb", "tbc", "lcbt", "clbt", "tlcb", "blct",
     ] {
-        let (one, two) = (Shard::start(1), Shard::start(2));
+        let (one, two) = (RouterNode::start(1), RouterNode::start(2));
         let (cut, _other) = link(&one, 1, &two, 2);
         one.linked(2, true).await;
         two.linked(1, true).await;
@@ -243,10 +243,10 @@ async fn nothing_is_left_in_whatever_order_they_leave() {
                     continue;
                 }
             };
-            let shard = if place == 2 { &two } else { &one };
-            let sessions = within(shard.router.counts()).await.unwrap().sessions;
+            let node = if place == 2 { &two } else { &one };
+            let sessions = within(node.router.counts()).await.unwrap().sessions;
             all[place] = None;
-            until(shard, |counts| counts.sessions < sessions).await;
+            until(node, |counts| counts.sessions < sessions).await;
         }
         until_empty(&one).await;
         until_empty(&two).await;
@@ -255,7 +255,7 @@ async fn nothing_is_left_in_whatever_order_they_leave() {
 
 #[tokio::test]
 async fn what_the_first_caller_has_not_taken_no_longer_counts_against_the_second() {
-    let (one, two) = Shard::pair().await;
+    let (one, two) = RouterNode::pair().await;
     for (giver_at, procedure) in [(&one, "com.out.near"), (&two, "com.out.far")] {
         let (mut first, mut between) = (Raw::at(&one), Raw::at(&one));
         let mut giver = Raw::at(giver_at);

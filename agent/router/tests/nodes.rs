@@ -20,7 +20,7 @@ use tokio::time::timeout;
 pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// A router with its three sockets; stops with the test.
-pub struct Shard {
+pub struct RouterNode {
     pub router: Router,
     pub tcp: SocketAddr,
     pub operators: PathBuf,
@@ -29,8 +29,8 @@ pub struct Shard {
     _folder: tempfile::TempDir,
 }
 
-impl Shard {
-    pub fn start(node: u64) -> Shard {
+impl RouterNode {
+    pub fn start(node: u64) -> RouterNode {
         let folder = tempfile::tempdir().unwrap();
         let (operators, stages) = (
             folder.path().join("agent.sock"),
@@ -54,7 +54,7 @@ impl Shard {
             agent_uid,
         })
         .unwrap();
-        Shard {
+        RouterNode {
             router,
             tcp,
             operators,
@@ -64,9 +64,9 @@ impl Shard {
         }
     }
 
-    /// Two shards with a link, each knowing of it.
-    pub async fn pair() -> (Shard, Shard) {
-        let (one, two) = (Shard::start(1), Shard::start(2));
+    /// Two nodes with a link, each knowing of it.
+    pub async fn pair() -> (RouterNode, RouterNode) {
+        let (one, two) = (RouterNode::start(1), RouterNode::start(2));
         link(&one, 1, &two, 2);
         one.linked(2, true).await;
         two.linked(1, true).await;
@@ -103,7 +103,7 @@ impl Shard {
     }
 }
 
-impl Drop for Shard {
+impl Drop for RouterNode {
     fn drop(&mut self) {
         self.router.shutdown();
         let ended = self.thread.take().unwrap().join();
@@ -118,8 +118,13 @@ pub async fn within<T>(future: impl Future<Output = T>) -> T {
     timeout(LIMIT, future).await.expect("it takes too long")
 }
 
-/// Links two shards; gives what a test needs to cut it.
-pub fn link(one: &Shard, number_of_one: u64, two: &Shard, number_of_two: u64) -> (TcpStream, TcpStream) {
+/// Links two nodes; gives what a test needs to cut it.
+pub fn link(
+    one: &RouterNode,
+    number_of_one: u64,
+    two: &RouterNode,
+    number_of_two: u64,
+) -> (TcpStream, TcpStream) {
     let (client, server) = handshaken();
     let cut = (client.0.try_clone().unwrap(), server.0.try_clone().unwrap());
     one.router.add_link(number_of_two, client.0, client.1);
@@ -132,7 +137,7 @@ pub fn handshaken() -> ((TcpStream, Tls), (TcpStream, Tls)) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let dialled = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (accepted, _) = listener.accept().unwrap();
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["shard".to_owned()]).unwrap();
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["node".to_owned()]).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone()).unwrap();
@@ -148,7 +153,7 @@ pub fn handshaken() -> ((TcpStream, Tls), (TcpStream, Tls)) {
         .with_no_client_auth()
         .with_single_cert(vec![cert.der().clone()], key)
         .unwrap();
-    let name = ServerName::try_from("shard").unwrap();
+    let name = ServerName::try_from("node").unwrap();
     let client = Tls::from(ClientConnection::new(Arc::new(client), name).unwrap());
     let server = Tls::from(ServerConnection::new(Arc::new(server)).unwrap());
     let handshake = |mut stream: TcpStream, mut tls: Tls| {
