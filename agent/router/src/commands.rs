@@ -178,7 +178,7 @@ impl State {
 
     fn count(&self) -> Counts {
         let (sessions, calls, registrations) = self.dealer.counts();
-        let totals = self.sockets.ledger.totals();
+        let totals = self.sockets.ledger().totals();
         Counts {
             connections: self.sockets.connection_count(),
             unauthenticated: self.unauthenticated,

@@ -51,10 +51,9 @@ impl Outbox for Sockets {
         };
         self.send_followed(key, message, rest);
         let cost = payload(message).bytes.len() + rest.len() + MESSAGE_COST;
-        if let Some(flow) = self.ledger.charge(charge, cost, None) {
+        if let Some(flow) = self.book(|ledger| ledger.charge(charge, cost, None)) {
             self.mark(key, flow, cost);
         }
-        self.carry_out();
     }
 
     fn to_link(&mut self, link: LinkKey, charge: Charge, message: &PeerMessage<'_>) {
@@ -63,7 +62,7 @@ impl Outbox for Sockets {
         }
         let (number, cost) = (message.number(), frame::cost(message));
         if cost > 0 {
-            self.ledger.charge(charge, cost, Some((link, number)));
+            self.book(|ledger| ledger.charge(charge, cost, Some((link, number))));
         }
         let whose = match charge {
             Charge::Flow {
@@ -76,7 +75,6 @@ impl Outbox for Sockets {
         if let Some((link, buffers)) = self.link_with_buffers(link) {
             link.send(whose, message, buffers);
         }
-        self.carry_out();
     }
 
     fn fits(&self, session: SessionKey, payload: usize) -> bool {
@@ -85,13 +83,12 @@ impl Outbox for Sockets {
     }
 
     fn discard(&mut self, call: CallKey, way: Way) {
-        let Some((key, number)) = self.ledger.over(call, way) else {
+        let Some((key, number)) = self.ledger().over(call, way) else {
             return;
         };
         if let Some((link, buffers)) = self.link_with_buffers(key) {
             let cost = link.discard(number, way, buffers);
-            self.ledger.release_over(key, number, way, cost);
-            self.carry_out();
+            self.book(|ledger| ledger.release_over(key, number, way, cost));
         }
     }
 
@@ -101,11 +98,10 @@ impl Outbox for Sockets {
             if let End::Link(link, number) = end
                 && let Some(link) = self.dirty_link(link)
             {
-                link.drop_pieces(number, way);
+                link.drop_pieces((number, way));
             }
         }
-        self.ledger.ended(&ended);
-        self.carry_out();
+        self.book(|ledger| ledger.ended(&ended));
     }
 
     fn fresh(&mut self, offer: u32, session: SessionKey) -> Option<u64> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use mio::event::Event;
 use mio::{Registry, Token};
-use pipes_wamp::router::{Arena, LinkKey, SessionKey, Way};
+use pipes_wamp::router::{Arena, LinkKey, SessionKey};
 
 use crate::buffers::Buffers;
 use crate::clients::connection::{Connection, ConnectionKey};
@@ -36,7 +36,7 @@ pub(crate) struct Sockets {
     of_sessions: Vec<Option<ConnectionKey>>,
     /// Links, by the dealer's slot.
     links: Vec<Option<Link>>,
-    pub ledger: Ledger,
+    ledger: Ledger,
     /// What other nodes know of this one's registrations.
     pub registrations: Registrations,
     buffers: Buffers,
@@ -126,8 +126,19 @@ impl Sockets {
         &mut self.buffers
     }
 
-    /// Does what a change in the ledger asks for.
-    pub fn carry_out(&mut self) {
+    /// The ledger, to be read.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Changes the ledger, and does what follows from that.
+    pub fn book<R>(&mut self, change: impl FnOnce(&mut Ledger) -> R) -> R {
+        let result = change(&mut self.ledger);
+        self.carry_out();
+        result
+    }
+
+    fn carry_out(&mut self) {
         while let Some(effect) = self.ledger.next_effect() {
             match effect {
                 Effect::Stop(session) | Effect::Resume(session) => {
@@ -213,19 +224,23 @@ impl Sockets {
         self.ledger.open(session);
     }
 
+    /// A session has left its connection.
+    pub fn unbind(&mut self, session: SessionKey) {
+        self.of_sessions[session.index()] = None;
+        self.ledger.close(session);
+    }
+
     /// Closes a connection's socket and forgets it.
     pub fn remove_connection(&mut self, key: ConnectionKey) {
         let Some(mut connection) = self.connections.remove(key) else {
             return;
         };
         if let Some(session) = connection.session() {
-            self.of_sessions[session.index()] = None;
-            self.ledger.close(session);
+            self.unbind(session);
         }
         connection.shut(&self.registry);
         for mark in connection.drop_output(&mut self.buffers) {
-            self.ledger.release(mark.flow, mark.cost);
-            self.carry_out();
+            self.book(|ledger| ledger.release(mark.flow, mark.cost));
         }
     }
 
@@ -270,14 +285,12 @@ impl Sockets {
         let flushed = connection.flush(&mut self.buffers);
         if connection.peer_closed_reading() {
             for mark in connection.drop_output(&mut self.buffers) {
-                self.ledger.release(mark.flow, mark.cost);
-                self.carry_out();
+                self.book(|ledger| ledger.release(mark.flow, mark.cost));
             }
             self.queue(key);
         }
         while let Some(mark) = self.connections.get_mut(key).and_then(Connection::passed) {
-            self.ledger.release(mark.flow, mark.cost);
-            self.carry_out();
+            self.book(|ledger| ledger.release(mark.flow, mark.cost));
         }
         Some(flushed)
     }
@@ -336,19 +349,6 @@ impl Sockets {
         let mut link = slot.take_if(|link| link.key() == key)?;
         link.close(&self.registry);
         Some(link)
-    }
-
-    /// What was on its way over a link that is lost is held no more.
-    pub fn release_lost(&mut self, link: LinkKey) {
-        self.ledger.link_lost(link);
-        self.carry_out();
-    }
-
-    /// The far node gives a part of a flow's window back.
-    pub fn release_over(&mut self, link: LinkKey, number: u64, way: Way, bytes: u64) {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        self.ledger.release_over(link, number, way, bytes);
-        self.carry_out();
     }
 
     /// What the kernel says of a link's socket.

@@ -15,8 +15,9 @@ use std::net::Shutdown;
 use mio::event::{Event, Source};
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use pipes_wamp::message::{MESSAGE_MAX, MESSAGE_MAX_JOINING};
 use pipes_wamp::router::{Handshake, Key, SessionKey};
-use pipes_wamp::transport::rawsocket::{self, HEAD, MESSAGE_MAX};
+use pipes_wamp::transport::rawsocket::{self, HEAD};
 
 use crate::buffers::Buffers;
 use crate::clients::authentication::{Asked, Origin};
@@ -31,9 +32,6 @@ pub(crate) const SCRATCH: usize = LARGE + HEAD + READ;
 
 /// What a message may need beside its payload, details and URIs.
 pub(crate) const REST_OF_MESSAGE: usize = 256;
-
-/// The longest message before WELCOME: a HELLO is names and a key.
-const MESSAGE_MAX_BEFORE_WELCOME: usize = 64 << 10;
 
 /// Names a connection.
 pub(crate) type ConnectionKey = Key<Connection>;
@@ -308,7 +306,7 @@ impl Connection {
         if self.session().is_some() {
             MESSAGE_MAX
         } else {
-            MESSAGE_MAX_BEFORE_WELCOME
+            MESSAGE_MAX_JOINING
         }
     }
 }

@@ -131,7 +131,11 @@ impl State {
         if connection.is_entering() {
             self.unauthenticated -= 1;
         }
+        let session = connection.session();
         connection.phase = Phase::Closing;
+        if let Some(session) = session {
+            self.sockets.unbind(session);
+        }
         self.closing.push_back((self.sockets.now(), key));
         self.sockets.mark_dirty(key);
     }

@@ -10,7 +10,6 @@
 //! A link is lost by an error of its socket, its TLS or its frames, by the peer's goodbye, or 3 s after a ping that has
 //! no answer. A lost link never comes back: calls that crossed it have ended, and a new link begins with nothing.
 
-use std::collections::HashMap;
 use std::io::{self, BufRead, Read, Write};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -20,8 +19,9 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use pipes_wamp::router::{LinkKey, PeerMessage, Way};
 
-use crate::buffers::{BLOCK, Buffers};
+use crate::buffers::Buffers;
 use crate::peers::frame::{self, Frame, PIECE};
+use crate::peers::pieces::{Added, Assembly, Pieces};
 use crate::peers::send_queues::{SendQueues, Whose};
 
 /// A link's peer is asked so often.
@@ -34,17 +34,6 @@ const WRITE: usize = 128 << 10;
 const STAGED_MAX: usize = 64 << 10;
 /// Kept unsent in the kernel.
 const NOTSENT_LOWAT: libc::c_int = 128 << 10;
-/// What a message that is put together from pieces may have: a WAMP message and the head of its frame.
-const ASSEMBLED_MAX: usize = pipes_wamp::transport::rawsocket::MESSAGE_MAX + frame::FRAME_MAX;
-
-/// A message that is put together from pieces.
-struct Assembly {
-    /// Its first frame, and behind it what came since.
-    bytes: Vec<u8>,
-    /// What it has cost so far.
-    cost: usize,
-}
-
 /// A link.
 pub(crate) struct Link {
     /// The node at the other end.
@@ -52,9 +41,7 @@ pub(crate) struct Link {
     /// The dealer's name for it.
     key: LinkKey,
     /// Messages of which more is to come.
-    assemblies: HashMap<(u64, Way), Assembly>,
-    /// Room for the next of them: a large allocation costs page faults at each use.
-    spare: Vec<u8>,
+    pieces: Pieces,
     /// Windows to be given back to the peer.
     due: Vec<(u64, Way, usize)>,
     /// The beginning of a frame whose end has not come.
@@ -98,8 +85,7 @@ impl Link {
         Ok(Link {
             peer,
             key,
-            assemblies: HashMap::new(),
-            spare: Vec::new(),
+            pieces: Pieces::default(),
             due: Vec::new(),
             leftover: Vec::new(),
             is_readable: true,
@@ -308,51 +294,40 @@ impl Link {
     }
 
     /// A message in pieces begins. One that was begun and is not finished goes: its sender has thrown the rest away.
-    pub fn begin_pieces(&mut self, number: u64, way: Way) {
-        self.drop_pieces(number, way);
-        let mut bytes = std::mem::take(&mut self.spare);
-        bytes.reserve(BLOCK);
-        self.assemblies.insert((number, way), Assembly { bytes, cost: 0 });
+    pub fn begin_pieces(&mut self, at: (u64, Way)) {
+        self.drop_pieces(at);
+        self.pieces.begin(at);
     }
 
     /// Adds a frame of a message in pieces, its head included if it is the first; if none was begun its call is over, and
-    /// the window goes back. Gives the whole message and its cost when this was the last.
+    /// the window goes back. Gives the message when this was the last.
     pub fn add_piece(
         &mut self,
-        (number, way): (u64, Way),
+        at: (u64, Way),
         frame: &Frame<'_>,
         bytes: &[u8],
-    ) -> Result<Option<(Vec<u8>, usize)>, frame::Malformed> {
-        let Some(assembly) = self.assemblies.get_mut(&(number, way)) else {
-            self.give_back(number, way, frame.cost());
-            return Ok(None);
-        };
-        assembly.cost += frame.cost();
-        assembly.bytes.extend_from_slice(bytes);
-        if assembly.bytes.len() > ASSEMBLED_MAX {
-            return Err(frame::Malformed);
-        }
-        if !matches!(frame, Frame::Piece { more: false, .. }) {
-            return Ok(None);
-        }
-        let whole = self.assemblies.remove(&(number, way));
-        Ok(whole.map(|whole| (whole.bytes, whole.cost)))
+    ) -> Result<Option<Assembly>, frame::Malformed> {
+        Ok(match self.pieces.add(at, frame, bytes)? {
+            Added::Whole(assembly) => Some(assembly),
+            Added::Begun => None,
+            Added::Unexpected => {
+                self.give_back(at.0, at.1, frame.cost());
+                None
+            }
+        })
     }
 
     /// The rest of a message in pieces will not come, or for nobody: its window goes back.
-    pub fn drop_pieces(&mut self, number: u64, way: Way) {
-        if let Some(assembly) = self.assemblies.remove(&(number, way)) {
-            self.give_back(number, way, assembly.cost);
+    pub fn drop_pieces(&mut self, at: (u64, Way)) {
+        let cost = self.pieces.drop(at);
+        if cost > 0 {
+            self.give_back(at.0, at.1, cost);
         }
     }
 
     /// Takes the room of a message that was dealt with.
-    pub fn keep(&mut self, mut bytes: Vec<u8>) {
-        // One that grew for a larger message goes.
-        if bytes.capacity() < 2 * BLOCK {
-            bytes.clear();
-            self.spare = bytes;
-        }
+    pub fn keep(&mut self, bytes: Vec<u8>) {
+        self.pieces.keep(bytes);
     }
 
     /// Asks the peer when it is time; false: it has not answered for too long.

@@ -2,6 +2,7 @@
 
 pub(crate) mod frame;
 pub(crate) mod link;
-pub(crate) mod receive;
+mod pieces;
+mod receive;
 pub(crate) mod registrations;
 pub(crate) mod send_queues;

@@ -64,7 +64,7 @@ impl State {
         };
         info!(node = link.peer(), why, "a link is lost");
         self.dealer.link_lost(key, &mut self.sockets);
-        self.sockets.release_lost(key);
+        self.sockets.book(|ledger| ledger.link_lost(key));
         for registration in self.sockets.registrations.lost(key) {
             self.dealer.confirmed(registration, &mut self.sockets);
         }
@@ -160,7 +160,9 @@ impl State {
                 }
             }
             Frame::Window { number, way, bytes } => {
-                self.sockets.release_over(key, number, way, bytes);
+                let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+                self.sockets
+                    .book(|ledger| ledger.release_over(key, number, way, bytes));
             }
             Frame::Ping(number) => self.answer(key, &Frame::Pong(number)),
             Frame::Pong(number) => {
@@ -179,7 +181,7 @@ impl State {
         if matches!(message, PeerMessage::Cancel { .. })
             && let Some(link) = self.sockets.dirty_link(key)
         {
-            link.drop_pieces(number, Way::Up);
+            link.drop_pieces((number, Way::Up));
         }
         let is_taken = self.dealer.cross(key, message, &mut self.sockets);
         if !matches!(is_taken, Ok(true))
@@ -192,31 +194,30 @@ impl State {
         Ok(())
     }
 
-    /// A frame of a message in pieces.
+    /// A frame of a message in pieces. If its call is over nothing is begun, and the pieces behind it find nothing.
     fn piece(&mut self, key: LinkKey, at: (u64, Way), frame: &Frame<'_>, bytes: &[u8]) -> Result<(), Fault> {
-        let is_begun = match frame {
-            Frame::Message { message, .. } => self.dealer.expects(key, message),
-            _ => false,
+        let begins = match frame {
+            Frame::Message { message, .. } => Some(self.dealer.expects(key, message)),
+            _ => None,
         };
         let Some(link) = self.sockets.dirty_link(key) else {
             return Ok(());
         };
-        if let Frame::Message { .. } = frame {
-            link.drop_pieces(at.0, at.1);
-            if is_begun {
-                link.begin_pieces(at.0, at.1);
-            }
+        match begins {
+            Some(true) => link.begin_pieces(at),
+            Some(false) => link.drop_pieces(at),
+            None => {}
         }
-        let Some((whole, cost)) = link.add_piece(at, frame, bytes)? else {
+        let Some(whole) = link.add_piece(at, frame, bytes)? else {
             return Ok(());
         };
-        let Frame::Message { message, .. } = Frame::read(&whole)? else {
+        let Frame::Message { message, .. } = Frame::read(&whole.bytes)? else {
             return Err(Malformed.into());
         };
-        debug_assert_eq!(cost, message.payload().bytes.len() + MESSAGE_COST);
-        self.cross(key, &message, cost)?;
+        debug_assert_eq!(whole.cost, message.payload().bytes.len() + MESSAGE_COST);
+        self.cross(key, &message, whole.cost)?;
         if let Some(link) = self.sockets.link_mut(key) {
-            link.keep(whole);
+            link.keep(whole.bytes);
         }
         Ok(())
     }

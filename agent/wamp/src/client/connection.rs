@@ -21,9 +21,9 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::client::outgoing::Outgoing;
 use crate::client::stream::{self, ReadHalf, WriteHalf};
 use crate::error::Error;
-use crate::message::{Message, Payload};
+use crate::message::{MESSAGE_MAX, Message, Payload};
 use crate::payload;
-use crate::transport::rawsocket::{FrameKind, HEAD, MESSAGE_MAX, read_frame_head};
+use crate::transport::rawsocket::{FrameKind, HEAD, read_frame_head};
 
 /// The first buffer: control messages are short, and most connections carry nothing else.
 const READ_FIRST: usize = 16 << 10;

@@ -146,16 +146,6 @@ impl Dealer {
         Ok(())
     }
 
-    /// Takes calls of an offer no more.
-    pub fn withdraw_fresh(&mut self, offer: u32, out: &mut impl Outbox) {
-        let of_offer = self
-            .registrations
-            .iter()
-            .filter(|(_, entry)| entry.callee == Callee::Fresh(offer));
-        let ids: Vec<_> = of_offer.map(|(id, _)| *id).collect();
-        ids.into_iter().for_each(|id| self.withdraw(id, out));
-    }
-
     /// Takes a registration back; calls in progress go on.
     pub(super) fn withdraw(&mut self, registration: u64, out: &mut impl Outbox) {
         let Some(entry) = self.registrations.remove(&registration) else {
