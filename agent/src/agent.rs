@@ -22,11 +22,13 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use pipes_raft::Node;
+use pipes_router::Router;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
+use crate::api;
 use crate::blob::{self, Blobs};
 use crate::cluster::links::Links;
 use crate::cluster::nodes::{Nodes, Record};
@@ -39,8 +41,6 @@ use crate::mesh::listener::{HANDED_OVER_MAX, Incoming, Listener};
 use crate::mesh::raft_rpc::RaftRpc;
 use crate::mesh::tls::Tls;
 use crate::mesh::{Dialer, Local, bulk};
-use crate::router::Router;
-use crate::{api, router};
 use sockets::Sockets;
 
 /// Most threads of each runtime: one may wait for a lock or a disk while the other goes on. Where there are fewer than two
@@ -162,7 +162,7 @@ struct Entering {
     dialer: Dialer,
     blobs: Blobs,
     router_links: mpsc::Receiver<Incoming>,
-    listeners: Vec<router::Listener>,
+    listeners: Vec<pipes_router::Listener>,
 }
 
 /// Starts what does not need to be a member: store, router, mesh.
@@ -183,7 +183,7 @@ async fn start(
         local.is_node(id);
         orphans::end(&format!("{}/{id}", config.cluster_id));
     }
-    let (router, router_thread) = Router::start(router::RouterConfig {
+    let (router, router_thread) = Router::start(pipes_router::RouterConfig {
         node: 0,
         listeners: Vec::new(),
         // SAFETY: geteuid takes nothing and cannot fail.
@@ -249,15 +249,15 @@ fn listeners(
     wamp: TcpListener,
     operators: UnixListener,
     stages: UnixListener,
-) -> Vec<router::Listener> {
+) -> Vec<pipes_router::Listener> {
     let loopback = config.address.is_loopback();
     vec![
-        router::Listener::Tcp {
+        pipes_router::Listener::Tcp {
             listener: wamp,
             loopback,
         },
-        router::Listener::Operators(operators),
-        router::Listener::Stages(stages),
+        pipes_router::Listener::Operators(operators),
+        pipes_router::Listener::Stages(stages),
     ]
 }
 

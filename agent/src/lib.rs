@@ -1,7 +1,7 @@
 //! The agent of Pipes: everything one server runs, in one process.
 //!
 //! Data goes from the CLI over WAMP to [`api`], through [`workflow`] and [`executor`] to the shims, and from shim to shim through
-//! [`router`]; `use` goes one way only, from the top of this list to its end:
+//! the router; `use` goes one way only, from the top of this list to its end:
 //!
 //! | part | what it does |
 //! |---|---|
@@ -12,12 +12,11 @@
 //! | [`executor`] | the replicas of stages: started, kept warm, ended |
 //! | [`blob`] | large bytes by their digest, on a majority of the voters before they are named |
 //! | [`cluster`] | this node's membership and presence, the nodes there are, the links to them, who is let in |
-//! | [`router`] | this agent's WAMP router, one with those of all other agents |
 //! | [`mesh`] | mutual TLS between agents: Raft's calls, the router's links, bulk |
 //! | [`follow`], [`retry`] | for all: a prefix of the store, followed; rests between tries |
 //! | [`config`], [`keys`], [`lifecycle`] | for all, and they use nothing: settings, keys of the store, kinds of tasks |
 //!
-//! The store is a crate of its own, `pipes_raft`, below all of these.
+//! Below all of these, each a crate of its own: the store (`pipes_raft`) and the router (`pipes_router`).
 
 pub mod agent;
 pub mod api;
@@ -30,6 +29,5 @@ pub mod keys;
 pub mod lifecycle;
 pub mod mesh;
 pub mod retry;
-pub mod router;
 pub mod service;
 pub mod workflow;

@@ -8,4 +8,3 @@
 
 mod certificates;
 mod mesh;
-mod router;

@@ -25,7 +25,7 @@ const FILE_LINES_MEDIAN_MAX: usize = 200;
 /// without its reason.
 const LONG_FUNCTIONS: [(&str, &str); 4] = [
     (
-        "agent/src/router/frame/tests.rs:messages_come_out_as_they_went_in",
+        "agent/router/src/peers/frame/tests.rs:messages_come_out_as_they_went_in",
         "one entry for each kind of frame",
     ),
     (
@@ -33,8 +33,8 @@ const LONG_FUNCTIONS: [(&str, &str); 4] = [
         "one entry for each kind of message",
     ),
     (
-        "agent/wamp/src/router/dealer/links.rs:cross",
-        "one arm for each kind of crossing",
+        "agent/wamp/src/router/dealer/peers.rs:cross",
+        "one arm for each kind of peer message",
     ),
     (
         "agent/wamp/src/router/scripts.rs:session",
@@ -90,7 +90,7 @@ const LAYERS: [&[&str]; 6] = [
     &["api"],
     &["workflow"],
     &["service", "executor"],
-    &["router", "blob"],
+    &["blob"],
     &["mesh"],
 ];
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use pipes_protocol::uris::{self, Offered};
-use pipes_wamp::message::{Message, RegisterOptions};
+use pipes_wamp::message::{MESSAGE_MAX_JOINING, Message, RegisterOptions};
 use pipes_wamp::session::{self, Step};
 use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD};
 
@@ -14,9 +14,6 @@ use crate::settings::Settings;
 
 /// How long the agent may take to answer; it is on this server, and gives a replica 10 s in all.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-
-/// The longest answer taken while joining.
-const MESSAGE_MAX: usize = 64 * 1024;
 
 /// A session with its two registrations.
 pub struct Joined {
@@ -95,7 +92,7 @@ fn receive<T>(
     loop {
         let mut head = [0; HEAD];
         stream.read_exact(&mut head).context("the agent did not answer")?;
-        let (kind, length) = rawsocket::read_frame_head(head, MESSAGE_MAX)?;
+        let (kind, length) = rawsocket::read_frame_head(head, MESSAGE_MAX_JOINING)?;
         let mut body = vec![0; length];
         stream.read_exact(&mut body).context("the agent did not answer")?;
         match kind {

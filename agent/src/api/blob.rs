@@ -8,7 +8,7 @@ use crate::api::arguments::Arguments;
 use crate::api::streaming::{self, Caller};
 use crate::api::upload::{Announced, parse_digest};
 use crate::api::{Api, Error};
-use crate::router::OwnSession;
+use pipes_router::OwnSession;
 
 /// Serves one call, on a session of its own.
 pub(super) async fn put(api: &Api, own: OwnSession) {

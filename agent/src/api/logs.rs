@@ -13,9 +13,9 @@ use crate::api::arguments::Arguments;
 use crate::api::streaming::{self, Caller};
 use crate::api::{Api, Error, run, uris};
 use crate::executor::stderr_log::{Entry, Filter};
-use crate::router::OwnSession;
 use crate::workflow::placement;
 use crate::workflow::runs::view::Run;
+use pipes_router::OwnSession;
 
 /// How long an agent may take to read its logs.
 const ASK_MAX: Duration = Duration::from_secs(5);

@@ -21,6 +21,7 @@ mod upload;
 use std::sync::Arc;
 
 use pipes_protocol::uris;
+use pipes_router::{Role, Router};
 use pipes_wamp::client::{Connection, Session};
 
 use crate::blob::Blobs;
@@ -28,7 +29,6 @@ use crate::cluster::nodes::Nodes;
 use crate::config::Config;
 use crate::executor::stderr_log::Logs;
 use crate::lifecycle::Lifecycle;
-use crate::router::{Role, Router};
 use crate::workflow::coordinator;
 use crate::workflow::runs::registry::Registry;
 

@@ -9,8 +9,8 @@ use rmpv::Value;
 
 use crate::api::arguments::Arguments;
 use crate::api::{Api, Error, blob, cluster, logs, node, run, service, store, token};
-use crate::router::OwnSession;
 use crate::workflow::coordinator;
+use pipes_router::OwnSession;
 
 /// One procedure.
 pub(super) struct Procedure {

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use crate::api::Api;
 use crate::api::procedures::{Function, Once, PROCEDURES, Right};
 use crate::lifecycle::Kind;
-use crate::router::OwnSession;
+use pipes_router::OwnSession;
 
 /// Ordinary calls that are answered at once; more wait in the session's queue, and their callers with them.
 const CALLS_MAX: usize = 512;

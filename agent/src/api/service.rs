@@ -9,8 +9,8 @@ use crate::api::streaming::{self, Caller};
 use crate::api::upload::Announced;
 use crate::api::{Api, Error, value};
 use crate::blob::Digest;
-use crate::router::OwnSession;
 use crate::service::{self, Kind, Naming, Record};
+use pipes_router::OwnSession;
 
 /// Times a build is named anew when its blob was being collected.
 const NAMING_TRIES: u32 = 3;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use pipes_raft::{Compare, EventKind, KeyValue, Op, Store, Txn};
+use pipes_router::{Credentials, Router};
 use serde::Deserialize;
 use tracing::warn;
 
@@ -13,7 +14,6 @@ use crate::config::{self, Config};
 use crate::follow::{Change, Follow};
 use crate::keys;
 use crate::retry::Backoff;
-use crate::router::{Credentials, Router};
 
 #[derive(Deserialize)]
 struct Named {

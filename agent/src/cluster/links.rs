@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pipes_raft::{EventKind, KeyValue, Store};
+use pipes_router::Router;
 use rustls::Connection;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -21,7 +22,6 @@ use crate::lifecycle::{Kind, Lifecycle};
 use crate::mesh::listener::Incoming;
 use crate::mesh::{Class, Dialer};
 use crate::retry::Backoff;
-use crate::router::Router;
 
 /// How long the router may take to say that a link it was given lives; then it is dialled again.
 const LIVES_WITHIN: Duration = Duration::from_secs(3);

@@ -17,7 +17,7 @@ use crate::executor::process::cgroup::Cgroups;
 use crate::executor::process::{Host, Node, Process, shim};
 use crate::executor::settings;
 use crate::lifecycle::{Kind, Lifecycle};
-use crate::router::{Role, Router};
+use pipes_router::{Role, Router};
 
 /// Coordinators that wait to be told of a free slot; the rest ask by themselves after a second.
 const FREED_MAX: usize = 1_000;

@@ -4,7 +4,8 @@ use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 
 use pipes_flow::CHUNK_MAX;
-use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD, MESSAGE_MAX};
+use pipes_wamp::message::MESSAGE_MAX;
+use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD};
 
 use super::{PAGE, aligned_buffer};
 

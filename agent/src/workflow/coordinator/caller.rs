@@ -12,10 +12,10 @@ use pipes_wamp::message::{InvocationDetails, Message, Payload};
 use pipes_wamp::payload::PayloadBuf;
 use pipes_wamp::streaming::Callee;
 
-use crate::router::{Own, OwnSession};
 use crate::workflow::coordinator::error::Error;
 use crate::workflow::coordinator::request::{Chunk, Request};
 use crate::workflow::runs::view::Run;
+use pipes_router::{Own, OwnSession};
 
 /// What a caller sends.
 pub struct CallerIn {

@@ -5,8 +5,8 @@ use pipes_wamp::client::Session;
 use crate::cluster::nodes::Nodes;
 use crate::executor::stderr_log::Logs;
 use crate::lifecycle::Lifecycle;
-use crate::router::Router;
 use crate::workflow::runs::registry::Registry;
+use pipes_router::Router;
 
 /// Shared by all runs of this agent.
 pub struct Context {

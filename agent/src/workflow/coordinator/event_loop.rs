@@ -11,7 +11,6 @@ use pipes_wamp::client::{Reader, Writer};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::router::{Onto, Router};
 use crate::workflow::coordinator::attempt::{Attempt, Phase};
 use crate::workflow::coordinator::bridge::{Action, Bridge, Event, Start};
 use crate::workflow::coordinator::caller::{CallerIn, CallerOut, Input};
@@ -19,6 +18,7 @@ use crate::workflow::coordinator::outcome::Outcome;
 use crate::workflow::coordinator::publish::Publisher;
 use crate::workflow::runs::registry::Notice;
 use crate::workflow::runs::status;
+use pipes_router::{Onto, Router};
 
 /// Queued bytes beyond which the other side is not read.
 const QUEUED_MAX: usize = 256 << 10;
@@ -137,10 +137,10 @@ async fn next_event<'e>(
 /// Lets the caller's stdin and the last stage's output go past us from the start.
 fn splice(router: &Router, start: &Start, attempt: &Attempt<'_>, output: &CallerOut) {
     if let Some(request) = start.stdin {
-        router.lead_on(output.call(), Onto::Call(attempt.own(request)));
+        router.splice(output.call(), Onto::Call(attempt.own(request)));
     }
     if let Some(invocation) = start.stdout {
-        router.lead_on(attempt.own(invocation), Onto::Answer(output.call(), STDOUT));
+        router.splice(attempt.own(invocation), Onto::Answer(output.call(), STDOUT));
     }
 }
 

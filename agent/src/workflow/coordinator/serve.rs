@@ -13,7 +13,6 @@ use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use crate::lifecycle::Kind;
-use crate::router::{OwnSession, Role};
 use crate::workflow::coordinator::attempt::Attempt;
 use crate::workflow::coordinator::bridge::Bridge;
 use crate::workflow::coordinator::context::Context;
@@ -26,6 +25,7 @@ use crate::workflow::coordinator::retry::{Next, Retries};
 use crate::workflow::coordinator::{caller, lookup};
 use crate::workflow::placement;
 use crate::workflow::runs::view::Run;
+use pipes_router::{OwnSession, Role};
 
 /// So long an attempt waits until the slots of the one before it are free.
 const ABORT_MAX: Duration = Duration::from_millis(500);

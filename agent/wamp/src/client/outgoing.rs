@@ -4,8 +4,8 @@
 //! written: the caller counts on what it queued, and a hole in it would be silent.
 
 use crate::error::Error;
-use crate::message::Message;
-use crate::transport::rawsocket::{FrameKind, HEAD, MESSAGE_MAX, frame_head};
+use crate::message::{MESSAGE_MAX, Message};
+use crate::transport::rawsocket::{FrameKind, HEAD, frame_head};
 
 /// A buffer that grew for a large message is given back beyond this.
 const KEPT_MAX: usize = 1 << 20;

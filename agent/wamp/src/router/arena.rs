@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-/// Names a slot's tenant.
+/// Names a slot's tenant: by its type, or by a mark where the type is nobody else's business.
 pub struct Key<T> {
     index: u32,
     generation: u32,
@@ -75,24 +75,26 @@ struct Slot<T> {
     tenant: Option<T>,
 }
 
-/// The slots.
-pub struct Arena<T> {
+/// The slots, their keys marked by `M`.
+pub struct Arena<T, M = T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
+    names: PhantomData<fn() -> M>,
 }
 
-impl<T> Default for Arena<T> {
+impl<T, M> Default for Arena<T, M> {
     fn default() -> Self {
         Arena {
             slots: Vec::new(),
             free: Vec::new(),
+            names: PhantomData,
         }
     }
 }
 
-impl<T> Arena<T> {
+impl<T, M> Arena<T, M> {
     /// Lets a slot.
-    pub fn insert(&mut self, tenant: T) -> Key<T> {
+    pub fn insert(&mut self, tenant: T) -> Key<M> {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 generation: 0,
@@ -111,7 +113,7 @@ impl<T> Arena<T> {
     }
 
     /// The tenant, if it is still there.
-    pub fn get(&self, key: Key<T>) -> Option<&T> {
+    pub fn get(&self, key: Key<M>) -> Option<&T> {
         self.slots
             .get(key.index())
             .filter(|slot| slot.generation == key.generation)?
@@ -120,7 +122,7 @@ impl<T> Arena<T> {
     }
 
     /// The tenant, if it is still there.
-    pub fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
+    pub fn get_mut(&mut self, key: Key<M>) -> Option<&mut T> {
         self.slots
             .get_mut(key.index())
             .filter(|slot| slot.generation == key.generation)?
@@ -129,7 +131,7 @@ impl<T> Arena<T> {
     }
 
     /// Takes the tenant out.
-    pub fn remove(&mut self, key: Key<T>) -> Option<T> {
+    pub fn remove(&mut self, key: Key<M>) -> Option<T> {
         let slot = self
             .slots
             .get_mut(key.index())
@@ -151,7 +153,7 @@ impl<T> Arena<T> {
     }
 
     /// The key of a slot's tenant.
-    pub fn at(&self, index: usize) -> Option<Key<T>> {
+    pub fn at(&self, index: usize) -> Option<Key<M>> {
         let slot = self.slots.get(index).filter(|slot| slot.tenant.is_some())?;
         Some(Key {
             index: index as u32,
@@ -161,7 +163,7 @@ impl<T> Arena<T> {
     }
 
     /// All tenants with their keys.
-    pub fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Key<M>, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
             let key = Key {
                 index: index as u32,
@@ -179,7 +181,7 @@ mod tests {
 
     #[test]
     fn an_old_key_finds_nothing_in_a_slot_let_again() {
-        let mut arena = Arena::default();
+        let mut arena: Arena<&str> = Arena::default();
         let old = arena.insert("a");
         assert_eq!(arena.remove(old), Some("a"));
         let new = arena.insert("b");

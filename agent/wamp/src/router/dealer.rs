@@ -1,25 +1,26 @@
 //! The dealer: calls, from CALL to the last answer.
 //!
-//! A call has two ends, each a session of this shard or a link to another:
+//! A call has two ends, each a session of this node or a link to another:
 //!
 //! ```text
-//! caller s1 --CALL--> [shard 1: call (s1,7) -> (link 2, flow 4)] ==> [shard 2: call (link 1, flow 4) -> (s9,1)] --INVOCATION--> s9
+//! caller s1 --CALL--> [node 1: call (s1,7) -> (link 2, number 4)] ==> [node 2: call (link 1, number 4) -> (s9,1)] --INVOCATION--> s9
 //! ```
 //!
 //! Always: (1) a call is known under both its ends or not at all; (2) it ends once, with a final answer or an error to
 //! a caller that is still there, and the callee is interrupted if it may still work; (3) what comes for a call that is
 //! over is dropped without an answer, what comes for one that never was ends the session; (4) all chunks of a call go
-//! where its first went, unless its callee let them go on (`onward`); (5) a grant lives as long as the call it came with.
+//! where its first went, unless its callee let them go on (`splice`); (5) a grant lives as long as the call it came with.
 //!
-//! Not here: who may come in (`session`, and the shard's gate), windows and queues (the shard), the clock (`tick`).
+//! Not here: who may come in (`session`, and its gate), windows and queues (the outbox), the clock (`tick`).
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-use super::arena::{Arena, Key};
-use super::outbox::Outbox;
+use super::arena::Arena;
+use super::authorization::Role;
+use super::keys::{CallKey, End, LinkKey, OfCall, OfLink, OfSession, SessionKey};
+use super::outbox::{Charge, Outbox};
 use super::realm::{Realm, Registration};
-use super::rights::Role;
 use super::session::{Features, Identity, Session};
 use crate::error::uri;
 use crate::id::Sequence;
@@ -27,12 +28,12 @@ use crate::message::{EMPTY_MAP, Message};
 
 mod answers;
 mod calls;
-mod links;
-mod onward;
+mod peers;
 mod registrations;
+mod splice;
 
-use onward::Onward;
-pub use onward::{Onto, Own};
+use splice::Splice;
+pub use splice::{Onto, Own};
 
 /// Calls that one session may have in progress; a further one is answered `wamp.error.unavailable`. As many as the
 /// largest client of a cluster (a coordinator of 1,000 runs of 6 stages) has, with room.
@@ -41,45 +42,25 @@ const CALLS_MAX: usize = 10_000;
 /// Procedures that one session may register; the further one is answered `wamp.error.unavailable`.
 const REGISTRATIONS_MAX: usize = 10_000;
 
-/// Names a session.
-pub type SessionKey = Key<SessionSlot>;
-/// Names a call.
-pub type CallKey = Key<Call>;
-/// Names a link.
-pub type LinkKey = Key<LinkSlot>;
-
-/// What a [`SessionKey`] names; seen by the dealer alone.
-pub struct SessionSlot(Session);
-
-/// What a [`LinkKey`] names; seen by the dealer alone.
-pub struct LinkSlot {
+/// A link to another node.
+struct Link {
     /// The node at its other end.
     peer: u64,
     /// Numbers the calls that go out over it.
-    next_flow: u64,
+    next_number: u64,
     /// Calls that went out over it.
     ours: HashMap<u64, CallKey>,
     /// Calls that came in over it.
     theirs: HashMap<u64, CallKey>,
 }
 
-/// One end of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum End {
-    /// A session and its number of the call.
-    Session(SessionKey, u64),
-    /// A link and the call's number on it.
-    Link(LinkKey, u64),
-}
-
 /// A call in progress.
-#[derive(Debug)]
-pub struct Call {
+struct Call {
     /// Who made it.
-    pub caller: End,
+    caller: End,
     /// Who answers it.
-    pub callee: End,
-    /// At this shard; 0 where the callee is behind a link.
+    callee: End,
+    /// At this node; 0 where the callee is behind a link.
     registration: u64,
     /// The caller has more chunks.
     more: bool,
@@ -89,10 +70,10 @@ pub struct Call {
     interrupted: bool,
     /// What the callee's session was granted with it.
     grant: Option<Box<str>>,
-    /// Where its chunks of bytes go, past the callee.
-    onward: Option<Onward>,
-    /// The call whose chunks go on as chunks of this one.
-    fed_by: Option<CallKey>,
+    /// Its bytes go on past its callee.
+    spliced_onto: Option<Splice>,
+    /// Bytes of another call go on as its chunks.
+    spliced_from: Option<Splice>,
 }
 
 /// The session broke the protocol: ABORT it with `wamp.error.protocol_violation` and this sentence, then call `leave`.
@@ -109,17 +90,17 @@ pub enum Next {
     Close,
 }
 
-/// The dealer of one shard.
+/// The dealer of one node.
 pub struct Dealer {
     node: u64,
     realms: HashMap<Box<str>, Realm>,
-    sessions: Arena<SessionSlot>,
-    calls: Arena<Call>,
-    links: Arena<LinkSlot>,
+    sessions: Arena<Session, OfSession>,
+    calls: Arena<Call, OfCall>,
+    links: Arena<Link, OfLink>,
     peers: HashMap<u64, LinkKey>,
     registrations: HashMap<u64, Registration>,
     registration_ids: Sequence,
-    /// Calls with a time limit: when, in milliseconds of the shard's clock. Those of calls that are over stay until then.
+    /// Calls with a time limit: when, in milliseconds of `tick`'s clock. Those of calls that are over stay until then.
     deadlines: BinaryHeap<Reverse<(u64, CallKey)>>,
     now_ms: u64,
 }
@@ -151,8 +132,7 @@ impl Dealer {
 
     /// Lets a session in; `id` is random.
     pub fn join(&mut self, id: u64, identity: Identity, features: Features) -> SessionKey {
-        self.sessions
-            .insert(SessionSlot(Session::new(id, identity, features)))
+        self.sessions.insert(Session::new(id, identity, features))
     }
 
     /// The replica whose shim a session is.
@@ -213,7 +193,7 @@ impl Dealer {
                     details: EMPTY_MAP,
                     reason: uri::GOODBYE_AND_OUT,
                 };
-                out.to_session(from, super::Charge::Nobody, &goodbye);
+                out.to_session(from, Charge::Nobody, &goodbye);
                 return Ok(Next::Close);
             }
             Message::Abort { .. } => {
@@ -256,7 +236,7 @@ impl Dealer {
         self.sessions.remove(key);
     }
 
-    /// Sets the shard's clock and ends the calls whose time is up.
+    /// Sets the clock and ends the calls whose time is up.
     pub fn tick(&mut self, now_ms: u64, out: &mut impl Outbox) {
         self.now_ms = now_ms;
         while let Some(Reverse((deadline, call))) = self.deadlines.peek().copied() {
@@ -279,10 +259,10 @@ impl Dealer {
     }
 
     fn session(&self, key: SessionKey) -> Option<&Session> {
-        self.sessions.get(key).map(|slot| &slot.0)
+        self.sessions.get(key)
     }
 
     fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
-        self.sessions.get_mut(key).map(|slot| &mut slot.0)
+        self.sessions.get_mut(key)
     }
 }

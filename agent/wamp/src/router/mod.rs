@@ -1,6 +1,6 @@
 //! The router's core: sessions and the dealer as functions of what came in. No socket, clock or thread.
 //!
-//! A message comes in from a session or, as a [`Crossing`], over a link from another shard; what must go out is handed to
+//! A message comes in from a session or, as a [`PeerMessage`], over a link from another node; what must go out is handed to
 //! an [`Outbox`] at once, payloads still borrowed from the buffer they were read into.
 //!
 //! ```text
@@ -12,27 +12,30 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `session` | a session from HELLO to GOODBYE |
-//! | `rights` | who may register and call what |
+//! | `authorization` | who may register and call what |
 //! | `realm` | who is behind a procedure |
 //! | `dealer` | calls, their chunks, answers and ends |
-//! | `crossing` | what two shards say to each other about a call |
+//! | `peer_message` | what two nodes say to each other about a call |
+//! | `keys`, `outbox` | names of what the dealer keeps; where it puts what goes out |
 //! | `arena` | slots whose keys are never mistaken for an earlier tenant's |
 //!
 //! Later: `broker` (topics) beside `dealer`, shared registrations in `realm`, other serializers below the [`Outbox`].
 
 mod arena;
-mod crossing;
+mod authorization;
 mod dealer;
+mod keys;
 mod outbox;
+mod peer_message;
 mod realm;
-mod rights;
 mod session;
 
 pub use arena::{Arena, Key};
-pub use crossing::Crossing;
-pub use dealer::{Call, CallKey, Dealer, End, LinkKey, Next, Onto, Own, SessionKey, Violation};
-pub use outbox::{Charge, Outbox, Way};
-pub use rights::Role;
+pub use authorization::Role;
+pub use dealer::{Dealer, Next, Onto, Own, Violation};
+pub use keys::{CallKey, End, LinkKey, SessionKey};
+pub use outbox::{Charge, Ended, Outbox, Way};
+pub use peer_message::PeerMessage;
 pub use session::{Features, Gate, Handshake, Identity, Outcome, Verdict};
 
 #[cfg(test)]

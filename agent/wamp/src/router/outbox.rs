@@ -1,7 +1,7 @@
-//! Where the dealer puts what must go out. The shard writes it into sockets, the golden scripts write it down.
+//! Where the dealer puts what must go out. The router writes it into sockets, the golden scripts write it down.
 
-use super::crossing::Crossing;
-use super::dealer::{Call, CallKey, End, LinkKey, SessionKey};
+use super::keys::{CallKey, End, LinkKey, SessionKey};
+use super::peer_message::PeerMessage;
 use crate::message::Message;
 
 /// Direction of a message of a call.
@@ -31,9 +31,55 @@ pub enum Charge {
     },
 }
 
+impl Charge {
+    /// The first message of a call.
+    pub(super) fn opening(call: CallKey, caller: End) -> Charge {
+        Charge::Flow {
+            call,
+            way: Way::Up,
+            opening: true,
+            source: caller,
+        }
+    }
+
+    /// What the caller sends afterwards.
+    pub(super) fn up(call: CallKey, caller: End) -> Charge {
+        Charge::Flow {
+            call,
+            way: Way::Up,
+            opening: false,
+            source: caller,
+        }
+    }
+
+    /// What the callee answers.
+    pub(super) fn down(call: CallKey, callee: End) -> Charge {
+        Charge::Flow {
+            call,
+            way: Way::Down,
+            opening: false,
+            source: callee,
+        }
+    }
+}
+
+/// A call that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Which.
+    pub call: CallKey,
+    /// Who made it.
+    pub caller: End,
+    /// Who answered it.
+    pub callee: End,
+    /// The session that took its bytes as results of another call: what of them it has not taken is its debt now, and no
+    /// more this call's caller's.
+    pub spliced_to: Option<SessionKey>,
+}
+
 /// Takes what the dealer sends. Nothing here can fail: a connection that breaks is told to the dealer afterwards.
 pub trait Outbox {
-    /// A message to a session of this shard.
+    /// A message to a session of this node.
     fn to_session(&mut self, session: SessionKey, charge: Charge, message: &Message<'_>) {
         self.to_session_followed(session, charge, message, &[]);
     }
@@ -45,19 +91,19 @@ pub trait Outbox {
         message: &Message<'_>,
         rest: &[u8],
     );
-    /// A message to another shard.
-    fn to_link(&mut self, link: LinkKey, charge: Charge, crossing: &Crossing<'_>);
+    /// A message to another node.
+    fn to_link(&mut self, link: LinkKey, charge: Charge, message: &PeerMessage<'_>);
     /// Whether the session takes a message with so many bytes of payload.
     fn fits(&self, session: SessionKey, payload: usize) -> bool;
     /// Throws away what of a call waits in this direction and has not begun to leave.
     fn discard(&mut self, call: CallKey, way: Way);
-    /// The call is over; nothing more comes of it.
-    fn ended(&mut self, key: CallKey, call: &Call);
+    /// A call is over; nothing more comes of it.
+    fn ended(&mut self, ended: Ended);
     /// Makes a connection for a session of its own, made for one call, and gives it an id; `None`: the one who takes them
     /// has too many.
     fn fresh(&mut self, offer: u32, session: SessionKey) -> Option<u64>;
-    /// Tells the other shards of a registration. True: [`super::Dealer::confirmed`] will say when they know.
+    /// Tells the other nodes of a registration. True: [`super::Dealer::confirmed`] will say when they know.
     fn announce(&mut self, registration: u64, realm: &str, procedure: &str) -> bool;
-    /// Tells the other shards that it is gone.
+    /// Tells the other nodes that it is gone.
     fn withdraw(&mut self, registration: u64, realm: &str, procedure: &str);
 }

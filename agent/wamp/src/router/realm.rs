@@ -1,11 +1,11 @@
-//! A realm's procedures: who is behind a URI, here and at other shards.
+//! A realm's procedures: who is behind a URI, here and at other nodes.
 //!
-//! Always: (1) at most one registration of this shard a procedure (policy `single`); (2) one that is not confirmed by the
-//! other shards counts against a second, but takes no calls yet; (3) an entry with nobody behind it is taken out.
+//! Always: (1) at most one registration of this node a procedure (policy `single`); (2) one that is not confirmed by the
+//! other nodes counts against a second, but takes no calls yet; (3) an entry with nobody behind it is taken out.
 
 use std::collections::HashMap;
 
-use super::dealer::{LinkKey, SessionKey};
+use super::keys::{LinkKey, SessionKey};
 
 /// A realm.
 #[derive(Default)]
@@ -15,9 +15,9 @@ pub(super) struct Realm {
 
 #[derive(Default)]
 struct Procedure {
-    /// Registration of this shard.
+    /// Registration of this node.
     local: Option<u64>,
-    /// Other shards that have one, by their links.
+    /// Other nodes that have one, by their links.
     far: Vec<LinkKey>,
 }
 
@@ -30,23 +30,23 @@ pub(super) enum Callee {
     Fresh(u32),
 }
 
-/// One registration of this shard.
+/// One registration of this node.
 pub(super) struct Registration {
     pub realm: Box<str>,
     pub procedure: Box<str>,
     pub callee: Callee,
     /// The REGISTER's request; 0 where nobody waits for REGISTERED.
     pub request: u64,
-    /// The other shards know it: it takes calls.
+    /// The other nodes know it: it takes calls.
     pub confirmed: bool,
 }
 
 /// Where a call goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Behind {
-    /// To a registration of this shard.
+    /// To a registration of this node.
     Here(u64),
-    /// To another shard.
+    /// To another node.
     Far(LinkKey),
 }
 
@@ -55,12 +55,12 @@ impl Realm {
         self.procedures.contains_key(procedure)
     }
 
-    /// This shard's registration.
+    /// This node's registration.
     pub fn local(&self, procedure: &str) -> Option<u64> {
         self.procedures.get(procedure)?.local
     }
 
-    /// The first of the other shards that have it.
+    /// The first of the other nodes that have it.
     pub fn far(&self, procedure: &str) -> Option<LinkKey> {
         self.procedures.get(procedure)?.far.first().copied()
     }

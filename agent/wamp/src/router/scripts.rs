@@ -2,7 +2,7 @@
 //!
 //! `join s1 [role=..] [realm=..] [features=none]` lets a session in, `s1: call 1 com.sum with=x` is a message of it,
 //! `-> s2 INVOCATION ..` one that goes out. `link l2` is a link to node 2, `l2: call 1 default com.sum` what comes over it. The
-//! dealer is node 1's. `lead 101.1 call=102.2` lets the bytes of the invocation 1 of session
+//! dealer is node 1's. `splice 101.1 call=102.2` lets the bytes of the invocation 1 of session
 //! 101 (the first that joined) go on as chunks of the call 2 of session 102. `knock c1` is a connection before WELCOME; its gate asks for a ticket in realm `pipes`.
 
 use std::collections::BTreeMap;
@@ -254,10 +254,10 @@ impl Runner {
             }
             _ => {}
         }
-        let (flow, progress, payload) = (said.number()?, said.has("progress"), said.payload());
-        let crossing = match &*said.name {
-            "call" => Crossing::Call {
-                flow,
+        let (number, progress, payload) = (said.number()?, said.has("progress"), said.payload());
+        let message = match &*said.name {
+            "call" => PeerMessage::Call {
+                number,
                 realm: said.word(1),
                 procedure: said.word(2),
                 progress,
@@ -266,29 +266,29 @@ impl Runner {
                 grant: said.key("grant"),
                 payload,
             },
-            "chunk" => Crossing::Chunk {
-                flow,
+            "chunk" => PeerMessage::Chunk {
+                number,
                 progress,
                 payload,
             },
-            "result" => Crossing::Result {
-                flow,
+            "result" => PeerMessage::Result {
+                number,
                 progress,
                 payload,
             },
-            "error" => Crossing::Error {
-                flow,
+            "error" => PeerMessage::Error {
+                number,
                 details: EMPTY_MAP,
                 error: said.word(1),
                 payload,
             },
-            "cancel" => Crossing::Cancel {
-                flow,
+            "cancel" => PeerMessage::Cancel {
+                number,
                 mode: mode(said.word(1)),
             },
-            other => return Err(format!("no crossing {other}").into()),
+            other => return Err(format!("no message {other}").into()),
         };
-        if let Err(violation) = self.dealer.cross(key, &crossing, &mut self.out) {
+        if let Err(violation) = self.dealer.cross(key, &message, &mut self.out) {
             self.out.note(format!("{name} is to be lost: {violation}"));
         }
         Ok(())
@@ -357,7 +357,7 @@ impl Runner {
                 self.dealer.link_lost(key, &mut self.out);
             }
             "confirm" => self.dealer.confirmed(word.parse()?, &mut self.out),
-            "lead" => {
+            "splice" => {
                 let own = |word: &str| -> Fallible<Own> {
                     let (session, request) = word.split_once('.').ok_or("SESSION.REQUEST")?;
                     Ok(Own {
@@ -368,10 +368,10 @@ impl Runner {
                 let onto = match (said.key("call"), said.key("answer")) {
                     (Some(call), _) => Onto::Call(own(call)?),
                     (None, Some(answer)) => Onto::Answer(own(answer)?, 1),
-                    (None, None) => return Err("lead to what?".into()),
+                    (None, None) => return Err("splice onto what?".into()),
                 };
-                if !self.dealer.lead_on(own(word)?, onto) {
-                    self.out.note("nothing to lead on".into());
+                if !self.dealer.splice(own(word)?, onto) {
+                    self.out.note("nothing to splice".into());
                 }
             }
             "serve" => drop(self.dealer.register_fresh("default", word, 0, &mut self.out)),

@@ -5,8 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::dealer::CallKey;
-use super::rights::Role;
+use super::authorization::Role;
+use super::keys::CallKey;
 use crate::error::uri;
 use crate::id::Sequence;
 use crate::message::{HelloDetails, Message, RoleFeatures};

@@ -6,14 +6,14 @@
 //! frame   00 00 01 2C      type 0 (message), 300 octets follow
 //! ```
 //!
-//! A length is checked before anything is allocated. 24 bits hold 2^24 - 1, so that is the largest message.
+//! A length is checked before anything is allocated. 24 bits hold 2^24 - 1, so that is the largest message
+//! ([`MESSAGE_MAX`]).
 
 use crate::error::Error;
+use crate::message::MESSAGE_MAX;
 
 /// Octets of the handshake and of a frame's head.
 pub const HEAD: usize = 4;
-/// The largest message: what 24 bits can say.
-pub const MESSAGE_MAX: usize = (1 << 24) - 1;
 /// A PING's payload may be as long as a message; ours never is, and a longer one ends the connection.
 pub const PING_MAX: usize = 4096;
 

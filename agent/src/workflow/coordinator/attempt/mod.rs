@@ -25,9 +25,9 @@ use pipes_wamp::message::{CancelMode, Message};
 
 use pipes_protocol::stage::Order;
 
-use crate::router::Own;
 use crate::workflow::coordinator::attempt::stage::Stage;
 use crate::workflow::coordinator::plan::Plan;
+use pipes_router::Own;
 
 /// How far an attempt has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

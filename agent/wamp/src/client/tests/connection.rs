@@ -4,8 +4,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::error::Error;
-use crate::message::EMPTY_MAP;
-use crate::transport::rawsocket::{FrameKind, MESSAGE_MAX, frame_head};
+use crate::message::{EMPTY_MAP, MESSAGE_MAX};
+use crate::transport::rawsocket::{FrameKind, frame_head};
 
 /// A non-shortest integer, a NaN with payload bits, a key twice: what a router must not touch.
 const ODD: &[u8] = &[

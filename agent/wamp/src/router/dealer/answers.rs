@@ -1,10 +1,11 @@
 //! How a call is answered, given up and ended.
 
+use super::splice::Splice;
 use super::{Call, CallKey, Dealer, End, SessionKey, Violation};
 use crate::error::uri;
 use crate::message::{CancelMode, EMPTY_MAP, Message, Payload, kind};
-use crate::router::Crossing;
-use crate::router::outbox::{Charge, Outbox, Way};
+use crate::router::PeerMessage;
+use crate::router::outbox::{Charge, Ended, Outbox, Way};
 
 impl Dealer {
     pub(super) fn yielded(
@@ -36,12 +37,7 @@ impl Dealer {
         out: &mut impl Outbox,
     ) {
         let Some(call) = self.calls.get(key) else { return };
-        let charge = Charge::Flow {
-            call: key,
-            way: Way::Down,
-            opening: false,
-            source: call.callee,
-        };
+        let charge = Charge::down(key, call.callee);
         match call.caller {
             End::Session(session, request) => {
                 if !out.fits(session, payload.bytes.len()) {
@@ -57,11 +53,11 @@ impl Dealer {
                     },
                 );
             }
-            End::Link(link, flow) => out.to_link(
+            End::Link(link, number) => out.to_link(
                 link,
                 charge,
-                &Crossing::Result {
-                    flow,
+                &PeerMessage::Result {
+                    number,
                     progress,
                     payload,
                 },
@@ -119,12 +115,7 @@ impl Dealer {
         out: &mut impl Outbox,
     ) {
         let Some(call) = self.calls.get(key) else { return };
-        let charge = Charge::Flow {
-            call: key,
-            way: Way::Down,
-            opening: false,
-            source: call.callee,
-        };
+        let charge = Charge::down(key, call.callee);
         match call.caller {
             End::Session(session, request) => {
                 let fits = out.fits(session, details.len() + payload.bytes.len());
@@ -142,12 +133,12 @@ impl Dealer {
                 };
                 out.to_session(session, charge, &message);
             }
-            End::Link(link, flow) => {
+            End::Link(link, number) => {
                 out.to_link(
                     link,
                     charge,
-                    &Crossing::Error {
-                        flow,
+                    &PeerMessage::Error {
+                        number,
                         details,
                         error,
                         payload,
@@ -215,7 +206,7 @@ impl Dealer {
             End::Session(session, _) => self
                 .session(session)
                 .is_some_and(|session| session.features.callee.canceling),
-            // The other shard knows its callee.
+            // The other node knows its callee.
             End::Link(..) => true,
         }
     }
@@ -238,14 +229,9 @@ impl Dealer {
                 );
             }
             End::Session(..) => {}
-            End::Link(link, flow) => {
-                let charge = Charge::Flow {
-                    call: key,
-                    way: Way::Up,
-                    opening: false,
-                    source: call.caller,
-                };
-                out.to_link(link, charge, &Crossing::Cancel { flow, mode });
+            End::Link(link, number) => {
+                let charge = Charge::up(key, call.caller);
+                out.to_link(link, charge, &PeerMessage::Cancel { number, mode });
             }
         }
     }
@@ -257,7 +243,7 @@ impl Dealer {
         self.finish(key, out);
     }
 
-    /// The caller's shard has answered it and drops what comes: neither end is told.
+    /// The caller's node has answered it and drops what comes: neither end is told.
     pub(super) fn forget_unheard(&mut self, key: CallKey, out: &mut impl Outbox) {
         out.discard(key, Way::Down);
         self.finish(key, out);
@@ -296,7 +282,7 @@ impl Dealer {
                     };
                     known.remove(&request);
                 }
-                End::Link(link, flow) => {
+                End::Link(link, number) => {
                     let Some(link) = self.links.get_mut(link) else {
                         continue;
                     };
@@ -305,14 +291,19 @@ impl Dealer {
                     } else {
                         &mut link.ours
                     };
-                    known.remove(&flow);
+                    known.remove(&number);
                 }
             }
         }
         if let (Some(grant), End::Session(session, _)) = (&call.grant, call.callee) {
             self.take_back(session, grant);
         }
-        out.ended(key, &call);
+        out.ended(Ended {
+            call: key,
+            caller: call.caller,
+            callee: call.callee,
+            spliced_to: call.spliced_onto.and_then(Splice::taker),
+        });
     }
 
     fn take_back(&mut self, session: SessionKey, grant: &str) {

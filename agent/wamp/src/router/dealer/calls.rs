@@ -2,13 +2,14 @@
 
 use std::cmp::Reverse;
 
-use super::{CALLS_MAX, Call, CallKey, Dealer, End, LinkKey, SessionKey, SessionSlot, Violation, onward};
+use super::splice::{self, Splice};
+use super::{CALLS_MAX, Call, CallKey, Dealer, End, LinkKey, SessionKey, Violation};
 use crate::error::uri;
 use crate::message::{CallOptions, EMPTY_MAP, InvocationDetails, Message, Payload, kind};
-use crate::router::outbox::{Charge, Outbox, Way};
+use crate::router::outbox::{Charge, Outbox};
 use crate::router::realm::{Behind, Callee};
 use crate::router::session::{Features, Identity};
-use crate::router::{Crossing, Role};
+use crate::router::{PeerMessage, Role};
 use crate::uri::is_loose;
 
 /// A procedure of one node, to be found without a look-up.
@@ -42,11 +43,11 @@ impl Dealer {
         payload: Payload<'_>,
         out: &mut impl Outbox,
     ) -> Result<(), Violation> {
-        let Some(session) = self.sessions.get_mut(from).map(|slot| &mut slot.0) else {
+        let Some(session) = self.sessions.get_mut(from) else {
             return Ok(());
         };
         if let Some(call) = session.calls.get(&request).copied() {
-            return self.chunk(call, options.progress, payload, out);
+            return self.chunk(call, options.progress, payload, out).map(drop);
         }
         if request <= session.last_call {
             // A chunk for a call that is over: how an early reader ends an early writer.
@@ -107,43 +108,35 @@ impl Dealer {
         }
     }
 
-    /// A further chunk of a call in progress.
+    /// A further chunk of a call in progress. True: it was passed on, and takes the window it came by.
     pub(super) fn chunk(
         &mut self,
         key: CallKey,
         progress: bool,
         payload: Payload<'_>,
         out: &mut impl Outbox,
-    ) -> Result<(), Violation> {
+    ) -> Result<bool, Violation> {
         let Some(call) = self.calls.get_mut(key) else {
-            return Ok(());
+            return Ok(false);
         };
         if !call.more {
             return Err(Violation("a chunk after the final one of a call in progress"));
         }
         call.more = progress;
-        if let (Some(onward), true) = (call.onward, progress)
-            && let Some((bytes, keywords)) = onward::split(payload)
+        if let (Some(splice), true) = (call.spliced_onto, progress)
+            && let Some((bytes, keywords)) = splice::split(payload)
         {
-            self.pass_on(key, onward, bytes, out);
-            self.keep_back(key, keywords, out);
-            return Ok(());
+            let passed = self.pass_on(splice, bytes, out);
+            let kept = self.keep_back(key, keywords, out);
+            return Ok(passed || kept);
         }
-        let own = (key, call.caller);
-        let fed_by = call.fed_by;
-        let payer = fed_by.and_then(|key| Some((key, self.calls.get(key)?.caller)));
-        let (call, source) = payer.unwrap_or(own);
-        let charge = Charge::Flow {
-            call,
-            way: Way::Up,
-            opening: false,
-            source,
-        };
-        self.send_chunk(key, charge, progress, payload, out);
-        Ok(())
+        let (own, from) = (Charge::up(key, call.caller), call.spliced_from);
+        let payer = from.filter(|splice| self.calls.get(splice.payer).is_some());
+        let charge = payer.map_or(own, Splice::charge);
+        Ok(self.send_chunk(key, charge, progress, payload, out))
     }
 
-    /// Sends a chunk to whoever answers the call.
+    /// Sends a chunk to whoever answers the call. False: it is more than that one takes, and the call has ended.
     pub(super) fn send_chunk(
         &mut self,
         key: CallKey,
@@ -151,12 +144,15 @@ impl Dealer {
         progress: bool,
         payload: Payload<'_>,
         out: &mut impl Outbox,
-    ) {
-        let Some(call) = self.calls.get(key) else { return };
+    ) -> bool {
+        let Some(call) = self.calls.get(key) else {
+            return false;
+        };
         match call.callee {
             End::Session(session, request) => {
                 if !out.fits(session, payload.bytes.len()) {
-                    return self.give_up(key, uri::PAYLOAD_SIZE_EXCEEDED, out);
+                    self.give_up(key, uri::PAYLOAD_SIZE_EXCEEDED, out);
+                    return false;
                 }
                 let details = InvocationDetails {
                     progress,
@@ -175,16 +171,17 @@ impl Dealer {
                     },
                 );
             }
-            End::Link(link, flow) => out.to_link(
+            End::Link(link, number) => out.to_link(
                 link,
                 charge,
-                &Crossing::Chunk {
-                    flow,
+                &PeerMessage::Chunk {
+                    number,
                     progress,
                     payload,
                 },
             ),
         }
+        true
     }
 
     /// Who answers `procedure`, or the error that says why nobody does.
@@ -221,7 +218,7 @@ impl Dealer {
             .ok_or(uri::NO_SUCH_PROCEDURE)
     }
 
-    /// This shard's registration of a procedure, for a call from another shard.
+    /// This node's registration of a procedure, for a call from another node.
     pub(super) fn registration_here(&self, realm: &str, procedure: &str) -> Option<u64> {
         self.realms
             .get(realm)?
@@ -235,7 +232,7 @@ impl Dealer {
             .is_some_and(|entry| entry.confirmed)
     }
 
-    /// Opens a call to a registration of this shard.
+    /// Opens a call to a registration of this node.
     pub(super) fn open_here(
         &mut self,
         registration: u64,
@@ -265,11 +262,7 @@ impl Dealer {
         opening: &Opening<'_>,
         out: &mut impl Outbox,
     ) -> Result<CallKey, &'static str> {
-        let session = self
-            .sessions
-            .get_mut(to)
-            .map(|slot| &mut slot.0)
-            .ok_or(uri::NO_AVAILABLE_CALLEE)?;
+        let session = self.sessions.get_mut(to).ok_or(uri::NO_AVAILABLE_CALLEE)?;
         let features = session.features.callee;
         if opening.progress && !(features.progressive_invocations && features.canceling) {
             return Err(uri::FEATURE_NOT_SUPPORTED);
@@ -292,8 +285,8 @@ impl Dealer {
             receive_progress,
             interrupted: false,
             grant,
-            onward: None,
-            fed_by: None,
+            spliced_onto: None,
+            spliced_from: None,
         });
         if let Some(session) = self.session_mut(to) {
             session.invocations.insert(request, call);
@@ -305,12 +298,7 @@ impl Dealer {
             caller: opening.disclosed,
             ..InvocationDetails::default()
         };
-        let charge = Charge::Flow {
-            call,
-            way: Way::Up,
-            opening: true,
-            source: opening.caller,
-        };
+        let charge = Charge::opening(call, opening.caller);
         let payload = opening.payload;
         out.to_session(
             to,
@@ -325,7 +313,7 @@ impl Dealer {
         Ok(call)
     }
 
-    /// Opens a call to another shard.
+    /// Opens a call to another node.
     fn open_far(
         &mut self,
         link: LinkKey,
@@ -333,23 +321,23 @@ impl Dealer {
         out: &mut impl Outbox,
     ) -> Result<CallKey, &'static str> {
         let slot = self.links.get_mut(link).ok_or(uri::NETWORK_FAILURE)?;
-        slot.next_flow += 1;
-        let flow = slot.next_flow;
+        slot.next_number += 1;
+        let number = slot.next_number;
         let call = self.calls.insert(Call {
             caller: opening.caller,
-            callee: End::Link(link, flow),
+            callee: End::Link(link, number),
             registration: 0,
             more: opening.progress,
             receive_progress: opening.receive_progress,
             interrupted: false,
             grant: None,
-            onward: None,
-            fed_by: None,
+            spliced_onto: None,
+            spliced_from: None,
         });
-        slot.ours.insert(flow, call);
+        slot.ours.insert(number, call);
         self.know_caller(opening.caller, call);
-        let crossing = Crossing::Call {
-            flow,
+        let message = PeerMessage::Call {
+            number,
             realm: opening.realm,
             procedure: opening.procedure,
             progress: opening.progress,
@@ -358,13 +346,8 @@ impl Dealer {
             grant: opening.grant,
             payload: opening.payload,
         };
-        let charge = Charge::Flow {
-            call,
-            way: Way::Up,
-            opening: true,
-            source: opening.caller,
-        };
-        out.to_link(link, charge, &crossing);
+        let charge = Charge::opening(call, opening.caller);
+        out.to_link(link, charge, &message);
         Ok(call)
     }
 
@@ -375,9 +358,9 @@ impl Dealer {
                     session.calls.insert(request, call);
                 }
             }
-            End::Link(link, flow) => {
+            End::Link(link, number) => {
                 if let Some(link) = self.links.get_mut(link) {
-                    link.theirs.insert(flow, call);
+                    link.theirs.insert(number, call);
                 }
             }
         }
@@ -398,7 +381,7 @@ impl Dealer {
         };
         let session = self
             .sessions
-            .insert(SessionSlot(super::Session::new(0, identity, Features::ALL)));
+            .insert(super::Session::new(0, identity, Features::ALL));
         let Some(id) = out.fresh(offer, session) else {
             self.sessions.remove(session);
             return Err(uri::NO_AVAILABLE_CALLEE);

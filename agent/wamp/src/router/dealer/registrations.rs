@@ -93,13 +93,13 @@ impl Dealer {
         {
             session.registrations.insert(id);
         }
-        // What begins with `pipes.` is found without the other shards.
+        // What begins with `pipes.` is found without the other nodes.
         if procedure.starts_with("pipes.") || !out.announce(id, realm, procedure) {
             self.confirmed(id, out);
         }
     }
 
-    /// All other shards know a registration: it takes calls from now on.
+    /// All other nodes know a registration: it takes calls from now on.
     pub fn confirmed(&mut self, registration: u64, out: &mut impl Outbox) {
         let Some(entry) = self.registrations.get_mut(&registration) else {
             return;
@@ -146,16 +146,6 @@ impl Dealer {
         Ok(())
     }
 
-    /// Takes calls of an offer no more.
-    pub fn withdraw_fresh(&mut self, offer: u32, out: &mut impl Outbox) {
-        let of_offer = self
-            .registrations
-            .iter()
-            .filter(|(_, entry)| entry.callee == Callee::Fresh(offer));
-        let ids: Vec<_> = of_offer.map(|(id, _)| *id).collect();
-        ids.into_iter().for_each(|id| self.withdraw(id, out));
-    }
-
     /// Takes a registration back; calls in progress go on.
     pub(super) fn withdraw(&mut self, registration: u64, out: &mut impl Outbox) {
         let Some(entry) = self.registrations.remove(&registration) else {
@@ -169,7 +159,7 @@ impl Dealer {
         }
     }
 
-    /// All that other shards must know, for a new link: registration, realm and procedure.
+    /// All that other nodes must know, for a new link: registration, realm and procedure.
     pub fn announced(&self) -> impl Iterator<Item = (u64, &str, &str)> {
         self.registrations
             .iter()

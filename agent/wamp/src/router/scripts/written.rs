@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::shown;
 use crate::message::{Message, kind};
-use crate::router::{Call, CallKey, Charge, Crossing, End, LinkKey, Outbox, SessionKey, Way};
+use crate::router::{CallKey, Charge, End, Ended, LinkKey, Outbox, PeerMessage, SessionKey, Way};
 
 /// What was sent, and the names of those it was sent to.
 #[derive(Default)]
@@ -106,10 +106,10 @@ impl Outbox for Written {
         self.note(line);
     }
 
-    fn to_link(&mut self, link: LinkKey, _: Charge, crossing: &Crossing<'_>) {
-        let what = match *crossing {
-            Crossing::Call {
-                flow,
+    fn to_link(&mut self, link: LinkKey, _: Charge, message: &PeerMessage<'_>) {
+        let what = match *message {
+            PeerMessage::Call {
+                number,
                 realm,
                 procedure,
                 progress,
@@ -118,30 +118,33 @@ impl Outbox for Written {
                 payload,
                 ..
             } => format!(
-                "call {flow} {realm} {procedure}{}{}{}{}",
+                "call {number} {realm} {procedure}{}{}{}{}",
                 flag(progress, "progress"),
                 flag(receive_progress, "receive_progress"),
                 grant.map_or(String::new(), |grant| format!(" grant={grant}")),
                 shown(payload)
             ),
-            Crossing::Chunk {
-                flow,
+            PeerMessage::Chunk {
+                number,
                 progress,
                 payload,
             } => {
-                format!("chunk {flow}{}{}", flag(progress, "progress"), shown(payload))
+                format!("chunk {number}{}{}", flag(progress, "progress"), shown(payload))
             }
-            Crossing::Result {
-                flow,
+            PeerMessage::Result {
+                number,
                 progress,
                 payload,
             } => {
-                format!("result {flow}{}{}", flag(progress, "progress"), shown(payload))
+                format!("result {number}{}{}", flag(progress, "progress"), shown(payload))
             }
-            Crossing::Error {
-                flow, error, payload, ..
-            } => format!("error {flow} {error}{}", shown(payload)),
-            Crossing::Cancel { flow, mode } => format!("cancel {flow} {}", mode.name()),
+            PeerMessage::Error {
+                number,
+                error,
+                payload,
+                ..
+            } => format!("error {number} {error}{}", shown(payload)),
+            PeerMessage::Cancel { number, mode } => format!("cancel {number} {}", mode.name()),
         };
         let line = format!("=> {} {what}", self.link(link));
         self.note(line);
@@ -153,8 +156,8 @@ impl Outbox for Written {
 
     fn discard(&mut self, _: CallKey, _: Way) {}
 
-    fn ended(&mut self, _: CallKey, call: &Call) {
-        if let (End::Link(..), End::Link(..)) = (call.caller, call.callee) {
+    fn ended(&mut self, ended: Ended) {
+        if let (End::Link(..), End::Link(..)) = (ended.caller, ended.callee) {
             self.note("a call passed through".into());
         }
     }

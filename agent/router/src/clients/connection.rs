@@ -1,0 +1,392 @@
+//! One client's connection: its socket, what was read and not yet understood, what waits to be written.
+//!
+//! ```text
+//! octets (4) -> handshake (HELLO .. WELCOME) -> joined -> closing (what waits is written, nothing more is read)
+//! ```
+//!
+//! A read goes into the loop's scratch buffer and is understood there; only the beginning of a message whose end has not
+//! come is copied here. A message over 64 KiB is read into a buffer of its own, its room reserved when its head is
+//! known (`large`). So a connection that has nothing half read holds no buffer.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+
+use mio::event::{Event, Source};
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use pipes_wamp::message::{MESSAGE_MAX, MESSAGE_MAX_JOINING};
+use pipes_wamp::router::{Handshake, Key, SessionKey};
+use pipes_wamp::transport::rawsocket::{self, HEAD};
+
+use crate::buffers::Buffers;
+use crate::clients::authentication::{Asked, Origin};
+use crate::clients::large::{LARGE, Large};
+use crate::clients::out_queue::{Mark, OutQueue};
+use crate::flow_control::window::FlowKey;
+
+/// One read takes up to this.
+pub(super) const READ: usize = 256 << 10;
+/// Room to read into: a read, and before it the beginning of a frame that is not read apart.
+pub(crate) const SCRATCH: usize = LARGE + HEAD + READ;
+
+/// What a message may need beside its payload, details and URIs.
+pub(crate) const REST_OF_MESSAGE: usize = 256;
+
+/// Names a connection.
+pub(crate) type ConnectionKey = Key<Connection>;
+
+/// A client's socket.
+pub(crate) enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A unix socket, or one half of an internal session's pair.
+    Unix(UnixStream),
+}
+
+/// How far it is.
+pub(crate) enum Phase {
+    /// The four octets of RawSocket are awaited.
+    Octets,
+    /// HELLO or AUTHENTICATE is awaited.
+    Handshake(Handshake, Option<Asked>),
+    /// It has a session.
+    Joined(SessionKey),
+    /// What waits is written, then it is closed.
+    Closing,
+}
+
+/// What was read and not yet understood.
+#[derive(Default)]
+pub(crate) struct Input {
+    bytes: Vec<u8>,
+    begin: usize,
+}
+
+impl Input {
+    /// What is there.
+    pub fn rest(&self) -> &[u8] {
+        &self.bytes[self.begin..]
+    }
+
+    /// Puts `rest` in place of what was there; gives the room back when it is empty.
+    pub fn replace(&mut self, rest: &[u8]) {
+        self.begin = 0;
+        if rest.is_empty() {
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.clear();
+            self.bytes.extend_from_slice(rest);
+        }
+    }
+
+    /// Takes the buffer out, to be looked at while the connection is changed.
+    pub fn take(&mut self) -> Input {
+        std::mem::take(self)
+    }
+
+    /// Puts a buffer back of which `used` more bytes were understood.
+    pub fn put_back(&mut self, mut input: Input, used: usize) {
+        input.begin += used;
+        if input.begin < input.bytes.len() {
+            *self = input;
+        }
+    }
+}
+
+/// A client's connection.
+pub(crate) struct Connection {
+    pub(super) stream: Stream,
+    /// How it came in.
+    pub(super) origin: Origin,
+    /// How far it is.
+    pub(super) phase: Phase,
+    /// Read and not understood.
+    pub(super) input: Input,
+    /// A large message on its way.
+    pub(super) large: Option<Large>,
+    /// The room for large messages is used up: it waits for its turn.
+    pub(super) waits_for_room: bool,
+    /// The socket may have something to read.
+    pub(super) is_readable: bool,
+    /// What waits to be written.
+    out: OutQueue,
+    /// The largest message the client takes.
+    takes_max: usize,
+    /// The socket takes bytes.
+    is_writable: bool,
+    /// The other side writes no more: read until the end.
+    peer_closed_writing: bool,
+    /// The other side reads no more: what is for it is dropped, and it ends when nothing of it is left to be read,
+    /// or soon.
+    peer_closed_reading: bool,
+    /// It is in the list of those that have something to do.
+    is_queued: bool,
+    /// It is in the list of those that have something to write.
+    is_dirty: bool,
+    /// The ledger lets its session send.
+    may_send: bool,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub fn new(stream: Stream, origin: Origin, phase: Phase) -> Connection {
+        Connection {
+            stream,
+            origin,
+            phase,
+            input: Input::default(),
+            large: None,
+            waits_for_room: false,
+            is_readable: true,
+            out: OutQueue::default(),
+            takes_max: MESSAGE_MAX,
+            is_writable: true,
+            peer_closed_writing: false,
+            peer_closed_reading: false,
+            is_queued: false,
+            is_dirty: false,
+            may_send: true,
+        }
+    }
+
+    /// What the kernel says of its socket. True: it takes bytes again.
+    pub fn note(&mut self, event: &Event) -> bool {
+        self.peer_closed_writing |= event.is_read_closed() || event.is_error();
+        self.is_readable |= event.is_readable() || self.peer_closed_writing;
+        let is_new = event.is_writable() && !self.is_writable;
+        self.is_writable |= is_new;
+        is_new
+    }
+
+    /// What the ledger says of its session.
+    pub fn let_send(&mut self, may_send: bool) {
+        self.may_send = may_send;
+    }
+
+    /// Puts it into the list of those that have something to do. False: it is there, or has nothing.
+    pub fn queue(&mut self) -> bool {
+        !self.is_queued && self.has_input() && !std::mem::replace(&mut self.is_queued, true)
+    }
+
+    /// It was taken out of that list.
+    pub fn unqueue(&mut self) {
+        self.is_queued = false;
+    }
+
+    /// Puts it into the list of those that have something to write. False: it is there.
+    pub fn mark_dirty(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_dirty, true)
+    }
+
+    /// Appends to what waits to be written.
+    pub fn append(
+        &mut self,
+        size: usize,
+        source: &[u8],
+        buffers: &mut Buffers,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.out.append(size, source, buffers, write);
+    }
+
+    /// What was appended last takes `cost` of `flow`'s window.
+    pub fn mark(&mut self, flow: FlowKey, cost: usize) {
+        self.out.mark(flow, cost);
+    }
+
+    /// Writes what the socket takes; it is no more in the list of those that have something to write. An error: the other
+    /// side reads no more. What it said before may still be unread here, its last answer among it: that counts, and its
+    /// end is read behind it.
+    pub fn flush(&mut self, buffers: &mut Buffers) -> io::Result<()> {
+        self.is_dirty = false;
+        if !self.is_writable || self.peer_closed_reading {
+            return Ok(());
+        }
+        match self.out.flush(&mut self.stream, buffers) {
+            Ok(all) => self.is_writable = all,
+            Err(error) => {
+                (self.peer_closed_reading, self.is_readable) = (true, true);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next message that has left.
+    pub fn passed(&mut self) -> Option<Mark> {
+        self.out.passed()
+    }
+
+    /// Throws away what waits to be written.
+    pub fn drop_output(&mut self, buffers: &mut Buffers) -> VecDeque<Mark> {
+        self.out.clear(buffers)
+    }
+
+    /// Whether the other side reads no more.
+    pub fn peer_closed_reading(&self) -> bool {
+        self.peer_closed_reading
+    }
+
+    /// Whether all that it is to get before it is closed has left.
+    pub fn is_done(&self) -> bool {
+        self.out.is_empty() && matches!(self.phase, Phase::Closing)
+    }
+
+    /// The client takes messages up to this length.
+    pub(super) fn set_takes_max(&mut self, takes_max: usize) {
+        self.takes_max = takes_max;
+    }
+
+    /// Whether the client takes a message with so many bytes of payload.
+    pub fn takes(&self, payload: usize) -> bool {
+        payload + REST_OF_MESSAGE <= self.takes_max
+    }
+
+    /// Lets `registry` watch its socket.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.stream.register(registry, token)
+    }
+
+    /// Ends both directions.
+    pub fn shut(&mut self, registry: &Registry) {
+        // Fails only for a socket that was never watched.
+        let _ = self.stream.deregister(registry);
+        self.stream.shutdown();
+    }
+
+    /// Whether more of it may be read and understood. When its other side has ended, all that is still in the kernel may: it
+    /// is bounded, and behind it comes the end that callers and callees must learn of.
+    pub fn may_go_on(&self) -> bool {
+        (self.may_send || self.peer_closed_writing)
+            && !self.waits_for_room
+            && !matches!(self.phase, Phase::Closing)
+    }
+
+    /// Whether it is read until a read says that there is no more.
+    pub fn is_at_its_end(&self) -> bool {
+        self.peer_closed_writing || self.peer_closed_reading
+    }
+
+    /// Whether there is something to do for it now.
+    pub fn has_input(&self) -> bool {
+        self.may_go_on() && (self.is_readable || self.has_frame())
+    }
+
+    /// Whether it has no session yet.
+    pub fn is_entering(&self) -> bool {
+        matches!(self.phase, Phase::Octets | Phase::Handshake(..))
+    }
+
+    /// Whether something can be understood of what was kept. The beginning of a frame is no reason to be served: it waits
+    /// for the socket.
+    fn has_frame(&self) -> bool {
+        let rest = self.input.rest();
+        let Some(head) = rest.first_chunk::<HEAD>() else {
+            return false;
+        };
+        match rawsocket::read_frame_head(*head, self.takes_up_to()) {
+            _ if matches!(self.phase, Phase::Octets) => true,
+            // A large one is read apart from its head on.
+            Ok((_, length)) => length > LARGE || rest.len() >= HEAD + length,
+            Err(_) => true,
+        }
+    }
+
+    /// Its session, once it has one.
+    pub fn session(&self) -> Option<SessionKey> {
+        match self.phase {
+            Phase::Joined(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// The longest message it may send now.
+    pub fn takes_up_to(&self) -> usize {
+        if self.session().is_some() {
+            MESSAGE_MAX
+        } else {
+            MESSAGE_MAX_JOINING
+        }
+    }
+}
+
+impl Stream {
+    /// Tells `registry` to watch it.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Stream::Tcp(stream) => stream.register(registry, token, interest),
+            Stream::Unix(stream) => stream.register(registry, token, interest),
+        }
+    }
+
+    /// Tells `registry` to watch it no more.
+    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.deregister(registry),
+            Stream::Unix(stream) => stream.deregister(registry),
+        }
+    }
+
+    /// Ends both directions.
+    pub fn shutdown(&self) {
+        // A socket that is closed already needs none.
+        let _ = match self {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Both),
+        };
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(buffer),
+            Stream::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(bytes),
+            Stream::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write_vectored(slices),
+            Stream::Unix(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pipes_wamp::transport::rawsocket::FrameKind;
+
+    #[test]
+    fn the_beginning_of_a_frame_is_nothing_to_do() {
+        let (stream, _peer) = UnixStream::pair().unwrap();
+        let phase = Phase::Joined(SessionKey::none());
+        let mut connection = Connection::new(Stream::Unix(stream), Origin::Stages, phase);
+        connection.is_readable = false;
+        let mut frame = rawsocket::frame_head(FrameKind::Message, 10).to_vec();
+        frame.extend_from_slice(&[0; 10]);
+        for (length, has_input) in [(0, false), (3, false), (4, false), (13, false), (14, true)] {
+            connection.input.replace(&frame[..length]);
+            assert_eq!(connection.has_input(), has_input, "{length}");
+        }
+        let head = rawsocket::frame_head(FrameKind::Message, LARGE + 1);
+        connection.input.replace(&head);
+        assert!(connection.has_input(), "a large one is read apart");
+    }
+}

@@ -1,0 +1,211 @@
+//! A client's connection from its accept to its end.
+//!
+//! ```text
+//! accept -> octets, HELLO ..   within 5 s, or `end`
+//! join                         WELCOME: it has a session
+//! abort, close                 its session has left; what waits for it is written within 5 s
+//! end                          the socket is closed
+//! ```
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use pipes_wamp::error::uri;
+use pipes_wamp::message::{EMPTY_MAP, Message};
+use pipes_wamp::router::{Features, Identity};
+use pipes_wamp::transport::rawsocket;
+use pipes_wamp::write;
+use tracing::{debug, warn};
+
+use crate::clients::authentication::Origin;
+use crate::clients::connection::{Connection, ConnectionKey, Phase, Stream};
+use crate::state::State;
+
+/// Sessions and connections that have none yet, together.
+const CONNECTIONS_MAX: usize = 10_000;
+/// Connections that are not authenticated.
+const UNAUTHENTICATED_MAX: usize = 1_000;
+/// Accepted in one turn of the loop, so that a crowd of them does not stop what runs.
+const ACCEPTED_AT_ONCE: usize = 64;
+/// How long a connection may take from its first octet to WELCOME.
+const ENTER_WITHIN: Duration = Duration::from_secs(5);
+/// How long what waits for a connection that ends may take to be written.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// After how long a listener that had to stop is tried again.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+impl State {
+    /// Accepts who waits at the listeners.
+    pub fn accept_all(&mut self) {
+        for place in self.listeners.take_pending() {
+            if self.accept(place) {
+                self.listeners.note(place);
+            }
+        }
+    }
+
+    /// Accepts who waits at one. True: there may be more.
+    fn accept(&mut self, place: usize) -> bool {
+        for _ in 0..ACCEPTED_AT_ONCE {
+            match self.listeners.accept(place) {
+                None => return false,
+                Some(Ok((stream, origin))) => self.enter(stream, origin),
+                Some(Err(error)) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return false,
+                    // Interrupted, or gone before it came in.
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        warn!(%error, "no connection can be accepted now");
+                        self.listeners.is_stuck(place);
+                        return false;
+                    }
+                },
+            }
+        }
+        true
+    }
+
+    fn enter(&mut self, mut stream: Stream, origin: Origin) {
+        if self.unauthenticated >= UNAUTHENTICATED_MAX || self.sockets.connection_count() >= CONNECTIONS_MAX {
+            debug!(?origin, "one connection too many");
+            // Four octets into a new socket's buffer; a client that is gone needs none.
+            let _ = stream.write(&rawsocket::too_many_connections());
+            return;
+        }
+        match self
+            .sockets
+            .add_connection(Connection::new(stream, origin, Phase::Octets))
+        {
+            Ok(key) => {
+                self.unauthenticated += 1;
+                self.entering.push_back((self.sockets.now(), key));
+                self.sockets.queue(key);
+            }
+            Err(error) => warn!(%error, "a connection cannot be watched"),
+        }
+    }
+
+    /// Gives a connection the session it has earned.
+    pub fn join(&mut self, key: ConnectionKey, identity: Identity, features: Features) -> u64 {
+        let id = rand::random_range(1..=pipes_wamp::id::MAX);
+        let session = self.dealer.join(id, identity, features);
+        if let Some(connection) = self.sockets.connection_mut(key) {
+            connection.phase = Phase::Joined(session);
+            self.unauthenticated -= 1;
+        }
+        self.sockets.bind(session, key);
+        id
+    }
+
+    /// Ends a connection with ABORT.
+    pub fn abort(&mut self, key: ConnectionKey, reason: &str, sentence: &str) {
+        let mut details = Vec::new();
+        write::map(&mut details, 1);
+        write::text(&mut details, "message");
+        write::text(&mut details, sentence);
+        debug!(reason, sentence, "a connection is refused");
+        let details = &details;
+        self.sockets.send(key, &Message::Abort { details, reason });
+        if let Some(session) = self.sockets.session_of(key) {
+            self.dealer.leave(session, &mut self.sockets);
+        }
+        self.close(key);
+    }
+
+    /// Ends a connection with GOODBYE.
+    pub fn leave_and_close(&mut self, key: ConnectionKey, reason: &str) {
+        if let Some(session) = self.sockets.session_of(key) {
+            self.dealer.leave(session, &mut self.sockets);
+            let details = EMPTY_MAP;
+            self.sockets.send(key, &Message::Goodbye { details, reason });
+        }
+        self.close(key);
+    }
+
+    /// Ends a connection when what waits for it is written; its session has left.
+    pub fn close(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.sockets.connection_mut(key) else {
+            return;
+        };
+        if connection.is_entering() {
+            self.unauthenticated -= 1;
+        }
+        let session = connection.session();
+        connection.phase = Phase::Closing;
+        if let Some(session) = session {
+            self.sockets.unbind(session);
+        }
+        self.closing.push_back((self.sockets.now(), key));
+        self.sockets.mark_dirty(key);
+    }
+
+    /// Ends a connection now.
+    pub fn end(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.sockets.connection(key) else {
+            return;
+        };
+        if connection.is_entering() {
+            self.unauthenticated -= 1;
+        }
+        if let Some(session) = connection.session() {
+            self.leave(session);
+        }
+        self.drop_large(key);
+        self.sockets.remove_connection(key);
+    }
+
+    /// Writes what a connection takes.
+    pub fn flush_connection(&mut self, key: ConnectionKey) {
+        let Some(flushed) = self.sockets.flush_connection(key) else {
+            return;
+        };
+        if let Err(error) = flushed {
+            debug!(%error, "a connection takes nothing any more");
+            self.closing.push_back((self.sockets.now(), key));
+        }
+        if self.sockets.connection(key).is_some_and(Connection::is_done) {
+            self.end(key);
+        }
+    }
+
+    /// Ends those that took too long, and tries listeners again that could not accept.
+    pub fn end_overdue_connections(&mut self) {
+        let now = self.sockets.now();
+        let is_over = |queue: &mut VecDeque<(Instant, ConnectionKey)>, limit: Duration| {
+            queue.pop_front_if(|(since, _)| now.duration_since(*since) >= limit)
+        };
+        while let Some((_, key)) = is_over(&mut self.entering, ENTER_WITHIN) {
+            if self.sockets.connection(key).is_some_and(Connection::is_entering) {
+                self.end(key);
+            }
+        }
+        while let Some((_, key)) = is_over(&mut self.closing, CLOSE_WITHIN) {
+            self.end(key);
+        }
+        for key in self.large_room.overdue(now) {
+            self.abort(
+                key,
+                uri::PROTOCOL_VIOLATION,
+                "a message over 64 KiB did not arrive within 30 s",
+            );
+            self.drop_large(key);
+        }
+        self.listeners.retry_stuck();
+    }
+
+    /// When `end_overdue_connections` has something to do.
+    pub fn next_overdue_connection(&self) -> Option<Instant> {
+        let of = |queue: &VecDeque<(Instant, ConnectionKey)>, limit| {
+            queue.front().map(|(since, _)| *since + limit)
+        };
+        let again = self.sockets.now() + ACCEPT_AGAIN_AFTER;
+        let all = [
+            of(&self.entering, ENTER_WITHIN),
+            of(&self.closing, CLOSE_WITHIN),
+            self.large_room.next_overdue(),
+            self.listeners.has_stuck().then_some(again),
+        ];
+        all.into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,270 @@
+//! What waits to be written to one socket, and whose windows it takes.
+//!
+//! ```text
+//! blocks  [####....][########][###     ]     `written` counts what left, `appended` what came
+//! marks   (end 300, flow 7, 364) (end 900, flow 9, 664)
+//! ```
+//!
+//! A mark is passed when the socket has taken the bytes before its end: then its flow gets its window back. Messages lie
+//! in blocks one after another, so that one system call takes many.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+
+use crate::buffers::Buffers;
+use crate::flow_control::window::FlowKey;
+
+/// Blocks handed to the kernel in one call: 2 MiB, more than any socket takes.
+const SLICES: usize = 8;
+
+/// One message's place and cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    end: u64,
+    /// Whose window it takes.
+    pub flow: FlowKey,
+    /// How much of it.
+    pub cost: usize,
+}
+
+/// Messages one after another, and how far they have left.
+struct Block {
+    bytes: Vec<u8>,
+    /// Bytes at its front that are not to be sent: padding, then what has left.
+    sent: usize,
+}
+
+/// The queue.
+#[derive(Default)]
+pub(crate) struct OutQueue {
+    blocks: VecDeque<Block>,
+    appended: u64,
+    written: u64,
+    marks: VecDeque<Mark>,
+}
+
+impl OutQueue {
+    /// Appends what `write` writes, at most about `size` bytes, most of them a copy of `source`.
+    pub fn append(
+        &mut self,
+        size: usize,
+        source: &[u8],
+        buffers: &mut Buffers,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let has_room = self
+            .blocks
+            .back()
+            .is_some_and(|block| block.bytes.capacity() - block.bytes.len() >= size);
+        if !has_room {
+            let bytes = buffers.block(size, source);
+            let sent = bytes.len();
+            self.blocks.push_back(Block { bytes, sent });
+        }
+        if let Some(Block { bytes, .. }) = self.blocks.back_mut() {
+            let before = bytes.len();
+            write(bytes);
+            self.appended += (bytes.len() - before) as u64;
+        }
+    }
+
+    /// What was appended last takes `cost` of `flow`'s window.
+    pub fn mark(&mut self, flow: FlowKey, cost: usize) {
+        self.marks.push_back(Mark {
+            end: self.appended,
+            flow,
+            cost,
+        });
+    }
+
+    /// Whether everything left.
+    pub fn is_empty(&self) -> bool {
+        self.appended == self.written
+    }
+
+    /// Writes what the socket takes. True: all; false: it takes no more now.
+    pub fn flush(&mut self, socket: &mut impl Write, buffers: &mut Buffers) -> io::Result<bool> {
+        while self.appended > self.written {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut wanted = 0;
+            let mut count = 0;
+            for (slice, block) in slices.iter_mut().zip(&self.blocks) {
+                let rest = &block.bytes[block.sent..];
+                *slice = IoSlice::new(rest);
+                wanted += rest.len();
+                count += 1;
+            }
+            let taken = match socket.write_vectored(&slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(taken) => taken,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.advance(taken, buffers);
+            if taken < wanted {
+                // A stream socket that took less is full, and says when it is not.
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn advance(&mut self, mut taken: usize, buffers: &mut Buffers) {
+        self.written += taken as u64;
+        while let Some(first) = self.blocks.front_mut() {
+            let left = first.bytes.len() - first.sent;
+            if taken < left {
+                first.sent += taken;
+                break;
+            }
+            taken -= left;
+            if let Some(block) = self.blocks.pop_front() {
+                buffers.give_block(block.bytes);
+            }
+        }
+    }
+
+    /// The next mark that was passed.
+    pub fn passed(&mut self) -> Option<Mark> {
+        self.marks.pop_front_if(|mark| mark.end <= self.written)
+    }
+
+    /// Throws everything away; gives the marks that were not passed.
+    pub fn clear(&mut self, buffers: &mut Buffers) -> VecDeque<Mark> {
+        for block in self.blocks.drain(..) {
+            buffers.give_block(block.bytes);
+        }
+        self.written = self.appended;
+        std::mem::take(&mut self.marks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffers::BLOCK;
+
+    /// Takes so many bytes a call, then no more.
+    struct Narrow(Vec<u8>, usize);
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.1);
+            if taken == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.0.extend_from_slice(&bytes[..taken]);
+            self.1 -= taken;
+            Ok(taken)
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let mut written = 0;
+            for slice in slices {
+                match self.write(slice) {
+                    Ok(taken) => written += taken,
+                    Err(error) if written == 0 => return Err(error),
+                    Err(_) => break,
+                }
+            }
+            Ok(written)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Long and short messages, no two bytes of which are near the same.
+    fn messages() -> Vec<Vec<u8>> {
+        let lengths = [20_000, 3, 300_000, 70_000, 1, 16_384, 2 * BLOCK, 65_536];
+        let pattern = |length| (0..length).map(|at: u32| at.wrapping_mul(2_654_435_761).to_be_bytes()[0]);
+        let lengths = lengths.map(|length| u32::try_from(length).unwrap());
+        lengths
+            .into_iter()
+            .map(|length| pattern(length).collect())
+            .collect()
+    }
+
+    #[test]
+    fn whatever_the_socket_takes_all_bytes_leave_once_and_in_order() {
+        for step in [7_919, 65_521, usize::MAX] {
+            let (mut queue, mut buffers) = (OutQueue::default(), Buffers::default());
+            let flow = FlowKey::none();
+            for message in messages() {
+                queue.append(message.len(), &message, &mut buffers, |out| {
+                    out.extend_from_slice(&message);
+                });
+                queue.mark(flow, message.len());
+            }
+            let mut socket = Narrow(Vec::new(), step);
+            while !queue.flush(&mut socket, &mut buffers).unwrap() {
+                socket.1 = step;
+            }
+            assert!(socket.0 == messages().concat(), "in steps of {step}");
+            let costs = std::iter::from_fn(|| queue.passed()).map(|mark| mark.cost);
+            assert!(costs.eq(messages().iter().map(Vec::len)));
+        }
+    }
+
+    #[test]
+    fn what_was_thrown_away_in_the_middle_of_a_block_is_gone() {
+        let (mut queue, mut buffers) = (OutQueue::default(), Buffers::default());
+        let mut socket = Narrow(Vec::new(), 1_000);
+        for message in messages() {
+            queue.append(message.len(), &message, &mut buffers, |out| {
+                out.extend_from_slice(&message);
+            });
+            queue.mark(FlowKey::none(), message.len());
+        }
+        assert!(!queue.flush(&mut socket, &mut buffers).unwrap());
+        assert_eq!(queue.clear(&mut buffers).len(), messages().len());
+        assert!(queue.is_empty());
+        let next = &messages()[2];
+        queue.append(next.len(), next, &mut buffers, |out| out.extend_from_slice(next));
+        socket = Narrow(Vec::new(), usize::MAX);
+        assert!(queue.flush(&mut socket, &mut buffers).unwrap());
+        assert!(socket.0 == *next);
+    }
+
+    #[test]
+    fn a_mark_is_passed_when_its_last_byte_has_left() {
+        let (mut queue, mut buffers) = (OutQueue::default(), Buffers::default());
+        let flow = FlowKey::none();
+        for message in [&b"abc"[..], b"defgh"] {
+            queue.append(message.len(), message, &mut buffers, |out| {
+                out.extend_from_slice(message)
+            });
+            queue.mark(flow, message.len());
+        }
+        let mut socket = Narrow(Vec::new(), 7);
+        assert!(!queue.flush(&mut socket, &mut buffers).unwrap());
+        assert_eq!(queue.passed().map(|mark| mark.cost), Some(3));
+        assert!(queue.passed().is_none());
+        socket.1 = 10;
+        assert!(queue.flush(&mut socket, &mut buffers).unwrap());
+        assert_eq!(
+            (queue.passed().map(|mark| mark.cost), &socket.0[..]),
+            (Some(5), &b"abcdefgh"[..])
+        );
+    }
+
+    #[test]
+    fn a_message_larger_than_a_block_leaves_in_order() {
+        let (mut queue, mut buffers) = (OutQueue::default(), Buffers::default());
+        let large = vec![7; 3 * BLOCK];
+        queue.append(1, &[], &mut buffers, |out| out.push(1));
+        queue.append(large.len(), &large, &mut buffers, |out| {
+            out.extend_from_slice(&large)
+        });
+        queue.append(1, &[], &mut buffers, |out| out.push(2));
+        let mut socket = Narrow(Vec::new(), usize::MAX);
+        while !queue.flush(&mut socket, &mut buffers).unwrap() {}
+        assert!(queue.is_empty());
+        assert_eq!(
+            (socket.0.len(), socket.0[0], socket.0[3 * BLOCK + 1]),
+            (3 * BLOCK + 2, 1, 2)
+        );
+    }
+}

@@ -1,0 +1,370 @@
+//! What clients send: octets into frames, frames into messages, messages to the dealer.
+//!
+//! A connection is read once a turn. Its bytes are understood where they were read; when its windows are used up in the
+//! middle, the rest is kept until they are not.
+
+use std::io::{self, Read};
+
+use pipes_wamp::error::uri;
+use pipes_wamp::message::Message;
+use pipes_wamp::router::{Handshake, Identity, Next, Outcome};
+use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD};
+use pipes_wamp::write;
+use tracing::debug;
+
+use crate::clients::authentication::Authenticator;
+use crate::clients::connection::{ConnectionKey, Phase, READ};
+use crate::clients::large::{LARGE, Large};
+use crate::state::State;
+
+/// How far the bytes of a connection could be understood.
+struct Understood {
+    /// So many bytes.
+    used: usize,
+    /// The next message is to be read apart; so long it is.
+    large: Option<usize>,
+}
+
+impl State {
+    /// Serves a connection once.
+    pub fn serve(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.sockets.connection_mut(key) else {
+            return;
+        };
+        connection.unqueue();
+        if !connection.may_go_on() {
+            return;
+        }
+        if connection.large.is_some() {
+            self.read_large(key);
+        } else if self.understand_kept(key) {
+            self.read(key);
+        }
+        self.sockets.queue(key);
+    }
+
+    /// Understands what was kept. True: what is left is the beginning of a frame, so that more is to be read.
+    fn understand_kept(&mut self, key: ConnectionKey) -> bool {
+        let Some(connection) = self.sockets.connection_mut(key) else {
+            return false;
+        };
+        if connection.input.rest().is_empty() {
+            return true;
+        }
+        let kept = connection.input.take();
+        let understood = self.understand(key, kept.rest());
+        let large = understood
+            .large
+            .map(|length| (length, kept.rest()[understood.used..].to_vec()));
+        let Some(connection) = self.sockets.connection_mut(key) else {
+            return false;
+        };
+        match large {
+            Some((length, begun)) => {
+                self.begin_large(key, length, &begun);
+                false
+            }
+            None => {
+                connection.input.put_back(kept, understood.used);
+                connection.may_go_on()
+            }
+        }
+    }
+
+    fn read(&mut self, key: ConnectionKey) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.read_into(key, &mut scratch);
+        self.scratch = scratch;
+    }
+
+    fn read_into(&mut self, key: ConnectionKey, scratch: &mut [u8]) {
+        let Some(connection) = self.sockets.connection_mut(key) else {
+            return;
+        };
+        if !connection.is_readable {
+            return;
+        }
+        let kept = connection.input.rest();
+        let begun = kept.len();
+        scratch[..begun].copy_from_slice(kept);
+        let room = &mut scratch[begun..(begun + READ)];
+        let read = match connection.stream.read(room) {
+            Ok(0) => return self.end(key),
+            Ok(read) => read,
+            Err(error) => return self.read_failed(key, &error),
+        };
+        // A stream socket that gave less is empty, and says when it is not.
+        connection.is_readable = read == READ || connection.is_at_its_end();
+        let bytes = &scratch[..begun + read];
+        let understood = self.understand(key, bytes);
+        let rest = &bytes[understood.used..];
+        match understood.large {
+            Some(length) => self.begin_large(key, length, rest),
+            None => {
+                if let Some(connection) = self.sockets.connection_mut(key) {
+                    connection.input.replace(rest);
+                }
+            }
+        }
+    }
+
+    fn read_failed(&mut self, key: ConnectionKey, error: &io::Error) {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                let Some(connection) = self.sockets.connection_mut(key) else {
+                    return;
+                };
+                connection.is_readable = false;
+                // All that it said before it read no more is understood.
+                if connection.peer_closed_reading() {
+                    self.end(key);
+                }
+            }
+            io::ErrorKind::Interrupted => {}
+            _ => {
+                debug!(%error, "a connection is lost");
+                self.end(key);
+            }
+        }
+    }
+
+    /// Understands frame after frame, as long as the connection may go on.
+    fn understand(&mut self, key: ConnectionKey, bytes: &[u8]) -> Understood {
+        let mut used = 0;
+        while let Some(connection) = self.sockets.connection(key) {
+            if !connection.may_go_on() {
+                break;
+            }
+            let rest = &bytes[used..];
+            let Some(head) = rest.first_chunk::<HEAD>() else {
+                break;
+            };
+            if matches!(connection.phase, Phase::Octets) {
+                self.octets(key, *head);
+                used += HEAD;
+                continue;
+            }
+            let (kind, length) = match rawsocket::read_frame_head(*head, connection.takes_up_to()) {
+                Ok(head) => head,
+                Err(error) => {
+                    self.abort(key, uri::PROTOCOL_VIOLATION, &error.to_string());
+                    break;
+                }
+            };
+            match rest.get(HEAD..HEAD + length) {
+                Some(frame) => {
+                    used += HEAD + length;
+                    self.frame(key, kind, frame);
+                }
+                None if length > LARGE => {
+                    return Understood {
+                        used: used + HEAD,
+                        large: Some(length),
+                    };
+                }
+                None => break,
+            }
+        }
+        Understood { used, large: None }
+    }
+
+    fn octets(&mut self, key: ConnectionKey, octets: [u8; HEAD]) {
+        match rawsocket::accept(octets) {
+            Ok((answer, takes_max)) => {
+                if let Some(connection) = self.sockets.connection_mut(key) {
+                    connection.set_takes_max(takes_max);
+                    connection.phase = Phase::Handshake(Handshake::default(), None);
+                }
+                self.sockets.send_octets(key, &answer);
+            }
+            Err(Some(answer)) => {
+                self.sockets.send_octets(key, &answer);
+                self.close(key);
+            }
+            // It speaks something else: no answer would be understood.
+            Err(None) => self.end(key),
+        }
+    }
+
+    fn frame(&mut self, key: ConnectionKey, kind: FrameKind, bytes: &[u8]) {
+        match kind {
+            FrameKind::Message => match Message::parse(bytes) {
+                Ok(message) => self.message(key, &message),
+                Err(error) => self.abort(key, uri::PROTOCOL_VIOLATION, &error.to_string()),
+            },
+            FrameKind::Ping => self.sockets.append(key, HEAD + bytes.len(), bytes, |out| {
+                out.extend_from_slice(&rawsocket::frame_head(FrameKind::Pong, bytes.len()));
+                out.extend_from_slice(bytes);
+            }),
+            // Never asked for, and harmless.
+            FrameKind::Pong => {}
+        }
+    }
+
+    fn message(&mut self, key: ConnectionKey, message: &Message<'_>) {
+        let Some(connection) = self.sockets.connection_mut(key) else {
+            return;
+        };
+        match &mut connection.phase {
+            Phase::Joined(session) => {
+                let session = *session;
+                match self.dealer.receive(session, message, &mut self.sockets) {
+                    Ok(Next::Stay) => {}
+                    Ok(Next::Close) => self.close(key),
+                    Err(violation) => self.abort(key, uri::PROTOCOL_VIOLATION, violation.0),
+                }
+            }
+            Phase::Handshake(handshake, asked) => {
+                let mut gate = Authenticator {
+                    access: &self.access,
+                    origin: connection.origin,
+                    asked,
+                };
+                let outcome = handshake.receive(message, &mut gate);
+                self.proceed(key, outcome);
+            }
+            Phase::Octets | Phase::Closing => {}
+        }
+    }
+
+    fn proceed(&mut self, key: ConnectionKey, outcome: Outcome) {
+        match outcome {
+            Outcome::Challenge { method, challenge } => {
+                let mut extra = Vec::new();
+                write::map(&mut extra, usize::from(!challenge.is_empty()));
+                if !challenge.is_empty() {
+                    write::text(&mut extra, "challenge");
+                    write::text(&mut extra, &challenge);
+                }
+                self.sockets.send(
+                    key,
+                    &Message::Challenge {
+                        method,
+                        extra: &extra,
+                    },
+                );
+            }
+            Outcome::Welcome(identity, features) => {
+                let details = welcome_details(&identity);
+                let session = self.join(key, identity, features);
+                self.sockets.send(
+                    key,
+                    &Message::Welcome {
+                        session,
+                        details: &details,
+                    },
+                );
+            }
+            Outcome::Abort { reason, message } => self.abort(key, reason, message),
+            Outcome::Closed => self.end(key),
+        }
+    }
+
+    /// A message that is read apart begins; `begun` is what of it is there.
+    fn begin_large(&mut self, key: ConnectionKey, length: usize, begun: &[u8]) {
+        if self.sockets.connection(key).is_none() {
+            return;
+        }
+        let is_reserved = self.large_room.reserve(key, length, self.sockets.now());
+        let large = is_reserved.then(|| {
+            let mut buffer = self.sockets.buffers().large(length);
+            buffer[..begun.len()].copy_from_slice(begun);
+            let filled = begun.len();
+            Large {
+                buffer,
+                length,
+                filled,
+            }
+        });
+        let Some(connection) = self.sockets.connection_mut(key) else {
+            return;
+        };
+        if large.is_some() {
+            connection.input.replace(&[]);
+            connection.large = large;
+        } else {
+            // Its head is put back, to be read again when there is room.
+            connection.waits_for_room = true;
+            let mut again = rawsocket::frame_head(FrameKind::Message, length).to_vec();
+            again.extend_from_slice(begun);
+            connection.input.replace(&again);
+        }
+    }
+
+    fn read_large(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.sockets.connection_mut(key) else {
+            return;
+        };
+        let is_at_its_end = connection.is_at_its_end();
+        let Some(large) = &mut connection.large else {
+            return;
+        };
+        let room = &mut large.buffer[large.filled..large.length];
+        let wanted = room.len();
+        let read = match connection.stream.read(room) {
+            Ok(0) => return self.end(key),
+            Ok(read) => read,
+            Err(error) => return self.read_failed(key, &error),
+        };
+        connection.is_readable = read == wanted || is_at_its_end;
+        large.filled += read;
+        if large.filled < large.length {
+            return;
+        }
+        if let Some(large) = connection.large.take() {
+            self.frame(key, FrameKind::Message, &large.buffer[..large.length]);
+            self.unreserve(key, large);
+        }
+    }
+
+    fn unreserve(&mut self, key: ConnectionKey, large: Large) {
+        let waiting = self.large_room.release(key, large.length);
+        self.sockets.buffers().give_large(large.buffer);
+        for key in waiting {
+            if let Some(connection) = self.sockets.connection_mut(key) {
+                connection.waits_for_room = false;
+                self.sockets.queue(key);
+            }
+        }
+    }
+
+    /// Gives back what a connection had reserved.
+    pub fn drop_large(&mut self, key: ConnectionKey) {
+        let connection = self.sockets.connection_mut(key);
+        if let Some(large) = connection.and_then(|connection| connection.large.take()) {
+            self.unreserve(key, large);
+        }
+    }
+}
+
+/// Who the client is, and what this router can do (both spellings of cancelling, as the specification has both).
+fn welcome_details(identity: &Identity) -> Vec<u8> {
+    const FEATURES: [&str; 5] = [
+        "progressive_call_results",
+        "progressive_call_invocations",
+        "call_canceling",
+        "call_cancelling",
+        "call_timeout",
+    ];
+    let mut out = Vec::new();
+    write::map(&mut out, 5);
+    for (key, value) in [
+        ("realm", &*identity.realm),
+        ("authid", &*identity.name),
+        ("authrole", identity.role.name()),
+        ("authmethod", identity.method),
+    ] {
+        write::text(&mut out, key);
+        write::text(&mut out, value);
+    }
+    write::text(&mut out, "roles");
+    write::map(&mut out, 1);
+    write::text(&mut out, "dealer");
+    write::map(&mut out, 1);
+    write::text(&mut out, "features");
+    write::map(&mut out, FEATURES.len());
+    FEATURES
+        .iter()
+        .for_each(|feature| write::flag(&mut out, feature, true));
+    out
+}

@@ -1,0 +1,196 @@
+//! What other threads ask of the router's, done between two turns of its loop.
+//!
+//! All commands that wait are taken before the sockets' events are looked at: who was admitted before it connects is known
+//! when it does.
+
+use std::os::unix::net::UnixStream as StdUnixStream;
+
+use pipes_wamp::router::{Features, Identity, Onto, Own, Role};
+use tokio::sync::oneshot;
+use tracing::error;
+
+use crate::clients::authentication::{Credentials, STAGES};
+use crate::clients::internal::{Offer, joined};
+use crate::clients::listener::Listener;
+use crate::state::State;
+
+/// What the router's thread is asked to do; the handle's methods say what each means.
+pub(crate) enum Command {
+    Listen(Vec<Listener>),
+    Attach {
+        id: u64,
+        realm: String,
+        role: Role,
+        stream: StdUnixStream,
+    },
+    Splice {
+        from: Own,
+        onto: Onto,
+    },
+    ServeCalls {
+        realm: String,
+        procedure: String,
+        offer: Offer,
+    },
+    SetNode(u64),
+    SetCredentials(Credentials),
+    AdmitReplica {
+        replica: String,
+        ticket: [u8; 32],
+    },
+    ExpelReplica {
+        replica: String,
+    },
+    ReplicaReady {
+        replica: String,
+        ready: oneshot::Sender<()>,
+    },
+    AddLink {
+        peer: u64,
+        stream: std::net::TcpStream,
+        tls: Box<rustls::Connection>,
+    },
+    Count(oneshot::Sender<Counts>),
+    Shutdown,
+}
+
+/// What there is in the router at a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Clients' connections, the agent's own sessions included.
+    pub connections: usize,
+    /// Those of them that have no session yet.
+    pub unauthenticated: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Calls in progress that begin, end or do both here.
+    pub calls: usize,
+    /// Registered procedures.
+    pub registrations: usize,
+    /// Directions of calls of which something is held, or that are in progress.
+    pub flows: usize,
+    /// Those of them that leave by a link, once for each direction of a call there.
+    pub over_links: usize,
+    /// Bytes held of them, heads included.
+    pub held: usize,
+    /// Bytes that are sessions' send and receive debts.
+    pub debts: usize,
+    /// Flows for whose window a session waits.
+    pub blocked: usize,
+    /// Bytes reserved for messages over 64 KiB on their way.
+    pub reserved: usize,
+}
+
+impl State {
+    /// Does what another thread asks.
+    pub fn command(&mut self, command: Command) {
+        match command {
+            Command::Listen(listeners) => {
+                if let Err(error) = self.listeners.listen(listeners, self.poll.registry()) {
+                    error!(%error, "a socket cannot be served");
+                }
+            }
+            Command::Attach {
+                id,
+                realm,
+                role,
+                stream,
+            } => self.attach(id, realm, role, stream),
+            Command::ServeCalls {
+                realm,
+                procedure,
+                offer,
+            } => {
+                let offer = self.sockets.add_offer(offer);
+                let dealer = &mut self.dealer;
+                if !dealer.register_fresh(&realm, &procedure, offer, &mut self.sockets) {
+                    error!(
+                        realm,
+                        procedure, "a procedure of the agent's own is registered already"
+                    );
+                }
+            }
+            // One of them is over: its session hears of it.
+            Command::Splice { from, onto } => _ = self.dealer.splice(from, onto),
+            Command::SetNode(node) => self.dealer.set_node(node),
+            Command::SetCredentials(credentials) => self.access.credentials = credentials,
+            Command::AdmitReplica { replica, ticket } => {
+                self.access.replicas.insert(replica, ticket);
+            }
+            Command::ExpelReplica { replica } => self.expel(&replica),
+            Command::ReplicaReady { replica, ready } => self.unready.entry(replica).or_default().push(ready),
+            Command::AddLink { peer, stream, tls } => self.add_link(peer, stream, *tls),
+            Command::Count(sender) => {
+                // Who asked may be gone.
+                let _ = sender.send(self.count());
+            }
+            Command::Shutdown => self.is_stopping = true,
+        }
+    }
+
+    fn attach(&mut self, id: u64, realm: String, role: Role, stream: StdUnixStream) {
+        let name = role.name().into();
+        let identity = Identity {
+            realm: realm.into(),
+            role,
+            name,
+            method: "internal",
+        };
+        let session = self.dealer.join(id, identity, Features::ALL);
+        match self.sockets.add_connection(joined(stream, session)) {
+            Ok(key) => self.sockets.queue(key),
+            Err(error) => {
+                error!(%error, "a session of the agent's own cannot be made");
+                self.dealer.leave(session, &mut self.sockets);
+            }
+        }
+    }
+
+    /// Tells those who wait for replicas that are there now.
+    pub fn tell_ready(&mut self) {
+        let dealer = &self.dealer;
+        self.unready.retain(|replica, waiting| {
+            waiting.retain(|ready| !ready.is_closed());
+            if !dealer.has_both_of(replica, STAGES) {
+                return !waiting.is_empty();
+            }
+            for ready in waiting.drain(..) {
+                // Gone a moment ago: it needs no word.
+                let _ = ready.send(());
+            }
+            false
+        });
+    }
+
+    fn expel(&mut self, replica: &str) {
+        self.access.replicas.remove(replica);
+        self.unready.remove(replica);
+        let of = |session| self.dealer.replica(session) == Some(replica);
+        let connections = self.sockets.connections();
+        let its: Vec<_> = connections
+            .filter(|(_, connection)| connection.session().is_some_and(of))
+            .map(|(key, _)| key)
+            .collect();
+        for key in its {
+            self.leave_and_close(key, "wamp.close.killed");
+        }
+    }
+
+    fn count(&self) -> Counts {
+        let (sessions, calls, registrations) = self.dealer.counts();
+        let totals = self.sockets.ledger().totals();
+        Counts {
+            connections: self.sockets.connection_count(),
+            unauthenticated: self.unauthenticated,
+            sessions,
+            calls,
+            registrations,
+            flows: totals.flows,
+            over_links: totals.over_links,
+            held: totals.held,
+            debts: totals.debts,
+            blocked: totals.waits,
+            reserved: self.large_room.reserved(),
+        }
+    }
+}

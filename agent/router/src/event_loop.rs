@@ -1,0 +1,124 @@
+//! The router's thread: one loop over its sockets, its commands and its clock.
+//!
+//! ```text
+//! poll -> commands -> who is ready: read once, understand, queue -> what is due -> write what was queued -> poll
+//! ```
+//!
+//! Each turn reads once (256 KiB at most) from everybody who has something, then writes to everybody who got something: one
+//! system call each. Nobody is served twice before all others were once.
+//!
+//! An idle router wakes for nothing; one with links once a second, to ask whether they live.
+
+use std::io;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use mio::Events;
+use mio::event::Event;
+use pipes_wamp::error::uri;
+use tracing::error;
+
+use crate::commands::Command;
+use crate::sockets::Ready;
+use crate::state::State;
+use crate::token::{self, Kind};
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 1024;
+
+impl State {
+    /// Serves until it is told to stop.
+    pub fn run(mut self, commands: &Receiver<Command>) {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.is_stopping {
+            if let Err(error) = self.poll.poll(&mut events, self.timeout())
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                error!(%error, "the router's poll fails: the router ends");
+                return;
+            }
+            self.sockets.set_now(Instant::now());
+            while let Ok(command) = commands.try_recv() {
+                self.command(command);
+            }
+            for event in events.iter() {
+                self.note(event);
+            }
+            self.accept_all();
+            self.turn();
+            self.tick();
+            self.tell_ready();
+            self.flush();
+        }
+        self.say_goodbye();
+    }
+
+    fn note(&mut self, event: &Event) {
+        match token::kind(event.token().0) {
+            Kind::Connection(slot) => self.sockets.note_connection(slot, event),
+            Kind::Link(slot) => self.sockets.note_link(slot, event),
+            Kind::Listener(place) => self.listeners.note(place),
+            Kind::Waker => {}
+        }
+    }
+
+    /// Serves once everybody who is ready now.
+    fn turn(&mut self) {
+        for _ in 0..self.sockets.ready_count() {
+            match self.sockets.next_ready() {
+                Some(Ready::Connection(key)) => self.serve(key),
+                Some(Ready::Link(key)) => self.serve_link(key),
+                None => break,
+            }
+        }
+    }
+
+    /// Does what time has brought.
+    fn tick(&mut self) {
+        let now = self.sockets.now();
+        self.end_overdue_connections();
+        // The milliseconds that a process may live fit.
+        let now_ms = now.duration_since(self.begin).as_millis() as u64;
+        self.dealer.tick(now_ms, &mut self.sockets);
+        self.tend_peers(now);
+    }
+
+    /// How long the loop may wait.
+    fn timeout(&self) -> Option<Duration> {
+        if self.sockets.ready_count() > 0 || self.listeners.has_pending() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.dealer.next_deadline_ms();
+        let next = [
+            self.next_overdue_connection(),
+            deadline.map(|ms| self.begin + Duration::from_millis(ms)),
+            self.sockets.next_tend(),
+        ];
+        let next = next.into_iter().flatten().min()?;
+        // The kernel counts milliseconds: rounded up, so that it is never woken a moment too early.
+        Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+    }
+
+    /// Writes until nobody has got something new.
+    pub fn flush(&mut self) {
+        while self.sockets.has_dirty() {
+            for key in self.sockets.take_dirty() {
+                self.flush_connection(key);
+            }
+            for key in self.sockets.take_dirty_links() {
+                if let Err(error) = self.sockets.flush_link(key) {
+                    self.lose_link(key, &error.to_string());
+                }
+            }
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        let all: Vec<_> = self.sockets.connections().map(|(key, _)| key).collect();
+        all.into_iter()
+            .for_each(|key| self.leave_and_close(key, uri::SYSTEM_SHUTDOWN));
+        self.part_from_peers();
+        // What the sockets take at once goes out; nobody is waited for.
+        self.flush();
+    }
+}

@@ -1,0 +1,6 @@
+//! How much of each call the router holds, who pays for it and who waits.
+//!
+//! `window` is one direction of one call, `ledger` all of them with what sessions owe.
+
+pub(crate) mod ledger;
+pub(crate) mod window;
