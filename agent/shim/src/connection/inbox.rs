@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use pipes_flow::CHUNK_MAX;
 use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD, MESSAGE_MAX};
 
-use super::{PAGE, aligned_buffer};
+use crate::connection::buffer::{PAGE, aligned};
 
 /// Room for one chunk of a pipe, its head and some small messages. A larger message gets a buffer of its own size,
 /// given back when it was handled.
@@ -34,7 +34,7 @@ pub struct Inbox {
 impl Inbox {
     /// Reads from a stream that does not block.
     pub fn new(stream: UnixStream) -> Inbox {
-        let (buffer, base) = aligned_buffer(ROOM);
+        let (buffer, base) = aligned(ROOM);
         Inbox {
             stream,
             buffer,
@@ -93,13 +93,13 @@ impl Inbox {
         let held = self.start..self.end;
         if held.is_empty() && length <= ROOM {
             if self.buffer.len() > ROOM + PAGE {
-                (self.buffer, self.base) = aligned_buffer(ROOM);
+                (self.buffer, self.base) = aligned(ROOM);
             }
             (self.start, self.end) = (self.base, self.base);
         } else if self.start + length > self.buffer.len() {
             let count = held.len();
             if self.base + length > self.buffer.len() {
-                let (mut buffer, base) = aligned_buffer(length);
+                let (mut buffer, base) = aligned(length);
                 buffer[base..base + count].copy_from_slice(&self.buffer[held]);
                 (self.buffer, self.base) = (buffer, base);
             } else {
