@@ -14,11 +14,10 @@
 
 use pipes_wamp::message::Payload;
 use pipes_wamp::payload::PayloadBuf;
+use pipes_wamp::uris;
 use rmpv::Value;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-
-use crate::uris;
 
 /// Asks for slots: all of them, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -59,7 +59,7 @@ pub const STORE_RANGE: &str = "pipes.store.range";
 /// A transaction on keys outside `/pipes/`.
 pub const STORE_TXN: &str = "pipes.store.txn";
 
-/// One node's own procedures, in realm `pipes.stages`; [`of_node`](super::of_node) makes URIs of them.
+/// One node's own procedures, in realm `pipes.stages`; [`of_node`] makes URIs of them.
 pub mod node {
     /// Reserves slots for stages of a run.
     pub const EXECUTOR_PREPARE: &str = "executor.prepare";

@@ -7,7 +7,7 @@ use pipes_flow::CHUNK_MAX;
 use pipes_wamp::message::MESSAGE_MAX;
 use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD};
 
-use super::{PAGE, aligned_buffer};
+use crate::connection::buffer::{PAGE, aligned};
 
 /// Room for one chunk of a pipe, its head and some small messages. A larger message gets a buffer of its own size,
 /// given back when it was handled.
@@ -35,7 +35,7 @@ pub struct Inbox {
 impl Inbox {
     /// Reads from a stream that does not block.
     pub fn new(stream: UnixStream) -> Inbox {
-        let (buffer, base) = aligned_buffer(ROOM);
+        let (buffer, base) = aligned(ROOM);
         Inbox {
             stream,
             buffer,
@@ -94,13 +94,13 @@ impl Inbox {
         let held = self.start..self.end;
         if held.is_empty() && length <= ROOM {
             if self.buffer.len() > ROOM + PAGE {
-                (self.buffer, self.base) = aligned_buffer(ROOM);
+                (self.buffer, self.base) = aligned(ROOM);
             }
             (self.start, self.end) = (self.base, self.base);
         } else if self.start + length > self.buffer.len() {
             let count = held.len();
             if self.base + length > self.buffer.len() {
-                let (mut buffer, base) = aligned_buffer(length);
+                let (mut buffer, base) = aligned(length);
                 buffer[base..base + count].copy_from_slice(&self.buffer[held]);
                 (self.buffer, self.base) = (buffer, base);
             } else {

@@ -9,7 +9,7 @@ use pipes_wamp::message::{Message, Payload};
 use pipes_wamp::streaming::Queue;
 use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD};
 
-use super::{BEGIN, PAGE, aligned_buffer};
+use crate::connection::buffer::{BEGIN, PAGE, aligned};
 
 /// Queued bytes beyond which the connection counts as lost. Everything queued answers something, and all of that is
 /// bounded by credit, so that only an agent that floods us and reads nothing comes here.
@@ -36,7 +36,7 @@ pub struct Outbox {
 impl Outbox {
     /// Sends through a stream that does not block.
     pub fn new(stream: UnixStream) -> Outbox {
-        let (chunk, base) = aligned_buffer(HEAD_ROOM + CHUNK_MAX);
+        let (chunk, base) = aligned(HEAD_ROOM + CHUNK_MAX);
         debug_assert!(base < PAGE && BEGIN < PAGE);
         Outbox {
             stream,

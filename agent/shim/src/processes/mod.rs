@@ -20,8 +20,10 @@ use pipes_protocol::stage::Spec;
 
 mod cgroup;
 mod proc_table;
+mod signal;
 
 pub use cgroup::{Group, Groups};
+use signal::{is_stop, send};
 
 /// Looks at all processes before killing starts anyway: what makes new ones faster than that is not to be held, and a
 /// process held in one look makes none in the next.
@@ -206,16 +208,4 @@ pub fn kill_all() -> bool {
         send(*pid, libc::SIGKILL);
     }
     !children.is_empty()
-}
-
-fn is_stop(number: i32) -> bool {
-    matches!(
-        number,
-        libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU | libc::SIGCONT
-    )
-}
-
-fn send(pid: libc::pid_t, number: i32) {
-    // SAFETY: sends a signal. To a process that is gone it does nothing; the shim's own number and 0 are never passed.
-    unsafe { libc::kill(pid, number) };
 }
