@@ -33,7 +33,7 @@ const LONG_FUNCTIONS: [(&str, &str); 4] = [
         "one entry for each kind of message",
     ),
     (
-        "agent/wamp/src/router/dealer/peers.rs:cross",
+        "agent/wamp/src/router/dealer/peers.rs:receive_from_peer",
         "one arm for each kind of peer message",
     ),
     (

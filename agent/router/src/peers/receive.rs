@@ -129,7 +129,7 @@ impl State {
         match frame {
             Frame::Message { message, more: false } => {
                 let cost = frame::cost(&message);
-                self.cross(key, &message, cost)?;
+                self.pass_on(key, &message, cost)?;
             }
             Frame::Message { message, more: true } => {
                 let at = (message.number(), frame::way(&message));
@@ -176,14 +176,14 @@ impl State {
     }
 
     /// A message about a call: to the dealer; if nobody takes it, its window goes back at once.
-    fn cross(&mut self, key: LinkKey, message: &PeerMessage<'_>, cost: usize) -> Result<(), Fault> {
+    fn pass_on(&mut self, key: LinkKey, message: &PeerMessage<'_>, cost: usize) -> Result<(), Fault> {
         let (number, way) = (message.number(), frame::way(message));
         if matches!(message, PeerMessage::Cancel { .. })
             && let Some(link) = self.sockets.dirty_link(key)
         {
             link.drop_pieces((number, Way::Up));
         }
-        let is_taken = self.dealer.cross(key, message, &mut self.sockets);
+        let is_taken = self.dealer.receive_from_peer(key, message, &mut self.sockets);
         if !matches!(is_taken, Ok(true))
             && cost > 0
             && let Some(link) = self.sockets.dirty_link(key)
@@ -215,7 +215,7 @@ impl State {
             return Err(Malformed.into());
         };
         debug_assert_eq!(whole.cost, message.payload().bytes.len() + MESSAGE_COST);
-        self.cross(key, &message, whole.cost)?;
+        self.pass_on(key, &message, whole.cost)?;
         if let Some(link) = self.sockets.link_mut(key) {
             link.keep(whole.bytes);
         }
