@@ -35,7 +35,7 @@
 //! | `event_loop`, `state` | events and time; all that the thread owns |
 //! | `sockets`, `outbox` | who has something to read or write; where the dealer's messages go |
 //! | `clients/` | who comes in as what, a connection's life, what it sends and what waits for it |
-//! | `peers/` | links to other nodes, what waits for them, their frames and what comes over them |
+//! | `peers/` | links to other nodes, their life and loss, what waits for them, their frames and what comes over them |
 //! | `flow_control/` | windows, and who pays for what is held |
 //!
 //! Always: (1) the thread waits for nothing but its sockets; (2) a client's fault ends that client's connection alone;

@@ -1,6 +1,7 @@
 //! The routers of other nodes: the links to them, what waits for a link, what comes over it.
 
 pub(crate) mod frame;
+mod lifetime;
 pub(crate) mod link;
 mod pieces;
 mod receive;

@@ -1,5 +1,5 @@
-//! What waits to cross a link, each direction of a call in a send queue of its own; those with something to send take turns, frame by
-//! frame.
+//! What waits to cross a link, each direction of a call in a send queue of its own; those with something to send take
+//! turns, frame by frame.
 //!
 //! ```text
 //! openings of session s1   [CALL 7 | CALL 8 (first of 3) | piece | piece]      one after another: their order is kept

@@ -288,7 +288,7 @@ impl Runner {
             },
             other => return Err(format!("no message {other}").into()),
         };
-        if let Err(violation) = self.dealer.cross(key, &message, &mut self.out) {
+        if let Err(violation) = self.dealer.receive_from_peer(key, &message, &mut self.out) {
             self.out.note(format!("{name} is to be lost: {violation}"));
         }
         Ok(())

@@ -172,83 +172,130 @@ fn a_calls_chunks_over_a_link_are_paid_by_the_call_that_is_spliced_onto_it() {
     assert_eq!(router.ledger.totals().held, 0);
 }
 
-#[test]
-fn whatever_happens_the_sums_are_right_and_nothing_is_left() {
-    let seed = rand::random();
-    println!("seed {seed}");
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut router = Router::default();
-    let (sessions, links): (Vec<SessionKey>, Vec<LinkKey>) = (keys(4), keys(2));
-    sessions.iter().for_each(|session| router.ledger.open(*session));
-    let mut arena = Arena::default();
-    let mut calls: Vec<(CallKey, End, End)> = Vec::new();
-    for number in 0..1_500 {
-        let mut session = || End::Session(sessions[random.random_range(0..4)], number);
-        let (one, other) = (session(), session());
-        let link = links[random.random_range(0..2)];
-        match random.random_range(0..10) {
-            0..2 => {
-                let far = End::Link(link, number);
-                let (caller, callee) = [(one, other), (one, far), (far, other)][random.random_range(0..3)];
-                calls.push((arena.insert(()), caller, callee));
-            }
-            2..6 if !calls.is_empty() => {
-                let (call, caller, callee) = calls[random.random_range(0..calls.len())];
-                let (way, source, target) = if random.random() {
-                    (Way::Up, caller, callee)
-                } else {
-                    (Way::Down, callee, caller)
-                };
-                let opening = way == Way::Up && router.ledger.over(call, way).is_none() && random.random();
-                let cost = random.random_range(1..WINDOW / 2);
-                let charge = Charge::Flow {
-                    call,
-                    way,
-                    opening,
-                    source,
-                };
-                match target {
-                    End::Link(link, number) => {
-                        router.ledger.charge(charge, cost, Some((link, number)));
-                    }
-                    End::Session(..) => {
-                        let flow = router.ledger.charge(charge, cost, None).unwrap();
-                        router.marks.push((flow, cost));
-                    }
-                }
-            }
-            6..8 if !router.marks.is_empty() => {
-                let (flow, cost) = router
-                    .marks
-                    .swap_remove(random.random_range(0..router.marks.len()));
-                router.ledger.release(flow, cost);
-            }
-            8 if !calls.is_empty() => {
-                let (call, caller, callee) = calls.swap_remove(random.random_range(0..calls.len()));
-                let End::Session(taker, _) = one else {
-                    unreachable!()
-                };
-                let spliced_to = (random.random() && matches!(callee, End::Session(..))).then_some(taker);
-                router.ledger.ended(&ended(call, caller, callee, spliced_to));
-                arena.remove(call);
-            }
-            _ => {
-                let (way, cost) = (Way::Up, random.random_range(0..WINDOW));
-                let of = random.random_range(0..=number);
-                router.ledger.release_over(link, of, way, cost);
+/// How often something happens in a storm.
+const STEPS: usize = 1_500;
+
+/// Calls that begin, send and end at random.
+struct Storm {
+    router: Router,
+    random: StdRng,
+    sessions: Vec<SessionKey>,
+    links: Vec<LinkKey>,
+    /// Calls that have not begun.
+    fresh: Vec<CallKey>,
+    calls: Vec<(CallKey, End, End)>,
+    number: u64,
+}
+
+impl Storm {
+    fn below(&mut self, count: usize) -> usize {
+        self.random.random_range(0..count)
+    }
+
+    fn session(&mut self) -> SessionKey {
+        let at = self.below(self.sessions.len());
+        self.sessions[at]
+    }
+
+    fn link(&mut self) -> LinkKey {
+        let at = self.below(self.links.len());
+        self.links[at]
+    }
+
+    fn begin(&mut self) {
+        let one = End::Session(self.session(), self.number);
+        let other = End::Session(self.session(), self.number);
+        let far = End::Link(self.link(), self.number);
+        let (caller, callee) = [(one, other), (one, far), (far, other)][self.below(3)];
+        let call = self.fresh.pop().unwrap();
+        self.calls.push((call, caller, callee));
+    }
+
+    fn charge(&mut self, cost: usize) {
+        let at = self.below(self.calls.len());
+        let (call, caller, callee) = self.calls[at];
+        let (way, source, target) = if self.random.random() {
+            (Way::Up, caller, callee)
+        } else {
+            (Way::Down, callee, caller)
+        };
+        let opening = way == Way::Up && self.random.random();
+        let charge = Charge::Flow {
+            call,
+            way,
+            opening,
+            source,
+        };
+        let ledger = &mut self.router.ledger;
+        match target {
+            End::Link(link, number) => _ = ledger.charge(charge, cost, Some((link, number))),
+            End::Session(..) => {
+                let flow = ledger.charge(charge, cost, None).unwrap();
+                self.router.marks.push((flow, cost));
             }
         }
-        router.carry_out();
     }
-    for (call, caller, callee) in calls {
-        router.ledger.ended(&ended(call, caller, callee, None));
-        router.carry_out();
+
+    fn end(&mut self) {
+        let at = self.below(self.calls.len());
+        let (call, caller, callee) = self.calls.swap_remove(at);
+        let is_spliced = self.random.random() && matches!(callee, End::Session(..));
+        let taker = is_spliced.then(|| self.session());
+        self.router.ledger.ended(&ended(call, caller, callee, taker));
     }
-    for link in links {
-        router.ledger.link_lost(link);
-        router.carry_out();
+
+    fn step(&mut self) {
+        self.number += 1;
+        let cost = 1 + self.below(WINDOW / 2);
+        match self.below(10) {
+            0..2 => self.begin(),
+            2..6 if !self.calls.is_empty() => self.charge(cost),
+            6..8 if !self.router.marks.is_empty() => {
+                let mark = self.below(self.router.marks.len());
+                let (flow, cost) = self.router.marks.swap_remove(mark);
+                self.router.ledger.release(flow, cost);
+            }
+            8 if !self.calls.is_empty() => self.end(),
+            _ => {
+                let (link, number) = (self.link(), self.random.random_range(0..=self.number));
+                self.router.ledger.release_over(link, number, Way::Up, cost);
+            }
+        }
+        self.router.carry_out();
     }
-    router.release_all();
-    assert_eq!(router.ledger.totals(), Totals::default());
-    assert!(router.stopped.is_empty());
+}
+
+#[test]
+fn whatever_happens_the_sums_are_right_and_nothing_is_left() {
+    let seed = std::env::var("PIPES_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(rand::random);
+    println!("PIPES_SEED={seed}");
+    let mut storm = Storm {
+        router: Router::default(),
+        random: StdRng::seed_from_u64(seed),
+        sessions: keys(4),
+        links: keys(2),
+        fresh: keys(STEPS),
+        calls: Vec::new(),
+        number: 0,
+    };
+    for session in &storm.sessions {
+        storm.router.ledger.open(*session);
+    }
+    for _ in 0..STEPS {
+        storm.step();
+    }
+    while !storm.calls.is_empty() {
+        storm.end();
+        storm.router.carry_out();
+    }
+    for link in &storm.links {
+        storm.router.ledger.link_lost(*link);
+    }
+    storm.router.carry_out();
+    storm.router.release_all();
+    assert_eq!(storm.router.ledger.totals(), Totals::default());
+    assert!(storm.router.stopped.is_empty());
 }

@@ -67,7 +67,7 @@ impl Dealer {
 
     /// One message about a call from another node. True: it was passed on, and takes the window it came by. An error is
     /// that node's fault: the link is to be lost.
-    pub fn cross(
+    pub fn receive_from_peer(
         &mut self,
         link: LinkKey,
         message: &PeerMessage<'_>,

@@ -1,0 +1,97 @@
+//! A link from the connection it is given to its loss, which ends every call that crossed it.
+//!
+//! A link is lost by a fault of its peer or its socket (`link`, `receive`), when the peer does not answer (`tend_peers`), has
+//! a new link, or this node stops.
+
+use std::time::Instant;
+
+use pipes_wamp::router::LinkKey;
+use tracing::{info, warn};
+
+use crate::peers::frame::Frame;
+use crate::peers::link::Link;
+use crate::state::State;
+
+impl State {
+    /// Takes over a connection to another node.
+    pub fn add_link(&mut self, peer: u64, stream: std::net::TcpStream, tls: rustls::Connection) {
+        let of_peer = self.sockets.links().find(|link| link.peer() == peer);
+        if let Some(old) = of_peer.map(Link::key) {
+            self.lose_link(old, "the peer has a new one");
+        }
+        let key = self.dealer.add_link(peer);
+        // All that is registered here, as one change: the far node confirms what is not confirmed yet.
+        let change = self.sockets.registrations.next_change();
+        let linked = Link::new(peer, key, stream, tls, self.sockets.now()).and_then(|mut link| {
+            for (_, realm, procedure) in self.dealer.announced() {
+                link.send_urgent(&Frame::Add {
+                    change,
+                    realm,
+                    procedure,
+                });
+            }
+            self.sockets.add_link(link)
+        });
+        if let Err(error) = linked {
+            warn!(node = peer, %error, "a link cannot be used");
+            return self.dealer.link_lost(key, &mut self.sockets);
+        }
+        self.sockets.registrations.joined(key, change);
+        info!(node = peer, "linked");
+        self.linked.send_modify(|linked| {
+            linked.insert(peer);
+        });
+        self.take_plain(key, |link, plain| link.decrypt(plain));
+        self.sockets.queue_link(key);
+    }
+
+    /// Ends a link and every call that crossed it.
+    pub fn lose_link(&mut self, key: LinkKey, why: &str) {
+        let Some(link) = self.sockets.remove_link(key) else {
+            return;
+        };
+        info!(node = link.peer(), why, "a link is lost");
+        self.dealer.link_lost(key, &mut self.sockets);
+        self.sockets.book(|ledger| ledger.link_lost(key));
+        for registration in self.sockets.registrations.lost(key) {
+            self.dealer.confirmed(registration, &mut self.sockets);
+        }
+        self.linked.send_modify(|linked| {
+            linked.remove(&link.peer());
+        });
+    }
+
+    /// Asks the peers whether they live, loses those that do not answer, and waits no longer for those that are slow to
+    /// confirm a registration.
+    pub fn tend_peers(&mut self, now: Instant) {
+        for registration in self.sockets.registrations.overdue(now) {
+            self.dealer.confirmed(registration, &mut self.sockets);
+        }
+        let links = self.sockets.links();
+        let due: Vec<_> = links
+            .filter(|link| link.next_tend() <= now)
+            .map(Link::key)
+            .collect();
+        for key in due {
+            let Some(link) = self.sockets.dirty_link(key) else {
+                continue;
+            };
+            if !link.tend(now) {
+                self.lose_link(key, "the peer does not answer");
+            }
+        }
+    }
+
+    /// Says goodbye over every link.
+    pub fn part_from_peers(&mut self) {
+        let keys: Vec<_> = self.sockets.links().map(Link::key).collect();
+        for key in &keys {
+            if let Some(link) = self.sockets.dirty_link(*key) {
+                link.send_urgent(&Frame::Goodbye);
+            }
+        }
+        self.flush();
+        keys.into_iter()
+            .for_each(|key| self.lose_link(key, "this agent stops"));
+    }
+}
