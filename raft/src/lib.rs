@@ -40,39 +40,26 @@
 //! # }
 //! ```
 
-mod buffer;
-mod chunk;
+mod client;
 mod command;
-mod core;
-mod disk;
-mod duty;
+mod consensus;
 mod error;
 mod format;
-mod forward;
-mod group;
-mod identity;
 mod log;
-mod machine;
-mod member;
 mod mvcc;
-mod network;
 mod node;
-mod receive;
 mod replica;
 mod request;
 mod rpc;
 mod snapshot;
 mod state;
-mod store;
-mod transport;
-mod watch;
+mod type_config;
 
+pub use client::{Store, Watch};
 pub use error::{Error, Fault};
 pub use node::{Member, Node, Options, Status};
 pub use request::{
     Compare, CompareOp, Consistency, Event, EventKind, KeyValue, OPERATIONS_MAX, Op, OpResult,
     REQUEST_BYTES_MAX, Range, RangeResult, Target, Txn, TxnResult, prefix_end,
 };
-pub use store::Store;
-pub use transport::{Class, Peer, Transport, TransportError};
-pub use watch::Watch;
+pub use rpc::{Class, Peer, Transport, TransportError};

@@ -18,9 +18,8 @@
 //! Why not the crate `raft-log`: it takes a record whose length was damaged for a torn tail and drops all that
 //! follows in silence, and it can share a sync only by waiting before each one.
 
+mod record;
 mod recover;
-mod segment;
-mod storage;
 mod writer;
 
 #[cfg(test)]
@@ -37,8 +36,10 @@ use openraft::entry::RaftEntry as _;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::Error;
-use crate::group::{Entry, LogId, Vote};
-use writer::{Request, Writer};
+use crate::type_config::{Entry, LogId, Vote};
+pub(crate) use record::read_entry;
+pub(crate) use writer::Request;
+use writer::Writer;
 
 /// Bytes of entries held in memory, for replication and applying: a second or so of writes at full speed. An older
 /// entry is read from its file.
@@ -46,21 +47,21 @@ const CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What an entry takes in memory beside its own bytes, for the cache's account.
 const ENTRY_OVERHEAD: usize = 96;
 /// Bytes of entries that may wait for the disk, in KiB; appends beyond wait in line.
-const WAITING_KIB_MAX: usize = 16 * 1024;
+pub(crate) const WAITING_KIB_MAX: usize = 16 * 1024;
 /// Requests that may wait for the writer; it takes all at once, so this bounds memory and nothing else.
 const REQUESTS_MAX: usize = 1024;
 
 /// The log. One owner appends; readers share what lies beneath.
 pub(crate) struct Log {
-    index: Arc<Index>,
+    pub(crate) index: Arc<Index>,
     requests: mpsc::Sender<Request>,
-    waiting: Arc<Semaphore>,
+    pub(crate) waiting: Arc<Semaphore>,
 }
 
 /// Reads entries.
 #[derive(Clone)]
 pub(crate) struct Reader {
-    index: Arc<Index>,
+    pub(crate) index: Arc<Index>,
 }
 
 /// Ends the writer's thread.
@@ -75,7 +76,7 @@ pub(crate) struct Index {
 }
 
 #[derive(Default)]
-struct Inner {
+pub(crate) struct Inner {
     /// The index of the first slot.
     first: u64,
     slots: VecDeque<Slot>,
@@ -83,21 +84,21 @@ struct Inner {
     cache: VecDeque<Entry>,
     cache_bytes: usize,
     segments: BTreeMap<u32, Arc<File>>,
-    vote: Option<Vote>,
-    committed: Option<LogId>,
-    purged: Option<LogId>,
-    last: Option<LogId>,
+    pub(crate) vote: Option<Vote>,
+    pub(crate) committed: Option<LogId>,
+    pub(crate) purged: Option<LogId>,
+    pub(crate) last: Option<LogId>,
 }
 
 /// Where an entry lies on disk; segment 0 is "not yet".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Slot {
+pub(crate) struct Slot {
     segment: u32,
-    offset: u32,
-    len: u32,
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
 }
 
-const NOT_WRITTEN: Slot = Slot {
+pub(crate) const NOT_WRITTEN: Slot = Slot {
     segment: 0,
     offset: 0,
     len: 0,
@@ -149,7 +150,7 @@ impl Log {
         }
     }
 
-    async fn send(&self, request: Request) -> std::io::Result<()> {
+    pub(crate) async fn send(&self, request: Request) -> std::io::Result<()> {
         self.requests
             .send(request)
             .await
@@ -157,7 +158,7 @@ impl Log {
     }
 
     /// Sends a request made with the sender of its answer, and waits for that.
-    async fn finish(
+    pub(crate) async fn finish(
         &self,
         make: impl FnOnce(oneshot::Sender<std::io::Result<()>>) -> Request,
     ) -> std::io::Result<()> {
@@ -178,7 +179,7 @@ impl Closer {
 }
 
 impl Index {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing in here panics half-way: what a panicking thread left is whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -200,7 +201,7 @@ impl Inner {
     }
 
     /// Adds an entry; `slot` says where it lies, `cached` whether to keep it.
-    fn push(&mut self, log_id: LogId, slot: Slot, cached: Option<Entry>) {
+    pub(crate) fn push(&mut self, log_id: LogId, slot: Slot, cached: Option<Entry>) {
         let index = log_id.index;
         if self.slots.is_empty() {
             self.first = index;
@@ -229,7 +230,7 @@ impl Inner {
     }
 
     /// Drops all entries from index `from` on, if there are any; `last` is what comes before.
-    fn truncate(&mut self, from: u64, last: Option<LogId>) {
+    pub(crate) fn truncate(&mut self, from: u64, last: Option<LogId>) {
         if from >= self.end() {
             return;
         }
@@ -242,7 +243,7 @@ impl Inner {
     }
 
     /// Drops all entries up to `upto`.
-    fn purge(&mut self, upto: LogId) {
+    pub(crate) fn purge(&mut self, upto: LogId) {
         if self.purged.is_some_and(|purged| purged >= upto) {
             return;
         }
@@ -263,7 +264,7 @@ impl Inner {
     }
 
     /// The entries of a range, as far as they are there, each in memory or where it lies.
-    fn find(&self, range: Range<u64>) -> Vec<Found> {
+    pub(crate) fn find(&self, range: Range<u64>) -> Vec<Found> {
         let start = range.start.max(self.first);
         let end = range.end.min(self.end());
         let cache_first = self.cache_first();
@@ -284,13 +285,13 @@ impl Inner {
 }
 
 /// An entry, in memory or where it lies.
-enum Found {
+pub(crate) enum Found {
     Cached(Entry),
     OnDisk(Arc<File>, Slot),
 }
 
 /// What an entry takes in memory.
-fn entry_bytes(entry: &Entry) -> usize {
+pub(crate) fn entry_bytes(entry: &Entry) -> usize {
     let body = match &entry.payload {
         openraft::EntryPayload::Normal(proposal) => proposal.bytes().len(),
         openraft::EntryPayload::Blank | openraft::EntryPayload::Membership(_) => 0,
@@ -299,6 +300,6 @@ fn entry_bytes(entry: &Entry) -> usize {
 }
 
 /// The place of an entry.
-fn log_id(entry: &Entry) -> LogId {
+pub(crate) fn log_id(entry: &Entry) -> LogId {
     entry.log_id()
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use openraft::LogIdOptionExt as _;
 
-use super::segment::{self, Record};
+use super::record::{self, Record};
 use super::writer::{self, Tail};
 use super::{Inner, Slot, log_id};
 use crate::Error;
@@ -33,7 +33,7 @@ struct ReadSegment {
 pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
     std::fs::create_dir_all(dir).map_err(|error| format::disk(dir, &error))?;
     let mut inner = Inner::default();
-    let mut numbers = segment::numbers(dir)?;
+    let mut numbers = record::numbers(dir)?;
     if let Some(&last) = numbers.last()
         && remove_unborn(dir, last)?
     {
@@ -45,7 +45,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
     for (at, &number) in numbers.iter().enumerate() {
         if let Some((before, read)) = tail.take() {
             if number != before + 1 {
-                let path = segment::path(dir, before + 1);
+                let path = record::path(dir, before + 1);
                 return Err(Error::Corrupt(format!(
                     "{}: this segment of the log is missing",
                     path.display()
@@ -91,7 +91,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
 
 /// Removes the last segment if its creation was interrupted: it holds no whole frame and nothing that was synced.
 fn remove_unborn(dir: &Path, number: u32) -> Result<bool, Error> {
-    let path = segment::path(dir, number);
+    let path = record::path(dir, number);
     let told = |error: std::io::Error| format::disk(&path, &error);
     let bytes = std::fs::read(&path).map_err(told)?;
     let body = bytes.get(FILE_HEAD_LEN..).unwrap_or_default();
@@ -113,7 +113,7 @@ fn read_segment(
     is_last: bool,
     inner: &mut Inner,
 ) -> Result<ReadSegment, Error> {
-    let path = segment::path(dir, number);
+    let path = record::path(dir, number);
     let told = |error: std::io::Error| format::disk(&path, &error);
     let file = OpenOptions::new()
         .read(true)

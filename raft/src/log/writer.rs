@@ -12,10 +12,10 @@ use std::sync::Arc;
 use openraft::storage::IOFlushed;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::segment::{self, Record};
+use super::record::{self, Record};
 use super::{Index, Slot, log_id};
 use crate::format::{self, Kind};
-use crate::group::{Entry, Group, LogId, Vote};
+use crate::type_config::{Entry, Group, LogId, Vote};
 
 /// A segment is followed by a new one when it has grown to this: small enough that purging gives space back in steps
 /// and a torn tail is looked through quickly, large enough that new files are rare.
@@ -29,7 +29,7 @@ const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
 const BUFFER_KEPT_MAX: usize = 1024 * 1024;
 
 /// What is asked of the writer.
-pub(super) enum Request {
+pub(crate) enum Request {
     /// Write entries, then call back. The permit is the share of memory they take while they wait.
     Append(Vec<Entry>, IOFlushed<Group>, OwnedSemaphorePermit),
     /// Write a vote.
@@ -43,7 +43,7 @@ pub(super) enum Request {
 }
 
 /// Who is told that it is done.
-pub(super) type Done = oneshot::Sender<io::Result<()>>;
+pub(crate) type Done = oneshot::Sender<io::Result<()>>;
 
 /// Where the log ends.
 pub(super) struct Tail {
@@ -261,7 +261,7 @@ impl Writer {
         }
         for (number, _) in removed {
             self.index.lock().segments.remove(&number);
-            std::fs::remove_file(segment::path(&self.dir, number))?;
+            std::fs::remove_file(record::path(&self.dir, number))?;
         }
         File::open(&self.dir)?.sync_all()
     }
@@ -300,7 +300,7 @@ pub(super) fn create(
         record.write(&mut bytes)?;
     }
     format::finish_frame(&mut bytes, start, sequence);
-    let path = segment::path(dir, number);
+    let path = record::path(dir, number);
     let file = OpenOptions::new()
         .read(true)
         .write(true)

@@ -3,19 +3,22 @@
 //! A write is answered when this node's replica has applied it, so whoever writes here reads it here. What was
 //! surely not proposed is proposed again within the deadline; what may have been never is ([`Error::Unknown`]).
 
+pub(crate) mod forward;
+pub(crate) mod routing;
+pub(crate) mod watch;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+pub use watch::Watch;
 
 use tokio::time::{Instant, timeout_at};
 
+use crate::client::routing::{Core, PROPOSAL_KIB_MIN, Target};
 use crate::command::{Answer, Command, Proposal};
-use crate::core::{Core, PROPOSAL_KIB_MIN, Target};
 use crate::mvcc::{self, Scope};
 use crate::rpc::{Ask, Outcome, Reply};
-use crate::{
-    Consistency, Error, KeyValue, Member, Op, OpResult, Range, RangeResult, Status, Txn, TxnResult, Watch,
-};
+use crate::{Consistency, Error, KeyValue, Member, Op, OpResult, Range, RangeResult, Status, Txn, TxnResult};
 
 /// A cheap handle to the store.
 #[derive(Clone)]

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{LogIdOptionExt as _, OptionalSend};
 
-use super::segment::read_entry;
-use super::writer::Request;
-use super::{Found, Log, NOT_WRITTEN, Reader, WAITING_KIB_MAX, entry_bytes, log_id};
-use crate::group::{Entry, Group, LogId, Vote};
+use crate::log::{
+    Found, Log, NOT_WRITTEN, Reader, Request, WAITING_KIB_MAX, entry_bytes, log_id, read_entry,
+};
+use crate::type_config::{Entry, Group, LogId, Vote};
 
 /// Most bytes of entries in one message to a peer, the first excepted: more would hold heartbeats up on a slow link.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::format::{self, FILE_HEAD_LEN, FrameReader, Kind, Read1};
-use crate::{Error, Member, group};
+use crate::{Error, Member, type_config};
 
 const NAME: &str = "identity";
 
@@ -40,7 +40,7 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Identity>, Error> {
     let mut frames = FrameReader::new(&bytes[FILE_HEAD_LEN..], FILE_HEAD_LEN as u64);
     let damaged = || format::corrupt(&path, FILE_HEAD_LEN as u64, "the identity does not check");
     match frames.next().map_err(|error| format::disk(&path, &error))? {
-        Read1::Frame(_, _, body) => group::decode(body).map(Some).map_err(|_| damaged()),
+        Read1::Frame(_, _, body) => type_config::decode(body).map(Some).map_err(|_| damaged()),
         Read1::End | Read1::Broken(_) => Err(damaged()),
     }
 }
@@ -49,7 +49,7 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Identity>, Error> {
 pub(crate) fn write(dir: &Path, identity: &Identity) -> Result<(), Error> {
     let mut bytes = Kind::Identity.head().to_vec();
     let start = format::begin_frame(&mut bytes);
-    group::encode_into(identity, &mut bytes).map_err(|error| Error::Corrupt(error.to_string()))?;
+    type_config::encode_into(identity, &mut bytes).map_err(|error| Error::Corrupt(error.to_string()))?;
     format::finish_frame(&mut bytes, start, 1);
     let path = dir.join(NAME);
     let part = path.with_extension("part");

@@ -15,11 +15,11 @@ use openraft::impls::ProgressResponder;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::Replica;
+use super::membership::VOTERS_MAX;
 use crate::command::{Command, Proposal};
-use crate::group::Group;
-use crate::member::VOTERS_MAX;
 use crate::mvcc::TICK_MS;
-use crate::replica::Replica;
+use crate::type_config::Group;
 
 type Metrics = openraft::RaftMetrics<Group>;
 

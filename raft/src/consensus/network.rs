@@ -16,9 +16,9 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
-use crate::group::{Group, Vote};
 use crate::rpc::{self, Piece, Request, Response};
 use crate::snapshot::Snapshot;
+use crate::type_config::{Group, Vote};
 use crate::{Class, Member, Peer, Transport, TransportError};
 
 /// Time to rest before a peer that was not reached is tried again: short, so that one that is back hears of the

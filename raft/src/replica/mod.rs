@@ -1,5 +1,8 @@
 //! A replica: Raft over what lies on this node's disk, and the answers it gives to others and to its own node.
 
+pub(crate) mod leader_tasks;
+mod membership;
+
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,15 +17,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Proposal;
-use crate::group::{Group, LogId};
+use crate::consensus::network::Network;
+use crate::consensus::state_machine::Machine;
 use crate::log::{Closer, Log};
-use crate::machine::Machine;
 use crate::mvcc::{Clock, Scope};
-use crate::network::Network;
-use crate::receive::Receiver;
 use crate::rpc::{Ask, Outcome, Reply, Request, Response};
 use crate::snapshot::Snapshots;
+use crate::snapshot::receive::Receiver;
 use crate::state::State;
+use crate::type_config::{Group, LogId};
 use crate::{Consistency, Error, Member, Options, Range, RangeResult, Transport, Txn, TxnResult};
 
 /// Entries in one message to a peer.
@@ -113,7 +116,10 @@ impl Replica {
             stop: CancellationToken::new(),
             had_log,
         });
-        let duty = tokio::spawn(crate::duty::run(replica.clone(), replica.stop.clone()));
+        let duty = tokio::spawn(crate::replica::leader_tasks::run(
+            replica.clone(),
+            replica.stop.clone(),
+        ));
         *replica.duty.lock().unwrap_or_else(PoisonError::into_inner) = Some(duty);
         Ok(replica)
     }
@@ -228,7 +234,7 @@ impl Replica {
         if from <= 0 {
             return Ok(Reply::Events(Vec::new(), self.state.revisions().0 + 1));
         }
-        let mut watch = crate::watch::Local::new(self.state.clone(), scope, from);
+        let mut watch = crate::client::watch::Local::new(self.state.clone(), scope, from);
         match timeout(limit, watch.batch()).await {
             Ok(events) => Ok(Reply::Events(events?, watch.next_revision())),
             Err(_) => Ok(Reply::Events(Vec::new(), watch.next_revision())),

@@ -10,6 +10,8 @@
 //! Records never change, so a snapshot at revision R may be written while later ones are applied: the meta and the
 //! leases are copied when R is fixed, and compaction waits (`state.rs`).
 
+pub(crate) mod receive;
+
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
@@ -19,10 +21,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::disk::Meta;
 use crate::format::{self, FILE_HEAD_LEN, FRAME_HEAD_LEN, FrameReader, Kind, Read1};
-use crate::group::{self, SnapshotMeta};
 use crate::mvcc::{Record, Revision};
+use crate::state::sled::Meta;
+use crate::type_config::{self, SnapshotMeta};
 
 /// A frame is written when it has grown to this.
 const FRAME_BYTES: usize = 256 * 1024;
@@ -183,7 +185,7 @@ impl Snapshot {
         let mut frames = FrameReader::new(reader, FILE_HEAD_LEN as u64);
         let damaged = |offset| format::corrupt(&self.path, offset, "the snapshot does not check");
         let header = match frames.next().map_err(told)? {
-            Read1::Frame(_, offset, body) => group::decode(body).map_err(|_| damaged(offset))?,
+            Read1::Frame(_, offset, body) => type_config::decode(body).map_err(|_| damaged(offset))?,
             Read1::Broken(offset) => return Err(damaged(offset)),
             Read1::End => return Err(damaged(0)),
         };
@@ -279,7 +281,7 @@ fn decode_batch(mut body: &[u8]) -> Option<Vec<(Revision, Record)>> {
     let mut batch = Vec::new();
     while !body.is_empty() {
         let len = format::u32_at(body.get(..4)?, 0) as usize;
-        batch.push(group::decode(body.get(4..4 + len)?).ok()?);
+        batch.push(type_config::decode(body.get(4..4 + len)?).ok()?);
         body = &body[4 + len..];
     }
     Some(batch)
@@ -298,7 +300,7 @@ fn write_file(
     let mut sequence = 1;
     let mut frame = Vec::new();
     format::begin_frame(&mut frame);
-    group::encode_into(header, &mut frame).map_err(encoded)?;
+    type_config::encode_into(header, &mut frame).map_err(encoded)?;
     let mut flush = |frame: &mut Vec<u8>, file: &mut BufWriter<File>| {
         format::finish_frame(frame, 0, sequence);
         sequence += 1;
@@ -311,7 +313,7 @@ fn write_file(
     for record in records {
         let at = frame.len();
         frame.extend_from_slice(&[0; 4]);
-        group::encode_into(&record?, &mut frame).map_err(encoded)?;
+        type_config::encode_into(&record?, &mut frame).map_err(encoded)?;
         let len = (frame.len() - at - 4) as u32;
         frame[at..at + 4].copy_from_slice(&len.to_le_bytes());
         if frame.len() >= FRAME_BYTES {
@@ -333,7 +335,7 @@ mod tests {
     use openraft::vote::RaftLeaderId as _;
 
     use super::*;
-    use crate::group::{Group, LogId};
+    use crate::type_config::{Group, LogId};
 
     type LeaderId = openraft::alias::LeaderIdOf<Group>;
 

@@ -9,9 +9,9 @@ use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
 use crate::Error;
-use crate::group::{Group, LogId, Membership, SnapshotMeta};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::state::State;
+use crate::type_config::{Group, LogId, Membership, SnapshotMeta};
 
 /// Entries applied in one batch: sharing makes each cheaper, and a reader waits for at most this many.
 const APPLIED_AT_ONCE: usize = 512;

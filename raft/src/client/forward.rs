@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::client::routing::Core;
 use crate::command::Proposal;
-use crate::core::Core;
 use crate::rpc::{Ask, Outcome, Reply};
 use crate::{Peer, TransportError};
 

@@ -17,10 +17,10 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use tokio::time::{sleep, timeout};
 
+use super::Replica;
 use crate::command::{Answer, Command, Proposal};
-use crate::group::Group;
-use crate::replica::Replica;
 use crate::rpc::{Ask, Outcome, Reply};
+use crate::type_config::Group;
 use crate::{Error, Member};
 
 /// Most voters: each further one makes every write wait for more disks, and five survive two losses.

@@ -19,8 +19,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::Error;
-use crate::disk::{Disk, Meta};
 use crate::mvcc::{Changes, Record, Records, Revision};
+use crate::state::sled::{Disk, Meta};
 
 /// Time that changes wait for others before they are stored: what a restart after a kill has to apply again.
 const PATIENCE: Duration = Duration::from_secs(1);

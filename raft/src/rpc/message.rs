@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Answer, Proposal};
-use crate::group::{self, Group, Vote};
+use crate::type_config::{self, Group, Vote};
 use crate::{Consistency, Error, Event, Member, Range, RangeResult, Txn, TxnResult};
 
 /// The version of the layout of all below, in front of each message.
@@ -137,14 +137,14 @@ pub(crate) enum Response {
 /// The bytes of a message.
 pub(crate) fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![RPC_VERSION];
-    group::encode_into(message, &mut bytes).map_err(|_| Error::RequestTooLarge)?;
+    type_config::encode_into(message, &mut bytes).map_err(|_| Error::RequestTooLarge)?;
     Ok(bytes)
 }
 
 /// The message in the bytes.
 pub(crate) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     match bytes.split_first() {
-        Some((&RPC_VERSION, body)) => group::decode(body)
+        Some((&RPC_VERSION, body)) => type_config::decode(body)
             .map_err(|error| Error::Corrupt(format!("a peer's message cannot be read: {error}"))),
         Some((version, _)) => Err(Error::Corrupt(format!(
             "a peer's message has the unknown layout {version}"

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::core::Core;
+use crate::client::routing::Core;
 use crate::mvcc::Scope;
 use crate::rpc::{Ask, Reply};
 use crate::state::{State, Subscription};

@@ -10,8 +10,8 @@
 //! A chunk is found by its first revision, and keeps that name when compaction takes records out of it.
 
 use crate::format::u32_at;
-use crate::group;
 use crate::mvcc::{Record, Revision};
+use crate::type_config;
 
 /// A chunk takes no further record when it has this many ...
 pub(crate) const RECORDS_MAX: usize = 64;
@@ -25,7 +25,7 @@ pub(crate) fn push(chunk: &mut Vec<u8>, revision: Revision, record: &Record) -> 
     let start = chunk.len();
     chunk.extend_from_slice(&revision.to_bytes());
     chunk.extend_from_slice(&[0; 4]);
-    group::encode_into(record, chunk)?;
+    type_config::encode_into(record, chunk)?;
     let len = (chunk.len() - start - HEAD_LEN) as u32;
     chunk[start + 12..start + HEAD_LEN].copy_from_slice(&len.to_le_bytes());
     Ok(u64::from(crc32fast::hash(&chunk[start..])))
@@ -41,7 +41,7 @@ pub(crate) struct Lying<'a> {
 impl Lying<'_> {
     /// The record itself.
     pub(crate) fn record(&self) -> Option<Record> {
-        group::decode(self.bytes.get(HEAD_LEN..)?).ok()
+        type_config::decode(self.bytes.get(HEAD_LEN..)?).ok()
     }
 
     /// What it adds to the sum by which lost records are missed.

@@ -11,18 +11,22 @@
 //! Readers take the lock for the index only and fetch records without it: records never change. Compaction removes
 //! records later, and never while a snapshot is being written (`buffer.rs`).
 
+mod block;
+mod memtable;
+pub(crate) mod sled;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use openraft::EntryPayload;
 use tokio::sync::{mpsc, watch};
 
-use crate::buffer::Buffer;
 use crate::command::Answer;
-use crate::disk::{Disk, Meta};
-use crate::group::{Entry, LogId, Membership};
 use crate::mvcc::{Changes, Database, Overlay, Revision, Scope, Watchers};
 use crate::snapshot::{Header, Snapshot, Snapshots};
+use crate::state::memtable::Buffer;
+use crate::state::sled::{Disk, Meta};
+use crate::type_config::{Entry, LogId, Membership};
 use crate::{Error, Event, Range, RangeResult, Txn, TxnResult};
 
 /// Transactions that may wait for a watcher. One that falls further behind reads the rest from disk.

@@ -17,8 +17,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::forward::Forwarder;
-use crate::network::peer;
+use crate::client::forward::Forwarder;
+use crate::consensus::network::peer;
 use crate::replica::Replica;
 use crate::rpc::{self, Ask, Reply, Request, Response};
 use crate::{Class, Error, Member, Options, Peer, Transport, TransportError};

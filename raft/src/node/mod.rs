@@ -7,6 +7,8 @@
 //! | an identity with a replica, and no log | refused: with an empty log it could vote committed entries away |
 //! | an identity without a replica | a handle with an id, that asks the members |
 
+pub(crate) mod identity;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::SocketAddr;
@@ -19,9 +21,9 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::core::{Core, Target};
-use crate::forward::{self, Forwarder};
-use crate::identity::{self, Identity};
+use self::identity::Identity;
+use crate::client::forward::{self, Forwarder};
+use crate::client::routing::{Core, Target};
 use crate::replica::Replica;
 use crate::rpc::{self, Ask, Reply, Request, Response};
 use crate::{Error, Peer, Store, Transport, format};
@@ -341,7 +343,7 @@ impl Node {
                         }
                         Some(Reply::NotLeader(Some((id, member)))) => {
                             self.core.note_leader(Some((id, member.clone())));
-                            let Some(leader) = crate::network::peer(id, &member) else {
+                            let Some(leader) = crate::consensus::network::peer(id, &member) else {
                                 break;
                             };
                             peer = leader;

@@ -21,10 +21,11 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::block;
+use crate::Error;
 use crate::format::u32_at;
-use crate::group::{self, LogId, Membership};
 use crate::mvcc::{Changes, Database, Record, Records, Revision};
-use crate::{Error, chunk};
+use crate::type_config::{self, LogId, Membership};
 
 /// sled's page cache. Values are read from the file beyond it; an agent's memory is bounded (40 MiB idle).
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
@@ -67,7 +68,7 @@ impl Records for Disk {
         let Some((_, value)) = self.chunk_of(revision)? else {
             return Ok(None);
         };
-        for lying in chunk::records(self.body(&value)?) {
+        for lying in block::records(self.body(&value)?) {
             let lying = lying.ok_or_else(|| self.damaged())?;
             if lying.revision == revision {
                 return lying.record().ok_or_else(|| self.damaged()).map(Some);
@@ -142,7 +143,7 @@ impl Disk {
                 self.db.remove(&key).map_err(|error| self.told(&error))?;
                 continue;
             }
-            for lying in chunk::records(self.body(&value)?) {
+            for lying in block::records(self.body(&value)?) {
                 let lying = lying.ok_or_else(|| self.damaged())?;
                 let record = lying.record().ok_or_else(|| self.damaged())?;
                 database.restore(lying.revision, &record);
@@ -210,12 +211,12 @@ impl Disk {
         let (mut value, mut first, mut count) = (empty_value(), None, 0);
         for item in records {
             let (revision, record) = item?;
-            if count == chunk::RECORDS_MAX || value.len() >= chunk::BYTES_MAX {
+            if count == block::RECORDS_MAX || value.len() >= block::BYTES_MAX {
                 self.insert_chunk(first, std::mem::replace(&mut value, empty_value()))?;
                 (first, count) = (None, 0);
             }
             first = first.or(Some(revision));
-            let weight = chunk::push(&mut value, revision, record.borrow());
+            let weight = block::push(&mut value, revision, record.borrow());
             let weight = weight.map_err(|error| Error::Corrupt(error.to_string()))?;
             tally = (tally.0 + 1, tally.1.wrapping_add(weight));
             count += 1;
@@ -260,7 +261,7 @@ impl Disk {
         let mut stored = self.stored();
         for (key, (value, removed)) in chunks {
             let mut left = empty_value();
-            for lying in chunk::records(self.body(&value)?) {
+            for lying in block::records(self.body(&value)?) {
                 let lying = lying.ok_or_else(|| self.damaged())?;
                 if removed.contains(&lying.revision) {
                     stored.tally = (stored.tally.0 - 1, stored.tally.1.wrapping_sub(lying.weight()));
@@ -302,7 +303,7 @@ impl Disk {
     ) -> Vec<Result<(Revision, Record), Error>> {
         let decoded = item.map_err(|error| self.told(&error)).and_then(|(_, value)| {
             let mut records = Vec::new();
-            for lying in chunk::records(self.body(&value)?) {
+            for lying in block::records(self.body(&value)?) {
                 let lying = lying.ok_or_else(|| self.damaged())?;
                 if (from..end).contains(&lying.revision) {
                     records.push(Ok((
@@ -345,13 +346,13 @@ impl Disk {
 
     fn encode<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, Error> {
         let mut out = empty_value();
-        group::encode_into(value, &mut out).map_err(|error| Error::Corrupt(error.to_string()))?;
+        type_config::encode_into(value, &mut out).map_err(|error| Error::Corrupt(error.to_string()))?;
         seal(&mut out);
         Ok(out)
     }
 
     fn decode<T: DeserializeOwned>(&self, value: &[u8]) -> Result<T, Error> {
-        group::decode(self.body(value)?).map_err(|_| self.damaged())
+        type_config::decode(self.body(value)?).map_err(|_| self.damaged())
     }
 
     /// The body of a value that checks.
