@@ -48,6 +48,7 @@ mod format;
 mod log;
 mod mvcc;
 mod node;
+mod options;
 mod replica;
 mod request;
 mod rpc;
@@ -57,7 +58,8 @@ mod type_config;
 
 pub use client::{Store, Watch};
 pub use error::{Error, Fault};
-pub use node::{Member, Node, Options, Status};
+pub use node::Node;
+pub use options::{Member, Options, Status};
 pub use request::{
     Compare, CompareOp, Consistency, Event, EventKind, KeyValue, OPERATIONS_MAX, Op, OpResult,
     REQUEST_BYTES_MAX, Range, RangeResult, Target, Txn, TxnResult, prefix_end,

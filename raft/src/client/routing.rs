@@ -7,21 +7,18 @@
 //! | renewal | the leader | always |
 //! | watch | here; at any member, without a replica here | always |
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::forward::Forwarder;
-use crate::consensus::network::peer;
-use crate::replica::Replica;
-use crate::rpc::{self, Ask, Reply, Request, Response};
-use crate::{Class, Error, Member, Options, Peer, Transport, TransportError};
+use super::forward::Forwarder;
+use super::peers::{Peers, Target};
+use crate::rpc::{Ask, Reply};
+use crate::{Error, Options, Status};
 
 /// Rest before a request that was not done is tried again: short beside an election.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
@@ -33,91 +30,28 @@ const IN_FLIGHT_KIB_MAX: usize = 16 * 1024;
 pub(crate) const PROPOSAL_KIB_MIN: usize = 4;
 
 /// What all handles of a node share.
-pub(crate) struct Core {
+pub(crate) struct Routing {
     pub(crate) options: Options,
-    pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) runtime: Handle,
-    pub(crate) in_flight: Semaphore,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) forwarder: Forwarder,
+    pub(crate) in_flight: Semaphore,
     pub(crate) stop: CancellationToken,
-    replica: RwLock<Option<Arc<Replica>>>,
-    contacts: Mutex<Contacts>,
 }
 
-/// The members as a node without a replica knows them.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Contacts {
-    pub(crate) id: Option<u64>,
-    pub(crate) members: BTreeMap<u64, Member>,
-    pub(crate) seeds: Vec<SocketAddr>,
-    leader: Option<u64>,
-    /// Whom to ask next, by turns.
-    turn: usize,
-}
-
-/// Who shall do a request.
-pub(crate) enum Target {
-    Here(Arc<Replica>),
-    There(Peer),
-}
-
-impl Core {
-    pub(crate) fn new(options: Options, transport: Arc<dyn Transport>, forwarder: Forwarder) -> Core {
-        Core {
+impl Routing {
+    pub(crate) fn new(options: Options, peers: Arc<Peers>, forwarder: Forwarder) -> Routing {
+        Routing {
             options,
-            transport,
-            runtime: Handle::current(),
-            in_flight: Semaphore::new(IN_FLIGHT_KIB_MAX),
+            peers,
             forwarder,
+            in_flight: Semaphore::new(IN_FLIGHT_KIB_MAX),
             stop: CancellationToken::new(),
-            replica: RwLock::new(None),
-            contacts: Mutex::new(Contacts::default()),
         }
-    }
-
-    /// This node's replica, if it has one.
-    pub(crate) fn replica(&self) -> Option<Arc<Replica>> {
-        self.replica
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// Puts a replica in place, or takes it away.
-    pub(crate) fn set_replica(&self, replica: Option<Arc<Replica>>) -> Option<Arc<Replica>> {
-        let mut place = self.replica.write().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut place, replica)
-    }
-
-    /// What is known of the others.
-    pub(crate) fn contacts(&self) -> MutexGuard<'_, Contacts> {
-        self.contacts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time by which a request that begins now must be answered.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.options.request_timeout
-    }
-
-    /// Who leads, as far as is known here; without a replica, whom to ask.
-    pub(crate) fn leader(&self) -> Option<Target> {
-        match self.replica() {
-            Some(replica) => {
-                let (id, member) = replica.leader()?;
-                if id == replica.id {
-                    return Some(Target::Here(replica));
-                }
-                peer(id, &member).map(Target::There)
-            }
-            None => self.contacts().leader_or_next().map(Target::There),
-        }
-    }
-
-    /// Takes note of who is said to lead.
-    pub(crate) fn note_leader(&self, hint: Option<(u64, Member)>) {
-        let mut contacts = self.contacts();
-        contacts.leader = hint.as_ref().map(|(id, _)| *id);
-        contacts.members.extend(hint);
     }
 
     /// Rests before the next try; not beyond the deadline, which is answered with the error given.
@@ -141,20 +75,20 @@ impl Core {
             let limit = deadline
                 .saturating_duration_since(Instant::now())
                 .min(ATTEMPT_MAX);
-            let reply = match self.leader() {
+            let reply = match self.peers.leader() {
                 None => None,
                 Some(Target::Here(replica)) => Some(replica.answer(ask.clone(), limit).await),
-                Some(Target::There(peer)) => self.ask_peer(&peer, ask.clone(), limit).await,
+                Some(Target::There(peer)) => self.peers.ask(&peer, ask.clone(), limit).await,
             };
             match reply {
                 Some(Reply::NotLeader(hint)) => {
                     missing = Error::Timeout;
-                    self.note_leader(hint);
+                    self.peers.note_leader(hint);
                 }
                 Some(Reply::Failed(error)) if error.may_retry() => missing = error,
                 Some(Reply::Failed(error)) => return Err(error),
                 Some(reply) => return Ok(reply),
-                None => self.note_leader(None),
+                None => self.peers.note_leader(None),
             }
             self.pause(deadline, missing.clone()).await?;
         }
@@ -169,13 +103,13 @@ impl Core {
     ) -> Result<Reply, Error> {
         loop {
             let limit = deadline.saturating_duration_since(Instant::now()).min(attempt);
-            let peer = self.contacts().next();
+            let peer = self.peers.next();
             let reply = match peer {
                 None => None,
-                Some(peer) => self.ask_peer(&peer, ask.clone(), limit).await,
+                Some(peer) => self.peers.ask(&peer, ask.clone(), limit).await,
             };
             match reply {
-                Some(Reply::NotLeader(hint)) => self.note_leader(hint),
+                Some(Reply::NotLeader(hint)) => self.peers.note_leader(hint),
                 Some(Reply::Failed(error)) => return Err(error),
                 Some(reply) => return Ok(reply),
                 None => {}
@@ -184,52 +118,41 @@ impl Core {
         }
     }
 
-    /// Asks one peer; nothing if it has no answer.
-    pub(crate) async fn ask_peer(&self, to: &Peer, ask: Ask, limit: Duration) -> Option<Reply> {
-        match self.send(to, ask, limit).await {
-            Ok(reply) => Some(reply),
-            Err(error) => {
-                tracing::debug!(peer = %to.address, %error, "a peer has no answer");
-                None
-            }
+    /// What the node knows of the group.
+    pub(crate) fn status(&self) -> Status {
+        let Some(replica) = self.peers.replica() else {
+            let (id, members) = self.peers.known();
+            return Status {
+                id,
+                members,
+                ..Status::default()
+            };
+        };
+        let leader = match self.peers.leader() {
+            Some(Target::Here(replica)) => Some(replica.id),
+            Some(Target::There(peer)) => Some(peer.id),
+            None => None,
+        };
+        let (revision, applied) = (replica.state.revisions().0, replica.state.applied().0);
+        // Borrowed metrics keep Raft from going on, and who borrows them twice may wait for ever.
+        let (term, membership) = {
+            let metrics = replica.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            (metrics.current_term, metrics.membership_config.clone())
+        };
+        let membership = membership.membership();
+        Status {
+            id: Some(replica.id),
+            leader,
+            term,
+            revision,
+            applied: applied.map_or(0, |log_id| log_id.index),
+            voters: membership.voter_ids().collect(),
+            learners: membership.learner_ids().collect(),
+            members: membership
+                .nodes()
+                .map(|(id, member)| (*id, member.clone()))
+                .collect(),
         }
-    }
-
-    /// Sends a request to one peer.
-    pub(crate) async fn send(&self, to: &Peer, ask: Ask, limit: Duration) -> Result<Reply, TransportError> {
-        let not_sent = |error: Error| TransportError::NotSent(error.to_string());
-        let unknown = |error: Error| TransportError::Unknown(error.to_string());
-        let request = rpc::encode(&Request::Ask(ask, limit.as_millis() as u64)).map_err(not_sent)?;
-        let answer = self.transport.call(to, Class::Forward, request, limit).await?;
-        match rpc::decode(&answer).map_err(unknown)? {
-            Response::Reply(reply) => Ok(reply),
-            // A node without a replica, or one that is stopping: it has done nothing.
-            Response::Failed(why) => Err(TransportError::NotSent(why)),
-            _ => Err(TransportError::Unknown("an answer to something else".into())),
-        }
-    }
-}
-
-impl Contacts {
-    fn leader_or_next(&mut self) -> Option<Peer> {
-        let leader = self.leader.and_then(|id| peer(id, self.members.get(&id)?));
-        leader.or_else(|| self.next())
-    }
-
-    /// Somebody to ask, each in turn.
-    fn next(&mut self) -> Option<Peer> {
-        let own = self.id;
-        let others = self.members.iter().filter(|(id, _)| Some(**id) != own);
-        let mut peers: Vec<Peer> = others.filter_map(|(id, member)| peer(*id, member)).collect();
-        for address in &self.seeds {
-            if !peers.iter().any(|peer| peer.address == *address) {
-                peers.push(Peer {
-                    id: 0,
-                    address: *address,
-                });
-            }
-        }
-        self.turn = self.turn.wrapping_add(1);
-        (!peers.is_empty()).then(|| peers.swap_remove(self.turn % peers.len()))
     }
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::client::routing::Core;
+use super::routing::Routing;
 use crate::mvcc::Scope;
 use crate::rpc::{Ask, Reply};
-use crate::state::{State, Subscription};
+use crate::state::watch::LocalWatch;
 use crate::{Error, Event};
 
 /// Time a member keeps a poll without a change.
@@ -23,25 +23,25 @@ const POLL_MARGIN: Duration = Duration::from_secs(2);
 
 /// Tells changes one by one. A watch that is dropped is over.
 pub struct Watch {
-    core: Arc<Core>,
+    routing: Arc<Routing>,
     scope: Scope,
     /// The next revision of interest; 0 is "now", not yet known.
     next: i64,
     ready: VecDeque<Event>,
-    local: Option<Local>,
+    local: Option<LocalWatch>,
 }
 
 impl Watch {
-    pub(crate) fn new(core: Arc<Core>, scope: Scope, from: i64) -> Watch {
+    pub(crate) fn new(routing: Arc<Routing>, scope: Scope, from: i64) -> Watch {
         let mut watch = Watch {
-            core,
+            routing,
             scope,
             next: from.max(0),
             ready: VecDeque::new(),
             local: None,
         };
         if watch.next == 0
-            && let Some(replica) = watch.core.replica()
+            && let Some(replica) = watch.routing.peers.replica()
         {
             watch.next = replica.state.revisions().0 + 1;
         }
@@ -63,12 +63,16 @@ impl Watch {
     /// The events that come next, and the revision after them. Changes nothing that a cancelled call would lose.
     async fn batch(&mut self) -> Result<(Vec<Event>, i64), Error> {
         if self.local.is_none()
-            && let Some(replica) = self.core.replica()
+            && let Some(replica) = self.routing.peers.replica()
         {
             if self.next == 0 {
                 self.next = replica.state.revisions().0 + 1;
             }
-            self.local = Some(Local::new(replica.state.clone(), self.scope.clone(), self.next));
+            self.local = Some(LocalWatch::new(
+                replica.state.clone(),
+                self.scope.clone(),
+                self.next,
+            ));
         }
         if let Some(local) = &mut self.local {
             let events = local.batch().await?;
@@ -82,7 +86,7 @@ impl Watch {
         let patience = POLL + POLL_MARGIN;
         loop {
             match self
-                .core
+                .routing
                 .ask_any(ask.clone(), Instant::now() + patience, POLL)
                 .await
             {
@@ -92,69 +96,5 @@ impl Watch {
                 Err(error) => return Err(error),
             }
         }
-    }
-}
-
-/// A watch on this node's own state.
-pub(crate) struct Local {
-    state: Arc<State>,
-    scope: Scope,
-    next: i64,
-    subscription: Option<Subscription>,
-}
-
-impl Local {
-    pub(crate) fn new(state: Arc<State>, scope: Scope, from: i64) -> Local {
-        Local {
-            state,
-            scope,
-            next: from,
-            subscription: None,
-        }
-    }
-
-    /// All revisions below this one have been told.
-    pub(crate) fn next_revision(&self) -> i64 {
-        self.next
-    }
-
-    /// The events that come next, at least one; cancel safe.
-    pub(crate) async fn batch(&mut self) -> Result<Vec<Event>, Error> {
-        loop {
-            if let Some(subscription) = &mut self.subscription {
-                match subscription.queue.recv().await {
-                    // Told before this watch's beginning, which lay in the future.
-                    Some(told) if told.revision < self.next => continue,
-                    Some(told) => {
-                        self.next = told.revision + 1;
-                        return Ok(told.events.iter().map(|event| Event::clone(event)).collect());
-                    }
-                    None => self.unsubscribe(),
-                }
-            }
-            if let Some(subscription) = self.state.subscribe(&self.scope, self.next - 1)? {
-                self.subscription = Some(subscription);
-                continue;
-            }
-            let (state, scope, from) = (self.state.clone(), self.scope.clone(), self.next);
-            let read = tokio::task::spawn_blocking(move || state.history(&scope, from)).await;
-            let history = read.map_err(|error| Error::Disk(error.to_string()))??;
-            self.next = history.next;
-            if !history.events.is_empty() {
-                return Ok(history.events);
-            }
-        }
-    }
-
-    fn unsubscribe(&mut self) {
-        if let Some(subscription) = self.subscription.take() {
-            self.state.unsubscribe(subscription.id);
-        }
-    }
-}
-
-impl Drop for Local {
-    fn drop(&mut self) {
-        self.unsubscribe();
     }
 }

@@ -3,3 +3,6 @@
 mod log_store;
 pub(crate) mod network;
 pub(crate) mod state_machine;
+
+#[cfg(test)]
+mod tests;

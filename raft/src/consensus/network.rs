@@ -3,7 +3,6 @@
 //! A peer that surely was not reached is `Unreachable`: openraft then rests for [`BACKOFF`] and tries again.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -49,19 +48,13 @@ pub(crate) struct Client {
     sendings: Arc<AtomicU64>,
 }
 
-/// The peer that a member is.
-pub(crate) fn peer(id: u64, member: &Member) -> Option<Peer> {
-    let address: SocketAddr = member.address.parse().ok()?;
-    Some(Peer { id, address })
-}
-
 impl RaftNetworkFactory<Group> for Network {
     type Network = Client;
 
     async fn new_client(&mut self, target: u64, member: &Member) -> Client {
         Client {
             own: self.own,
-            peer: peer(target, member),
+            peer: Peer::of(target, member),
             transport: self.transport.clone(),
             sendings: self.sendings.clone(),
         }

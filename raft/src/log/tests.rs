@@ -3,36 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage, RaftLogStorageExt as _};
-use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::storage::{RaftLogReader as _, RaftLogStorage as _, RaftLogStorageExt as _};
 use openraft::type_config::TypeConfigExt;
-use openraft::{EntryPayload, StorageError, vote::RaftLeaderId as _};
-use tempfile::TempDir;
+use openraft::{EntryPayload, vote::RaftLeaderId as _};
 
+use super::index::CACHE_BYTES_MAX;
 use super::*;
 use crate::command::Proposal;
-use crate::consensus::state_machine::Machine;
 use crate::format::{FILE_HEAD_LEN, FrameReader, Read1};
-use crate::snapshot::Snapshots;
-use crate::state::State;
 use crate::type_config::Group;
-
-struct Builder;
-
-impl StoreBuilder<Group, Log, Machine, (TempDir, Closer)> for Builder {
-    async fn build(&self) -> Result<((TempDir, Closer), Log, Machine), StorageError<Group>> {
-        let dir = tempfile::tempdir().unwrap();
-        let (log, closer) = Log::open(&dir.path().join("log")).unwrap();
-        let snapshots = Arc::new(Snapshots::open(&dir.path().join("snapshots")).unwrap());
-        let state = Arc::new(State::open(dir.path(), &snapshots).unwrap());
-        Ok(((dir, closer), log, Machine { state, snapshots }))
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_storage_keeps_every_promise_that_openraft_asks_of_it() {
-    Suite::test_all(Builder).await.unwrap();
-}
 
 fn id(index: u64) -> LogId {
     type LeaderId = openraft::alias::LeaderIdOf<Group>;
@@ -206,7 +185,7 @@ async fn what_was_dropped_or_voted_is_so_after_a_restart() {
     let (mut log, closer) = Log::open(dir.path()).unwrap();
     append(&mut log, 1..11, 10).await;
     let vote = Vote::new(7, 3);
-    log.save_vote(&vote).await.unwrap();
+    log.save_vote(vote).await.unwrap();
     log.truncate_after(Some(id(8))).await.unwrap();
     append(&mut log, 9..10, 33).await;
     log.purge(id(4)).await.unwrap();
@@ -287,11 +266,11 @@ async fn a_segment_whose_creation_was_interrupted_is_removed() {
 #[tokio::test]
 async fn appends_that_wait_share_one_sync() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    let (log, closer) = Log::open(dir.path()).unwrap();
     let mut waiting = Vec::new();
     for index in 1..=200 {
         let (done, answer) = <Group as TypeConfigExt>::oneshot();
-        log.append([entry(index, 10)], IOFlushed::signal(done))
+        log.append(vec![entry(index, 10)], IOFlushed::signal(done))
             .await
             .unwrap();
         waiting.push(answer);

@@ -9,11 +9,12 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use openraft::entry::RaftEntry as _;
 use openraft::storage::IOFlushed;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use super::index::{Index, Slot};
 use super::record::{self, Record};
-use super::{Index, Slot, log_id};
 use crate::format::{self, Kind};
 use crate::type_config::{Entry, Group, LogId, Vote};
 
@@ -29,7 +30,7 @@ const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
 const BUFFER_KEPT_MAX: usize = 1024 * 1024;
 
 /// What is asked of the writer.
-pub(crate) enum Request {
+pub(super) enum Request {
     /// Write entries, then call back. The permit is the share of memory they take while they wait.
     Append(Vec<Entry>, IOFlushed<Group>, OwnedSemaphorePermit),
     /// Write a vote.
@@ -43,10 +44,10 @@ pub(crate) enum Request {
 }
 
 /// Who is told that it is done.
-pub(crate) type Done = oneshot::Sender<io::Result<()>>;
+pub(super) type Done = oneshot::Sender<io::Result<()>>;
 
 /// Where the log ends.
-pub(super) struct Tail {
+pub(super) struct End {
     pub(super) number: u32,
     pub(super) file: Arc<File>,
     pub(super) len: u64,
@@ -65,7 +66,7 @@ pub(super) struct Tail {
 pub(super) struct Writer {
     dir: PathBuf,
     index: Arc<Index>,
-    tail: Tail,
+    end: End,
     frame: Vec<u8>,
     failed: Option<String>,
 }
@@ -81,11 +82,11 @@ struct Afterwards {
 }
 
 impl Writer {
-    pub(super) fn new(dir: PathBuf, index: Arc<Index>, tail: Tail) -> Writer {
+    pub(super) fn new(dir: PathBuf, index: Arc<Index>, end: End) -> Writer {
         Writer {
             dir,
             index,
-            tail,
+            end,
             frame: Vec::new(),
             failed: None,
         }
@@ -145,7 +146,7 @@ impl Writer {
                         offset: offset as u32,
                         len: len as u32,
                     };
-                    afterwards.slots.push((log_id(entry).index, slot));
+                    afterwards.slots.push((entry.log_id().index, slot));
                 }
                 Ok(())
             }
@@ -173,28 +174,28 @@ impl Writer {
             return Ok(());
         }
         let committed = self.index.lock().committed;
-        if committed != self.tail.committed
+        if committed != self.end.committed
             && let Some(log_id) = committed
         {
             Record::Committed(log_id).write(&mut self.frame)?;
         }
-        if self.tail.len + self.frame.len() as u64 > SEGMENT_BYTES_MAX && !self.tail.is_fresh() {
+        if self.end.len + self.frame.len() as u64 > SEGMENT_BYTES_MAX && !self.end.is_fresh() {
             self.rotate()?;
         }
-        let sequence = self.tail.sequence + 1;
+        let sequence = self.end.sequence + 1;
         format::finish_frame(&mut self.frame, 0, sequence);
-        self.tail.file.write_all_at(&self.frame, self.tail.len)?;
+        self.end.file.write_all_at(&self.frame, self.end.len)?;
         self.grow();
-        self.tail.file.sync_data()?;
-        let base = self.tail.len;
-        self.tail.len += self.frame.len() as u64;
-        self.tail.sequence = sequence;
-        self.tail.committed = committed;
+        self.end.file.sync_data()?;
+        let base = self.end.len;
+        self.end.len += self.frame.len() as u64;
+        self.end.sequence = sequence;
+        self.end.committed = committed;
 
         let mut inner = self.index.lock();
         for (index, mut slot) in afterwards.slots.drain(..) {
-            self.tail.highest = self.tail.highest.max(index);
-            slot.segment = self.tail.number;
+            self.end.highest = self.end.highest.max(index);
+            slot.segment = self.end.number;
             slot.offset += base as u32;
             // An entry that was dropped meanwhile has no slot any more.
             if let Some(known) = inner.slot(index) {
@@ -212,19 +213,19 @@ impl Writer {
     /// Makes room after a frame that made the file grow. The zeros become durable with the frame. A disk that has no
     /// place for them may have had it for the frame.
     fn grow(&mut self) {
-        let end = self.tail.len + self.frame.len() as u64;
-        if end <= self.tail.size {
+        let end = self.end.len + self.frame.len() as u64;
+        if end <= self.end.size {
             return;
         }
         let size = end.next_multiple_of(ROOM);
         let zeros = vec![0; (size - end) as usize];
-        let grown = self.tail.file.write_all_at(&zeros, end);
-        self.tail.size = if grown.is_ok() { size } else { end };
+        let grown = self.end.file.write_all_at(&zeros, end);
+        self.end.size = if grown.is_ok() { size } else { end };
     }
 
     /// Begins a new segment with the state so far.
     fn rotate(&mut self) -> io::Result<()> {
-        let number = self.tail.number + 1;
+        let number = self.end.number + 1;
         let state = {
             let inner = self.index.lock();
             [
@@ -233,13 +234,13 @@ impl Writer {
                 inner.purged.map(Record::Purge),
             ]
         };
-        let (file, len) = create(&self.dir, number, self.tail.sequence + 1, &state)?;
-        self.tail.closed.push((self.tail.number, self.tail.highest));
-        self.tail.number = number;
-        self.tail.file = file.clone();
-        (self.tail.len, self.tail.size) = (len, len);
-        self.tail.sequence += 1;
-        self.tail.highest = 0;
+        let (file, len) = create(&self.dir, number, self.end.sequence + 1, &state)?;
+        self.end.closed.push((self.end.number, self.end.highest));
+        self.end.number = number;
+        self.end.file = file.clone();
+        (self.end.len, self.end.size) = (len, len);
+        self.end.sequence += 1;
+        self.end.highest = 0;
         self.index.lock().segments.insert(number, file);
         Ok(())
     }
@@ -247,14 +248,14 @@ impl Writer {
     /// Removes the segments, oldest first, that hold nothing after `upto`.
     fn remove_segments(&mut self, upto: LogId) -> io::Result<()> {
         let keep = self
-            .tail
+            .end
             .closed
             .iter()
             .position(|(_, highest)| *highest > upto.index);
         let removed: Vec<_> = self
-            .tail
+            .end
             .closed
-            .drain(..keep.unwrap_or(self.tail.closed.len()))
+            .drain(..keep.unwrap_or(self.end.closed.len()))
             .collect();
         if removed.is_empty() {
             return Ok(());
@@ -267,7 +268,7 @@ impl Writer {
     }
 }
 
-impl Tail {
+impl End {
     /// Whether the segment holds no more than its first frame.
     fn is_fresh(&self) -> bool {
         self.highest == 0

@@ -29,4 +29,4 @@ pub(crate) use database::{Changes, Database, Records};
 pub(crate) use lease::{Clock, TICK_MS};
 pub(crate) use revision::{Record, Revision};
 pub(crate) use txn::{Overlay, check, only_reads};
-pub(crate) use watch::{Scope, Watchers};
+pub(crate) use watch::{Notification, Scope, Watchers};

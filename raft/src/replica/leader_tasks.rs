@@ -228,6 +228,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = Options::new(dir.path(), "test");
         let replica = Replica::open(&options, 1, Arc::new(Nobody), true).await.unwrap();
+        let stop = CancellationToken::new();
+        let tasks = tokio::spawn(run(replica.clone(), stop.clone()));
         let member = |number: u64| Member {
             name: String::new(),
             address: format!("127.0.0.1:{number}"),
@@ -260,6 +262,8 @@ mod tests {
         let metrics = ended.await.unwrap();
         let learners: Vec<u64> = metrics.membership_config.membership().learner_ids().collect();
         assert_eq!(learners, [9], "who had no vote stays");
+        stop.cancel();
+        tasks.await.unwrap();
         replica.shutdown().await;
     }
 

@@ -4,7 +4,7 @@
 //! joiner                          leader
 //! Allocate(name, address)   ->    an entry is written; its index is the new id
 //! writes its identity, starts its replica
-//! Attach(id, address)       ->    add it as a learner; once it has caught up, `duty.rs` gives it a vote
+//! Attach(id, address)       ->    add it as a learner; once it has caught up, `leader_tasks.rs` gives it a vote
 //! ```
 //!
 //! Always: (1) an id is given once; (2) an empty folder is a new node: while another member holds its address with a

@@ -12,9 +12,7 @@ use futures::StreamExt as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::ClientWriteError;
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use crate::command::Proposal;
 use crate::consensus::network::Network;
@@ -25,6 +23,7 @@ use crate::rpc::{Ask, Outcome, Reply, Request, Response};
 use crate::snapshot::Snapshots;
 use crate::snapshot::receive::Receiver;
 use crate::state::State;
+use crate::state::watch::LocalWatch;
 use crate::type_config::{Group, LogId};
 use crate::{Consistency, Error, Member, Options, Range, RangeResult, Transport, Txn, TxnResult};
 
@@ -43,7 +42,7 @@ pub(crate) struct Replica {
     pub(crate) id: u64,
     pub(crate) raft: Raft<Group, Machine>,
     pub(crate) state: Arc<State>,
-    /// The leader's clock of the leases; see `duty.rs`.
+    /// The leader's clock of the leases; see `leader_tasks.rs`.
     pub(crate) clock: Mutex<Clock>,
     /// Held while this node changes the members: a change takes two entries, and who sees the first alone while
     /// nobody holds this knows that it was left half-way.
@@ -51,8 +50,6 @@ pub(crate) struct Replica {
     began: Instant,
     receiver: Receiver,
     closer: Mutex<Option<Closer>>,
-    duty: Mutex<Option<JoinHandle<()>>>,
-    stop: CancellationToken,
     had_log: bool,
 }
 
@@ -103,7 +100,7 @@ impl Replica {
         };
         let raft = Raft::new(id, config, network, log, machine).await;
         let raft = raft.map_err(|error| Error::Disk(error.to_string()))?;
-        let replica = Arc::new(Replica {
+        Ok(Arc::new(Replica {
             id,
             raft,
             state,
@@ -112,16 +109,8 @@ impl Replica {
             began: Instant::now(),
             receiver: Receiver::new(snapshots),
             closer: Mutex::new(Some(closer)),
-            duty: Mutex::new(None),
-            stop: CancellationToken::new(),
             had_log,
-        });
-        let duty = tokio::spawn(crate::replica::leader_tasks::run(
-            replica.clone(),
-            replica.stop.clone(),
-        ));
-        *replica.duty.lock().unwrap_or_else(PoisonError::into_inner) = Some(duty);
-        Ok(replica)
+        }))
     }
 
     /// Whether this node has been of a group: it holds a vote or an entry.
@@ -234,7 +223,7 @@ impl Replica {
         if from <= 0 {
             return Ok(Reply::Events(Vec::new(), self.state.revisions().0 + 1));
         }
-        let mut watch = crate::client::watch::Local::new(self.state.clone(), scope, from);
+        let mut watch = LocalWatch::new(self.state.clone(), scope, from);
         match timeout(limit, watch.batch()).await {
             Ok(events) => Ok(Reply::Events(events?, watch.next_revision())),
             Err(_) => Ok(Reply::Events(Vec::new(), watch.next_revision())),
@@ -341,11 +330,6 @@ impl Replica {
 
     /// Ends Raft and closes the files.
     pub(crate) async fn shutdown(&self) {
-        self.stop.cancel();
-        let duty = self.duty.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(duty) = duty {
-            let _ = duty.await;
-        }
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "Raft did not end in order");
         }

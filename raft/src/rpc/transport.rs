@@ -6,6 +6,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::Member;
+
 /// Whom a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
@@ -13,6 +15,14 @@ pub struct Peer {
     pub id: u64,
     /// Where its mesh listens.
     pub address: SocketAddr,
+}
+
+impl Peer {
+    /// The peer that a member is; nothing where its address cannot be read.
+    pub(crate) fn of(id: u64, member: &Member) -> Option<Peer> {
+        let address = member.address.parse().ok()?;
+        Some(Peer { id, address })
+    }
 }
 
 /// Which of the connections to a peer a request takes, so that the large never holds up the urgent.

@@ -10,6 +10,7 @@
 //! Records never change, so a snapshot at revision R may be written while later ones are applied: the meta and the
 //! leases are copied when R is fixed, and compaction waits (`state.rs`).
 
+pub(crate) mod meta;
 pub(crate) mod receive;
 
 use std::fs::{File, OpenOptions};
@@ -18,12 +19,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
-
+use self::meta::Header;
 use crate::Error;
 use crate::format::{self, FILE_HEAD_LEN, FRAME_HEAD_LEN, FrameReader, Kind, Read1};
 use crate::mvcc::{Record, Revision};
-use crate::state::sled::Meta;
 use crate::type_config::{self, SnapshotMeta};
 
 /// A frame is written when it has grown to this.
@@ -45,13 +44,6 @@ pub(crate) struct Snapshot {
 pub(crate) struct Snapshots {
     dir: PathBuf,
     newest: Mutex<Option<Snapshot>>,
-}
-
-/// What the first frame holds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Header {
-    pub(crate) meta: Meta,
-    pub(crate) leases: Vec<(i64, u64)>,
 }
 
 impl Snapshots {
@@ -334,6 +326,7 @@ fn write_file(
 mod tests {
     use openraft::vote::RaftLeaderId as _;
 
+    use super::meta::Meta;
     use super::*;
     use crate::type_config::{Group, LogId};
 

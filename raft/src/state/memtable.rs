@@ -18,9 +18,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::sled::Disk;
 use crate::Error;
 use crate::mvcc::{Changes, Record, Records, Revision};
-use crate::state::sled::{Disk, Meta};
+use crate::snapshot::meta::Meta;
 
 /// Time that changes wait for others before they are stored: what a restart after a kill has to apply again.
 const PATIENCE: Duration = Duration::from_secs(1);

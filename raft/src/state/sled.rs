@@ -25,7 +25,8 @@ use super::block;
 use crate::Error;
 use crate::format::u32_at;
 use crate::mvcc::{Changes, Database, Record, Records, Revision};
-use crate::type_config::{self, LogId, Membership};
+use crate::snapshot::meta::Meta;
+use crate::type_config;
 
 /// sled's page cache. Values are read from the file beyond it; an agent's memory is bounded (40 MiB idle).
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
@@ -33,19 +34,6 @@ const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 const VALUE_VERSION: u8 = 1;
 /// Octets before a value's body.
 const VALUE_HEAD_LEN: usize = 5;
-
-/// What is known of the state as a whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Meta {
-    /// The last entry applied.
-    pub(crate) applied: Option<LogId>,
-    /// The members as of then.
-    pub(crate) membership: Membership,
-    /// The store's revision.
-    pub(crate) revision: i64,
-    /// The revision up to which history is forgotten.
-    pub(crate) compacted: i64,
-}
 
 /// What is stored beside leases and records.
 #[derive(Default, Clone, Serialize, Deserialize)]
