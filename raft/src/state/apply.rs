@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use openraft::EntryPayload;
 
-use super::memtable::Buffer;
+use super::memtable::Memtable;
 use super::{Inner, State};
 use crate::Error;
 use crate::command::Answer;
@@ -16,7 +16,7 @@ impl State {
     pub(crate) fn apply(&self, entries: &[Entry]) -> Result<Vec<Answer>, Error> {
         let mut guard = self.write();
         let inner = &mut *guard;
-        let disk = inner.disk()?;
+        let memtable = inner.memtable()?;
         let mut changes = Changes::default();
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -30,15 +30,15 @@ impl State {
                     let command = proposal.command()?;
                     inner
                         .database
-                        .apply(command, entry.log_id.index, &*disk, &mut changes)?
+                        .apply(command, entry.log_id.index, &*memtable, &mut changes)?
                 }
             });
             inner.meta.applied = Some(entry.log_id);
         }
         inner.meta.revision = inner.database.revision;
         inner.meta.compacted = inner.database.compacted;
-        inner.notify(&changes, &disk)?;
-        disk.put(changes, inner.meta.clone())?;
+        inner.notify(&changes, &memtable)?;
+        memtable.put(changes, inner.meta.clone())?;
         let progress = inner.progress();
         drop(guard);
         self.note(progress);
@@ -47,16 +47,16 @@ impl State {
 
     /// Waits while more is applied than could be stored.
     pub(crate) async fn room(&self) {
-        let disk = self.read().disk.clone();
-        if let Some(disk) = disk {
-            disk.room().await;
+        let memtable = self.read().memtable.clone();
+        if let Some(memtable) = memtable {
+            memtable.room().await;
         }
     }
 }
 
 impl Inner {
-    /// Tells the watchers what was written. One whose queue is full is let go: it reads on from the disk.
-    fn notify(&mut self, changes: &Changes, base: &Buffer) -> Result<(), Error> {
+    /// Tells the watchers what was written. One whose queue is full is let go: it reads on from the history.
+    fn notify(&mut self, changes: &Changes, base: &Memtable) -> Result<(), Error> {
         if self.watchers.is_empty() {
             return Ok(());
         }

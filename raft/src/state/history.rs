@@ -20,10 +20,10 @@ pub(super) struct History {
 impl State {
     /// The changes of a scope from revision `from` on, a piece of them.
     pub(super) fn history(&self, scope: &Scope, from: i64) -> Result<History, Error> {
-        let (disk, revision) = {
+        let (memtable, revision) = {
             let inner = self.read();
             inner.check_history(from)?;
-            (inner.disk()?, inner.database.revision)
+            (inner.memtable()?, inner.database.revision)
         };
         let mut history = History {
             next: from.max(1),
@@ -32,7 +32,7 @@ impl State {
         let mut found = Vec::new();
         let (mut looked_at, mut bytes) = (0, 0);
         let mut is_all = true;
-        for item in disk.records(Revision::first_of(from), revision)? {
+        for item in memtable.records(Revision::first_of(from), revision)? {
             let (place, record) = item?;
             let is_enough = looked_at >= HISTORY_RECORDS || bytes >= HISTORY_BYTES;
             // A revision is never split.
@@ -53,7 +53,7 @@ impl State {
         }
         let inner = self.read();
         for (place, record) in found {
-            let prev = inner.database.previous(&record.key, place, &*disk)?;
+            let prev = inner.database.previous(&record.key, place, &*memtable)?;
             history.events.push(record.into_event(place.main, prev));
         }
         // A compaction meanwhile may have removed what this should have found.

@@ -1,305 +1,340 @@
-//! What is applied and not yet in sled.
+//! The memtable: what is applied and not yet in sled.
 //!
 //! sled writes to the disk with every batch it is given, and so takes the log's place there. It may be behind: what
-//! it lacks is in the log. So applied changes wait in memory, where they are found as if they were stored, and a
-//! thread gives sled many at once: [`PATIENCE`] after the first, or when there are many.
+//! it lacks is in the log. So applied changes wait in memory, where they are found as if they were in sled, and one
+//! thread, the only one that writes to sled, flushes many at once: [`PATIENCE`] after the first, or when there are
+//! many.
 //!
-//! Always: (1) a record is found from the moment it was put until it is unreachable; (2) what is stored at once is
+//! ```text
+//! apply ─ put ──> Recent: active ┐                 ┌── record ─ readers
+//!          │              flushing <─ flushed <────┼─> sled
+//!          └─ wake ──> Flusher ─┘      with meta   └── records ─ histories, snapshots (which have it flush before)
+//! ```
+//!
+//! Always: (1) a record is found from the moment it was put until it is unreachable; (2) what is flushed at once is
 //! whole: up to an applied index, with that index; (3) with nothing put, nothing is written; (4) no record is removed
-//! while somebody holds [`Buffer::hold`], nor before the compaction that forgot it is stored: what is applied again
-//! after a kill must meet the state it met before; (5) after a failure nothing is stored any more: what would follow
+//! while somebody holds [`Memtable::pin`], nor before the compaction that forgot it is flushed: what is applied again
+//! after a kill must meet the state it met before; (5) after a failure nothing is flushed any more: what would follow
 //! has a gap before it.
+//!
+//! Who waits for whom: `recent` guards plain data for lines, and nobody waits while holding it. Who holds the pin may
+//! wait for the flusher; the flusher never waits for the pin.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-
-use super::sled::Disk;
+use super::sled::{Sled, Stored};
 use crate::Error;
 use crate::mvcc::{Changes, Record, Records, Revision};
 use crate::snapshot::meta::Meta;
 
-/// Time that changes wait for others before they are stored: what a restart after a kill has to apply again.
+/// Time that changes wait for others before they are flushed: what a restart after a kill has to apply again.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Octets of records that wait no longer.
+/// Bytes of records that wait no longer.
 const URGENT_BYTES: usize = 2 * 1024 * 1024;
-/// Octets of records at which applying waits for sled.
+/// Bytes of records at which applying waits for sled.
 const FULL_BYTES: usize = 8 * 1024 * 1024;
 /// What a record takes in memory beside its key and value.
 const RECORD_OVERHEAD: usize = 128;
-/// Unreachable records removed after each storing.
+/// Unreachable records removed after each flush.
 const REMOVED_AT_ONCE: usize = 16 * 1024;
 /// Of these, in one batch.
 const REMOVED_IN_BATCH: usize = 1024;
+/// Requests that wait for the flusher. Readers beyond wait in line; a wake-up that finds no place is not missed, since
+/// after each request the flusher looks at what waits.
+const REQUESTS_MAX: usize = 64;
 
-/// A sled with changes that wait for it.
-pub(crate) struct Buffer {
-    shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+/// What is applied, found in memory or in sled.
+pub(super) struct Memtable {
+    sled: Arc<Sled>,
+    recent: Arc<RwLock<Recent>>,
+    pinned: Arc<Mutex<()>>,
+    requests: SyncSender<Request>,
+    thread: Option<JoinHandle<()>>,
 }
 
-struct Shared {
-    disk: Disk,
-    waiting: RwLock<Waiting>,
-    /// Held while something is stored.
-    storing: Mutex<()>,
-    /// Held by who reads all records: nothing is removed meanwhile.
-    held: Mutex<()>,
-    signal: Mutex<Signal>,
-    changed: Condvar,
-    stored: Notify,
-}
-
+/// What is not in sled yet.
 #[derive(Default)]
-struct Waiting {
-    fresh: Changes,
-    /// How far the log is applied with what is fresh; none if nothing is.
+struct Recent {
+    /// What waits to be flushed.
+    active: Changes,
+    /// How far the log is applied with what is active; none if nothing is.
     meta: Option<Meta>,
+    /// Bytes of what is active.
     bytes: usize,
-    /// What is being stored.
-    leaving: Arc<Changes>,
-    /// Records that what is stored cannot reach.
-    unreachable: VecDeque<Revision>,
+    /// What is being flushed: it is found here until it is in sled.
+    flushing: Arc<Changes>,
+    /// Why nothing is flushed any more.
     failed: Option<Error>,
 }
 
-#[derive(Default)]
-struct Signal {
-    is_dirty: bool,
-    is_urgent: bool,
-    is_over: bool,
+/// What is asked of the flusher.
+enum Request {
+    /// Look at what waits.
+    Wake,
+    /// Flush all that was put before this.
+    Flush(Done),
+    /// The same; hand it to the kernel, and end.
+    Close(Done),
+    /// End.
+    End,
 }
 
-impl Records for Buffer {
+/// Who is told that it is done.
+type Done = SyncSender<Result<(), Error>>;
+
+/// The one thread that writes to sled.
+struct Flusher {
+    sled: Arc<Sled>,
+    recent: Arc<RwLock<Recent>>,
+    pinned: Arc<Mutex<()>>,
+    stored: Stored,
+    /// Records that what is in sled cannot reach.
+    unreachable: VecDeque<Revision>,
+}
+
+impl Records for Memtable {
     fn record(&self, revision: Revision) -> Result<Option<Record>, Error> {
         {
-            let waiting = self.shared.read();
-            let found = waiting.fresh.records.get(&revision);
-            if let Some(record) = found.or_else(|| waiting.leaving.records.get(&revision)) {
+            let recent = read(&self.recent);
+            let found = recent.active.records.get(&revision);
+            if let Some(record) = found.or_else(|| recent.flushing.records.get(&revision)) {
                 return Ok(Some(record.clone()));
             }
         }
         // What has left the memory in between is in sled by then.
-        self.shared.disk.record(revision)
+        self.sled.record(revision)
     }
 }
 
-impl Buffer {
-    /// Begins to buffer for `disk`.
-    pub(crate) fn new(disk: Disk) -> Result<Buffer, Error> {
-        let shared = Arc::new(Shared {
-            disk,
-            waiting: RwLock::default(),
-            storing: Mutex::default(),
-            held: Mutex::default(),
-            signal: Mutex::default(),
-            changed: Condvar::new(),
-            stored: Notify::new(),
-        });
-        let own = shared.clone();
+impl Memtable {
+    /// Begins to collect for `sled`, in which lies what `stored` says; the `unreachable` records are removed in time.
+    pub(super) fn start(sled: Sled, stored: Stored, unreachable: Vec<Revision>) -> Result<Memtable, Error> {
+        let (mut memtable, flusher, requests) = Memtable::with_flusher(sled, stored, unreachable);
         let thread = std::thread::Builder::new()
             .name("raft-state".into())
-            .spawn(move || own.run());
+            .spawn(move || flusher.run(&requests));
         let thread = thread.map_err(|error| Error::Disk(format!("no thread for the state: {error}")))?;
-        Ok(Buffer {
-            shared,
-            thread: Mutex::new(Some(thread)),
-        })
+        memtable.thread = Some(thread);
+        Ok(memtable)
     }
 
-    /// Adds changes, with which the log is applied as far as `meta` says.
-    pub(crate) fn put(&self, changes: Changes, meta: Meta) -> Result<(), Error> {
+    fn with_flusher(
+        sled: Sled,
+        stored: Stored,
+        unreachable: Vec<Revision>,
+    ) -> (Memtable, Flusher, Receiver<Request>) {
+        let (requests, received) = sync_channel(REQUESTS_MAX);
+        let memtable = Memtable {
+            sled: Arc::new(sled),
+            recent: Arc::default(),
+            pinned: Arc::default(),
+            requests,
+            thread: None,
+        };
+        let flusher = Flusher {
+            sled: memtable.sled.clone(),
+            recent: memtable.recent.clone(),
+            pinned: memtable.pinned.clone(),
+            stored,
+            unreachable: unreachable.into(),
+        };
+        (memtable, flusher, received)
+    }
+
+    /// Adds changes, with which the log is applied as far as `meta` says. Waits for nobody.
+    pub(super) fn put(&self, changes: Changes, meta: Meta) -> Result<(), Error> {
         let bytes: usize = changes.records.values().map(record_bytes).sum();
-        let mut waiting = self.shared.write();
-        let is_first = waiting.meta.is_none();
-        waiting.fresh.records.extend(changes.records);
-        waiting.fresh.leases.extend(changes.leases);
-        waiting.fresh.unreachable.extend(changes.unreachable);
-        waiting.meta = Some(meta);
+        let mut recent = write(&self.recent);
+        let is_first = recent.meta.is_none();
+        recent.active.records.extend(changes.records);
+        recent.active.leases.extend(changes.leases);
+        recent.active.unreachable.extend(changes.unreachable);
+        recent.meta = Some(meta);
         // Only now: what the index in memory names already must be found.
-        waiting.check()?;
-        waiting.bytes += bytes;
-        let is_urgent = waiting.bytes >= URGENT_BYTES;
-        drop(waiting);
-        if is_first || is_urgent {
-            self.shared.signal(|signal| {
-                signal.is_dirty = true;
-                signal.is_urgent |= is_urgent;
-            });
+        recent.check()?;
+        let before = recent.bytes;
+        recent.bytes += bytes;
+        let becomes_urgent = before < URGENT_BYTES && recent.bytes >= URGENT_BYTES;
+        drop(recent);
+        if is_first || becomes_urgent {
+            let _ = self.requests.try_send(Request::Wake);
         }
         Ok(())
     }
 
-    /// Notes records that what is stored cannot reach; they are removed with a later storing.
-    pub(crate) fn forget(&self, revisions: Vec<Revision>) {
-        self.shared.write().unreachable.extend(revisions);
-    }
-
     /// Waits while more waits for sled than there is room for.
-    pub(crate) async fn room(&self) {
-        loop {
-            let stored = self.shared.stored.notified();
-            let is_full = {
-                let waiting = self.shared.read();
-                waiting.bytes >= FULL_BYTES && waiting.failed.is_none()
-            };
-            if !is_full {
-                return;
-            }
-            stored.await;
+    pub(super) async fn room(self: Arc<Memtable>) {
+        if read(&self.recent).bytes >= FULL_BYTES {
+            // A failure is told to who puts next.
+            let _ = tokio::task::spawn_blocking(move || self.flush()).await;
         }
     }
 
-    /// The records from `from` up to and with revision `upto`, in order; those that wait are stored first.
-    pub(crate) fn records(
+    /// The records from `from` up to and with revision `upto`, in order; those that wait are flushed first.
+    pub(super) fn records(
         &self,
         from: Revision,
         upto: i64,
     ) -> Result<impl Iterator<Item = Result<(Revision, Record), Error>> + '_, Error> {
-        self.shared.store()?;
-        self.shared.disk.records(from, upto)
+        self.flush()?;
+        self.sled.records(from, upto)
     }
 
     /// Keeps all records in place while the guard lives.
-    pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
-        self.shared.held.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn pin(&self) -> MutexGuard<'_, ()> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores what waits and hands it to the kernel.
-    pub(crate) fn close(&self) -> Result<(), Error> {
-        self.stop();
-        self.shared.store()?;
-        self.shared.disk.flush()
+    /// Flushes all that was put before this call.
+    fn flush(&self) -> Result<(), Error> {
+        self.ask(Request::Flush)
+    }
+
+    /// Flushes what waits and hands it to the kernel; nothing can be read in order any more.
+    pub(super) fn close(&self) -> Result<(), Error> {
+        self.ask(Request::Close)
     }
 
     /// The folder it lies in.
-    pub(crate) fn dir(&self) -> &std::path::Path {
-        self.shared.disk.dir()
+    pub(super) fn dir(&self) -> &std::path::Path {
+        self.sled.dir()
     }
 
-    fn stop(&self) {
-        self.shared.signal(|signal| signal.is_over = true);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // A thread that panicked has said so.
+    fn ask(&self, request: fn(Done) -> Request) -> Result<(), Error> {
+        let (done, answer) = sync_channel(1);
+        let sent = self.requests.send(request(done));
+        sent.map_err(|_| Error::Stopped)?;
+        answer.recv().unwrap_or(Err(Error::Stopped))
+    }
+}
+
+impl Drop for Memtable {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // It may have ended; one that panicked has said so.
+            let _ = self.requests.send(Request::End);
             let _ = thread.join();
         }
     }
 }
 
-impl Waiting {
+impl Recent {
     fn check(&self) -> Result<(), Error> {
         self.failed.clone().map_or(Ok(()), Err)
     }
-}
 
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        self.stop();
+    /// Whether there is something that can be flushed.
+    fn waits(&self) -> bool {
+        self.meta.is_some() && self.failed.is_none()
     }
 }
 
-impl Shared {
-    fn read(&self) -> RwLockReadGuard<'_, Waiting> {
-        self.waiting.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Waiting> {
-        self.waiting.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn signal(&self, change: impl FnOnce(&mut Signal)) {
-        change(&mut self.signal.lock().unwrap_or_else(PoisonError::into_inner));
-        self.changed.notify_all();
-    }
-
-    /// Stores when it is time, until it is over.
-    fn run(&self) {
-        loop {
-            let signal = self.signal.lock().unwrap_or_else(PoisonError::into_inner);
-            let idle = |signal: &mut Signal| !signal.is_dirty && !signal.is_over;
-            let signal = self
-                .changed
-                .wait_while(signal, idle)
-                .unwrap_or_else(PoisonError::into_inner);
-            let patient = |signal: &mut Signal| !signal.is_urgent && !signal.is_over;
-            let waited = self.changed.wait_timeout_while(signal, PATIENCE, patient);
-            let (mut signal, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            if signal.is_over {
-                return;
+impl Flusher {
+    fn run(mut self, requests: &Receiver<Request>) {
+        let mut due: Option<Instant> = None;
+        while let Some(request) = next(requests, due) {
+            match request {
+                Request::Wake => {}
+                // Who does not wait any more need not be told.
+                Request::Flush(done) => drop(done.send(self.flush())),
+                Request::Close(done) => {
+                    let _ = done.send(self.close());
+                    return;
+                }
+                Request::End => return,
             }
-            *signal = Signal::default();
-            drop(signal);
-            if let Err(error) = self.store().and_then(|()| self.remove()) {
-                tracing::error!(%error, "the state cannot be stored");
+            let (waits, bytes) = {
+                let recent = read(&self.recent);
+                (recent.waits(), recent.bytes)
+            };
+            if waits {
+                due = due.or_else(|| Some(Instant::now() + PATIENCE));
+            }
+            let is_urgent = waits && bytes >= URGENT_BYTES;
+            if is_urgent || due.is_some_and(|due| due <= Instant::now()) {
+                due = None;
+                if let Err(error) = self.flush().and_then(|()| self.remove()) {
+                    tracing::error!(%error, "the state cannot be flushed");
+                }
             }
         }
     }
 
-    /// Does what may fail for good with the disk. sled panics on some damage: that is an error like any other here.
-    fn attempt(&self, work: impl FnOnce(&Disk) -> Result<(), Error>) -> Result<(), Error> {
-        let done = std::panic::catch_unwind(AssertUnwindSafe(|| work(&self.disk)));
-        let panicked = || Error::Disk(format!("{}: sled panicked", self.disk.dir().display()));
-        let outcome = done.unwrap_or_else(|_| Err(panicked()));
-        if let Err(error) = &outcome {
-            self.write().failed = Some(error.clone());
-        }
-        outcome
-    }
-
-    /// Stores all that was put before this call. Whoever waits for room looks again, whoever stored and however it
-    /// ended: at the end of all it is [`Buffer::close`], and the thread is gone.
-    fn store(&self) -> Result<(), Error> {
-        let outcome = self.store_waiting();
-        self.stored.notify_waiters();
-        outcome
-    }
-
-    fn store_waiting(&self) -> Result<(), Error> {
-        let _storing = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (leaving, meta) = {
-            let mut waiting = self.write();
-            waiting.check()?;
-            let Some(meta) = waiting.meta.take() else {
+    /// Brings what is active into sled.
+    fn flush(&mut self) -> Result<(), Error> {
+        let (flushing, meta) = {
+            let mut recent = write(&self.recent);
+            recent.check()?;
+            let Some(meta) = recent.meta.take() else {
                 return Ok(());
             };
-            waiting.leaving = Arc::new(std::mem::take(&mut waiting.fresh));
-            waiting.bytes = 0;
-            (waiting.leaving.clone(), meta)
+            recent.flushing = Arc::new(std::mem::take(&mut recent.active));
+            recent.bytes = 0;
+            (recent.flushing.clone(), meta)
         };
-        self.attempt(|disk| disk.store(&leaving, &meta))?;
-        let mut waiting = self.write();
-        waiting.leaving = Arc::default();
-        waiting.unreachable.extend(&leaving.unreachable);
+        self.attempt(|sled, stored| sled.store(stored, &flushing, meta))?;
+        write(&self.recent).flushing = Arc::default();
+        self.unreachable.extend(&flushing.unreachable);
         Ok(())
     }
 
     /// Removes some of what nobody can reach.
-    fn remove(&self) -> Result<(), Error> {
-        let Ok(_held) = self.held.try_lock() else {
+    fn remove(&mut self) -> Result<(), Error> {
+        let pinned = self.pinned.clone();
+        let Ok(_pin) = pinned.try_lock() else {
             return Ok(());
         };
-        let _storing = self.storing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut removed = 0;
-        while removed < REMOVED_AT_ONCE {
-            let revisions: Vec<Revision> = {
-                let mut waiting = self.write();
-                waiting.check()?;
-                let count = waiting.unreachable.len().min(REMOVED_IN_BATCH);
-                waiting.unreachable.drain(..count).collect()
-            };
-            if revisions.is_empty() {
-                return Ok(());
-            }
-            removed += revisions.len();
-            self.attempt(|disk| disk.remove(&revisions))?;
+        let mut left = self.unreachable.len().min(REMOVED_AT_ONCE);
+        while left > 0 {
+            let count = left.min(REMOVED_IN_BATCH);
+            let revisions: Vec<Revision> = self.unreachable.drain(..count).collect();
+            self.attempt(|sled, stored| sled.remove(stored, &revisions))?;
+            left -= count;
         }
         Ok(())
     }
+
+    fn close(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        self.sled.flush()
+    }
+
+    /// Does what may fail for good with the disk. sled panics on some damage: that is an error like any other here.
+    fn attempt(&mut self, work: impl FnOnce(&Sled, &mut Stored) -> Result<(), Error>) -> Result<(), Error> {
+        let (sled, stored) = (&self.sled, &mut self.stored);
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| work(sled, stored)));
+        let panicked = || Error::Disk(format!("{}: sled panicked", sled.dir().display()));
+        let outcome = done.unwrap_or_else(|_| Err(panicked()));
+        if let Err(error) = &outcome {
+            write(&self.recent).failed = Some(error.clone());
+        }
+        outcome
+    }
+}
+
+/// The next request; a wake-up once it is time to flush; nothing once nobody can ask any more.
+fn next(requests: &Receiver<Request>, due: Option<Instant>) -> Option<Request> {
+    let Some(due) = due else {
+        return requests.recv().ok();
+    };
+    match requests.recv_timeout(due.saturating_duration_since(Instant::now())) {
+        Ok(request) => Some(request),
+        Err(RecvTimeoutError::Timeout) => Some(Request::Wake),
+        Err(RecvTimeoutError::Disconnected) => None,
+    }
+}
+
+fn read(recent: &RwLock<Recent>) -> RwLockReadGuard<'_, Recent> {
+    recent.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(recent: &RwLock<Recent>) -> RwLockWriteGuard<'_, Recent> {
+    recent.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn record_bytes(record: &Record) -> usize {
@@ -308,6 +343,8 @@ fn record_bytes(record: &Record) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn record(main: i64) -> (Revision, Record) {
@@ -335,120 +372,137 @@ mod tests {
         )
     }
 
+    fn started(dir: &Path) -> Memtable {
+        Memtable::start(Sled::open(dir).unwrap(), Stored::default(), Vec::new()).unwrap()
+    }
+
+    /// A memtable whose flusher does only what the test has it do.
+    fn with_flusher(dir: &Path) -> (Memtable, Flusher) {
+        let sled = Sled::open(dir).unwrap();
+        let (memtable, flusher, _) = Memtable::with_flusher(sled, Stored::default(), Vec::new());
+        (memtable, flusher)
+    }
+
     #[test]
     fn a_record_is_found_before_and_after_it_is_stored() {
         let dir = tempfile::tempdir().unwrap();
-        let buffer = Buffer::new(Disk::open(dir.path()).unwrap()).unwrap();
+        let memtable = started(dir.path());
         let (first, meta) = changes(2..300);
-        buffer.put(first, meta).unwrap();
+        memtable.put(first, meta).unwrap();
         assert_eq!(
-            buffer.record(Revision::first_of(250)).unwrap(),
+            memtable.record(Revision::first_of(250)).unwrap(),
             Some(record(250).1)
         );
-        assert_eq!(buffer.records(Revision::first_of(100), 199).unwrap().count(), 100);
         assert_eq!(
-            buffer.shared.disk.record(Revision::first_of(250)).unwrap(),
+            memtable.records(Revision::first_of(100), 199).unwrap().count(),
+            100
+        );
+        assert_eq!(
+            memtable.sled.record(Revision::first_of(250)).unwrap(),
             Some(record(250).1)
         );
-        assert_eq!(buffer.record(Revision::first_of(300)).unwrap(), None);
+        assert_eq!(memtable.record(Revision::first_of(300)).unwrap(), None);
     }
 
     #[test]
     fn what_nobody_can_reach_is_removed_but_not_while_it_is_held() {
         let dir = tempfile::tempdir().unwrap();
-        let buffer = Buffer::new(Disk::open(dir.path()).unwrap()).unwrap();
+        let (memtable, mut flusher) = with_flusher(dir.path());
         let (first, meta) = changes(2..300);
-        buffer.put(first, meta).unwrap();
-        buffer.forget((2..200).map(Revision::first_of).collect());
-        buffer.shared.store().unwrap();
-        let held = buffer.hold();
-        buffer.shared.remove().unwrap();
-        assert!(buffer.record(Revision::first_of(150)).unwrap().is_some());
-        drop(held);
-        buffer.shared.remove().unwrap();
-        assert_eq!(buffer.record(Revision::first_of(150)).unwrap(), None);
-        assert!(buffer.record(Revision::first_of(200)).unwrap().is_some());
+        memtable.put(first, meta).unwrap();
+        flusher.unreachable = (2..200).map(Revision::first_of).collect();
+        flusher.flush().unwrap();
+        let pin = memtable.pin();
+        flusher.remove().unwrap();
+        assert!(memtable.record(Revision::first_of(150)).unwrap().is_some());
+        drop(pin);
+        flusher.remove().unwrap();
+        assert_eq!(memtable.record(Revision::first_of(150)).unwrap(), None);
+        assert!(memtable.record(Revision::first_of(200)).unwrap().is_some());
         // What is left still adds up.
-        buffer.close().unwrap();
-        drop(buffer);
-        let (meta, _) = Disk::open(dir.path()).unwrap().load().unwrap();
-        assert_eq!(meta.revision, 299);
+        flusher.close().unwrap();
+        drop((memtable, flusher));
+        let (stored, _) = Sled::open(dir.path()).unwrap().load().unwrap();
+        assert_eq!(stored.meta.revision, 299);
     }
 
     #[test]
     fn no_record_is_removed_before_the_compaction_that_forgot_it_is_stored() {
         let dir = tempfile::tempdir().unwrap();
-        let buffer = Buffer::new(Disk::open(dir.path()).unwrap()).unwrap();
+        let (memtable, mut flusher) = with_flusher(dir.path());
         let (first, meta) = changes(2..50);
-        buffer.put(first, meta).unwrap();
-        buffer.shared.store().unwrap();
+        memtable.put(first, meta).unwrap();
+        flusher.flush().unwrap();
         let (mut second, mut meta) = changes(50..100);
         second.unreachable = (2..99).map(Revision::first_of).collect();
         meta.compacted = 99;
-        buffer.put(second, meta).unwrap();
+        memtable.put(second, meta).unwrap();
         // As when they are put between a storing and the removing after it.
-        buffer.shared.remove().unwrap();
+        flusher.remove().unwrap();
         assert_eq!(
-            buffer.shared.disk.record(Revision::first_of(49)).unwrap(),
+            memtable.sled.record(Revision::first_of(49)).unwrap(),
             Some(record(49).1),
             "a kill would leave a state of revision 49 without its key"
         );
-        buffer.shared.store().unwrap();
-        buffer.shared.remove().unwrap();
-        assert_eq!(buffer.record(Revision::first_of(49)).unwrap(), None);
+        flusher.flush().unwrap();
+        flusher.remove().unwrap();
+        assert_eq!(memtable.record(Revision::first_of(49)).unwrap(), None);
         assert_eq!(
-            buffer.record(Revision::first_of(98)).unwrap(),
+            memtable.record(Revision::first_of(98)).unwrap(),
             None,
             "one that was put and forgotten at once"
         );
-        assert!(buffer.record(Revision::first_of(99)).unwrap().is_some());
+        assert!(memtable.record(Revision::first_of(99)).unwrap().is_some());
     }
 
     #[test]
     fn after_a_failure_nothing_is_stored_and_all_is_found() {
         let dir = tempfile::tempdir().unwrap();
-        let buffer = Buffer::new(Disk::open(dir.path()).unwrap()).unwrap();
+        let (memtable, mut flusher) = with_flusher(dir.path());
         let (first, meta) = changes(2..50);
-        buffer.put(first, meta).unwrap();
-        buffer.shared.store().unwrap();
+        memtable.put(first, meta).unwrap();
+        flusher.flush().unwrap();
         let full = Error::Disk("full".into());
         assert_eq!(
-            buffer.shared.attempt(|_| Err(full.clone())),
+            flusher.attempt(|_, _| Err(full.clone())),
             Err(full.clone()),
             "as a storing that fails"
         );
         let (second, meta) = changes(50..100);
-        assert_eq!(buffer.put(second, meta), Err(full.clone()));
-        assert_eq!(buffer.record(Revision::first_of(70)).unwrap(), Some(record(70).1));
-        assert_eq!(buffer.close(), Err(full));
-        drop(buffer);
-        let (meta, _) = Disk::open(dir.path()).unwrap().load().unwrap();
-        assert_eq!(meta.revision, 49);
+        assert_eq!(memtable.put(second, meta), Err(full.clone()));
+        assert_eq!(
+            memtable.record(Revision::first_of(70)).unwrap(),
+            Some(record(70).1)
+        );
+        assert_eq!(flusher.close(), Err(full));
+        drop((memtable, flusher));
+        let (stored, _) = Sled::open(dir.path()).unwrap().load().unwrap();
+        assert_eq!(stored.meta.revision, 49);
     }
 
     #[test]
     fn a_panic_of_sled_is_an_error_that_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let buffer = Buffer::new(Disk::open(dir.path()).unwrap()).unwrap();
-        let panicked = buffer.shared.attempt(|_| panic!("damage"));
+        let (memtable, mut flusher) = with_flusher(dir.path());
+        let panicked = flusher.attempt(|_, _| panic!("damage"));
         assert!(matches!(panicked, Err(Error::Disk(_))), "{panicked:?}");
         let (first, meta) = changes(2..50);
-        assert_eq!(buffer.put(first, meta), panicked);
+        assert_eq!(memtable.put(first, meta), panicked);
     }
 
     #[test]
     fn records_that_were_stored_without_their_meta_are_passed_over() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::open(dir.path()).unwrap();
+        let sled = Sled::open(dir.path()).unwrap();
         let (first, meta) = changes(2..50);
-        disk.store(&first, &meta).unwrap();
+        sled.store(&mut Stored::default(), &first, meta).unwrap();
         let (second, _) = changes(50..150);
         // As an interrupted storing leaves it: the records, and the meta of before.
-        disk.store_records_alone(&second).unwrap();
-        drop(disk);
-        let disk = Disk::open(dir.path()).unwrap();
-        let (meta, database) = disk.load().unwrap();
-        assert_eq!((meta.revision, database.revision), (49, 49));
-        assert_eq!(disk.record(Revision::first_of(120)).unwrap(), None);
+        sled.store_records_alone(&second).unwrap();
+        drop(sled);
+        let sled = Sled::open(dir.path()).unwrap();
+        let (stored, database) = sled.load().unwrap();
+        assert_eq!((stored.meta.revision, database.revision), (49, 49));
+        assert_eq!(sled.record(Revision::first_of(120)).unwrap(), None);
     }
 }

@@ -9,7 +9,7 @@
 //! whose records cannot be found; (3) events reach watchers in the order of revisions, each once.
 //!
 //! Readers take the lock for the index only and fetch records without it: records never change. Compaction removes
-//! records later, and never while a snapshot is being written (`buffer.rs`).
+//! records later, and never while a snapshot is being written (`memtable.rs`).
 
 mod apply;
 mod block;
@@ -24,7 +24,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::mpsc;
 
-use self::memtable::Buffer;
+use self::memtable::Memtable;
 use crate::mvcc::{Database, Notification, Revision, Watchers};
 use crate::snapshot::meta::{Header, Meta};
 use crate::snapshot::{Snapshot, Snapshots};
@@ -52,7 +52,7 @@ pub(crate) struct Progress {
 struct Inner {
     database: Database,
     /// None once the store has ended.
-    disk: Option<Arc<Buffer>>,
+    memtable: Option<Arc<Memtable>>,
     meta: Meta,
     watchers: Watchers<mpsc::Sender<Notification>>,
 }
@@ -86,17 +86,17 @@ impl State {
 
     /// Reads what is applied here.
     pub(crate) fn range(&self, range: &Range) -> Result<RangeResult, Error> {
-        let (selection, disk) = {
+        let (selection, memtable) = {
             let inner = self.read();
-            (inner.database.select(range)?, inner.disk()?)
+            (inner.database.select(range)?, inner.memtable()?)
         };
-        selection.fetch(&*disk)
+        selection.fetch(&*memtable)
     }
 
     /// Does a transaction that only reads.
     pub(crate) fn read_txn(&self, txn: &Txn) -> Result<TxnResult, Error> {
         let inner = self.read();
-        inner.database.read_txn(txn, &*inner.disk()?)
+        inner.database.read_txn(txn, &*inner.memtable()?)
     }
 
     /// The leases with their terms in milliseconds.
@@ -117,8 +117,8 @@ impl State {
 
     /// Writes a snapshot of what is applied now.
     pub(crate) fn snapshot(&self, snapshots: &Snapshots) -> Result<Snapshot, Error> {
-        let disk = self.read().disk()?;
-        let _held = disk.hold();
+        let memtable = self.read().memtable()?;
+        let _pin = memtable.pin();
         let header = {
             let inner = self.read();
             let leases = inner.database.leases.terms().collect();
@@ -127,7 +127,7 @@ impl State {
                 leases,
             }
         };
-        let records = disk.records(Revision::first_of(0), header.meta.revision)?;
+        let records = memtable.records(Revision::first_of(0), header.meta.revision)?;
         // Whoever stops the store waits for this one.
         let mut records = records.map(|record| match self.progress.borrow().is_stopped {
             true => Err(Error::Stopped),
@@ -140,22 +140,22 @@ impl State {
     /// it.
     pub(crate) fn stop(&self) {
         self.progress.send_modify(|progress| progress.is_stopped = true);
-        let disk = {
+        let memtable = {
             let mut inner = self.write();
             inner.watchers.clear();
-            inner.disk.take()
+            inner.memtable.take()
         };
-        let Some(disk) = disk else { return };
-        let _held = disk.hold();
-        if let Err(error) = disk.close() {
+        let Some(memtable) = memtable else { return };
+        let _pin = memtable.pin();
+        if let Err(error) = memtable.close() {
             tracing::warn!(%error, "the state was not flushed; the log has it");
         }
     }
 }
 
 impl Inner {
-    fn disk(&self) -> Result<Arc<Buffer>, Error> {
-        self.disk.clone().ok_or(Error::Stopped)
+    fn memtable(&self) -> Result<Arc<Memtable>, Error> {
+        self.memtable.clone().ok_or(Error::Stopped)
     }
 
     fn progress(&self) -> Progress {

@@ -10,19 +10,19 @@ use std::sync::{Arc, RwLock};
 
 use tokio::sync::watch;
 
-use super::memtable::Buffer;
-use super::sled::Disk;
+use super::memtable::Memtable;
+use super::sled::{Sled, Stored};
 use super::{Inner, State};
-use crate::Error;
 use crate::mvcc::{Changes, Database, Watchers};
 use crate::snapshot::meta::{Header, Meta};
 use crate::snapshot::{Snapshot, Snapshots};
+use crate::{Error, format};
 
 impl State {
     /// Opens the state in `dir`; one that does not open or check is set aside and made from the newest snapshot.
     pub(crate) fn open(dir: &Path, snapshots: &Snapshots) -> Result<State, Error> {
-        let told = |error: std::io::Error| crate::format::disk(dir, &error);
-        std::fs::create_dir_all(dir).map_err(told)?;
+        let io_error = |error: std::io::Error| format::disk(dir, &error);
+        std::fs::create_dir_all(dir).map_err(io_error)?;
         let newest = snapshots.newest();
         let covered = newest.as_ref().and_then(|snapshot| snapshot.meta.last_log_id);
         let mut numbers = numbers(dir)?;
@@ -33,10 +33,8 @@ impl State {
                 remove_dir(&path);
                 continue;
             }
-            match load(&path) {
-                Ok((disk, meta, database)) if meta.applied >= covered => {
-                    loaded = Some((disk, meta, database));
-                }
+            match Sled::open(&path).and_then(load) {
+                Ok(found) if found.stored.meta.applied >= covered => loaded = Some(found),
                 // Older than the snapshot, which has it all. It is closed before it goes.
                 Ok(older) => {
                     drop(older);
@@ -48,18 +46,18 @@ impl State {
                 }
             }
         }
-        let (disk, meta, database) = match (loaded, newest) {
+        let loaded = match (loaded, newest) {
             (Some(loaded), _) => loaded,
             (None, Some(snapshot)) => fill(dir, &snapshot)?,
             (None, None) => create(dir)?,
         };
-        let mut inner = Inner {
+        let (memtable, meta, database) = loaded.start()?;
+        let inner = Inner {
             database,
-            disk: Some(Arc::new(Buffer::new(disk)?)),
+            memtable: Some(memtable),
             meta,
             watchers: Watchers::default(),
         };
-        inner.forget()?;
         let (progress, _) = watch::channel(inner.progress());
         Ok(State {
             dir: dir.to_path_buf(),
@@ -70,15 +68,13 @@ impl State {
 
     /// Puts a snapshot in the place of the state. Watchers go on from its history.
     pub(crate) fn install(&self, snapshot: &Snapshot) -> Result<(), Error> {
-        let (disk, meta, database) = fill(&self.dir, snapshot)?;
-        let disk = Arc::new(Buffer::new(disk)?);
+        let (memtable, meta, database) = fill(&self.dir, snapshot)?.start()?;
         let mut inner = self.write();
         // Nothing is opened again once the store has ended.
-        inner.disk()?;
-        let before = inner.disk.replace(disk);
+        inner.memtable()?;
+        let before = inner.memtable.replace(memtable);
         inner.meta = meta;
         inner.database = database;
-        inner.forget()?;
         inner.watchers.clear();
         let progress = inner.progress();
         drop(inner);
@@ -92,63 +88,79 @@ impl State {
     }
 }
 
-impl Inner {
-    /// Finds again what the last compaction made unreachable and a restart forgot to remove.
-    fn forget(&mut self) -> Result<(), Error> {
-        let cut = self.database.keys.compact(self.database.compacted);
-        self.disk()?.forget(cut);
-        Ok(())
+/// A sled as it was opened: what it says of itself, and the index of what is in it.
+struct Loaded {
+    sled: Sled,
+    stored: Stored,
+    database: Database,
+}
+
+impl Loaded {
+    /// Begins to collect changes for it. What the last compaction made unreachable and a restart forgot to remove is
+    /// found again.
+    fn start(mut self) -> Result<(Arc<Memtable>, Meta, Database), Error> {
+        let unreachable = self.database.keys.compact(self.database.compacted);
+        let meta = self.stored.meta.clone();
+        let memtable = Memtable::start(self.sled, self.stored, unreachable)?;
+        Ok((Arc::new(memtable), meta, self.database))
     }
 }
 
-fn load(path: &Path) -> Result<(Disk, Meta, Database), Error> {
-    let disk = Disk::open(path)?;
-    let (meta, database) = disk.load()?;
-    Ok((disk, meta, database))
+fn load(sled: Sled) -> Result<Loaded, Error> {
+    let (stored, database) = sled.load()?;
+    Ok(Loaded {
+        sled,
+        stored,
+        database,
+    })
 }
 
 /// Makes an empty sled that says so, in a way that lasts: one that holds nothing at all has lost it.
-fn create(dir: &Path) -> Result<(Disk, Meta, Database), Error> {
-    let disk = Disk::open(&dir.join(next_name(dir)?))?;
+fn create(dir: &Path) -> Result<Loaded, Error> {
+    let sled = Sled::open(&dir.join(next_name(dir)?))?;
+    let (mut stored, database) = (Stored::default(), Database::default());
     let meta = Meta {
-        revision: Database::default().revision,
+        revision: database.revision,
         ..Meta::default()
     };
-    disk.store(&Changes::default(), &meta)?;
-    disk.flush()?;
-    Ok((disk, meta, Database::default()))
+    sled.store(&mut stored, &Changes::default(), meta)?;
+    sled.flush()?;
+    Ok(Loaded {
+        sled,
+        stored,
+        database,
+    })
 }
 
 /// Keeps a state that cannot be used for whoever wants to look at it: the last such one.
 fn set_aside(dir: &Path, path: &Path) -> Result<(), Error> {
-    let told = |error: std::io::Error| crate::format::disk(path, &error);
-    for file in std::fs::read_dir(dir).map_err(told)? {
-        let older = file.map_err(told)?.path();
+    let io_error = |error: std::io::Error| format::disk(path, &error);
+    for file in std::fs::read_dir(dir).map_err(io_error)? {
+        let older = file.map_err(io_error)?.path();
         if older.extension().is_some_and(|extension| extension == "bad") {
             remove_dir(&older);
         }
     }
     let mut name = path.as_os_str().to_owned();
     name.push(".bad");
-    std::fs::rename(path, name).map_err(told)
+    std::fs::rename(path, name).map_err(io_error)
 }
 
 /// Makes a new sled from a snapshot.
-fn fill(dir: &Path, snapshot: &Snapshot) -> Result<(Disk, Meta, Database), Error> {
-    let disk = Disk::open(&dir.join(next_name(dir)?))?;
+fn fill(dir: &Path, snapshot: &Snapshot) -> Result<Loaded, Error> {
+    let sled = Sled::open(&dir.join(next_name(dir)?))?;
     let mut contents = snapshot.read()?;
     let Header { meta, leases } = contents.header.clone();
-    disk.fill(meta, &leases, &mut contents)?;
-    let (meta, database) = disk.load()?;
-    Ok((disk, meta, database))
+    sled.fill(meta, &leases, &mut contents)?;
+    load(sled)
 }
 
 /// The numbers of the states in `dir`, in order.
 fn numbers(dir: &Path) -> Result<Vec<u64>, Error> {
-    let told = |error: std::io::Error| crate::format::disk(dir, &error);
+    let io_error = |error: std::io::Error| format::disk(dir, &error);
     let mut numbers = Vec::new();
-    for file in std::fs::read_dir(dir).map_err(told)? {
-        let name = file.map_err(told)?.file_name();
+    for file in std::fs::read_dir(dir).map_err(io_error)? {
+        let name = file.map_err(io_error)?.file_name();
         numbers.extend(
             name.to_str()
                 .and_then(|name| name.strip_prefix("state.")?.parse::<u64>().ok()),
