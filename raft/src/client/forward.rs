@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::peers::Peers;
 use crate::command::Proposal;
-use crate::rpc::{Ask, Outcome, Reply};
+use crate::rpc::{ClientRequest, ClientResponse, Outcome};
 use crate::{Peer, TransportError};
 
 /// Messages of proposals under way at once: the next is made while the one before is on its way.
@@ -121,12 +121,12 @@ async fn send(peers: &Peers, mut batch: Vec<Waiting>) {
     let proposals: Vec<Proposal> = batch.iter().map(|waiting| waiting.proposal.clone()).collect();
     let count = proposals.len();
     let sent = tokio::select! {
-        sent = peers.send(&peer, Ask::Propose(proposals), limit) => sent,
+        sent = peers.send(&peer, ClientRequest::Propose(proposals), limit) => sent,
         () = deposed(peers, peer.id) => Err(TransportError::Unknown("another leads now".into())),
     };
     let outcomes = match sent {
-        Ok(Reply::Proposed(outcomes)) if outcomes.len() == count => outcomes,
-        Ok(Reply::NotLeader(hint)) => vec![Outcome::NotProposed(hint); count],
+        Ok(ClientResponse::Proposed(outcomes)) if outcomes.len() == count => outcomes,
+        Ok(ClientResponse::NotLeader(hint)) => vec![Outcome::NotProposed(hint); count],
         Err(TransportError::NotSent(_)) => vec![Outcome::NotProposed(None); count],
         Ok(_) | Err(TransportError::Unknown(_)) => vec![Outcome::Unknown; count],
     };

@@ -18,9 +18,9 @@ use self::routing::{PROPOSAL_KIB_MIN, Routing};
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::command::{Answer, Command, Proposal};
+use crate::command::{ApplyResult, Command, Proposal};
 use crate::mvcc::{self, Scope};
-use crate::rpc::{Ask, Outcome, Reply};
+use crate::rpc::{ClientRequest, ClientResponse, Outcome};
 use crate::{Consistency, Error, KeyValue, Member, Op, OpResult, Range, RangeResult, Status, Txn, TxnResult};
 
 /// A cheap handle to the store.
@@ -51,21 +51,21 @@ impl Store {
             }
             return replica.state.range(&range);
         }
-        let reply = match consistency {
+        let response = match consistency {
             Consistency::Linearizable => {
                 self.routing
-                    .ask_leader(Ask::Range(range, consistency), deadline)
+                    .ask_leader(ClientRequest::Range(range, consistency), deadline)
                     .await?
             }
             Consistency::Serializable => {
                 let attempt = self.routing.options.request_timeout;
                 self.routing
-                    .ask_any(Ask::Range(range, consistency), deadline, attempt)
+                    .ask_any(ClientRequest::Range(range, consistency), deadline, attempt)
                     .await?
             }
         };
-        match reply {
-            Reply::Range(result) => Ok(result),
+        match response {
+            ClientResponse::Range(result) => Ok(result),
             _ => Err(unexpected()),
         }
     }
@@ -94,7 +94,7 @@ impl Store {
             return self.read_txn(txn).await;
         }
         match self.write(&Command::Txn(txn)).await? {
-            Answer::Txn(result) => Ok(result),
+            ApplyResult::Txn(result) => Ok(result),
             _ => Err(unexpected()),
         }
     }
@@ -134,7 +134,7 @@ impl Store {
     pub async fn grant(&self, ttl: Duration, id: i64) -> Result<i64, Error> {
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
         match self.write(&Command::Grant { id, ttl_ms }).await? {
-            Answer::Id(id) => Ok(id),
+            ApplyResult::Id(id) => Ok(id),
             _ => Err(unexpected()),
         }
     }
@@ -143,10 +143,10 @@ impl Store {
     pub async fn keep_alive(&self, id: i64) -> Result<Duration, Error> {
         match self
             .routing
-            .ask_leader(Ask::KeepAlive(id), self.routing.deadline())
+            .ask_leader(ClientRequest::KeepAlive(id), self.routing.deadline())
             .await?
         {
-            Reply::Renewed(ms) => Ok(Duration::from_millis(ms)),
+            ClientResponse::Renewed(ms) => Ok(Duration::from_millis(ms)),
             _ => Err(unexpected()),
         }
     }
@@ -179,10 +179,10 @@ impl Store {
     pub async fn members(&self) -> Result<BTreeMap<u64, Member>, Error> {
         match self
             .routing
-            .ask_leader(Ask::Members, self.routing.deadline())
+            .ask_leader(ClientRequest::Members, self.routing.deadline())
             .await?
         {
-            Reply::Members(members) => Ok(members.into_iter().collect()),
+            ClientResponse::Members(members) => Ok(members.into_iter().collect()),
             _ => Err(unexpected()),
         }
     }
@@ -190,7 +190,7 @@ impl Store {
     /// Removes a member for good.
     pub async fn remove_member(&self, id: u64) -> Result<(), Error> {
         self.routing
-            .ask_leader(Ask::Remove(id), self.routing.deadline())
+            .ask_leader(ClientRequest::Remove(id), self.routing.deadline())
             .await
             .map(drop)
     }
@@ -201,15 +201,23 @@ impl Store {
             self.ready_to_read(deadline).await?;
             return replica.state.read_txn(&txn);
         }
-        match self.routing.ask_leader(Ask::ReadTxn(txn), deadline).await? {
-            Reply::Txn(result) => Ok(result),
+        match self
+            .routing
+            .ask_leader(ClientRequest::ReadTxn(txn), deadline)
+            .await?
+        {
+            ClientResponse::Txn(result) => Ok(result),
             _ => Err(unexpected()),
         }
     }
 
     /// Waits until this node's replica has all that was acknowledged before now.
     async fn ready_to_read(&self, deadline: Instant) -> Result<(), Error> {
-        let Reply::ReadIndex(end) = self.routing.ask_leader(Ask::ReadIndex, deadline).await? else {
+        let ClientResponse::ReadIndex(end) = self
+            .routing
+            .ask_leader(ClientRequest::ReadIndex, deadline)
+            .await?
+        else {
             return Err(unexpected());
         };
         match self.routing.peers.replica() {
@@ -218,7 +226,7 @@ impl Store {
         }
     }
 
-    async fn write(&self, command: &Command) -> Result<Answer, Error> {
+    async fn write(&self, command: &Command) -> Result<ApplyResult, Error> {
         let proposal = Proposal::new(command)?;
         let deadline = self.routing.deadline();
         let share = (proposal.bytes().len() / 1024 + 1).max(PROPOSAL_KIB_MIN) as u32;
@@ -250,7 +258,12 @@ impl Store {
 
     /// Answers a write once this node's replica has it. One that cannot know in time may not say that it is done:
     /// its caller might not find it here.
-    async fn applied(&self, index: u64, answer: Answer, deadline: Instant) -> Result<Answer, Error> {
+    async fn applied(
+        &self,
+        index: u64,
+        answer: ApplyResult,
+        deadline: Instant,
+    ) -> Result<ApplyResult, Error> {
         if let Some(replica) = self.routing.peers.replica() {
             replica
                 .applied(index + 1, left(deadline))
@@ -258,7 +271,7 @@ impl Store {
                 .map_err(|_| Error::Unknown)?;
         }
         match answer {
-            Answer::Failed(error) => Err(error),
+            ApplyResult::Failed(error) => Err(error),
             answer => Ok(answer),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::replica::Replica;
-use crate::rpc::{self, Ask, Reply, Request, Response};
+use crate::rpc::{self, ClientRequest, ClientResponse, Request, Response};
 use crate::{Class, Error, Member, Peer, Transport, TransportError};
 
 /// The node's own replica and what it knows of the others.
@@ -22,7 +22,7 @@ struct Contacts {
     /// This node's own id.
     id: Option<u64>,
     members: BTreeMap<u64, Member>,
-    /// Addresses of members that have told nothing yet.
+    /// Where members are said to be, of whom nothing else is known yet.
     seeds: Vec<SocketAddr>,
     leader: Option<u64>,
     /// Whom to ask next, by turns.
@@ -111,9 +111,14 @@ impl Peers {
     }
 
     /// Asks one peer; nothing if it has no answer.
-    pub(crate) async fn ask(&self, to: &Peer, ask: Ask, limit: Duration) -> Option<Reply> {
-        match self.send(to, ask, limit).await {
-            Ok(reply) => Some(reply),
+    pub(crate) async fn ask(
+        &self,
+        to: &Peer,
+        request: ClientRequest,
+        limit: Duration,
+    ) -> Option<ClientResponse> {
+        match self.send(to, request, limit).await {
+            Ok(response) => Some(response),
             Err(error) => {
                 tracing::debug!(peer = %to.address, %error, "a peer has no answer");
                 None
@@ -122,13 +127,18 @@ impl Peers {
     }
 
     /// Sends a request to one peer.
-    pub(crate) async fn send(&self, to: &Peer, ask: Ask, limit: Duration) -> Result<Reply, TransportError> {
+    pub(crate) async fn send(
+        &self,
+        to: &Peer,
+        request: ClientRequest,
+        limit: Duration,
+    ) -> Result<ClientResponse, TransportError> {
         let not_sent = |error: Error| TransportError::NotSent(error.to_string());
         let unknown = |error: Error| TransportError::Unknown(error.to_string());
-        let request = rpc::encode(&Request::Ask(ask, limit.as_millis() as u64)).map_err(not_sent)?;
-        let answer = self.transport.call(to, Class::Forward, request, limit).await?;
+        let bytes = rpc::encode(&Request::Client(request, limit.as_millis() as u64)).map_err(not_sent)?;
+        let answer = self.transport.call(to, Class::Forward, bytes, limit).await?;
         match rpc::decode(&answer).map_err(unknown)? {
-            Response::Reply(reply) => Ok(reply),
+            Response::Client(response) => Ok(response),
             // A node without a replica, or one that is stopping: it has done nothing.
             Response::Failed(why) => Err(TransportError::NotSent(why)),
             _ => Err(TransportError::Unknown("an answer to something else".into())),

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::forward::Forwarder;
 use super::peers::{Peers, Target};
-use crate::rpc::{Ask, Reply};
+use crate::rpc::{ClientRequest, ClientResponse};
 use crate::{Error, Options, Status};
 
 /// Rest before a request that was not done is tried again: short beside an election.
@@ -27,7 +27,7 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(1);
 /// Room for proposals in flight, in KiB, each counting for at least [`PROPOSAL_KIB_MIN`]: 4,096 small ones.
 const IN_FLIGHT_KIB_MAX: usize = 16 * 1024;
 /// What a proposal counts for at least.
-pub(crate) const PROPOSAL_KIB_MIN: usize = 4;
+pub(super) const PROPOSAL_KIB_MIN: usize = 4;
 
 /// What all handles of a node share.
 pub(crate) struct Routing {
@@ -69,25 +69,29 @@ impl Routing {
     }
 
     /// Has the leader do a request that may be sent again.
-    pub(crate) async fn ask_leader(&self, ask: Ask, deadline: Instant) -> Result<Reply, Error> {
+    pub(crate) async fn ask_leader(
+        &self,
+        request: ClientRequest,
+        deadline: Instant,
+    ) -> Result<ClientResponse, Error> {
         let mut missing = Error::NoLeader;
         loop {
             let limit = deadline
                 .saturating_duration_since(Instant::now())
                 .min(ATTEMPT_MAX);
-            let reply = match self.peers.leader() {
+            let response = match self.peers.leader() {
                 None => None,
-                Some(Target::Here(replica)) => Some(replica.answer(ask.clone(), limit).await),
-                Some(Target::There(peer)) => self.peers.ask(&peer, ask.clone(), limit).await,
+                Some(Target::Here(replica)) => Some(replica.answer(request.clone(), limit).await),
+                Some(Target::There(peer)) => self.peers.ask(&peer, request.clone(), limit).await,
             };
-            match reply {
-                Some(Reply::NotLeader(hint)) => {
+            match response {
+                Some(ClientResponse::NotLeader(hint)) => {
                     missing = Error::Timeout;
                     self.peers.note_leader(hint);
                 }
-                Some(Reply::Failed(error)) if error.may_retry() => missing = error,
-                Some(Reply::Failed(error)) => return Err(error),
-                Some(reply) => return Ok(reply),
+                Some(ClientResponse::Failed(error)) if error.may_retry() => missing = error,
+                Some(ClientResponse::Failed(error)) => return Err(error),
+                Some(response) => return Ok(response),
                 None => self.peers.note_leader(None),
             }
             self.pause(deadline, missing.clone()).await?;
@@ -97,21 +101,21 @@ impl Routing {
     /// Has any member do a request that may be sent again; for nodes without a replica.
     pub(crate) async fn ask_any(
         &self,
-        ask: Ask,
+        request: ClientRequest,
         deadline: Instant,
         attempt: Duration,
-    ) -> Result<Reply, Error> {
+    ) -> Result<ClientResponse, Error> {
         loop {
             let limit = deadline.saturating_duration_since(Instant::now()).min(attempt);
             let peer = self.peers.next();
-            let reply = match peer {
+            let response = match peer {
                 None => None,
-                Some(peer) => self.peers.ask(&peer, ask.clone(), limit).await,
+                Some(peer) => self.peers.ask(&peer, request.clone(), limit).await,
             };
-            match reply {
-                Some(Reply::NotLeader(hint)) => self.peers.note_leader(hint),
-                Some(Reply::Failed(error)) => return Err(error),
-                Some(reply) => return Ok(reply),
+            match response {
+                Some(ClientResponse::NotLeader(hint)) => self.peers.note_leader(hint),
+                Some(ClientResponse::Failed(error)) => return Err(error),
+                Some(response) => return Ok(response),
                 None => {}
             }
             self.pause(deadline, Error::NoLeader).await?;

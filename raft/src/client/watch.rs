@@ -1,8 +1,7 @@
 //! A watch: every change of a range from a revision on, in order, each once.
 //!
-//! At first, and whenever it has fallen behind, a watch reads history from the disk; once it has caught up it hangs on
-//! the state and is told. A node without a replica asks any member by long poll, from the revision it has come to: so
-//! it misses and repeats nothing, whichever member answers.
+//! On a node with a replica it is a watch on the own state (`state/watch.rs`). A node without one asks any member by
+//! long poll, from the revision it has come to: so it misses and repeats nothing, whichever member answers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use tokio::time::Instant;
 
 use super::routing::Routing;
 use crate::mvcc::Scope;
-use crate::rpc::{Ask, Reply};
+use crate::rpc::{ClientRequest, ClientResponse};
 use crate::state::watch::LocalWatch;
 use crate::{Error, Event};
 
@@ -32,7 +31,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(routing: Arc<Routing>, scope: Scope, from: i64) -> Watch {
+    pub(super) fn new(routing: Arc<Routing>, scope: Scope, from: i64) -> Watch {
         let mut watch = Watch {
             routing,
             scope,
@@ -78,7 +77,7 @@ impl Watch {
             let events = local.batch().await?;
             return Ok((events, local.next_revision()));
         }
-        let ask = Ask::Watch {
+        let request = ClientRequest::Watch {
             key: self.scope.key.clone(),
             end: self.scope.end.clone(),
             from: self.next,
@@ -87,10 +86,10 @@ impl Watch {
         loop {
             match self
                 .routing
-                .ask_any(ask.clone(), Instant::now() + patience, POLL)
+                .ask_any(request.clone(), Instant::now() + patience, POLL)
                 .await
             {
-                Ok(Reply::Events(events, next)) => return Ok((events, next)),
+                Ok(ClientResponse::Events(events, next)) => return Ok((events, next)),
                 Ok(_) => return Err(Error::Corrupt("a peer answered something else to a watch".into())),
                 Err(error) if error.may_retry() => {}
                 Err(error) => return Err(error),

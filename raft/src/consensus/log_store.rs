@@ -8,12 +8,12 @@ use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
 use crate::log::{Log, Reader};
-use crate::type_config::{Entry, Group, LogId, Vote};
+use crate::type_config::{Entry, LogId, TypeConfig, Vote};
 
 /// Most bytes of entries in one message to a peer, the first excepted: more would hold heartbeats up on a slow link.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
-impl RaftLogReader<Group> for Reader {
+impl RaftLogReader<TypeConfig> for Reader {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
@@ -40,10 +40,10 @@ impl RaftLogReader<Group> for Reader {
     }
 }
 
-impl RaftLogStorage<Group> for Log {
+impl RaftLogStorage<TypeConfig> for Log {
     type LogReader = Reader;
 
-    async fn get_log_state(&mut self) -> io::Result<LogState<Group>> {
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         Ok(LogState {
             last_purged_log_id: self.purged(),
             last_log_id: self.last(),
@@ -67,7 +67,7 @@ impl RaftLogStorage<Group> for Log {
         Ok(self.committed())
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Group>) -> io::Result<()>
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,

@@ -6,21 +6,21 @@ use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
-use super::state_machine::Machine;
+use super::state_machine::StateMachine;
 use crate::log::{Closer, Log};
 use crate::snapshot::Snapshots;
 use crate::state::State;
-use crate::type_config::Group;
+use crate::type_config::TypeConfig;
 
 struct Builder;
 
-impl StoreBuilder<Group, Log, Machine, (TempDir, Closer)> for Builder {
-    async fn build(&self) -> Result<((TempDir, Closer), Log, Machine), StorageError<Group>> {
+impl StoreBuilder<TypeConfig, Log, StateMachine, (TempDir, Closer)> for Builder {
+    async fn build(&self) -> Result<((TempDir, Closer), Log, StateMachine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
         let (log, closer) = Log::open(&dir.path().join("log")).unwrap();
         let snapshots = Arc::new(Snapshots::open(&dir.path().join("snapshots")).unwrap());
         let state = Arc::new(State::open(dir.path(), &snapshots).unwrap());
-        Ok(((dir, closer), log, Machine { state, snapshots }))
+        Ok(((dir, closer), log, StateMachine { state, snapshots }))
     }
 }
 

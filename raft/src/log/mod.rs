@@ -1,8 +1,8 @@
 //! The log and the vote on disk, one fdatasync for many entries.
 //!
-//! An *entry* is a command and its place, (term, index): under which leader it was proposed, and the how-manieth of
-//! the log it is. What a majority holds on disk is *committed* and will be applied by every member; what is not may
-//! be dropped again by the next leader. Each line below is one frame, written and synced at once:
+//! An *entry* is a command and its place, (term, index): the term of the leader that proposed it, and its number in
+//! the log. What a majority holds on disk is *committed* and will be applied by every member; what is not may be
+//! dropped again by the next leader. Each line below is one frame, written and synced at once:
 //!
 //! ```text
 //! asked                        frame                                    the log then holds
@@ -56,7 +56,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use self::index::{Found, Index, entry_bytes};
 use self::record::read_entry;
 use self::writer::{Done, Request, Writer};
-use crate::type_config::{Entry, Group, LogId, Vote};
+use crate::type_config::{Entry, LogId, TypeConfig, Vote};
 use crate::{Error, format};
 
 /// Bytes of entries that may wait for the disk, in KiB; appends beyond wait in line.
@@ -135,7 +135,7 @@ impl Log {
     }
 
     /// Appends entries; they can be read at once, and `flushed` is called when they are on disk.
-    pub(crate) async fn append(&self, entries: Vec<Entry>, flushed: IOFlushed<Group>) -> io::Result<()> {
+    pub(crate) async fn append(&self, entries: Vec<Entry>, flushed: IOFlushed<TypeConfig>) -> io::Result<()> {
         let bytes: usize = entries.iter().map(entry_bytes).sum();
         let share = (bytes / 1024 + 1).min(WAITING_KIB_MAX) as u32;
         let room = self.waiting.clone().acquire_many_owned(share).await;

@@ -67,13 +67,13 @@ impl Record {
         if crc32fast::hash(body) != u32_at(head, 5) {
             return Err("a record does not check".into());
         }
-        let told = |error: bincode::Error| format!("a record cannot be read: {error}");
+        let unreadable = |error: bincode::Error| format!("a record cannot be read: {error}");
         let record = match head[0] {
-            ENTRY => Record::Entry(type_config::decode(body).map_err(told)?),
-            VOTE => Record::Vote(type_config::decode(body).map_err(told)?),
-            COMMITTED => Record::Committed(type_config::decode(body).map_err(told)?),
-            TRUNCATE => Record::Truncate(type_config::decode(body).map_err(told)?),
-            PURGE => Record::Purge(type_config::decode(body).map_err(told)?),
+            ENTRY => Record::Entry(type_config::decode(body).map_err(unreadable)?),
+            VOTE => Record::Vote(type_config::decode(body).map_err(unreadable)?),
+            COMMITTED => Record::Committed(type_config::decode(body).map_err(unreadable)?),
+            TRUNCATE => Record::Truncate(type_config::decode(body).map_err(unreadable)?),
+            PURGE => Record::Purge(type_config::decode(body).map_err(unreadable)?),
             kind => return Err(format!("a record of the unknown kind {kind}")),
         };
         Ok((record, start..end))
@@ -113,10 +113,10 @@ pub(super) fn path(dir: &Path, number: u32) -> PathBuf {
 
 /// The numbers of the segments in `dir`, in order.
 pub(super) fn numbers(dir: &Path) -> Result<Vec<u32>, Error> {
-    let told = |error: std::io::Error| crate::format::disk(dir, &error);
+    let io_error = |error: std::io::Error| crate::format::disk(dir, &error);
     let mut numbers = Vec::new();
-    for file in std::fs::read_dir(dir).map_err(told)? {
-        let name = file.map_err(told)?.file_name();
+    for file in std::fs::read_dir(dir).map_err(io_error)? {
+        let name = file.map_err(io_error)?.file_name();
         numbers.extend(
             name.to_str()
                 .and_then(|name| name.strip_suffix(".seg")?.parse::<u32>().ok()),

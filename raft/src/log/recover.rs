@@ -14,7 +14,7 @@ use super::record::{self, Record};
 use super::tail::{Place, Tail};
 use super::writer::{self, End};
 use crate::Error;
-use crate::format::{self, FILE_HEAD_LEN, FrameReader, Kind, Read1};
+use crate::format::{self, FILE_HEAD_LEN, FrameReader, Kind, ReadFrame};
 
 /// What was found.
 pub(super) struct Recovered {
@@ -105,7 +105,7 @@ fn remove_unborn(dir: &Path, number: u32) -> Result<bool, Error> {
     let body = bytes.get(FILE_HEAD_LEN..).unwrap_or_default();
     let is_born = matches!(
         FrameReader::new(body, 0).next().map_err(io_error)?,
-        Read1::Frame(..)
+        ReadFrame::Whole(..)
     ) || format::holds_later_frame(&bytes, 0);
     if is_born {
         return Ok(false);
@@ -134,15 +134,15 @@ impl Reading<'_> {
         let mut highest = 0;
         let len = loop {
             match frames.next().map_err(io_error)? {
-                Read1::Frame(head, offset, body) => {
+                ReadFrame::Whole(head, offset, body) => {
                     let before = self.sequence.replace(head.sequence);
                     if before.is_some_and(|before| head.sequence != before + 1) {
                         return Err(format::corrupt(&path, offset, "a frame is missing before it"));
                     }
                     highest = highest.max(self.replay(number, offset, body, &path)?);
                 }
-                Read1::End => break size,
-                Read1::Broken(offset) => break offset,
+                ReadFrame::End => break size,
+                ReadFrame::Broken(offset) => break offset,
             }
         };
         let mut rest = vec![0; (size - len) as usize];

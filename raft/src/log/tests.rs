@@ -10,11 +10,11 @@ use openraft::{EntryPayload, vote::RaftLeaderId as _};
 use super::index::CACHE_BYTES_MAX;
 use super::*;
 use crate::command::Proposal;
-use crate::format::{FILE_HEAD_LEN, FrameReader, Read1};
-use crate::type_config::Group;
+use crate::format::{FILE_HEAD_LEN, FrameReader, ReadFrame};
+use crate::type_config::TypeConfig;
 
 fn id(index: u64) -> LogId {
-    type LeaderId = openraft::alias::LeaderIdOf<Group>;
+    type LeaderId = openraft::alias::LeaderIdOf<TypeConfig>;
     LogId::new(LeaderId::new(1, 1).to_committed(), index)
 }
 
@@ -50,7 +50,7 @@ async fn last_after(bytes: &[u8]) -> Result<Option<u64>, Error> {
 fn ends(bytes: &[u8]) -> Vec<usize> {
     let mut frames = FrameReader::new(&bytes[FILE_HEAD_LEN..], FILE_HEAD_LEN as u64);
     let mut ends = vec![FILE_HEAD_LEN];
-    while let Read1::Frame(head, offset, _) = frames.next().unwrap() {
+    while let ReadFrame::Whole(head, offset, _) = frames.next().unwrap() {
         ends.push(offset as usize + head.len);
     }
     ends
@@ -269,7 +269,7 @@ async fn appends_that_wait_share_one_sync() {
     let (log, closer) = Log::open(dir.path()).unwrap();
     let mut waiting = Vec::new();
     for index in 1..=200 {
-        let (done, answer) = <Group as TypeConfigExt>::oneshot();
+        let (done, answer) = <TypeConfig as TypeConfigExt>::oneshot();
         log.append(vec![entry(index, 10)], IOFlushed::signal(done))
             .await
             .unwrap();

@@ -1,7 +1,8 @@
 //! The log's writer: one thread that makes one frame and one sync of all that waits.
 //!
 //! Cost of an append: one encoding into the frame's buffer (kept between frames), a share of one write and one
-//! fdatasync, no allocation of its own; each mebibyte is also written once as zeros. A failure of the disk is final: fsync tells it once and may then lie.
+//! fdatasync, no allocation of its own; each mebibyte is also written once as zeros. A failure of the disk is final:
+//! fsync tells it once and may then lie.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::index::{Index, Slot};
 use super::record::{self, Record};
 use crate::format::{self, Kind};
-use crate::type_config::{Entry, Group, LogId, Vote};
+use crate::type_config::{Entry, LogId, TypeConfig, Vote};
 
 /// A segment is followed by a new one when it has grown to this: small enough that purging gives space back in steps
 /// and a torn tail is looked through quickly, large enough that new files are rare.
@@ -32,7 +33,7 @@ const BUFFER_KEPT_MAX: usize = 1024 * 1024;
 /// What is asked of the writer.
 pub(super) enum Request {
     /// Write entries, then call back. The permit is the share of memory they take while they wait.
-    Append(Vec<Entry>, IOFlushed<Group>, OwnedSemaphorePermit),
+    Append(Vec<Entry>, IOFlushed<TypeConfig>, OwnedSemaphorePermit),
     /// Write a vote.
     Vote(Vote, Done),
     /// Write that entries were dropped at the end.
@@ -75,7 +76,7 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Afterwards {
     slots: Vec<(u64, Slot)>,
-    flushed: Vec<IOFlushed<Group>>,
+    flushed: Vec<IOFlushed<TypeConfig>>,
     done: Vec<Done>,
     permits: Vec<OwnedSemaphorePermit>,
     purged: Option<LogId>,

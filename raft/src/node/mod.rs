@@ -25,7 +25,7 @@ use crate::client::forward::{self, Forwarder};
 use crate::client::peers::Peers;
 use crate::client::routing::Routing;
 use crate::replica::{Replica, leader_tasks};
-use crate::rpc::{self, Ask, Reply, Request, Response};
+use crate::rpc::{self, ClientRequest, ClientResponse, Request, Response};
 use crate::{Error, Member, Options, Peer, Status, Transport, TransportError, format};
 
 /// The id of a group's first node.
@@ -131,7 +131,7 @@ impl Node {
         let response = match rpc::decode::<Request>(&request) {
             Ok(request) => match (self.routing.peers.replica(), request) {
                 (Some(replica), request) => replica.serve(request).await,
-                (None, Request::Ask(..)) => Response::Reply(Reply::NotLeader(None)),
+                (None, Request::Client(..)) => Response::Client(ClientResponse::NotLeader(None)),
                 (None, _) => Response::Failed("no replica runs here".into()),
             },
             Err(error) => {
@@ -152,8 +152,10 @@ impl Node {
         let identity = match self.identity() {
             Some(identity) => identity,
             None => {
-                let reply = self.ask(&leader, Ask::Allocate(member.clone()), deadline).await?;
-                let Reply::Allocated(id, has_replica) = reply else {
+                let response = self
+                    .ask(&leader, ClientRequest::Allocate(member.clone()), deadline)
+                    .await?;
+                let ClientResponse::Allocated(id, has_replica) = response else {
                     return Err(unexpected());
                 };
                 if has_replica {
@@ -176,9 +178,10 @@ impl Node {
             Some(replica) => replica,
             None => self.start_replica(identity.id, false, &identity.members).await?,
         };
-        self.ask(&leader, Ask::Attach(identity.id, member), deadline)
+        self.ask(&leader, ClientRequest::Attach(identity.id, member), deadline)
             .await?;
-        let Reply::ReadIndex(end) = self.ask(&leader, Ask::ReadIndex, deadline).await? else {
+        let ClientResponse::ReadIndex(end) = self.ask(&leader, ClientRequest::ReadIndex, deadline).await?
+        else {
             return Err(unexpected());
         };
         replica
@@ -277,12 +280,12 @@ impl Node {
                 // The first asked may know the leader; the leader knows the members.
                 for _ in 0..2 {
                     let limit = deadline.saturating_duration_since(Instant::now());
-                    match self.routing.peers.ask(&peer, Ask::Members, limit).await {
-                        Some(Reply::Members(members)) => {
+                    match self.routing.peers.ask(&peer, ClientRequest::Members, limit).await {
+                        Some(ClientResponse::Members(members)) => {
                             self.routing.peers.note_members(members.into_iter().collect());
                             return Ok(peer);
                         }
-                        Some(Reply::NotLeader(Some((id, member)))) => {
+                        Some(ClientResponse::NotLeader(Some((id, member)))) => {
                             self.routing.peers.note_leader(Some((id, member.clone())));
                             let Some(leader) = Peer::of(id, &member) else {
                                 break;
@@ -297,12 +300,17 @@ impl Node {
         }
     }
 
-    async fn ask(&self, leader: &Peer, ask: Ask, deadline: Instant) -> Result<Reply, Error> {
+    async fn ask(
+        &self,
+        leader: &Peer,
+        request: ClientRequest,
+        deadline: Instant,
+    ) -> Result<ClientResponse, Error> {
         let limit = deadline.saturating_duration_since(Instant::now());
-        match self.routing.peers.send(leader, ask, limit).await {
-            Ok(Reply::Failed(error)) => Err(error),
-            Ok(Reply::NotLeader(_)) | Err(TransportError::NotSent(_)) => Err(Error::NoLeader),
-            Ok(reply) => Ok(reply),
+        match self.routing.peers.send(leader, request, limit).await {
+            Ok(ClientResponse::Failed(error)) => Err(error),
+            Ok(ClientResponse::NotLeader(_)) | Err(TransportError::NotSent(_)) => Err(Error::NoLeader),
+            Ok(response) => Ok(response),
             Err(TransportError::Unknown(_)) => Err(Error::Unknown),
         }
     }
@@ -313,8 +321,8 @@ fn unexpected() -> Error {
 }
 
 fn lock_folder(options: &Options) -> Result<File, Error> {
-    let told = |error: std::io::Error| format::disk(&options.dir, &error);
-    std::fs::create_dir_all(&options.dir).map_err(told)?;
+    let io_error = |error: std::io::Error| format::disk(&options.dir, &error);
+    std::fs::create_dir_all(&options.dir).map_err(io_error)?;
     let path = options.dir.join("lock");
     let lock = File::create(&path).map_err(|error| format::disk(&path, &error))?;
     if lock.try_lock_exclusive().is_err() {

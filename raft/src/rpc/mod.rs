@@ -3,5 +3,5 @@
 mod message;
 mod transport;
 
-pub(crate) use message::{Ask, Outcome, Piece, Reply, Request, Response, decode, encode};
+pub(crate) use message::{ClientRequest, ClientResponse, Outcome, Piece, Request, Response, decode, encode};
 pub use transport::{Class, Peer, Transport, TransportError};

@@ -1,7 +1,7 @@
 //! The seam to the mesh: how a node's requests reach its peers.
 //!
 //! The store hands over whole requests as bytes and takes whole answers as bytes; what is in them is known here
-//! alone (`rpc.rs`). The other side gives what arrives to [`crate::Node::serve`].
+//! alone (`message.rs`). The other side gives what arrives to [`crate::Node::serve`].
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -7,13 +7,13 @@ use openraft::EntryPayload;
 use super::memtable::Memtable;
 use super::{Inner, State};
 use crate::Error;
-use crate::command::Answer;
+use crate::command::ApplyResult;
 use crate::mvcc::{Changes, Notification, Overlay};
 use crate::type_config::{Entry, Membership};
 
 impl State {
     /// Applies committed entries, all in one batch.
-    pub(crate) fn apply(&self, entries: &[Entry]) -> Result<Vec<Answer>, Error> {
+    pub(crate) fn apply(&self, entries: &[Entry]) -> Result<Vec<ApplyResult>, Error> {
         let mut guard = self.write();
         let inner = &mut *guard;
         let memtable = inner.memtable()?;
@@ -21,10 +21,10 @@ impl State {
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries {
             answers.push(match &entry.payload {
-                EntryPayload::Blank => Answer::Nothing,
+                EntryPayload::Blank => ApplyResult::Nothing,
                 EntryPayload::Membership(members) => {
                     inner.meta.membership = Membership::new(Some(entry.log_id), members.clone());
-                    Answer::Nothing
+                    ApplyResult::Nothing
                 }
                 EntryPayload::Normal(proposal) => {
                     let command = proposal.command()?;

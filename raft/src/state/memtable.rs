@@ -6,9 +6,9 @@
 //! many.
 //!
 //! ```text
-//! apply ─ put ──> Recent: active ┐                 ┌── record ─ readers
-//!          │              flushing <─ flushed <────┼─> sled
-//!          └─ wake ──> Flusher ─┘      with meta   └── records ─ histories, snapshots (which have it flush before)
+//! apply ── put ──> Recent { active, flushing } <── record ── readers      what it does not find is in sled
+//!   └──── wake ──> Flusher ── active, then flushing, then gone ──> sled <── records ── histories, snapshots
+//!                  Flusher <── flush ─────────────────────────────────────────┘ (first)
 //! ```
 //!
 //! Always: (1) a record is found from the moment it was put until it is unreachable; (2) what is flushed at once is
@@ -259,7 +259,7 @@ impl Flusher {
             if is_urgent || due.is_some_and(|due| due <= Instant::now()) {
                 due = None;
                 if let Err(error) = self.flush().and_then(|()| self.remove()) {
-                    tracing::error!(%error, "the state cannot be flushed");
+                    tracing::error!(%error, "the state cannot be stored");
                 }
             }
         }
@@ -437,7 +437,7 @@ mod tests {
         second.unreachable = (2..99).map(Revision::first_of).collect();
         meta.compacted = 99;
         memtable.put(second, meta).unwrap();
-        // As when they are put between a storing and the removing after it.
+        // As when they are put between a flush and the removing after it.
         flusher.remove().unwrap();
         assert_eq!(
             memtable.sled.record(Revision::first_of(49)).unwrap(),
@@ -466,7 +466,7 @@ mod tests {
         assert_eq!(
             flusher.attempt(|_, _| Err(full.clone())),
             Err(full.clone()),
-            "as a storing that fails"
+            "as a flush that fails"
         );
         let (second, meta) = changes(50..100);
         assert_eq!(memtable.put(second, meta), Err(full.clone()));
@@ -497,7 +497,7 @@ mod tests {
         let (first, meta) = changes(2..50);
         sled.store(&mut Stored::default(), &first, meta).unwrap();
         let (second, _) = changes(50..150);
-        // As an interrupted storing leaves it: the records, and the meta of before.
+        // As an interrupted flush leaves it: the records, and the meta of before.
         sled.store_records_alone(&second).unwrap();
         drop(sled);
         let sled = Sled::open(dir.path()).unwrap();

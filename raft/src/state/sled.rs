@@ -77,7 +77,7 @@ impl Sled {
     /// Opens the state in `dir`, making an empty one if there is none. sled panics on some damage: that is an error
     /// like any other here.
     pub(super) fn open(dir: &Path) -> Result<Sled, Error> {
-        let told = |why: String| Error::Corrupt(format!("{}: {why}", dir.display()));
+        let corrupt = |why: String| Error::Corrupt(format!("{}: {why}", dir.display()));
         let begun = Instant::now();
         let db = loop {
             let config = sled::Config::new()
@@ -85,12 +85,12 @@ impl Sled {
                 .cache_capacity(CACHE_BYTES)
                 .flush_every_ms(None);
             let opened = std::panic::catch_unwind(AssertUnwindSafe(move || config.open()));
-            match opened.map_err(|_| told("sled cannot read it".into()))? {
+            match opened.map_err(|_| corrupt("sled cannot read it".into()))? {
                 Ok(db) => break db,
                 Err(error) if is_locked(&error) && begun.elapsed() < LOCKED_MAX => {
                     std::thread::sleep(LOCKED_POLL);
                 }
-                Err(error) => return Err(told(error.to_string())),
+                Err(error) => return Err(corrupt(error.to_string())),
             }
         };
         Ok(Sled {

@@ -13,6 +13,7 @@ use crate::{Error, Event};
 
 /// Transactions that may wait for a watcher. One that falls further behind reads the rest from disk.
 const WATCH_QUEUE: usize = 256;
+
 /// A subscription: its queue ends when its watcher fell behind or the state was replaced.
 struct Subscription {
     id: u64,
