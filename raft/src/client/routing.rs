@@ -1,4 +1,4 @@
-//! How a node's requests find who can do them: its own replica, the leader, or any member it knows.
+//! Where a node's request goes, and how long and how often it is tried.
 //!
 //! | the request | where | sent again when |
 //! |---|---|---|

@@ -1,8 +1,9 @@
 //! The state: what `mvcc` decided, kept in sled, rebuilt from snapshot and log where sled fails.
 //!
 //! ```text
-//! state.3/           the sled in use; a snapshot that is installed makes the next number
-//! state.2.bad        one that did not open or check, set aside
+//! open.rs     opens it, or makes it anew         memtable.rs  what sled does not have yet
+//! apply.rs    entries in, results out            sled.rs      the rest, in blocks of records (block.rs)
+//! watch.rs    events as they are applied         history.rs   events of before
 //! ```
 //!
 //! Always: (1) the applied index is stored in the batch of what was applied; (2) who holds the lock sees no revision
