@@ -62,6 +62,19 @@ fn a_record_is_found_before_and_after_it_is_stored() {
 }
 
 #[test]
+fn what_waits_is_flushed_in_time_though_nobody_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let memtable = started(dir.path());
+    let (first, meta) = changes(2..300);
+    memtable.put(first, meta).unwrap();
+    let began = Instant::now();
+    while memtable.sled.record(Revision::first_of(250)).unwrap().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(30), "nothing was flushed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
 fn what_nobody_can_reach_is_removed_but_not_while_it_is_held() {
     let dir = tempfile::tempdir().unwrap();
     let (memtable, mut flusher) = with_flusher(dir.path());
