@@ -54,7 +54,7 @@ pub(crate) enum Command {
 
 /// What applying an entry answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Answer {
+pub(crate) enum ApplyResult {
     /// The entry was none of ours.
     Nothing,
     /// A transaction was done.

@@ -166,9 +166,9 @@ pub(crate) struct FrameReader<R> {
 }
 
 /// What a [`FrameReader`] found.
-pub(crate) enum Read1<'a> {
+pub(crate) enum ReadFrame<'a> {
     /// A whole frame; the offset is that of its body.
-    Frame(FrameHead, u64, &'a [u8]),
+    Whole(FrameHead, u64, &'a [u8]),
     /// The end, right after a whole frame.
     End,
     /// Something that is no whole frame, at this offset.
@@ -186,23 +186,23 @@ impl<R: Read> FrameReader<R> {
     }
 
     /// Reads the next frame.
-    pub(crate) fn next(&mut self) -> io::Result<Read1<'_>> {
+    pub(crate) fn next(&mut self) -> io::Result<ReadFrame<'_>> {
         let mut bytes = [0; FRAME_HEAD_LEN];
         let read = read_up_to(&mut self.reader, &mut bytes)?;
         if read == 0 {
-            return Ok(Read1::End);
+            return Ok(ReadFrame::End);
         }
         let start = self.offset;
         let Some(head) = FrameHead::parse(&bytes[..read]) else {
-            return Ok(Read1::Broken(start));
+            return Ok(ReadFrame::Broken(start));
         };
         self.body.resize(head.len, 0);
         let read = read_up_to(&mut self.reader, &mut self.body)?;
         if !head.checks(&self.body[..read]) {
-            return Ok(Read1::Broken(start));
+            return Ok(ReadFrame::Broken(start));
         }
         self.offset += (FRAME_HEAD_LEN + head.len) as u64;
-        Ok(Read1::Frame(head, start + FRAME_HEAD_LEN as u64, &self.body))
+        Ok(ReadFrame::Whole(head, start + FRAME_HEAD_LEN as u64, &self.body))
     }
 }
 
@@ -250,7 +250,10 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
             let mut reader = FrameReader::new(bytes.as_slice(), 0);
-            assert!(matches!(reader.next().unwrap(), Read1::Broken(0)), "octet {at}");
+            assert!(
+                matches!(reader.next().unwrap(), ReadFrame::Broken(0)),
+                "octet {at}"
+            );
         }
     }
 

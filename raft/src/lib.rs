@@ -2,14 +2,45 @@
 //! semantics. What it promises: an acknowledged write is on the disks of a majority; a linearizable read sees every
 //! write acknowledged before it began; a watch tells every change once and in order; a lease ends by itself.
 //!
+//! # What happens to a put
+//!
+//! 1. `client/mod.rs`: [`Store::put`] makes a transaction of it, encodes it once (`command.rs`), and takes its share
+//!    of what may be in flight.
+//! 2. `client/peers.rs` knows who leads. Is it another node, `client/forward.rs` sends it there with whatever else
+//!    waits, as a message (`rpc/`) over the [`Transport`].
+//! 3. `node/mod.rs` of the leader decodes it; `replica/mod.rs` proposes it to openraft, which gives it an index.
+//! 4. `consensus/log_store.rs` appends it to `log/`: one frame, one sync for all that wait. Meanwhile
+//!    `consensus/network.rs` sends it to the followers, who do the same.
+//! 5. A majority has it on disk: it is committed. On every member `consensus/state_machine.rs` hands it to
+//!    `state/apply.rs`, where `mvcc/` decides: it gets the store's next revision.
+//! 6. From now on `state/memtable.rs` finds it, `state/sled.rs` stores it in time, and who watches is notified
+//!    (`state/watch.rs`).
+//! 7. The leader answers; `client/mod.rs` waits until this node's own replica has it too, and gives the revision.
+//!
+//! # What happens to a linearizable read
+//!
+//! 1. `client/mod.rs`: [`Store::range`] has the leader asked (`client/routing.rs`) for its read index.
+//! 2. There `replica/mod.rs` makes sure that it still leads: openraft asks a quorum. It answers with what is committed.
+//! 3. Back here `replica/mod.rs` waits until that is applied (`Progress` of `state/mod.rs`).
+//! 4. `state/mod.rs` asks the index in memory which records the range is (`mvcc/database.rs`, `mvcc/keyspace.rs`).
+//! 5. `state/memtable.rs` fetches them: the newest from memory, the others from `state/sled.rs`, each out of its
+//!    block (`state/block.rs`).
+//!
+//! A serializable read begins at 4. A node without a replica has the leader do 2 to 5, or any member 4 and 5.
+//!
+//! # Who uses whom
+//!
 //! ```text
-//!  Store, Watch ── core ─┬─ replica ── openraft ─┬─ log      segments of frames, one sync for many     (log/, format)
-//!  (any node)            │  (this node's)        ├─ machine  state (sled), rebuilt from snapshot + log (state, disk)
-//!                        │                       └─ network  Transport: the mesh carries bytes         (network, rpc)
-//!                        └─ forward, ask: the leader's replica, over the Transport
+//! node ─> client ─> replica ─> consensus ─┬─> log ─────────────────────────┐
+//!                                         └─> state ─> snapshot ─┬─> rpc ──┼─> type_config ─> command ─> request,
+//!                                                                └─> mvcc ─┘   format, options           error
 //! ```
 //!
-//! `mvcc` is the store itself and pure; `duty` is what a leader does beside; `member` is how nodes come and go.
+//! A folder uses those to its right, never one to its left, and no two files use each other: `node` becomes a member
+//! and spawns, `client` is what [`Store`] and [`Watch`] do, `replica` is openraft over this node's files with what a
+//! leader does beside (`leader_tasks.rs`), `consensus` is openraft's three traits; `mvcc` is the store itself, and
+//! pure.
+//!
 //! A node alone, which needs no transport:
 //!
 //! ```
@@ -40,39 +71,28 @@
 //! # }
 //! ```
 
-mod buffer;
-mod chunk;
+mod client;
 mod command;
-mod core;
-mod disk;
-mod duty;
+mod consensus;
 mod error;
 mod format;
-mod forward;
-mod group;
-mod identity;
 mod log;
-mod machine;
-mod member;
 mod mvcc;
-mod network;
 mod node;
-mod receive;
+mod options;
 mod replica;
 mod request;
 mod rpc;
 mod snapshot;
 mod state;
-mod store;
-mod transport;
-mod watch;
+mod type_config;
 
+pub use client::{Store, Watch};
 pub use error::{Error, Fault};
-pub use node::{Member, Node, Options, Status};
+pub use node::Node;
+pub use options::{Member, Options, Status};
 pub use request::{
     Compare, CompareOp, Consistency, Event, EventKind, KeyValue, OPERATIONS_MAX, Op, OpResult,
     REQUEST_BYTES_MAX, Range, RangeResult, Target, Txn, TxnResult, prefix_end,
 };
-pub use store::Store;
-pub use transport::{Class, Peer, Transport, TransportError};
-pub use watch::Watch;
+pub use rpc::{Class, Peer, Transport, TransportError};

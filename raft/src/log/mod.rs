@@ -1,7 +1,22 @@
 //! The log and the vote on disk, one fdatasync for many entries.
 //!
-//! The log is a row of segment files of frames ([`crate::format`]). One thread writes: it takes all that waits,
-//! makes one frame of it, writes it, syncs once, and only then says so to everybody whose entries were in it.
+//! An *entry* is a command and its place, (term, index): the term of the leader that proposed it, and its number in
+//! the log. What a majority holds on disk is *committed* and will be applied by every member; what is not may be
+//! dropped again by the next leader. Each line below is one frame, written and synced at once:
+//!
+//! ```text
+//! asked                        frame                                    the log then holds
+//! vote for node 1 in term 1    2: vote 1                                nothing
+//! append, append               3: entries (1,1) (1,2)                   (1,1) (1,2)
+//! append                       4: entry (1,3), committed (1,2)          (1,1) (1,2) (1,3)
+//! truncate after (1,2)         5: truncate (1,2)                        (1,1) (1,2)            node 2 leads now
+//! append                       6: entry (2,3)                           (1,1) (1,2) (2,3)
+//! purge up to (1,2)            7: purge (1,2), committed (2,3)          (2,3)                  a snapshot has the rest
+//! ```
+//!
+//! One thread writes (`writer.rs`): it takes all that waits, makes one frame of it, writes it, syncs once, and only
+//! then says so to everybody whose entries were in it. The frames lie in a row of segment files (`format.rs`,
+//! `record.rs`), and opening reads them all (`recover.rs`):
 //!
 //! ```text
 //! log/00000001.seg    head | frame 1: state | frame 2: entries 1-40 | frame 3: entries 41-97, committed 40 | ...
@@ -9,42 +24,41 @@
 //! ```
 //!
 //! A segment begins with the state so far (vote, committed, purged), so that the ones before it can be removed whole
-//! once all their entries are purged. In memory there are twelve octets an entry (where it lies) and the last
-//! entries themselves, up to [`CACHE_BYTES_MAX`].
+//! once all their entries are purged. In memory (`index.rs`) there are twelve octets an entry, where it lies, and the
+//! newest entries themselves.
 //!
 //! Always: (1) what was answered has been synced; (2) indexes in the log are consecutive; (3) what is not on disk yet
 //! is in the cache; (4) a segment is removed only after the purge that allows it was synced, and oldest first.
 //!
-//! Why not the crate `raft-log`: it takes a record whose length was damaged for a torn tail and drops all that
-//! follows in silence, and it can share a sync only by waiting before each one.
+//! Not here: which entries to append, commit or drop (openraft, by way of `consensus/log_store.rs`). Why not the
+//! crate `raft-log`: it takes a record whose length was damaged for a torn tail and drops all that follows in
+//! silence, and it can share a sync only by waiting before each one.
 
+mod index;
+mod record;
 mod recover;
-mod segment;
-mod storage;
+mod tail;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use openraft::entry::RaftEntry as _;
+use openraft::LogIdOptionExt as _;
+use openraft::storage::IOFlushed;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::Error;
-use crate::group::{Entry, LogId, Vote};
-use writer::{Request, Writer};
+use self::index::{Found, Index, entry_bytes};
+use self::record::read_entry;
+use self::writer::{Done, Request, Writer};
+use crate::type_config::{Entry, LogId, TypeConfig, Vote};
+use crate::{Error, format};
 
-/// Bytes of entries held in memory, for replication and applying: a second or so of writes at full speed. An older
-/// entry is read from its file.
-const CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// What an entry takes in memory beside its own bytes, for the cache's account.
-const ENTRY_OVERHEAD: usize = 96;
 /// Bytes of entries that may wait for the disk, in KiB; appends beyond wait in line.
 const WAITING_KIB_MAX: usize = 16 * 1024;
 /// Requests that may wait for the writer; it takes all at once, so this bounds memory and nothing else.
@@ -69,77 +83,48 @@ pub(crate) struct Closer {
     thread: JoinHandle<()>,
 }
 
-/// Where the entries lie; shared by the owner, the readers and the writer.
-pub(crate) struct Index {
-    inner: Mutex<Inner>,
-}
-
-#[derive(Default)]
-struct Inner {
-    /// The index of the first slot.
-    first: u64,
-    slots: VecDeque<Slot>,
-    /// The newest entries, the last of them that of the last slot.
-    cache: VecDeque<Entry>,
-    cache_bytes: usize,
-    segments: BTreeMap<u32, Arc<File>>,
-    vote: Option<Vote>,
-    committed: Option<LogId>,
-    purged: Option<LogId>,
-    last: Option<LogId>,
-}
-
-/// Where an entry lies on disk; segment 0 is "not yet".
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Slot {
-    segment: u32,
-    offset: u32,
-    len: u32,
-}
-
-const NOT_WRITTEN: Slot = Slot {
-    segment: 0,
-    offset: 0,
-    len: 0,
-};
-
 impl Log {
-    /// Opens the log in `dir`, making it if it is not there; the second says whether it holds anything.
+    /// Opens the log in `dir`, making it if it is not there.
     pub(crate) fn open(dir: &Path) -> Result<(Log, Closer), Error> {
         let recovered = recover::recover(dir)?;
-        let index = Arc::new(Index {
-            inner: Mutex::new(recovered.inner),
-        });
+        let index = Arc::new(Index::new(recovered.inner));
         let (requests, received) = mpsc::channel(REQUESTS_MAX);
-        let writer = Writer::new(dir.to_path_buf(), index.clone(), recovered.tail);
+        let writer = Writer::new(dir.to_path_buf(), index.clone(), recovered.end);
         let thread = std::thread::Builder::new()
             .name("raft-log".into())
             .spawn(move || writer.run(received))
-            .map_err(|error| crate::format::disk(dir, &error))?;
+            .map_err(|error| format::disk(dir, &error))?;
         let closer = Closer {
             requests: requests.clone(),
             thread,
         };
-        let waiting = Arc::new(Semaphore::new(WAITING_KIB_MAX));
-        Ok((
-            Log {
-                index,
-                requests,
-                waiting,
-            },
-            closer,
-        ))
+        let log = Log {
+            index,
+            requests,
+            waiting: Arc::new(Semaphore::new(WAITING_KIB_MAX)),
+        };
+        Ok((log, closer))
     }
 
-    /// Whether it holds a vote or an entry, or ever held one.
+    /// Whether it holds neither a vote nor an entry, and never held one.
     pub(crate) fn is_empty(&self) -> bool {
         let inner = self.index.lock();
         inner.vote.is_none() && inner.last.is_none()
     }
 
+    /// The last entry, purged or not.
+    pub(crate) fn last(&self) -> Option<LogId> {
+        self.index.lock().last
+    }
+
     /// The last entry that was purged.
     pub(crate) fn purged(&self) -> Option<LogId> {
         self.index.lock().purged
+    }
+
+    /// The last entry known to be committed.
+    pub(crate) fn committed(&self) -> Option<LogId> {
+        self.index.lock().committed
     }
 
     /// A reader of its entries.
@@ -149,23 +134,79 @@ impl Log {
         }
     }
 
-    async fn send(&self, request: Request) -> std::io::Result<()> {
-        self.requests
-            .send(request)
-            .await
-            .map_err(|_| std::io::Error::other("the log's writer has ended"))
+    /// Appends entries; they can be read at once, and `flushed` is called when they are on disk.
+    pub(crate) async fn append(&self, entries: Vec<Entry>, flushed: IOFlushed<TypeConfig>) -> io::Result<()> {
+        let bytes: usize = entries.iter().map(entry_bytes).sum();
+        let share = (bytes / 1024 + 1).min(WAITING_KIB_MAX) as u32;
+        let room = self.waiting.clone().acquire_many_owned(share).await;
+        let room = room.map_err(io::Error::other)?;
+        self.index.lock().extend(&entries);
+        self.send(Request::Append(entries, flushed, room)).await
+    }
+
+    /// Writes a vote; it is on disk when this returns.
+    pub(crate) async fn save_vote(&self, vote: Vote) -> io::Result<()> {
+        self.index.lock().vote = Some(vote);
+        self.finish(|done| Request::Vote(vote, done)).await
+    }
+
+    /// Notes what is committed. It is written with the next frame: it only spares work after a restart, and is not
+    /// worth a sync.
+    pub(crate) fn note_committed(&self, committed: Option<LogId>) {
+        self.index.lock().committed = committed;
+    }
+
+    /// Drops all entries after `last`, for good when this returns.
+    pub(crate) async fn truncate(&self, last: Option<LogId>) -> io::Result<()> {
+        self.index.lock().truncate(last.next_index(), last);
+        self.finish(|done| Request::Truncate(last, done)).await
+    }
+
+    /// Drops all entries up to `upto`, for good when this returns.
+    pub(crate) async fn purge(&self, upto: LogId) -> io::Result<()> {
+        self.index.lock().purge(upto);
+        self.finish(|done| Request::Purge(upto, done)).await
+    }
+
+    async fn send(&self, request: Request) -> io::Result<()> {
+        self.requests.send(request).await.map_err(|_| ended())
     }
 
     /// Sends a request made with the sender of its answer, and waits for that.
-    async fn finish(
-        &self,
-        make: impl FnOnce(oneshot::Sender<std::io::Result<()>>) -> Request,
-    ) -> std::io::Result<()> {
+    async fn finish(&self, make: impl FnOnce(Done) -> Request) -> io::Result<()> {
         let (done, answer) = oneshot::channel();
         self.send(make(done)).await?;
-        answer
-            .await
-            .unwrap_or_else(|_| Err(std::io::Error::other("the log's writer has ended")))
+        answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+fn ended() -> io::Error {
+    io::Error::other("the log's writer has ended")
+}
+
+impl Reader {
+    /// The entries of a range, as far as they are there; of them as many as have `bytes_max`, but at least one.
+    pub(crate) fn read(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        let found = self.index.lock().find(range);
+        let mut entries = Vec::with_capacity(found.len());
+        let mut bytes = 0;
+        for found in found {
+            let entry = match found {
+                Found::Cached(entry) => entry,
+                Found::OnDisk(file, slot) => read_entry(&file, slot.offset, slot.len)?,
+            };
+            bytes += entry_bytes(&entry);
+            if bytes > bytes_max && !entries.is_empty() {
+                break;
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    /// The vote.
+    pub(crate) fn vote(&self) -> Option<Vote> {
+        self.index.lock().vote
     }
 }
 
@@ -175,130 +216,4 @@ impl Closer {
         let _ = self.requests.send(Request::Close).await;
         let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
     }
-}
-
-impl Index {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing in here panics half-way: what a panicking thread left is whole.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    fn end(&self) -> u64 {
-        self.first + self.slots.len() as u64
-    }
-
-    /// Where the cache begins.
-    fn cache_first(&self) -> u64 {
-        self.end() - self.cache.len() as u64
-    }
-
-    fn slot(&mut self, index: u64) -> Option<&mut Slot> {
-        self.slots
-            .get_mut(usize::try_from(index.checked_sub(self.first)?).ok()?)
-    }
-
-    /// Adds an entry; `slot` says where it lies, `cached` whether to keep it.
-    fn push(&mut self, log_id: LogId, slot: Slot, cached: Option<Entry>) {
-        let index = log_id.index;
-        if self.slots.is_empty() {
-            self.first = index;
-        }
-        debug_assert_eq!(index, self.end(), "indexes in the log are consecutive");
-        self.slots.push_back(slot);
-        self.last = Some(log_id);
-        if let Some(entry) = cached {
-            self.cache_bytes += entry_bytes(&entry);
-            self.cache.push_back(entry);
-            self.evict();
-        }
-    }
-
-    /// Lets the oldest entries of the cache go while it is too large, but none that is not on disk.
-    fn evict(&mut self) {
-        while self.cache_bytes > CACHE_BYTES_MAX {
-            let oldest = self.cache_first();
-            if self.slot(oldest).is_none_or(|slot| *slot == NOT_WRITTEN) {
-                break;
-            }
-            if let Some(entry) = self.cache.pop_front() {
-                self.cache_bytes -= entry_bytes(&entry);
-            }
-        }
-    }
-
-    /// Drops all entries from index `from` on, if there are any; `last` is what comes before.
-    fn truncate(&mut self, from: u64, last: Option<LogId>) {
-        if from >= self.end() {
-            return;
-        }
-        while self.end() > from && self.slots.pop_back().is_some() {
-            if let Some(entry) = self.cache.pop_back() {
-                self.cache_bytes -= entry_bytes(&entry);
-            }
-        }
-        self.last = last.or(self.purged);
-    }
-
-    /// Drops all entries up to `upto`.
-    fn purge(&mut self, upto: LogId) {
-        if self.purged.is_some_and(|purged| purged >= upto) {
-            return;
-        }
-        while self.first <= upto.index && !self.slots.is_empty() {
-            if self.cache.len() == self.slots.len()
-                && let Some(entry) = self.cache.pop_front()
-            {
-                self.cache_bytes -= entry_bytes(&entry);
-            }
-            self.slots.pop_front();
-            self.first += 1;
-        }
-        if self.slots.is_empty() {
-            self.first = upto.index + 1;
-            self.last = Some(upto);
-        }
-        self.purged = Some(upto);
-    }
-
-    /// The entries of a range, as far as they are there, each in memory or where it lies.
-    fn find(&self, range: Range<u64>) -> Vec<Found> {
-        let start = range.start.max(self.first);
-        let end = range.end.min(self.end());
-        let cache_first = self.cache_first();
-        let mut found = Vec::with_capacity(end.saturating_sub(start) as usize);
-        for index in start..end {
-            if index >= cache_first {
-                found.push(Found::Cached(self.cache[(index - cache_first) as usize].clone()));
-                continue;
-            }
-            let slot = self.slots[(index - self.first) as usize];
-            match self.segments.get(&slot.segment) {
-                Some(file) => found.push(Found::OnDisk(file.clone(), slot)),
-                None => break,
-            }
-        }
-        found
-    }
-}
-
-/// An entry, in memory or where it lies.
-enum Found {
-    Cached(Entry),
-    OnDisk(Arc<File>, Slot),
-}
-
-/// What an entry takes in memory.
-fn entry_bytes(entry: &Entry) -> usize {
-    let body = match &entry.payload {
-        openraft::EntryPayload::Normal(proposal) => proposal.bytes().len(),
-        openraft::EntryPayload::Blank | openraft::EntryPayload::Membership(_) => 0,
-    };
-    body + ENTRY_OVERHEAD
-}
-
-/// The place of an entry.
-fn log_id(entry: &Entry) -> LogId {
-    entry.log_id()
 }

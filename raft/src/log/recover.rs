@@ -1,174 +1,208 @@
 //! Opening the log: reads every segment up to its room, rebuilds the index, cuts a torn tail off, refuses damage.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use openraft::LogIdOptionExt as _;
+use openraft::entry::RaftEntry as _;
 
-use super::segment::{self, Record};
-use super::writer::{self, Tail};
-use super::{Inner, Slot, log_id};
+use super::index::{Inner, Slot};
+use super::record::{self, Record};
+use super::tail::{Place, Tail};
+use super::writer::{self, End};
 use crate::Error;
-use crate::format::{self, FILE_HEAD_LEN, FrameReader, Kind, Read1};
+use crate::format::{self, FILE_HEAD_LEN, FrameReader, Kind, ReadFrame};
 
 /// What was found.
 pub(super) struct Recovered {
     pub(super) inner: Inner,
-    pub(super) tail: Tail,
+    pub(super) end: End,
+}
+
+/// How far the reading has come.
+struct Reading<'a> {
+    dir: &'a Path,
+    inner: Inner,
+    /// The number of the last frame read.
+    sequence: Option<u64>,
 }
 
 /// A segment as it was read.
-struct ReadSegment {
+struct Segment {
     file: Arc<File>,
+    /// Where its frames end.
     len: u64,
+    /// Where its room ends.
     size: u64,
-    sequence: Option<u64>,
+    /// The highest index it ever held.
     highest: u64,
 }
 
 /// Reads the log in `dir`, making an empty one if there is none.
 pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
     std::fs::create_dir_all(dir).map_err(|error| format::disk(dir, &error))?;
-    let mut inner = Inner::default();
-    let mut numbers = segment::numbers(dir)?;
+    let numbers = segments(dir)?;
+    let (&last, closed) = numbers.split_last().unwrap_or((&1, &[]));
+    let mut reading = Reading {
+        dir,
+        inner: Inner::default(),
+        sequence: None,
+    };
+    let mut highest = Vec::with_capacity(closed.len());
+    for &number in closed {
+        highest.push((number, reading.segment(number, false)?.highest));
+    }
+    let segment = reading.segment(last, true)?;
+    let end = End {
+        number: last,
+        file: segment.file,
+        len: segment.len,
+        size: segment.size,
+        sequence: reading.sequence.unwrap_or(0),
+        committed: reading.inner.committed,
+        closed: highest,
+        highest: segment.highest,
+    };
+    Ok(Recovered {
+        inner: reading.inner,
+        end,
+    })
+}
+
+/// The numbers of the segments, of which none is missing and the last is whole; the first is made where there is none.
+fn segments(dir: &Path) -> Result<Vec<u32>, Error> {
+    let mut numbers = record::numbers(dir)?;
     if let Some(&last) = numbers.last()
         && remove_unborn(dir, last)?
     {
         numbers.pop();
     }
-    let mut closed = Vec::new();
-    let mut tail: Option<(u32, ReadSegment)> = None;
-    let mut sequence = None;
-    for (at, &number) in numbers.iter().enumerate() {
-        if let Some((before, read)) = tail.take() {
-            if number != before + 1 {
-                let path = segment::path(dir, before + 1);
-                return Err(Error::Corrupt(format!(
-                    "{}: this segment of the log is missing",
-                    path.display()
-                )));
-            }
-            closed.push((before, read.highest));
-        }
-        let is_last = at + 1 == numbers.len();
-        let read = read_segment(dir, number, sequence, is_last, &mut inner)?;
-        inner.segments.insert(number, read.file.clone());
-        sequence = read.sequence;
-        tail = Some((number, read));
+    if numbers.is_empty() {
+        writer::create(dir, 1, 1, &[]).map_err(|error| format::disk(dir, &error))?;
+        numbers.push(1);
     }
-    let committed = inner.committed;
-    let tail = match tail {
-        Some((number, read)) => Tail {
-            number,
-            file: read.file,
-            len: read.len,
-            size: read.size,
-            sequence: read.sequence.unwrap_or(0),
-            committed,
-            closed,
-            highest: read.highest,
-        },
-        None => {
-            let (file, len) = writer::create(dir, 1, 1, &[]).map_err(|error| format::disk(dir, &error))?;
-            inner.segments.insert(1, file.clone());
-            Tail {
-                number: 1,
-                file,
-                len,
-                size: len,
-                sequence: 1,
-                committed,
-                closed,
-                highest: 0,
-            }
+    for pair in numbers.windows(2) {
+        let expected = pair[0] + 1;
+        if pair[1] != expected {
+            let path = record::path(dir, expected);
+            return Err(Error::Corrupt(format!(
+                "{}: this segment of the log is missing",
+                path.display()
+            )));
         }
-    };
-    Ok(Recovered { inner, tail })
+    }
+    Ok(numbers)
 }
 
 /// Removes the last segment if its creation was interrupted: it holds no whole frame and nothing that was synced.
 fn remove_unborn(dir: &Path, number: u32) -> Result<bool, Error> {
-    let path = segment::path(dir, number);
-    let told = |error: std::io::Error| format::disk(&path, &error);
-    let bytes = std::fs::read(&path).map_err(told)?;
+    let path = record::path(dir, number);
+    let io_error = |error: std::io::Error| format::disk(&path, &error);
+    let bytes = std::fs::read(&path).map_err(io_error)?;
     let body = bytes.get(FILE_HEAD_LEN..).unwrap_or_default();
-    let is_born = matches!(FrameReader::new(body, 0).next().map_err(told)?, Read1::Frame(..))
-        || format::holds_later_frame(&bytes, 0);
+    let is_born = matches!(
+        FrameReader::new(body, 0).next().map_err(io_error)?,
+        ReadFrame::Whole(..)
+    ) || format::holds_later_frame(&bytes, 0);
     if is_born {
         return Ok(false);
     }
     tracing::warn!(file = %path.display(), "a segment whose creation was interrupted is removed");
-    std::fs::remove_file(&path).map_err(told)?;
+    std::fs::remove_file(&path).map_err(io_error)?;
     format::sync_dir(dir)?;
     Ok(true)
 }
 
-fn read_segment(
-    dir: &Path,
-    number: u32,
-    mut sequence: Option<u64>,
-    is_last: bool,
-    inner: &mut Inner,
-) -> Result<ReadSegment, Error> {
-    let path = segment::path(dir, number);
-    let told = |error: std::io::Error| format::disk(&path, &error);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(told)?;
-    let file_len = file.metadata().map_err(told)?.len();
-    let mut reader = BufReader::new(&file);
-    let mut head = Vec::new();
-    reader
-        .by_ref()
-        .take(FILE_HEAD_LEN as u64)
-        .read_to_end(&mut head)
-        .map_err(told)?;
-    Kind::Log.check(&head, &path)?;
+impl Reading<'_> {
+    /// Reads a segment, does again what its frames say, and acts on what follows them.
+    fn segment(&mut self, number: u32, is_last: bool) -> Result<Segment, Error> {
+        let path = record::path(self.dir, number);
+        let io_error = |error: io::Error| format::disk(&path, &error);
+        let opened = OpenOptions::new().read(true).write(true).open(&path);
+        let file = Arc::new(opened.map_err(io_error)?);
+        let mut size = file.metadata().map_err(io_error)?.len();
+        let mut reader = BufReader::new(&*file);
+        let mut head = Vec::new();
+        let read = reader.by_ref().take(FILE_HEAD_LEN as u64).read_to_end(&mut head);
+        read.map_err(io_error)?;
+        Kind::Log.check(&head, &path)?;
 
-    let mut frames = FrameReader::new(reader, FILE_HEAD_LEN as u64);
-    let mut highest = 0;
-    let (len, size) = loop {
-        match frames.next().map_err(told)? {
-            Read1::Frame(head, offset, body) => {
-                if sequence.is_some_and(|sequence| head.sequence != sequence + 1) {
-                    return Err(format::corrupt(&path, offset, "a frame is missing before it"));
+        let mut frames = FrameReader::new(reader, FILE_HEAD_LEN as u64);
+        let mut highest = 0;
+        let len = loop {
+            match frames.next().map_err(io_error)? {
+                ReadFrame::Whole(head, offset, body) => {
+                    let before = self.sequence.replace(head.sequence);
+                    if before.is_some_and(|before| head.sequence != before + 1) {
+                        return Err(format::corrupt(&path, offset, "a frame is missing before it"));
+                    }
+                    highest = highest.max(self.replay(number, offset, body, &path)?);
                 }
-                sequence = Some(head.sequence);
-                highest = highest.max(replay(inner, number, offset, body, &path)?);
+                ReadFrame::End => break size,
+                ReadFrame::Broken(offset) => break offset,
             }
-            Read1::End => break (file_len, file_len),
-            Read1::Broken(offset) => {
-                let mut rest = vec![0; (file_len - offset) as usize];
-                file.read_exact_at(&mut rest, offset).map_err(told)?;
-                // Room: no frame was written there, or none of it arrived. A segment's first frame was synced with its name.
-                if offset > FILE_HEAD_LEN as u64 && rest.iter().all(|octet| *octet == 0) {
-                    break (offset, file_len);
-                }
-                let is_torn = is_last && !format::holds_later_frame(&rest, sequence.unwrap_or(0) + 1);
-                if !is_torn {
-                    return Err(format::corrupt(
-                        &path,
-                        offset,
-                        "entries that were acknowledged cannot be read any more",
-                    ));
-                }
-                cut(&file, &path, offset)?;
-                break (offset, offset);
+        };
+        let mut rest = vec![0; (size - len) as usize];
+        file.read_exact_at(&mut rest, len).map_err(io_error)?;
+        let place = Place {
+            is_after_frame: len > FILE_HEAD_LEN as u64,
+            sequence: self.sequence.unwrap_or(0),
+            is_last,
+        };
+        match Tail::of(&rest, &place) {
+            Tail::Room => {}
+            Tail::Torn => {
+                cut(&file, &path, len)?;
+                size = len;
+            }
+            Tail::Damage => {
+                let why = "entries that were acknowledged cannot be read any more";
+                return Err(format::corrupt(&path, len, why));
             }
         }
-    };
-    Ok(ReadSegment {
-        file: Arc::new(file),
-        len,
-        size,
-        sequence,
-        highest,
-    })
+        self.inner.segments.insert(number, file.clone());
+        Ok(Segment {
+            file,
+            len,
+            size,
+            highest,
+        })
+    }
+
+    /// Does again what a frame's records say; gives the highest index of an entry among them.
+    fn replay(&mut self, number: u32, offset: u64, body: &[u8], path: &Path) -> Result<u64, Error> {
+        let inner = &mut self.inner;
+        let mut at = 0;
+        let mut highest = 0;
+        while at < body.len() {
+            let place = offset + at as u64;
+            let (record, range) = Record::read(body, at).map_err(|why| format::corrupt(path, place, &why))?;
+            at = range.end;
+            match record {
+                Record::Entry(entry) => {
+                    let index = entry.index();
+                    if !inner.slots.is_empty() && index != inner.end() {
+                        return Err(format::corrupt(path, place, "an entry is missing before it"));
+                    }
+                    let slot = Slot {
+                        segment: number,
+                        offset: (offset + range.start as u64) as u32,
+                        len: range.len() as u32,
+                    };
+                    inner.push(entry, slot);
+                    highest = highest.max(index);
+                }
+                Record::Vote(vote) => inner.vote = Some(vote),
+                Record::Committed(id) => inner.committed = Some(id),
+                Record::Truncate(last) => inner.truncate(last.next_index(), last),
+                Record::Purge(upto) => inner.purge(upto),
+            }
+        }
+        Ok(highest)
+    }
 }
 
 /// Cuts the file at `offset`, for good.
@@ -176,36 +210,4 @@ fn cut(file: &File, path: &Path, offset: u64) -> Result<(), Error> {
     tracing::warn!(file = %path.display(), offset, "a torn tail, never synced, is cut off");
     let cut = file.set_len(offset).and_then(|()| file.sync_all());
     cut.map_err(|error| format::disk(path, &error))
-}
-
-/// Does again what a frame's records say; gives the highest index of an entry among them.
-fn replay(inner: &mut Inner, number: u32, offset: u64, body: &[u8], path: &Path) -> Result<u64, Error> {
-    let mut at = 0;
-    let mut highest = 0;
-    while at < body.len() {
-        let place = offset + at as u64;
-        let (record, range) = Record::read(body, at).map_err(|why| format::corrupt(path, place, &why))?;
-        at = range.end;
-        match record {
-            Record::Entry(entry) => {
-                let id = log_id(&entry);
-                if !inner.slots.is_empty() && id.index != inner.end() {
-                    return Err(format::corrupt(path, place, "an entry is missing before it"));
-                }
-                let offset = (offset + range.start as u64) as u32;
-                let slot = Slot {
-                    segment: number,
-                    offset,
-                    len: range.len() as u32,
-                };
-                inner.push(id, slot, Some(entry));
-                highest = highest.max(id.index);
-            }
-            Record::Vote(vote) => inner.vote = Some(vote),
-            Record::Committed(id) => inner.committed = Some(id),
-            Record::Truncate(last) => inner.truncate(last.next_index(), last),
-            Record::Purge(upto) => inner.purge(upto),
-        }
-    }
-    Ok(highest)
 }

@@ -3,39 +3,18 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage, RaftLogStorageExt as _};
-use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::storage::{RaftLogReader as _, RaftLogStorage as _, RaftLogStorageExt as _};
 use openraft::type_config::TypeConfigExt;
-use openraft::{EntryPayload, StorageError, vote::RaftLeaderId as _};
-use tempfile::TempDir;
+use openraft::{EntryPayload, vote::RaftLeaderId as _};
 
+use super::index::CACHE_BYTES_MAX;
 use super::*;
 use crate::command::Proposal;
-use crate::format::{FILE_HEAD_LEN, FrameReader, Read1};
-use crate::group::Group;
-use crate::machine::Machine;
-use crate::snapshot::Snapshots;
-use crate::state::State;
-
-struct Builder;
-
-impl StoreBuilder<Group, Log, Machine, (TempDir, Closer)> for Builder {
-    async fn build(&self) -> Result<((TempDir, Closer), Log, Machine), StorageError<Group>> {
-        let dir = tempfile::tempdir().unwrap();
-        let (log, closer) = Log::open(&dir.path().join("log")).unwrap();
-        let snapshots = Arc::new(Snapshots::open(&dir.path().join("snapshots")).unwrap());
-        let state = Arc::new(State::open(dir.path(), &snapshots).unwrap());
-        Ok(((dir, closer), log, Machine { state, snapshots }))
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_storage_keeps_every_promise_that_openraft_asks_of_it() {
-    Suite::test_all(Builder).await.unwrap();
-}
+use crate::format::{FILE_HEAD_LEN, FrameReader, ReadFrame};
+use crate::type_config::TypeConfig;
 
 fn id(index: u64) -> LogId {
-    type LeaderId = openraft::alias::LeaderIdOf<Group>;
+    type LeaderId = openraft::alias::LeaderIdOf<TypeConfig>;
     LogId::new(LeaderId::new(1, 1).to_committed(), index)
 }
 
@@ -59,7 +38,7 @@ async fn read(log: &Log, range: Range<u64>) -> Vec<Entry> {
 /// What is left of a log whose one segment is `bytes`: the index of its last entry.
 async fn last_after(bytes: &[u8]) -> Result<Option<u64>, Error> {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(segment::path(dir.path(), 1), bytes).unwrap();
+    std::fs::write(record::path(dir.path(), 1), bytes).unwrap();
     let (mut log, closer) = Log::open(dir.path())?;
     let last = log.get_log_state().await.unwrap().last_log_id;
     drop(log);
@@ -71,7 +50,7 @@ async fn last_after(bytes: &[u8]) -> Result<Option<u64>, Error> {
 fn ends(bytes: &[u8]) -> Vec<usize> {
     let mut frames = FrameReader::new(&bytes[FILE_HEAD_LEN..], FILE_HEAD_LEN as u64);
     let mut ends = vec![FILE_HEAD_LEN];
-    while let Read1::Frame(head, offset, _) = frames.next().unwrap() {
+    while let ReadFrame::Whole(head, offset, _) = frames.next().unwrap() {
         ends.push(offset as usize + head.len);
     }
     ends
@@ -84,7 +63,7 @@ async fn three_frames(dir: &Path) -> (Vec<usize>, Vec<u8>) {
         append(&mut log, index..index + 1, 50).await;
     }
     closer.close().await;
-    let mut bytes = std::fs::read(segment::path(dir, 1)).unwrap();
+    let mut bytes = std::fs::read(record::path(dir, 1)).unwrap();
     let ends = ends(&bytes);
     assert_eq!(ends.len(), 5, "the first frame is the segment's own");
     bytes.truncate(ends[4]);
@@ -134,7 +113,7 @@ async fn a_last_frame_full_of_zeros_is_a_torn_tail() {
 #[tokio::test]
 async fn frames_are_written_into_room_that_the_file_has_before_and_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let path = segment::path(dir.path(), 1);
+    let path = record::path(dir.path(), 1);
     for index in 1..=3 {
         let (mut log, closer) = Log::open(dir.path()).unwrap();
         append(&mut log, index..index + 1, 50).await;
@@ -164,7 +143,7 @@ async fn entries_written_after_a_torn_tail_are_there_at_the_next_opening() {
         with_room(&without_begin),
     ];
     for bytes in torn {
-        std::fs::write(segment::path(dir.path(), 1), bytes).unwrap();
+        std::fs::write(record::path(dir.path(), 1), bytes).unwrap();
         let (mut log, closer) = Log::open(dir.path()).unwrap();
         // A frame that is shorter: nothing of the torn one may be left behind it.
         append(&mut log, 3..4, 1).await;
@@ -187,8 +166,8 @@ async fn zeros_in_the_place_of_synced_frames_of_a_closed_segment_are_refused() {
     }
     drop(log);
     closer.close().await;
-    assert_eq!(segment::numbers(dir.path()).unwrap(), [1, 2]);
-    let path = segment::path(dir.path(), 1);
+    assert_eq!(record::numbers(dir.path()).unwrap(), [1, 2]);
+    let path = record::path(dir.path(), 1);
     let bytes = std::fs::read(&path).unwrap();
     let ends = ends(&bytes);
     for from in [ends[ends.len() - 2], ends[1], FILE_HEAD_LEN] {
@@ -206,7 +185,7 @@ async fn what_was_dropped_or_voted_is_so_after_a_restart() {
     let (mut log, closer) = Log::open(dir.path()).unwrap();
     append(&mut log, 1..11, 10).await;
     let vote = Vote::new(7, 3);
-    log.save_vote(&vote).await.unwrap();
+    log.save_vote(vote).await.unwrap();
     log.truncate_after(Some(id(8))).await.unwrap();
     append(&mut log, 9..10, 33).await;
     log.purge(id(4)).await.unwrap();
@@ -236,7 +215,7 @@ async fn entries_beyond_the_cache_are_read_from_their_segments_and_purged_segmen
         append(&mut log, 1 + at * 4..5 + at * 4, 256 * 1024).await;
     }
     assert!(log.index.lock().cache_bytes <= CACHE_BYTES_MAX);
-    let numbers: BTreeSet<u32> = segment::numbers(dir.path()).unwrap().into_iter().collect();
+    let numbers: BTreeSet<u32> = record::numbers(dir.path()).unwrap().into_iter().collect();
     assert_eq!(numbers, (1..=4).collect());
     assert_eq!(
         read(&log, 1..3).await,
@@ -246,7 +225,7 @@ async fn entries_beyond_the_cache_are_read_from_their_segments_and_purged_segmen
     assert_eq!(limited.len(), 3, "a message to a peer is bounded");
 
     log.purge(id(150)).await.unwrap();
-    assert_eq!(segment::numbers(dir.path()).unwrap(), [3, 4]);
+    assert_eq!(record::numbers(dir.path()).unwrap(), [3, 4]);
     drop(log);
     closer.close().await;
     let (log, closer) = Log::open(dir.path()).unwrap();
@@ -268,7 +247,7 @@ async fn a_missing_segment_is_refused() {
     }
     drop(log);
     closer.close().await;
-    std::fs::remove_file(segment::path(dir.path(), 2)).unwrap();
+    std::fs::remove_file(record::path(dir.path(), 2)).unwrap();
     let error = Log::open(dir.path()).map(drop).unwrap_err();
     assert!(error.to_string().contains("00000002.seg"), "{error}");
 }
@@ -277,7 +256,7 @@ async fn a_missing_segment_is_refused() {
 async fn a_segment_whose_creation_was_interrupted_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let (_, _) = three_frames(dir.path()).await;
-    std::fs::write(segment::path(dir.path(), 2), b"PIPES").unwrap();
+    std::fs::write(record::path(dir.path(), 2), b"PIPES").unwrap();
     let (log, closer) = Log::open(dir.path()).unwrap();
     assert_eq!(read(&log, 0..9).await.len(), 3);
     drop(log);
@@ -287,11 +266,11 @@ async fn a_segment_whose_creation_was_interrupted_is_removed() {
 #[tokio::test]
 async fn appends_that_wait_share_one_sync() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    let (log, closer) = Log::open(dir.path()).unwrap();
     let mut waiting = Vec::new();
     for index in 1..=200 {
-        let (done, answer) = <Group as TypeConfigExt>::oneshot();
-        log.append([entry(index, 10)], IOFlushed::signal(done))
+        let (done, answer) = <TypeConfig as TypeConfigExt>::oneshot();
+        log.append(vec![entry(index, 10)], IOFlushed::signal(done))
             .await
             .unwrap();
         waiting.push(answer);
@@ -301,7 +280,7 @@ async fn appends_that_wait_share_one_sync() {
     }
     drop(log);
     closer.close().await;
-    let bytes = std::fs::read(segment::path(dir.path(), 1)).unwrap();
+    let bytes = std::fs::read(record::path(dir.path(), 1)).unwrap();
     let count = ends(&bytes).len() - 1;
     assert!(count < 150, "{count} frames for 200 appends");
 }

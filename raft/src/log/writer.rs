@@ -1,7 +1,8 @@
 //! The log's writer: one thread that makes one frame and one sync of all that waits.
 //!
 //! Cost of an append: one encoding into the frame's buffer (kept between frames), a share of one write and one
-//! fdatasync, no allocation of its own; each mebibyte is also written once as zeros. A failure of the disk is final: fsync tells it once and may then lie.
+//! fdatasync, no allocation of its own; each mebibyte is also written once as zeros. A failure of the disk is final:
+//! fsync tells it once and may then lie.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,13 +10,14 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use openraft::entry::RaftEntry as _;
 use openraft::storage::IOFlushed;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::segment::{self, Record};
-use super::{Index, Slot, log_id};
+use super::index::{Index, Slot};
+use super::record::{self, Record};
 use crate::format::{self, Kind};
-use crate::group::{Entry, Group, LogId, Vote};
+use crate::type_config::{Entry, LogId, TypeConfig, Vote};
 
 /// A segment is followed by a new one when it has grown to this: small enough that purging gives space back in steps
 /// and a torn tail is looked through quickly, large enough that new files are rare.
@@ -31,7 +33,7 @@ const BUFFER_KEPT_MAX: usize = 1024 * 1024;
 /// What is asked of the writer.
 pub(super) enum Request {
     /// Write entries, then call back. The permit is the share of memory they take while they wait.
-    Append(Vec<Entry>, IOFlushed<Group>, OwnedSemaphorePermit),
+    Append(Vec<Entry>, IOFlushed<TypeConfig>, OwnedSemaphorePermit),
     /// Write a vote.
     Vote(Vote, Done),
     /// Write that entries were dropped at the end.
@@ -46,7 +48,7 @@ pub(super) enum Request {
 pub(super) type Done = oneshot::Sender<io::Result<()>>;
 
 /// Where the log ends.
-pub(super) struct Tail {
+pub(super) struct End {
     pub(super) number: u32,
     pub(super) file: Arc<File>,
     pub(super) len: u64,
@@ -65,7 +67,7 @@ pub(super) struct Tail {
 pub(super) struct Writer {
     dir: PathBuf,
     index: Arc<Index>,
-    tail: Tail,
+    end: End,
     frame: Vec<u8>,
     failed: Option<String>,
 }
@@ -74,18 +76,18 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Afterwards {
     slots: Vec<(u64, Slot)>,
-    flushed: Vec<IOFlushed<Group>>,
+    flushed: Vec<IOFlushed<TypeConfig>>,
     done: Vec<Done>,
     permits: Vec<OwnedSemaphorePermit>,
     purged: Option<LogId>,
 }
 
 impl Writer {
-    pub(super) fn new(dir: PathBuf, index: Arc<Index>, tail: Tail) -> Writer {
+    pub(super) fn new(dir: PathBuf, index: Arc<Index>, end: End) -> Writer {
         Writer {
             dir,
             index,
-            tail,
+            end,
             frame: Vec::new(),
             failed: None,
         }
@@ -145,7 +147,7 @@ impl Writer {
                         offset: offset as u32,
                         len: len as u32,
                     };
-                    afterwards.slots.push((log_id(entry).index, slot));
+                    afterwards.slots.push((entry.log_id().index, slot));
                 }
                 Ok(())
             }
@@ -173,28 +175,28 @@ impl Writer {
             return Ok(());
         }
         let committed = self.index.lock().committed;
-        if committed != self.tail.committed
+        if committed != self.end.committed
             && let Some(log_id) = committed
         {
             Record::Committed(log_id).write(&mut self.frame)?;
         }
-        if self.tail.len + self.frame.len() as u64 > SEGMENT_BYTES_MAX && !self.tail.is_fresh() {
+        if self.end.len + self.frame.len() as u64 > SEGMENT_BYTES_MAX && !self.end.is_fresh() {
             self.rotate()?;
         }
-        let sequence = self.tail.sequence + 1;
+        let sequence = self.end.sequence + 1;
         format::finish_frame(&mut self.frame, 0, sequence);
-        self.tail.file.write_all_at(&self.frame, self.tail.len)?;
+        self.end.file.write_all_at(&self.frame, self.end.len)?;
         self.grow();
-        self.tail.file.sync_data()?;
-        let base = self.tail.len;
-        self.tail.len += self.frame.len() as u64;
-        self.tail.sequence = sequence;
-        self.tail.committed = committed;
+        self.end.file.sync_data()?;
+        let base = self.end.len;
+        self.end.len += self.frame.len() as u64;
+        self.end.sequence = sequence;
+        self.end.committed = committed;
 
         let mut inner = self.index.lock();
         for (index, mut slot) in afterwards.slots.drain(..) {
-            self.tail.highest = self.tail.highest.max(index);
-            slot.segment = self.tail.number;
+            self.end.highest = self.end.highest.max(index);
+            slot.segment = self.end.number;
             slot.offset += base as u32;
             // An entry that was dropped meanwhile has no slot any more.
             if let Some(known) = inner.slot(index) {
@@ -212,19 +214,19 @@ impl Writer {
     /// Makes room after a frame that made the file grow. The zeros become durable with the frame. A disk that has no
     /// place for them may have had it for the frame.
     fn grow(&mut self) {
-        let end = self.tail.len + self.frame.len() as u64;
-        if end <= self.tail.size {
+        let end = self.end.len + self.frame.len() as u64;
+        if end <= self.end.size {
             return;
         }
         let size = end.next_multiple_of(ROOM);
         let zeros = vec![0; (size - end) as usize];
-        let grown = self.tail.file.write_all_at(&zeros, end);
-        self.tail.size = if grown.is_ok() { size } else { end };
+        let grown = self.end.file.write_all_at(&zeros, end);
+        self.end.size = if grown.is_ok() { size } else { end };
     }
 
     /// Begins a new segment with the state so far.
     fn rotate(&mut self) -> io::Result<()> {
-        let number = self.tail.number + 1;
+        let number = self.end.number + 1;
         let state = {
             let inner = self.index.lock();
             [
@@ -233,13 +235,13 @@ impl Writer {
                 inner.purged.map(Record::Purge),
             ]
         };
-        let (file, len) = create(&self.dir, number, self.tail.sequence + 1, &state)?;
-        self.tail.closed.push((self.tail.number, self.tail.highest));
-        self.tail.number = number;
-        self.tail.file = file.clone();
-        (self.tail.len, self.tail.size) = (len, len);
-        self.tail.sequence += 1;
-        self.tail.highest = 0;
+        let (file, len) = create(&self.dir, number, self.end.sequence + 1, &state)?;
+        self.end.closed.push((self.end.number, self.end.highest));
+        self.end.number = number;
+        self.end.file = file.clone();
+        (self.end.len, self.end.size) = (len, len);
+        self.end.sequence += 1;
+        self.end.highest = 0;
         self.index.lock().segments.insert(number, file);
         Ok(())
     }
@@ -247,27 +249,27 @@ impl Writer {
     /// Removes the segments, oldest first, that hold nothing after `upto`.
     fn remove_segments(&mut self, upto: LogId) -> io::Result<()> {
         let keep = self
-            .tail
+            .end
             .closed
             .iter()
             .position(|(_, highest)| *highest > upto.index);
         let removed: Vec<_> = self
-            .tail
+            .end
             .closed
-            .drain(..keep.unwrap_or(self.tail.closed.len()))
+            .drain(..keep.unwrap_or(self.end.closed.len()))
             .collect();
         if removed.is_empty() {
             return Ok(());
         }
         for (number, _) in removed {
             self.index.lock().segments.remove(&number);
-            std::fs::remove_file(segment::path(&self.dir, number))?;
+            std::fs::remove_file(record::path(&self.dir, number))?;
         }
         File::open(&self.dir)?.sync_all()
     }
 }
 
-impl Tail {
+impl End {
     /// Whether the segment holds no more than its first frame.
     fn is_fresh(&self) -> bool {
         self.highest == 0
@@ -300,7 +302,7 @@ pub(super) fn create(
         record.write(&mut bytes)?;
     }
     format::finish_frame(&mut bytes, start, sequence);
-    let path = segment::path(dir, number);
+    let path = record::path(dir, number);
     let file = OpenOptions::new()
         .read(true)
         .write(true)

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::keyspace::{Found, Keyspace};
 use super::lease::Leases;
 use super::revision::{Record, Revision};
-use crate::command::{Answer, Command};
+use crate::command::{ApplyResult, Command};
 use crate::{Error, KeyValue, Range, RangeResult};
 
 /// Gives records by their revision, from wherever they lie.
@@ -64,34 +64,34 @@ impl Default for Database {
 
 impl Database {
     /// Does a command. `index` is that of its log entry. An error is this node's own (its disk): what every member
-    /// refuses alike is [`Answer::Failed`].
+    /// refuses alike is [`ApplyResult::Failed`].
     pub(crate) fn apply(
         &mut self,
         command: Command,
         index: u64,
         base: &dyn Records,
         changes: &mut Changes,
-    ) -> Result<Answer, Error> {
+    ) -> Result<ApplyResult, Error> {
         let answer = match command {
-            Command::Txn(txn) => self.txn(&txn, base, changes).map(Answer::Txn),
-            Command::Grant { id, ttl_ms } => self.grant(id, ttl_ms, index, changes).map(Answer::Id),
-            Command::Revoke { id } => self.revoke(id, changes).map(Answer::Done),
+            Command::Txn(txn) => self.txn(&txn, base, changes).map(ApplyResult::Txn),
+            Command::Grant { id, ttl_ms } => self.grant(id, ttl_ms, index, changes).map(ApplyResult::Id),
+            Command::Revoke { id } => self.revoke(id, changes).map(ApplyResult::Done),
             Command::Expire { ids } => {
                 for id in ids {
                     // A lease that its owner ended meanwhile is gone already.
                     let _ = self.revoke(id, changes);
                 }
-                Ok(Answer::Done(self.revision))
+                Ok(ApplyResult::Done(self.revision))
             }
             Command::Compact { revision } => self.compact(revision).map(|cut| {
                 changes.unreachable.extend(cut);
-                Answer::Done(self.revision)
+                ApplyResult::Done(self.revision)
             }),
-            Command::Allocate { name: _ } => Ok(Answer::Id(index as i64)),
+            Command::Allocate { name: _ } => Ok(ApplyResult::Id(index as i64)),
         };
         match answer {
             Err(error) if error.is_final() => Err(error),
-            Err(error) => Ok(Answer::Failed(error)),
+            Err(error) => Ok(ApplyResult::Failed(error)),
             Ok(answer) => Ok(answer),
         }
     }

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use goldenscript::{ArgumentConsumer, Command as Line, Context, Runner};
 
 use super::{Changes, Clock, Database, Record, Records, Revision, Scope, Watchers, only_reads};
-use crate::command::{Answer, Command};
+use crate::command::{ApplyResult, Command};
 use crate::{Compare, CompareOp, Error, KeyValue, Op, OpResult, Range, RangeResult, Target, Txn, TxnResult};
 
 type Told<T = String> = Result<T, Box<dyn StdError>>;
@@ -176,11 +176,11 @@ impl Script {
             .database
             .apply(command, self.index, &self.records, &mut changes)?;
         let mut out = match &answer {
-            Answer::Nothing => String::new(),
-            Answer::Txn(result) => show_txn(result),
-            Answer::Id(id) => format!("id={id}\n"),
-            Answer::Done(revision) => format!("revision={revision}\n"),
-            Answer::Failed(error) => format!("{error}\n"),
+            ApplyResult::Nothing => String::new(),
+            ApplyResult::Txn(result) => show_txn(result),
+            ApplyResult::Id(id) => format!("id={id}\n"),
+            ApplyResult::Done(revision) => format!("revision={revision}\n"),
+            ApplyResult::Failed(error) => format!("{error}\n"),
         };
         if !changes.unreachable.is_empty() {
             let cut: Vec<String> = changes

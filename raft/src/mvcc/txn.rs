@@ -177,7 +177,7 @@ impl Database {
         if run.writes > 0 {
             self.revision = run.revision;
         }
-        settle(&mut result, self.revision);
+        fill_in_revision(&mut result, self.revision);
         Ok(result)
     }
 
@@ -187,7 +187,7 @@ impl Database {
         let decided = self.decide(txn, records)?;
         self.admit(&decided)?;
         let mut result = self.read_decided(&decided, records)?;
-        settle(&mut result, self.revision);
+        fill_in_revision(&mut result, self.revision);
         Ok(result)
     }
 
@@ -393,12 +393,12 @@ impl Run<'_> {
 }
 
 /// Writes the revision into the answers, inner ones too, once it is known.
-fn settle(result: &mut TxnResult, revision: i64) {
+fn fill_in_revision(result: &mut TxnResult, revision: i64) {
     result.revision = revision;
     for response in &mut result.responses {
         match response {
             OpResult::Range(range) => range.revision = revision,
-            OpResult::Txn(inner) => settle(inner, revision),
+            OpResult::Txn(inner) => fill_in_revision(inner, revision),
             OpResult::Put | OpResult::Delete { .. } => {}
         }
     }

@@ -1,6 +1,9 @@
 //! Who is told which change: the watchers of one key by that key, those of ranges one by one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::Event;
 
 /// What a watch looks at: one key, or a range as in [`crate::Range`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +19,23 @@ impl Scope {
             None => key == self.key,
             Some([0]) => key >= self.key.as_slice(),
             Some(end) => key >= self.key.as_slice() && key < end,
+        }
+    }
+}
+
+/// What a watcher is told at once: the events of one revision that concern it.
+#[derive(Debug, Clone)]
+pub(crate) struct Notification {
+    pub(crate) revision: i64,
+    pub(crate) events: Vec<Arc<Event>>,
+}
+
+impl Notification {
+    /// One that begins with this event.
+    pub(crate) fn new(revision: i64, first: Arc<Event>) -> Notification {
+        Notification {
+            revision,
+            events: vec![first],
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The state in sled: records, leases, and how far the log is applied.
 //!
 //! Nothing here needs to survive a power loss: what is lost or torn is seen when it is opened, set aside, and made
-//! anew from the snapshot and the log. `buffer.rs` decides when something is stored.
+//! anew from the snapshot and the log. `memtable.rs` decides when something is stored; its flusher alone writes.
 //!
 //! ```text
-//! r + revision (12 octets)   a chunk of records from that revision on (chunk.rs)
+//! r + revision (12 octets)   a block of records from that revision on (block.rs)
 //! l + id (8 octets)          a lease
 //! m                          the meta, which comes last: records without it were stored half, and are removed
 //! every value: layout u8 | crc u32 | body
@@ -15,16 +15,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::block;
+use crate::Error;
 use crate::format::u32_at;
-use crate::group::{self, LogId, Membership};
 use crate::mvcc::{Changes, Database, Record, Records, Revision};
-use crate::{Error, chunk};
+use crate::snapshot::meta::Meta;
+use crate::type_config;
 
 /// sled's page cache. Values are read from the file beyond it; an agent's memory is bounded (40 MiB idle).
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
@@ -33,44 +34,29 @@ const VALUE_VERSION: u8 = 1;
 /// Octets before a value's body.
 const VALUE_HEAD_LEN: usize = 5;
 
-/// What is known of the state as a whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Meta {
-    /// The last entry applied.
-    pub(crate) applied: Option<LogId>,
-    /// The members as of then.
-    pub(crate) membership: Membership,
-    /// The store's revision.
-    pub(crate) revision: i64,
-    /// The revision up to which history is forgotten.
-    pub(crate) compacted: i64,
-}
-
-/// What is stored beside leases and records.
+/// What is stored beside leases and records: the meta, and by what lost records are missed.
 #[derive(Default, Clone, Serialize, Deserialize)]
-struct Stored {
-    meta: Meta,
-    /// How many records there are, and the wrapping sum of their weights.
+pub(super) struct Stored {
+    pub(super) meta: Meta,
+    /// How many records there are, and the wrapping sum of their checksums.
     tally: (u64, u64),
 }
 
 /// An open sled with one state in it.
-pub(crate) struct Disk {
+pub(super) struct Sled {
     db: sled::Db,
     dir: PathBuf,
-    /// As it is in sled.
-    stored: Mutex<Stored>,
 }
 
-impl Records for Disk {
+impl Records for Sled {
     fn record(&self, revision: Revision) -> Result<Option<Record>, Error> {
-        let Some((_, value)) = self.chunk_of(revision)? else {
+        let Some((_, value)) = self.block_of(revision)? else {
             return Ok(None);
         };
-        for lying in chunk::records(self.body(&value)?) {
-            let lying = lying.ok_or_else(|| self.damaged())?;
-            if lying.revision == revision {
-                return lying.record().ok_or_else(|| self.damaged()).map(Some);
+        for encoded in block::records(self.body(&value)?) {
+            let encoded = encoded.ok_or_else(|| self.damaged())?;
+            if encoded.revision == revision {
+                return encoded.record().ok_or_else(|| self.damaged()).map(Some);
             }
         }
         Ok(None)
@@ -87,11 +73,11 @@ fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
-impl Disk {
+impl Sled {
     /// Opens the state in `dir`, making an empty one if there is none. sled panics on some damage: that is an error
     /// like any other here.
-    pub(crate) fn open(dir: &Path) -> Result<Disk, Error> {
-        let told = |why: String| Error::Corrupt(format!("{}: {why}", dir.display()));
+    pub(super) fn open(dir: &Path) -> Result<Sled, Error> {
+        let corrupt = |why: String| Error::Corrupt(format!("{}: {why}", dir.display()));
         let begun = Instant::now();
         let db = loop {
             let config = sled::Config::new()
@@ -99,33 +85,32 @@ impl Disk {
                 .cache_capacity(CACHE_BYTES)
                 .flush_every_ms(None);
             let opened = std::panic::catch_unwind(AssertUnwindSafe(move || config.open()));
-            match opened.map_err(|_| told("sled cannot read it".into()))? {
+            match opened.map_err(|_| corrupt("sled cannot read it".into()))? {
                 Ok(db) => break db,
                 Err(error) if is_locked(&error) && begun.elapsed() < LOCKED_MAX => {
                     std::thread::sleep(LOCKED_POLL);
                 }
-                Err(error) => return Err(told(error.to_string())),
+                Err(error) => return Err(corrupt(error.to_string())),
             }
         };
-        Ok(Disk {
+        Ok(Sled {
             db,
             dir: dir.to_path_buf(),
-            stored: Mutex::default(),
         })
     }
 
     /// Reads the whole state and checks it.
-    pub(crate) fn load(&self) -> Result<(Meta, Database), Error> {
+    pub(super) fn load(&self) -> Result<(Stored, Database), Error> {
         let nothing = || Error::Corrupt(format!("{}: there is nothing in it", self.dir.display()));
         let meta = self
             .db
             .get(b"m")
-            .map_err(|error| self.told(&error))?
+            .map_err(|error| self.io_error(&error))?
             .ok_or_else(nothing)?;
         let stored: Stored = self.decode(&meta)?;
         let mut database = Database::default();
         for item in self.db.scan_prefix(b"l") {
-            let (key, value) = item.map_err(|error| self.told(&error))?;
+            let (key, value) = item.map_err(|error| self.io_error(&error))?;
             let id = key
                 .get(1..)
                 .and_then(|id| id.try_into().ok())
@@ -136,17 +121,17 @@ impl Disk {
         }
         let mut tally = (0u64, 0u64);
         for item in self.db.scan_prefix(b"r") {
-            let (key, value) = item.map_err(|error| self.told(&error))?;
+            let (key, value) = item.map_err(|error| self.io_error(&error))?;
             let first = Revision::from_bytes(&key[1..]).ok_or_else(|| self.damaged())?;
             if first.main > stored.meta.revision {
-                self.db.remove(&key).map_err(|error| self.told(&error))?;
+                self.db.remove(&key).map_err(|error| self.io_error(&error))?;
                 continue;
             }
-            for lying in chunk::records(self.body(&value)?) {
-                let lying = lying.ok_or_else(|| self.damaged())?;
-                let record = lying.record().ok_or_else(|| self.damaged())?;
-                database.restore(lying.revision, &record);
-                tally = (tally.0 + 1, tally.1.wrapping_add(lying.weight()));
+            for encoded in block::records(self.body(&value)?) {
+                let encoded = encoded.ok_or_else(|| self.damaged())?;
+                let record = encoded.record().ok_or_else(|| self.damaged())?;
+                database.restore(encoded.revision, &record);
+                tally = (tally.0 + 1, tally.1.wrapping_add(encoded.checksum()));
             }
         }
         if tally != stored.tally {
@@ -156,15 +141,13 @@ impl Disk {
                 "{dir}: the {found} records in it are not the {expected} stored"
             )));
         }
-        let meta = stored.meta.clone();
-        database.revision = meta.revision;
-        database.compacted = meta.compacted;
-        *self.stored() = stored;
-        Ok((meta, database))
+        database.revision = stored.meta.revision;
+        database.compacted = stored.meta.compacted;
+        Ok((stored, database))
     }
 
     /// Stores changes, and last the meta after them.
-    pub(crate) fn store(&self, changes: &Changes, meta: &Meta) -> Result<(), Error> {
+    pub(super) fn store(&self, stored: &mut Stored, changes: &Changes, meta: Meta) -> Result<(), Error> {
         let mut records = changes
             .records
             .iter()
@@ -177,15 +160,14 @@ impl Disk {
                 None => batch.remove(&lease_key(*id)),
             }
         }
-        let mut stored = self.stored();
-        stored.meta = meta.clone();
+        stored.meta = meta;
         stored.tally = (stored.tally.0 + added.0, stored.tally.1.wrapping_add(added.1));
-        batch.insert(b"m", self.encode(&*stored)?);
+        batch.insert(b"m", self.encode(stored)?);
         self.apply(batch)
     }
 
     /// Fills an empty sled with a state as a snapshot gives it.
-    pub(crate) fn fill(
+    pub(super) fn fill(
         &self,
         meta: Meta,
         leases: &[(i64, u64)],
@@ -201,7 +183,7 @@ impl Disk {
         self.flush()
     }
 
-    /// Stores records in chunks; gives how many they are and their weight.
+    /// Stores records in blocks; gives how many they are and the sum of their checksums.
     fn store_records<R: std::borrow::Borrow<Record>>(
         &self,
         records: &mut dyn Iterator<Item = Result<(Revision, R), Error>>,
@@ -210,22 +192,22 @@ impl Disk {
         let (mut value, mut first, mut count) = (empty_value(), None, 0);
         for item in records {
             let (revision, record) = item?;
-            if count == chunk::RECORDS_MAX || value.len() >= chunk::BYTES_MAX {
-                self.insert_chunk(first, std::mem::replace(&mut value, empty_value()))?;
+            if count == block::RECORDS_MAX || value.len() >= block::BYTES_MAX {
+                self.insert_block(first, std::mem::replace(&mut value, empty_value()))?;
                 (first, count) = (None, 0);
             }
             first = first.or(Some(revision));
-            let weight = chunk::push(&mut value, revision, record.borrow());
-            let weight = weight.map_err(|error| Error::Corrupt(error.to_string()))?;
-            tally = (tally.0 + 1, tally.1.wrapping_add(weight));
+            let checksum = block::push(&mut value, revision, record.borrow());
+            let checksum = checksum.map_err(|error| Error::Corrupt(error.to_string()))?;
+            tally = (tally.0 + 1, tally.1.wrapping_add(checksum));
             count += 1;
         }
-        self.insert_chunk(first, value)?;
+        self.insert_block(first, value)?;
         Ok(tally)
     }
 
     #[cfg(test)]
-    pub(crate) fn store_records_alone(&self, changes: &Changes) -> Result<(), Error> {
+    pub(super) fn store_records_alone(&self, changes: &Changes) -> Result<(), Error> {
         self.store_records(
             &mut changes
                 .records
@@ -235,21 +217,21 @@ impl Disk {
         .map(drop)
     }
 
-    fn insert_chunk(&self, first: Option<Revision>, mut value: Vec<u8>) -> Result<(), Error> {
+    fn insert_block(&self, first: Option<Revision>, mut value: Vec<u8>) -> Result<(), Error> {
         let Some(first) = first else { return Ok(()) };
         seal(&mut value);
         self.db
             .insert(record_key(first), value)
             .map(drop)
-            .map_err(|error| self.told(&error))
+            .map_err(|error| self.io_error(&error))
     }
 
     /// Removes records that nobody can reach any more.
-    pub(crate) fn remove(&self, revisions: &[Revision]) -> Result<(), Error> {
-        let mut chunks: BTreeMap<sled::IVec, (sled::IVec, BTreeSet<Revision>)> = BTreeMap::new();
+    pub(super) fn remove(&self, stored: &mut Stored, revisions: &[Revision]) -> Result<(), Error> {
+        let mut blocks: BTreeMap<sled::IVec, (sled::IVec, BTreeSet<Revision>)> = BTreeMap::new();
         for revision in revisions {
-            if let Some((key, value)) = self.chunk_of(*revision)? {
-                chunks
+            if let Some((key, value)) = self.block_of(*revision)? {
+                blocks
                     .entry(key)
                     .or_insert_with(|| (value, BTreeSet::new()))
                     .1
@@ -257,15 +239,17 @@ impl Disk {
             }
         }
         let mut batch = sled::Batch::default();
-        let mut stored = self.stored();
-        for (key, (value, removed)) in chunks {
+        for (key, (value, removed)) in blocks {
             let mut left = empty_value();
-            for lying in chunk::records(self.body(&value)?) {
-                let lying = lying.ok_or_else(|| self.damaged())?;
-                if removed.contains(&lying.revision) {
-                    stored.tally = (stored.tally.0 - 1, stored.tally.1.wrapping_sub(lying.weight()));
+            for encoded in block::records(self.body(&value)?) {
+                let encoded = encoded.ok_or_else(|| self.damaged())?;
+                if removed.contains(&encoded.revision) {
+                    stored.tally = (
+                        stored.tally.0 - 1,
+                        stored.tally.1.wrapping_sub(encoded.checksum()),
+                    );
                 } else {
-                    left.extend_from_slice(lying.bytes);
+                    left.extend_from_slice(encoded.bytes);
                 }
             }
             if left.len() == VALUE_HEAD_LEN {
@@ -275,83 +259,81 @@ impl Disk {
                 batch.insert(key, left);
             }
         }
-        batch.insert(b"m", self.encode(&*stored)?);
+        batch.insert(b"m", self.encode(stored)?);
         self.apply(batch)
     }
 
     /// The records from `from` up to and with revision `upto`, in order.
-    pub(crate) fn records(
+    pub(super) fn records(
         &self,
         from: Revision,
         upto: i64,
     ) -> Result<impl Iterator<Item = Result<(Revision, Record), Error>> + '_, Error> {
-        let start = match self.chunk_of(from)? {
+        let start = match self.block_of(from)? {
             Some((key, _)) => key,
             None => record_key(from).as_slice().into(),
         };
         let end = Revision::first_of(upto.saturating_add(1));
-        let chunks = self.db.range(start..record_key(end).as_slice().into());
-        Ok(chunks.flat_map(move |item| self.decode_chunk(item, from, end)))
+        let blocks = self.db.range(start..record_key(end).as_slice().into());
+        Ok(blocks.flat_map(move |item| self.decode_block(item, from, end)))
     }
 
-    fn decode_chunk(
+    fn decode_block(
         &self,
         item: sled::Result<(sled::IVec, sled::IVec)>,
         from: Revision,
         end: Revision,
     ) -> Vec<Result<(Revision, Record), Error>> {
-        let decoded = item.map_err(|error| self.told(&error)).and_then(|(_, value)| {
-            let mut records = Vec::new();
-            for lying in chunk::records(self.body(&value)?) {
-                let lying = lying.ok_or_else(|| self.damaged())?;
-                if (from..end).contains(&lying.revision) {
-                    records.push(Ok((
-                        lying.revision,
-                        lying.record().ok_or_else(|| self.damaged())?,
-                    )));
+        let decoded = item
+            .map_err(|error| self.io_error(&error))
+            .and_then(|(_, value)| {
+                let mut records = Vec::new();
+                for encoded in block::records(self.body(&value)?) {
+                    let encoded = encoded.ok_or_else(|| self.damaged())?;
+                    if (from..end).contains(&encoded.revision) {
+                        records.push(Ok((
+                            encoded.revision,
+                            encoded.record().ok_or_else(|| self.damaged())?,
+                        )));
+                    }
                 }
-            }
-            Ok(records)
-        });
+                Ok(records)
+            });
         decoded.unwrap_or_else(|error| vec![Err(error)])
     }
 
-    /// The chunk that `revision` would be in.
-    fn chunk_of(&self, revision: Revision) -> Result<Option<(sled::IVec, sled::IVec)>, Error> {
+    /// The block that `revision` would be in.
+    fn block_of(&self, revision: Revision) -> Result<Option<(sled::IVec, sled::IVec)>, Error> {
         let found = self
             .db
             .range(b"r".to_vec()..=record_key(revision).to_vec())
             .next_back();
-        found.transpose().map_err(|error| self.told(&error))
+        found.transpose().map_err(|error| self.io_error(&error))
     }
 
     fn apply(&self, batch: sled::Batch) -> Result<(), Error> {
-        self.db.apply_batch(batch).map_err(|error| self.told(&error))
+        self.db.apply_batch(batch).map_err(|error| self.io_error(&error))
     }
 
     /// Hands what sled holds back to the kernel, so that the next opening has less to do again.
-    pub(crate) fn flush(&self) -> Result<(), Error> {
-        self.db.flush().map(drop).map_err(|error| self.told(&error))
-    }
-
-    fn stored(&self) -> MutexGuard<'_, Stored> {
-        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        self.db.flush().map(drop).map_err(|error| self.io_error(&error))
     }
 
     /// The folder it lies in.
-    pub(crate) fn dir(&self) -> &Path {
+    pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
     fn encode<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, Error> {
         let mut out = empty_value();
-        group::encode_into(value, &mut out).map_err(|error| Error::Corrupt(error.to_string()))?;
+        type_config::encode_into(value, &mut out).map_err(|error| Error::Corrupt(error.to_string()))?;
         seal(&mut out);
         Ok(out)
     }
 
     fn decode<T: DeserializeOwned>(&self, value: &[u8]) -> Result<T, Error> {
-        group::decode(self.body(value)?).map_err(|_| self.damaged())
+        type_config::decode(self.body(value)?).map_err(|_| self.damaged())
     }
 
     /// The body of a value that checks.
@@ -368,7 +350,7 @@ impl Disk {
         Error::Corrupt(format!("{}: a value in it does not check", self.dir.display()))
     }
 
-    fn told(&self, error: &sled::Error) -> Error {
+    fn io_error(&self, error: &sled::Error) -> Error {
         Error::Disk(format!("{}: {error}", self.dir.display()))
     }
 }

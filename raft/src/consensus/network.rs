@@ -3,7 +3,6 @@
 //! A peer that surely was not reached is `Unreachable`: openraft then rests for [`BACKOFF`] and tries again.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,9 +15,9 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
-use crate::group::{Group, Vote};
 use crate::rpc::{self, Piece, Request, Response};
 use crate::snapshot::Snapshot;
+use crate::type_config::{TypeConfig, Vote};
 use crate::{Class, Member, Peer, Transport, TransportError};
 
 /// Time to rest before a peer that was not reached is tried again: short, so that one that is back hears of the
@@ -31,7 +30,7 @@ const PIECE_LEN: usize = 512 * 1024;
 /// Time one piece may take; the last one is installed meanwhile.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
-type SnapshotOfGroup = openraft::alias::SnapshotOf<Group, Snapshot>;
+type RaftSnapshot = openraft::alias::SnapshotOf<TypeConfig, Snapshot>;
 
 /// Makes the clients for peers.
 #[derive(Clone)]
@@ -42,39 +41,33 @@ pub(crate) struct Network {
 }
 
 /// A client for one peer.
-pub(crate) struct Client {
+pub(crate) struct PeerClient {
     own: u64,
     peer: Option<Peer>,
     transport: Arc<dyn Transport>,
     sendings: Arc<AtomicU64>,
 }
 
-/// The peer that a member is.
-pub(crate) fn peer(id: u64, member: &Member) -> Option<Peer> {
-    let address: SocketAddr = member.address.parse().ok()?;
-    Some(Peer { id, address })
-}
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = PeerClient;
 
-impl RaftNetworkFactory<Group> for Network {
-    type Network = Client;
-
-    async fn new_client(&mut self, target: u64, member: &Member) -> Client {
-        Client {
+    async fn new_client(&mut self, target: u64, member: &Member) -> PeerClient {
+        PeerClient {
             own: self.own,
-            peer: peer(target, member),
+            peer: Peer::of(target, member),
             transport: self.transport.clone(),
             sendings: self.sendings.clone(),
         }
     }
 }
 
-impl Client {
+impl PeerClient {
     async fn call(
         &self,
         request: &Request,
         class: Class,
         timeout: Duration,
-    ) -> Result<Response, RPCError<Group>> {
+    ) -> Result<Response, RPCError<TypeConfig>> {
         let unreachable = |why: &str| RPCError::Unreachable(Unreachable::from_string(why));
         let broken = |why: &str| RPCError::Network(NetworkError::from_string(why));
         let peer = self
@@ -94,7 +87,11 @@ impl Client {
         }
     }
 
-    async fn send_snapshot(&self, vote: Vote, snapshot: &Snapshot) -> Result<Vote, StreamingError<Group>> {
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: &Snapshot,
+    ) -> Result<Vote, StreamingError<TypeConfig>> {
         let sending = self.sendings.fetch_add(1, Ordering::Relaxed);
         let mut offset = 0;
         loop {
@@ -130,18 +127,18 @@ impl Client {
     }
 }
 
-fn other() -> RPCError<Group> {
+fn other() -> RPCError<TypeConfig> {
     RPCError::Network(NetworkError::from_string("an answer to something else"))
 }
 
-impl RaftNetworkV2<Group> for Client {
+impl RaftNetworkV2<TypeConfig> for PeerClient {
     type SnapshotData = Snapshot;
 
     async fn append_entries(
         &mut self,
-        request: AppendEntriesRequest<Group>,
+        request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
-    ) -> Result<AppendEntriesResponse<Group>, RPCError<Group>> {
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let timeout = option.hard_ttl().max(APPEND_TIMEOUT_MIN);
         match self.call(&Request::Append(request), Class::Raft, timeout).await? {
             Response::Append(response) => Ok(response),
@@ -151,9 +148,9 @@ impl RaftNetworkV2<Group> for Client {
 
     async fn vote(
         &mut self,
-        request: VoteRequest<Group>,
+        request: VoteRequest<TypeConfig>,
         option: RPCOption,
-    ) -> Result<VoteResponse<Group>, RPCError<Group>> {
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         match self
             .call(&Request::Vote(request), Class::Raft, option.hard_ttl())
             .await?
@@ -165,9 +162,9 @@ impl RaftNetworkV2<Group> for Client {
 
     async fn pre_vote(
         &mut self,
-        request: VoteRequest<Group>,
+        request: VoteRequest<TypeConfig>,
         option: RPCOption,
-    ) -> Result<VoteResponse<Group>, RPCError<Group>> {
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         match self
             .call(&Request::PreVote(request), Class::Raft, option.hard_ttl())
             .await?
@@ -179,9 +176,9 @@ impl RaftNetworkV2<Group> for Client {
 
     async fn transfer_leader(
         &mut self,
-        request: TransferLeaderRequest<Group>,
+        request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
-    ) -> Result<TransferLeaderResponse<Group>, RPCError<Group>> {
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
         match self
             .call(&Request::Transfer(request), Class::Raft, option.hard_ttl())
             .await?
@@ -194,10 +191,10 @@ impl RaftNetworkV2<Group> for Client {
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        snapshot: SnapshotOfGroup,
+        snapshot: RaftSnapshot,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
-    ) -> Result<SnapshotResponse<Group>, StreamingError<Group>> {
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         tokio::select! {
             sent = self.send_snapshot(vote, &snapshot.snapshot) => Ok(SnapshotResponse::new(sent?)),
             closed = cancel => Err(StreamingError::Closed(closed)),

@@ -9,27 +9,27 @@ use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
 use crate::Error;
-use crate::group::{Group, LogId, Membership, SnapshotMeta};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::state::State;
+use crate::type_config::{LogId, Membership, SnapshotMeta, TypeConfig};
 
 /// Entries applied in one batch: sharing makes each cheaper, and a reader waits for at most this many.
 const APPLIED_AT_ONCE: usize = 512;
 
 /// The state machine.
 #[derive(Clone)]
-pub(crate) struct Machine {
+pub(crate) struct StateMachine {
     pub(crate) state: Arc<State>,
     pub(crate) snapshots: Arc<Snapshots>,
 }
 
-type GroupSnapshot = openraft::alias::SnapshotOf<Group, Snapshot>;
+type RaftSnapshot = openraft::alias::SnapshotOf<TypeConfig, Snapshot>;
 
-impl Machine {
+impl StateMachine {
     /// Does what may touch the disk on a thread that may block.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Machine) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&StateMachine) -> Result<T, Error> + Send + 'static,
     ) -> io::Result<T> {
         let machine = self.clone();
         let done = tokio::task::spawn_blocking(move || work(&machine)).await;
@@ -37,9 +37,9 @@ impl Machine {
     }
 }
 
-impl RaftStateMachine<Group> for Machine {
+impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotData = Snapshot;
-    type SnapshotBuilder = Machine;
+    type SnapshotBuilder = StateMachine;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, Membership)> {
         Ok(self.state.applied())
@@ -47,7 +47,7 @@ impl RaftStateMachine<Group> for Machine {
 
     async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
     where
-        Strm: Stream<Item = io::Result<EntryResponder<Group>>> + Unpin + OptionalSend,
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
     {
         let mut chunks = entries.ready_chunks(APPLIED_AT_ONCE);
         while let Some(chunk) = chunks.next().await {
@@ -69,7 +69,7 @@ impl RaftStateMachine<Group> for Machine {
         Ok(())
     }
 
-    async fn get_snapshot_builder(&mut self) -> Machine {
+    async fn get_snapshot_builder(&mut self) -> StateMachine {
         self.clone()
     }
 
@@ -81,23 +81,23 @@ impl RaftStateMachine<Group> for Machine {
         .await
     }
 
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<GroupSnapshot>> {
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
         let newest = self.snapshots.newest();
-        Ok(newest.map(|snapshot| GroupSnapshot {
+        Ok(newest.map(|snapshot| RaftSnapshot {
             meta: snapshot.meta.clone(),
             snapshot,
         }))
     }
 }
 
-impl RaftSnapshotBuilder<Group> for Machine {
+impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
     type SnapshotData = Snapshot;
 
-    async fn build_snapshot(&mut self) -> io::Result<GroupSnapshot> {
+    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
         let snapshot = self
             .blocking(|machine| machine.state.snapshot(&machine.snapshots))
             .await?;
-        Ok(GroupSnapshot {
+        Ok(RaftSnapshot {
             meta: snapshot.meta.clone(),
             snapshot,
         })

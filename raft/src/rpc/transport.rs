@@ -1,10 +1,12 @@
 //! The seam to the mesh: how a node's requests reach its peers.
 //!
 //! The store hands over whole requests as bytes and takes whole answers as bytes; what is in them is known here
-//! alone (`rpc.rs`). The other side gives what arrives to [`crate::Node::serve`].
+//! alone (`message.rs`). The other side gives what arrives to [`crate::Node::serve`].
 
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use crate::Member;
 
 /// Whom a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +15,14 @@ pub struct Peer {
     pub id: u64,
     /// Where its mesh listens.
     pub address: SocketAddr,
+}
+
+impl Peer {
+    /// The peer that a member is; nothing where its address cannot be read.
+    pub(crate) fn of(id: u64, member: &Member) -> Option<Peer> {
+        let address = member.address.parse().ok()?;
+        Some(Peer { id, address })
+    }
 }
 
 /// Which of the connections to a peer a request takes, so that the large never holds up the urgent.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::format::u32_at;
-use crate::group::{self, Entry, LogId, Vote};
+use crate::type_config::{self, Entry, LogId, Vote};
 
 /// Octets before a record's body.
 pub(super) const RECORD_HEAD_LEN: usize = 9;
@@ -67,13 +67,13 @@ impl Record {
         if crc32fast::hash(body) != u32_at(head, 5) {
             return Err("a record does not check".into());
         }
-        let told = |error: bincode::Error| format!("a record cannot be read: {error}");
+        let unreadable = |error: bincode::Error| format!("a record cannot be read: {error}");
         let record = match head[0] {
-            ENTRY => Record::Entry(group::decode(body).map_err(told)?),
-            VOTE => Record::Vote(group::decode(body).map_err(told)?),
-            COMMITTED => Record::Committed(group::decode(body).map_err(told)?),
-            TRUNCATE => Record::Truncate(group::decode(body).map_err(told)?),
-            PURGE => Record::Purge(group::decode(body).map_err(told)?),
+            ENTRY => Record::Entry(type_config::decode(body).map_err(unreadable)?),
+            VOTE => Record::Vote(type_config::decode(body).map_err(unreadable)?),
+            COMMITTED => Record::Committed(type_config::decode(body).map_err(unreadable)?),
+            TRUNCATE => Record::Truncate(type_config::decode(body).map_err(unreadable)?),
+            PURGE => Record::Purge(type_config::decode(body).map_err(unreadable)?),
             kind => return Err(format!("a record of the unknown kind {kind}")),
         };
         Ok((record, start..end))
@@ -84,7 +84,7 @@ fn write<T: serde::Serialize>(kind: u8, value: &T, out: &mut Vec<u8>) -> std::io
     let head = out.len();
     out.resize(head + RECORD_HEAD_LEN, 0);
     let start = out.len();
-    group::encode_into(value, out).map_err(std::io::Error::other)?;
+    type_config::encode_into(value, out).map_err(std::io::Error::other)?;
     let len = out.len() - start;
     let crc = crc32fast::hash(&out[start..]);
     out[head] = kind;
@@ -94,7 +94,7 @@ fn write<T: serde::Serialize>(kind: u8, value: &T, out: &mut Vec<u8>) -> std::io
 }
 
 /// Reads the entry whose record's body lies at `offset` of the file.
-pub(super) fn read_entry(file: &File, offset: u32, len: u32) -> std::io::Result<Entry> {
+pub(crate) fn read_entry(file: &File, offset: u32, len: u32) -> std::io::Result<Entry> {
     let mut bytes = vec![0; RECORD_HEAD_LEN + len as usize];
     file.read_exact_at(&mut bytes, u64::from(offset) - RECORD_HEAD_LEN as u64)?;
     match Record::read(&bytes, 0) {
@@ -113,10 +113,10 @@ pub(super) fn path(dir: &Path, number: u32) -> PathBuf {
 
 /// The numbers of the segments in `dir`, in order.
 pub(super) fn numbers(dir: &Path) -> Result<Vec<u32>, Error> {
-    let told = |error: std::io::Error| crate::format::disk(dir, &error);
+    let io_error = |error: std::io::Error| crate::format::disk(dir, &error);
     let mut numbers = Vec::new();
-    for file in std::fs::read_dir(dir).map_err(told)? {
-        let name = file.map_err(told)?.file_name();
+    for file in std::fs::read_dir(dir).map_err(io_error)? {
+        let name = file.map_err(io_error)?.file_name();
         numbers.extend(
             name.to_str()
                 .and_then(|name| name.strip_suffix(".seg")?.parse::<u32>().ok()),

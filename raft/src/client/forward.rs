@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::peers::Peers;
 use crate::command::Proposal;
-use crate::core::Core;
-use crate::rpc::{Ask, Outcome, Reply};
+use crate::rpc::{ClientRequest, ClientResponse, Outcome};
 use crate::{Peer, TransportError};
 
 /// Messages of proposals under way at once: the next is made while the one before is on its way.
@@ -25,7 +25,7 @@ const UNDER_WAY_MAX: usize = 2;
 const PROPOSALS_MAX: usize = 256;
 /// Octets in one message, the first proposal excepted.
 const BYTES_MAX: usize = 1024 * 1024;
-/// Proposals that wait to be sent; those in flight are bounded by [`Core`] already.
+/// Proposals that wait to be sent; those in flight are bounded in `routing.rs` already.
 const QUEUE_LEN: usize = 4096;
 /// Time the answers of a leader that was followed by another may still take: after an orderly change they come.
 const DEPOSED_GRACE: Duration = Duration::from_millis(500);
@@ -69,7 +69,7 @@ impl Forwarder {
 }
 
 /// Sends what waits, until the node stops.
-pub(crate) async fn run(core: Arc<Core>, mut queue: mpsc::Receiver<Waiting>, stop: CancellationToken) {
+pub(crate) async fn run(peers: Arc<Peers>, mut queue: mpsc::Receiver<Waiting>, stop: CancellationToken) {
     let under_way = Arc::new(Semaphore::new(UNDER_WAY_MAX));
     let tasks = TaskTracker::new();
     let mut held: Option<Waiting> = None;
@@ -97,11 +97,11 @@ pub(crate) async fn run(core: Arc<Core>, mut queue: mpsc::Receiver<Waiting>, sto
             bytes += next.proposal.bytes().len();
             batch.push(next);
         }
-        let core = core.clone();
+        let peers = peers.clone();
         let stop = stop.clone();
         tasks.spawn(async move {
             let _permit = permit;
-            stop.run_until_cancelled(send(&core, batch)).await
+            stop.run_until_cancelled(send(&peers, batch)).await
         });
     }
     // Whoever still waits learns from the closed channels that nobody knows.
@@ -110,7 +110,7 @@ pub(crate) async fn run(core: Arc<Core>, mut queue: mpsc::Receiver<Waiting>, sto
     tasks.wait().await;
 }
 
-async fn send(core: &Core, mut batch: Vec<Waiting>) {
+async fn send(peers: &Peers, mut batch: Vec<Waiting>) {
     // Who has given up is not sent any more.
     batch.retain(|waiting| !waiting.outcome.is_closed());
     let Some(first) = batch.first() else { return };
@@ -121,12 +121,12 @@ async fn send(core: &Core, mut batch: Vec<Waiting>) {
     let proposals: Vec<Proposal> = batch.iter().map(|waiting| waiting.proposal.clone()).collect();
     let count = proposals.len();
     let sent = tokio::select! {
-        sent = core.send(&peer, Ask::Propose(proposals), limit) => sent,
-        () = deposed(core, peer.id) => Err(TransportError::Unknown("another leads now".into())),
+        sent = peers.send(&peer, ClientRequest::Propose(proposals), limit) => sent,
+        () = deposed(peers, peer.id) => Err(TransportError::Unknown("another leads now".into())),
     };
     let outcomes = match sent {
-        Ok(Reply::Proposed(outcomes)) if outcomes.len() == count => outcomes,
-        Ok(Reply::NotLeader(hint)) => vec![Outcome::NotProposed(hint); count],
+        Ok(ClientResponse::Proposed(outcomes)) if outcomes.len() == count => outcomes,
+        Ok(ClientResponse::NotLeader(hint)) => vec![Outcome::NotProposed(hint); count],
         Err(TransportError::NotSent(_)) => vec![Outcome::NotProposed(None); count],
         Ok(_) | Err(TransportError::Unknown(_)) => vec![Outcome::Unknown; count],
     };
@@ -137,8 +137,8 @@ async fn send(core: &Core, mut batch: Vec<Waiting>) {
 }
 
 /// Ends when this node has known for a while that another than `leader` leads.
-async fn deposed(core: &Core, leader: u64) {
-    let Some(replica) = core.replica() else {
+async fn deposed(peers: &Peers, leader: u64) {
+    let Some(replica) = peers.replica() else {
         return std::future::pending().await;
     };
     let mut metrics = replica.raft.server_metrics();

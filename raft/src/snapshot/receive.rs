@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use crate::group::Vote;
 use crate::rpc::Piece;
 use crate::snapshot::{Snapshot, Snapshots};
+use crate::type_config::Vote;
 use crate::{Error, format};
 
 /// Takes pieces of snapshots.

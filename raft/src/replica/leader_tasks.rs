@@ -1,5 +1,5 @@
-//! A leader's duties: ends leases, gives learners a vote, forgets old history. Every replica runs this task; it only
-//! acts while its node leads.
+//! The leader's tasks: to end leases, to give learners a vote, to forget old history. Every node with a replica runs
+//! this; it only acts while the node leads.
 //!
 //! Always: (1) what a leadership decides is proposed to the local Raft under that leadership, never forwarded: a
 //! leader that slept through the next election expires nobody; (2) with nothing to do, nothing is written.
@@ -15,13 +15,13 @@ use openraft::impls::ProgressResponder;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::Replica;
+use super::membership::VOTERS_MAX;
 use crate::command::{Command, Proposal};
-use crate::group::Group;
-use crate::member::VOTERS_MAX;
 use crate::mvcc::TICK_MS;
-use crate::replica::Replica;
+use crate::type_config::TypeConfig;
 
-type Metrics = openraft::RaftMetrics<Group>;
+type Metrics = openraft::RaftMetrics<TypeConfig>;
 
 /// How often leases are looked at: a lease of 3 s ends at most this late.
 const TICK: Duration = Duration::from_millis(TICK_MS);
@@ -39,10 +39,10 @@ const SAMPLE_MS: u64 = 60 * 1000;
 /// Does what a leader has to until `stop`.
 pub(crate) async fn run(replica: Arc<Replica>, stop: CancellationToken) {
     // Waiting for the last proposal would keep a shutdown waiting.
-    let _ = stop.run_until_cancelled(duties(&replica)).await;
+    let _ = stop.run_until_cancelled(lead(&replica)).await;
 }
 
-async fn duties(replica: &Replica) {
+async fn lead(replica: &Replica) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut term = None;
@@ -228,6 +228,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = Options::new(dir.path(), "test");
         let replica = Replica::open(&options, 1, Arc::new(Nobody), true).await.unwrap();
+        let stop = CancellationToken::new();
+        let tasks = tokio::spawn(run(replica.clone(), stop.clone()));
         let member = |number: u64| Member {
             name: String::new(),
             address: format!("127.0.0.1:{number}"),
@@ -260,6 +262,8 @@ mod tests {
         let metrics = ended.await.unwrap();
         let learners: Vec<u64> = metrics.membership_config.membership().learner_ids().collect();
         assert_eq!(learners, [9], "who had no vote stays");
+        stop.cancel();
+        tasks.await.unwrap();
         replica.shutdown().await;
     }
 

@@ -4,7 +4,7 @@
 //! joiner                          leader
 //! Allocate(name, address)   ->    an entry is written; its index is the new id
 //! writes its identity, starts its replica
-//! Attach(id, address)       ->    add it as a learner; once it has caught up, `duty.rs` gives it a vote
+//! Attach(id, address)       ->    add it as a learner; once it has caught up, `leader_tasks.rs` gives it a vote
 //! ```
 //!
 //! Always: (1) an id is given once; (2) an empty folder is a new node: while another member holds its address with a
@@ -17,37 +17,46 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use tokio::time::{sleep, timeout};
 
-use crate::command::{Answer, Command, Proposal};
-use crate::group::Group;
-use crate::replica::Replica;
-use crate::rpc::{Ask, Outcome, Reply};
+use super::Replica;
+use crate::command::{ApplyResult, Command, Proposal};
+use crate::rpc::{ClientRequest, ClientResponse, Outcome};
+use crate::type_config::TypeConfig;
 use crate::{Error, Member};
 
 /// Most voters: each further one makes every write wait for more disks, and five survive two losses.
-pub(crate) const VOTERS_MAX: usize = 5;
+pub(super) const VOTERS_MAX: usize = 5;
 
 /// Rest before a change of the members is tried again that has to wait for another.
 const TURN_PAUSE: Duration = Duration::from_millis(25);
 
 type Change = ChangeMembers<u64, Member>;
-type Changed = Result<openraft::raft::ClientWriteResponse<Group>, RaftError<Group, ClientWriteError<Group>>>;
+type Changed = Result<
+    openraft::raft::ClientWriteResponse<TypeConfig>,
+    RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
+>;
 
 impl Replica {
     /// Answers what concerns the members; only a leader can.
-    pub(crate) async fn change_members(&self, ask: Ask, limit: Duration) -> Result<Reply, Error> {
+    pub(super) async fn change_members(
+        &self,
+        request: ClientRequest,
+        limit: Duration,
+    ) -> Result<ClientResponse, Error> {
         if self.raft.as_leader().is_err() {
-            return Ok(Reply::NotLeader(self.leader().filter(|(id, _)| *id != self.id)));
+            return Ok(ClientResponse::NotLeader(
+                self.leader().filter(|(id, _)| *id != self.id),
+            ));
         }
-        match ask {
-            Ask::Allocate(member) => self.allocate(member, limit).await,
-            Ask::Attach(id, member) => self.attach(id, member, limit).await,
-            Ask::Remove(id) => self.remove(id, limit).await,
-            _ => Ok(Reply::Members(self.members())),
+        match request {
+            ClientRequest::Allocate(member) => self.allocate(member, limit).await,
+            ClientRequest::Attach(id, member) => self.attach(id, member, limit).await,
+            ClientRequest::Remove(id) => self.remove(id, limit).await,
+            _ => Ok(ClientResponse::Members(self.members())),
         }
     }
 
     /// The members this node knows of.
-    pub(crate) fn members(&self) -> Vec<(u64, Member)> {
+    fn members(&self) -> Vec<(u64, Member)> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         metrics
@@ -63,7 +72,7 @@ impl Replica {
         metrics.membership_config.voter_ids().any(|voter| voter == id)
     }
 
-    async fn allocate(&self, member: Member, limit: Duration) -> Result<Reply, Error> {
+    async fn allocate(&self, member: Member, limit: Duration) -> Result<ClientResponse, Error> {
         let members = self.members();
         let mut count = members.len();
         if let Some((id, _)) = members.iter().find(|(_, other)| other.address == member.address) {
@@ -75,36 +84,38 @@ impl Replica {
             }
             // A learner whose folder is gone has nothing that anybody needs.
             let change = Change::RemoveNodes([*id].into());
-            self.settle(|| self.raft.change_membership(change.clone(), false), limit)
+            self.commit_change(|| self.raft.change_membership(change.clone(), false), limit)
                 .await?;
             count -= 1;
         }
         let proposal = Proposal::new(&Command::Allocate { name: member.name })?;
         match self.propose(proposal, limit).await {
-            Outcome::Applied(_, Answer::Id(id)) => Ok(Reply::Allocated(id as u64, count < VOTERS_MAX)),
+            Outcome::Applied(_, ApplyResult::Id(id)) => {
+                Ok(ClientResponse::Allocated(id as u64, count < VOTERS_MAX))
+            }
             Outcome::Applied(..) | Outcome::Unknown => Err(Error::Unknown),
-            Outcome::NotProposed(hint) => Ok(Reply::NotLeader(hint)),
+            Outcome::NotProposed(hint) => Ok(ClientResponse::NotLeader(hint)),
         }
     }
 
-    async fn attach(&self, id: u64, member: Member, limit: Duration) -> Result<Reply, Error> {
+    async fn attach(&self, id: u64, member: Member, limit: Duration) -> Result<ClientResponse, Error> {
         let members = self.members();
         match members.iter().find(|(other, _)| *other == id) {
-            Some((_, known)) if *known == member => return Ok(Reply::Done),
+            Some((_, known)) if *known == member => return Ok(ClientResponse::Done),
             Some(_) => {
                 let change = Change::SetNodes([(id, member)].into());
-                self.settle(|| self.raft.change_membership(change.clone(), true), limit)
+                self.commit_change(|| self.raft.change_membership(change.clone(), true), limit)
                     .await?;
             }
             None => {
-                self.settle(|| self.raft.add_learner(id, member.clone(), false), limit)
+                self.commit_change(|| self.raft.add_learner(id, member.clone(), false), limit)
                     .await?
             }
         }
-        Ok(Reply::Done)
+        Ok(ClientResponse::Done)
     }
 
-    async fn remove(&self, id: u64, limit: Duration) -> Result<Reply, Error> {
+    async fn remove(&self, id: u64, limit: Duration) -> Result<ClientResponse, Error> {
         let members = self.members();
         if !members.iter().any(|(other, _)| *other == id) {
             return Err(Error::MemberNotFound);
@@ -114,13 +125,13 @@ impl Replica {
             true => Change::RemoveVoters([id].into()),
             false => Change::RemoveNodes([id].into()),
         };
-        self.settle(|| self.raft.change_membership(change.clone(), false), limit)
+        self.commit_change(|| self.raft.change_membership(change.clone(), false), limit)
             .await?;
-        Ok(Reply::Done)
+        Ok(ClientResponse::Done)
     }
 
     /// Makes a change of the members; waits for its turn where another is under way.
-    async fn settle<F>(&self, change: impl Fn() -> F, limit: Duration) -> Result<(), Error>
+    async fn commit_change<F>(&self, change: impl Fn() -> F, limit: Duration) -> Result<(), Error>
     where
         F: Future<Output = Changed>,
     {

@@ -1,12 +1,12 @@
 //! What nodes ask one another, and the bytes of it.
 //!
-//! One octet of version, then bincode. Raft's own messages go to the one node they are for; an [`Ask`] goes to the
-//! leader or to any replica, and [`Reply::NotLeader`] says "surely not done, ask there".
+//! One octet of version, then bincode. Raft's own messages go to the one node they are for; an [`ClientRequest`] goes to the
+//! leader or to any replica, and [`ClientResponse::NotLeader`] says "surely not done, ask there".
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Answer, Proposal};
-use crate::group::{self, Group, Vote};
+use crate::command::{ApplyResult, Proposal};
+use crate::type_config::{self, TypeConfig, Vote};
 use crate::{Consistency, Error, Event, Member, Range, RangeResult, Txn, TxnResult};
 
 /// The version of the layout of all below, in front of each message.
@@ -16,17 +16,17 @@ const RPC_VERSION: u8 = 1;
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Request {
     /// Entries, or a heartbeat.
-    Append(openraft::raft::AppendEntriesRequest<Group>),
+    Append(openraft::raft::AppendEntriesRequest<TypeConfig>),
     /// A candidate asks for a vote.
-    Vote(openraft::raft::VoteRequest<Group>),
+    Vote(openraft::raft::VoteRequest<TypeConfig>),
     /// Somebody asks whether it would get one.
-    PreVote(openraft::raft::VoteRequest<Group>),
+    PreVote(openraft::raft::VoteRequest<TypeConfig>),
     /// The leader hands over.
-    Transfer(openraft::raft::TransferLeaderRequest<Group>),
+    Transfer(openraft::raft::TransferLeaderRequest<TypeConfig>),
     /// A piece of a snapshot.
     Piece(Piece),
     /// A client's request, with the milliseconds it may take.
-    Ask(Ask, u64),
+    Client(ClientRequest, u64),
 }
 
 /// A piece of a snapshot's file, in order from its beginning.
@@ -47,7 +47,7 @@ pub(crate) struct Piece {
 
 /// A client's request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) enum Ask {
+pub(crate) enum ClientRequest {
     /// The leader: put these into the log.
     Propose(Vec<Proposal>),
     /// The leader: what must be applied before a read is linearizable.
@@ -79,9 +79,9 @@ pub(crate) enum Ask {
     Remove(u64),
 }
 
-/// The answer to an [`Ask`].
+/// The answer to an [`ClientRequest`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) enum Reply {
+pub(crate) enum ClientResponse {
     /// What became of each proposal.
     Proposed(Vec<Outcome>),
     /// One more than the index that must be applied.
@@ -110,7 +110,7 @@ pub(crate) enum Reply {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Outcome {
     /// It was applied as the entry of this index.
-    Applied(u64, Answer),
+    Applied(u64, ApplyResult),
     /// It surely was not proposed.
     NotProposed(Option<(u64, Member)>),
     /// Nobody knows.
@@ -121,15 +121,15 @@ pub(crate) enum Outcome {
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Response {
     /// To entries.
-    Append(openraft::raft::AppendEntriesResponse<Group>),
+    Append(openraft::raft::AppendEntriesResponse<TypeConfig>),
     /// To a vote or a pre-vote.
-    Vote(openraft::raft::VoteResponse<Group>),
+    Vote(openraft::raft::VoteResponse<TypeConfig>),
     /// To a handing over.
-    Transfer(openraft::raft::TransferLeaderResponse<Group>),
+    Transfer(openraft::raft::TransferLeaderResponse<TypeConfig>),
     /// To a piece; with the last one, the vote of who installed the snapshot.
     Piece(Option<Vote>),
     /// To a client's request.
-    Reply(Reply),
+    Client(ClientResponse),
     /// It could not be done here, for a reason that is this node's.
     Failed(String),
 }
@@ -137,14 +137,14 @@ pub(crate) enum Response {
 /// The bytes of a message.
 pub(crate) fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![RPC_VERSION];
-    group::encode_into(message, &mut bytes).map_err(|_| Error::RequestTooLarge)?;
+    type_config::encode_into(message, &mut bytes).map_err(|_| Error::RequestTooLarge)?;
     Ok(bytes)
 }
 
 /// The message in the bytes.
 pub(crate) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     match bytes.split_first() {
-        Some((&RPC_VERSION, body)) => group::decode(body)
+        Some((&RPC_VERSION, body)) => type_config::decode(body)
             .map_err(|error| Error::Corrupt(format!("a peer's message cannot be read: {error}"))),
         Some((version, _)) => Err(Error::Corrupt(format!(
             "a peer's message has the unknown layout {version}"
@@ -162,10 +162,10 @@ mod tests {
         assert!(decode::<Request>(&[]).is_err());
         assert!(decode::<Request>(&[7, 1, 2, 3]).is_err());
         assert!(decode::<Request>(&[RPC_VERSION, 255, 255, 255, 255]).is_err());
-        let bytes = encode(&Request::Ask(Ask::ReadIndex, 5)).unwrap();
+        let bytes = encode(&Request::Client(ClientRequest::ReadIndex, 5)).unwrap();
         assert!(matches!(
             decode::<Request>(&bytes),
-            Ok(Request::Ask(Ask::ReadIndex, 5))
+            Ok(Request::Client(ClientRequest::ReadIndex, 5))
         ));
     }
 }

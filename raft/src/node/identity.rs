@@ -10,26 +10,26 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::format::{self, FILE_HEAD_LEN, FrameReader, Kind, Read1};
-use crate::{Error, Member, group};
+use crate::format::{self, FILE_HEAD_LEN, FrameReader, Kind, ReadFrame};
+use crate::{Error, Member, type_config};
 
 const NAME: &str = "identity";
 
 /// Who this node is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
+pub(super) struct Identity {
     /// The cluster's id.
-    pub(crate) cluster: String,
+    pub(super) cluster: String,
     /// This node's id.
-    pub(crate) id: u64,
+    pub(super) id: u64,
     /// Whether a replica lies here.
-    pub(crate) has_replica: bool,
+    pub(super) has_replica: bool,
     /// The members when it was written.
-    pub(crate) members: BTreeMap<u64, Member>,
+    pub(super) members: BTreeMap<u64, Member>,
 }
 
 /// Reads the identity in `dir`; none in an empty folder.
-pub(crate) fn read(dir: &Path) -> Result<Option<Identity>, Error> {
+pub(super) fn read(dir: &Path) -> Result<Option<Identity>, Error> {
     let path = dir.join(NAME);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
@@ -40,24 +40,24 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Identity>, Error> {
     let mut frames = FrameReader::new(&bytes[FILE_HEAD_LEN..], FILE_HEAD_LEN as u64);
     let damaged = || format::corrupt(&path, FILE_HEAD_LEN as u64, "the identity does not check");
     match frames.next().map_err(|error| format::disk(&path, &error))? {
-        Read1::Frame(_, _, body) => group::decode(body).map(Some).map_err(|_| damaged()),
-        Read1::End | Read1::Broken(_) => Err(damaged()),
+        ReadFrame::Whole(_, _, body) => type_config::decode(body).map(Some).map_err(|_| damaged()),
+        ReadFrame::End | ReadFrame::Broken(_) => Err(damaged()),
     }
 }
 
 /// Writes the identity into `dir`, durable when this returns.
-pub(crate) fn write(dir: &Path, identity: &Identity) -> Result<(), Error> {
+pub(super) fn write(dir: &Path, identity: &Identity) -> Result<(), Error> {
     let mut bytes = Kind::Identity.head().to_vec();
     let start = format::begin_frame(&mut bytes);
-    group::encode_into(identity, &mut bytes).map_err(|error| Error::Corrupt(error.to_string()))?;
+    type_config::encode_into(identity, &mut bytes).map_err(|error| Error::Corrupt(error.to_string()))?;
     format::finish_frame(&mut bytes, start, 1);
     let path = dir.join(NAME);
     let part = path.with_extension("part");
-    let told = |error: std::io::Error| format::disk(&part, &error);
-    let mut file = File::create(&part).map_err(told)?;
-    file.write_all(&bytes).map_err(told)?;
-    file.sync_all().map_err(told)?;
-    std::fs::rename(&part, &path).map_err(told)?;
+    let io_error = |error: std::io::Error| format::disk(&part, &error);
+    let mut file = File::create(&part).map_err(io_error)?;
+    file.write_all(&bytes).map_err(io_error)?;
+    file.sync_all().map_err(io_error)?;
+    std::fs::rename(&part, &path).map_err(io_error)?;
     format::sync_dir(dir)
 }
 

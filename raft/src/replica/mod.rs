@@ -1,5 +1,8 @@
 //! A replica: Raft over what lies on this node's disk, and the answers it gives to others and to its own node.
 
+pub(crate) mod leader_tasks;
+mod membership;
+
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,20 +12,19 @@ use futures::StreamExt as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::ClientWriteError;
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use crate::command::Proposal;
-use crate::group::{Group, LogId};
+use crate::consensus::network::Network;
+use crate::consensus::state_machine::StateMachine;
 use crate::log::{Closer, Log};
-use crate::machine::Machine;
 use crate::mvcc::{Clock, Scope};
-use crate::network::Network;
-use crate::receive::Receiver;
-use crate::rpc::{Ask, Outcome, Reply, Request, Response};
+use crate::rpc::{ClientRequest, ClientResponse, Outcome, Request, Response};
 use crate::snapshot::Snapshots;
+use crate::snapshot::receive::Receiver;
 use crate::state::State;
+use crate::state::watch::LocalWatch;
+use crate::type_config::{LogId, TypeConfig};
 use crate::{Consistency, Error, Member, Options, Range, RangeResult, Transport, Txn, TxnResult};
 
 /// Entries in one message to a peer.
@@ -38,9 +40,9 @@ const CHANNEL_LEN: u64 = 8192;
 /// A replica.
 pub(crate) struct Replica {
     pub(crate) id: u64,
-    pub(crate) raft: Raft<Group, Machine>,
+    pub(crate) raft: Raft<TypeConfig, StateMachine>,
     pub(crate) state: Arc<State>,
-    /// The leader's clock of the leases; see `duty.rs`.
+    /// The leader's clock of the leases; see `leader_tasks.rs`.
     pub(crate) clock: Mutex<Clock>,
     /// Held while this node changes the members: a change takes two entries, and who sees the first alone while
     /// nobody holds this knows that it was left half-way.
@@ -48,8 +50,6 @@ pub(crate) struct Replica {
     began: Instant,
     receiver: Receiver,
     closer: Mutex<Option<Closer>>,
-    duty: Mutex<Option<JoinHandle<()>>>,
-    stop: CancellationToken,
     had_log: bool,
 }
 
@@ -94,13 +94,13 @@ impl Replica {
             transport,
             sendings: Arc::new(AtomicU64::new(1)),
         };
-        let machine = Machine {
+        let machine = StateMachine {
             state: state.clone(),
             snapshots: snapshots.clone(),
         };
         let raft = Raft::new(id, config, network, log, machine).await;
         let raft = raft.map_err(|error| Error::Disk(error.to_string()))?;
-        let replica = Arc::new(Replica {
+        Ok(Arc::new(Replica {
             id,
             raft,
             state,
@@ -109,13 +109,8 @@ impl Replica {
             began: Instant::now(),
             receiver: Receiver::new(snapshots),
             closer: Mutex::new(Some(closer)),
-            duty: Mutex::new(None),
-            stop: CancellationToken::new(),
             had_log,
-        });
-        let duty = tokio::spawn(crate::duty::run(replica.clone(), replica.stop.clone()));
-        *replica.duty.lock().unwrap_or_else(PoisonError::into_inner) = Some(duty);
-        Ok(replica)
+        }))
     }
 
     /// Whether this node has been of a group: it holds a vote or an entry.
@@ -172,7 +167,7 @@ impl Replica {
         outcomes
     }
 
-    fn outcome(&self, error: Option<ClientWriteError<Group>>) -> Outcome {
+    fn outcome(&self, error: Option<ClientWriteError<TypeConfig>>) -> Outcome {
         match error {
             Some(ClientWriteError::ForwardToLeader(forward)) => {
                 let hint = forward.leader_id.zip(forward.leader_node);
@@ -204,15 +199,15 @@ impl Replica {
     }
 
     /// Renews a lease, if this node leads and a quorum confirmed that within the last election timeout.
-    async fn keep_alive(&self, id: i64, limit: Duration) -> Reply {
+    async fn keep_alive(&self, id: i64, limit: Duration) -> ClientResponse {
         let Some(end) = self.read_index(ReadPolicy::LeaseRead, limit).await else {
-            return Reply::NotLeader(self.hint());
+            return ClientResponse::NotLeader(self.hint());
         };
         if let Err(error) = self.applied(end, limit).await {
-            return Reply::Failed(error);
+            return ClientResponse::Failed(error);
         }
         let Some(term_ms) = self.state.lease_term(id) else {
-            return Reply::Failed(Error::LeaseNotFound);
+            return ClientResponse::Failed(Error::LeaseNotFound);
         };
         let now = self.now_ms();
         let renewed = self
@@ -220,57 +215,64 @@ impl Replica {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .renew(id, term_ms, now);
-        renewed.map_or(Reply::Failed(Error::LeaseNotFound), Reply::Renewed)
+        renewed.map_or(
+            ClientResponse::Failed(Error::LeaseNotFound),
+            ClientResponse::Renewed,
+        )
     }
 
     /// Tells changes to who has no replica; waits for one until the time is up.
-    async fn watch(&self, scope: Scope, from: i64, limit: Duration) -> Result<Reply, Error> {
+    async fn watch(&self, scope: Scope, from: i64, limit: Duration) -> Result<ClientResponse, Error> {
         if from <= 0 {
-            return Ok(Reply::Events(Vec::new(), self.state.revisions().0 + 1));
+            return Ok(ClientResponse::Events(Vec::new(), self.state.revisions().0 + 1));
         }
-        let mut watch = crate::watch::Local::new(self.state.clone(), scope, from);
+        let mut watch = LocalWatch::new(self.state.clone(), scope, from);
         match timeout(limit, watch.batch()).await {
-            Ok(events) => Ok(Reply::Events(events?, watch.next_revision())),
-            Err(_) => Ok(Reply::Events(Vec::new(), watch.next_revision())),
+            Ok(events) => Ok(ClientResponse::Events(events?, watch.next_revision())),
+            Err(_) => Ok(ClientResponse::Events(Vec::new(), watch.next_revision())),
         }
     }
 
     /// Answers a client's request.
-    pub(crate) async fn answer(&self, ask: Ask, limit: Duration) -> Reply {
+    pub(crate) async fn answer(&self, request: ClientRequest, limit: Duration) -> ClientResponse {
         let failed = |error: Error| match error {
             // Whoever asks may find another replica that can.
-            Error::NoLeader | Error::Timeout | Error::Stopped => Reply::NotLeader(self.hint()),
-            error => Reply::Failed(error),
+            Error::NoLeader | Error::Timeout | Error::Stopped => ClientResponse::NotLeader(self.hint()),
+            error => ClientResponse::Failed(error),
         };
-        match ask {
-            Ask::Propose(proposals) => Reply::Proposed(self.propose_all(proposals, limit).await),
-            Ask::ReadIndex => match self.read_index(ReadPolicy::ReadIndex, limit).await {
-                Some(end) => Reply::ReadIndex(end),
-                None => Reply::NotLeader(self.hint()),
+        match request {
+            ClientRequest::Propose(proposals) => {
+                ClientResponse::Proposed(self.propose_all(proposals, limit).await)
+            }
+            ClientRequest::ReadIndex => match self.read_index(ReadPolicy::ReadIndex, limit).await {
+                Some(end) => ClientResponse::ReadIndex(end),
+                None => ClientResponse::NotLeader(self.hint()),
             },
             // The asking node has made the read linearizable where it had to be.
-            Ask::Range(range, Consistency::Serializable) => {
-                self.state.range(&range).map_or_else(failed, Reply::Range)
-            }
-            Ask::Range(range, Consistency::Linearizable) => self
+            ClientRequest::Range(range, Consistency::Serializable) => self
+                .state
+                .range(&range)
+                .map_or_else(failed, ClientResponse::Range),
+            ClientRequest::Range(range, Consistency::Linearizable) => self
                 .leader_range(&range, limit)
                 .await
-                .map_or_else(failed, Reply::Range),
-            Ask::ReadTxn(txn) => self
+                .map_or_else(failed, ClientResponse::Range),
+            ClientRequest::ReadTxn(txn) => self
                 .leader_read_txn(&txn, limit)
                 .await
-                .map_or_else(failed, Reply::Txn),
-            Ask::KeepAlive(id) => self.keep_alive(id, limit).await,
-            Ask::Watch { key, end, from } => self
+                .map_or_else(failed, ClientResponse::Txn),
+            ClientRequest::KeepAlive(id) => self.keep_alive(id, limit).await,
+            ClientRequest::Watch { key, end, from } => self
                 .watch(Scope { key, end }, from, limit)
                 .await
                 .unwrap_or_else(failed),
-            Ask::Members | Ask::Allocate(_) | Ask::Attach(..) | Ask::Remove(_) => {
-                match self.change_members(ask, limit).await {
-                    Ok(reply) => reply,
-                    Err(error) => Reply::Failed(error),
-                }
-            }
+            ClientRequest::Members
+            | ClientRequest::Allocate(_)
+            | ClientRequest::Attach(..)
+            | ClientRequest::Remove(_) => match self.change_members(request, limit).await {
+                Ok(response) => response,
+                Err(error) => ClientResponse::Failed(error),
+            },
         }
     }
 
@@ -315,7 +317,7 @@ impl Replica {
             Request::Piece(piece) => match self.receiver.take(piece).await {
                 Ok(None) => Response::Piece(None),
                 Ok(Some((vote, snapshot))) => {
-                    let snapshot = openraft::alias::SnapshotOf::<Group, _> {
+                    let snapshot = openraft::alias::SnapshotOf::<TypeConfig, _> {
                         meta: snapshot.meta.clone(),
                         snapshot,
                     };
@@ -327,19 +329,14 @@ impl Replica {
                 }
                 Err(error) => failed(error.to_string()),
             },
-            Request::Ask(ask, limit_ms) => {
-                Response::Reply(self.answer(ask, Duration::from_millis(limit_ms)).await)
+            Request::Client(request, limit_ms) => {
+                Response::Client(self.answer(request, Duration::from_millis(limit_ms)).await)
             }
         }
     }
 
     /// Ends Raft and closes the files.
     pub(crate) async fn shutdown(&self) {
-        self.stop.cancel();
-        let duty = self.duty.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(duty) = duty {
-            let _ = duty.await;
-        }
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "Raft did not end in order");
         }

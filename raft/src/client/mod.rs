@@ -3,24 +3,30 @@
 //! A write is answered when this node's replica has applied it, so whoever writes here reads it here. What was
 //! surely not proposed is proposed again within the deadline; what may have been never is ([`Error::Unknown`]).
 
+pub(crate) mod forward;
+pub(crate) mod peers;
+pub(crate) mod routing;
+mod watch;
+
+pub use self::watch::Watch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::peers::Target;
+use self::routing::{PROPOSAL_KIB_MIN, Routing};
+
 use tokio::time::{Instant, timeout_at};
 
-use crate::command::{Answer, Command, Proposal};
-use crate::core::{Core, PROPOSAL_KIB_MIN, Target};
+use crate::command::{ApplyResult, Command, Proposal};
 use crate::mvcc::{self, Scope};
-use crate::rpc::{Ask, Outcome, Reply};
-use crate::{
-    Consistency, Error, KeyValue, Member, Op, OpResult, Range, RangeResult, Status, Txn, TxnResult, Watch,
-};
+use crate::rpc::{ClientRequest, ClientResponse, Outcome};
+use crate::{Consistency, Error, KeyValue, Member, Op, OpResult, Range, RangeResult, Status, Txn, TxnResult};
 
 /// A cheap handle to the store.
 #[derive(Clone)]
 pub struct Store {
-    core: Arc<Core>,
+    routing: Arc<Routing>,
 }
 
 fn unexpected() -> Error {
@@ -32,34 +38,34 @@ fn left(deadline: Instant) -> Duration {
 }
 
 impl Store {
-    pub(crate) fn new(core: Arc<Core>) -> Store {
-        Store { core }
+    pub(crate) fn new(routing: Arc<Routing>) -> Store {
+        Store { routing }
     }
 
     /// Reads.
     pub async fn range(&self, range: Range, consistency: Consistency) -> Result<RangeResult, Error> {
-        let deadline = self.core.deadline();
-        if let Some(replica) = self.core.replica() {
+        let deadline = self.routing.deadline();
+        if let Some(replica) = self.routing.peers.replica() {
             if consistency == Consistency::Linearizable {
                 self.ready_to_read(deadline).await?;
             }
             return replica.state.range(&range);
         }
-        let reply = match consistency {
+        let response = match consistency {
             Consistency::Linearizable => {
-                self.core
-                    .ask_leader(Ask::Range(range, consistency), deadline)
+                self.routing
+                    .ask_leader(ClientRequest::Range(range, consistency), deadline)
                     .await?
             }
             Consistency::Serializable => {
-                let attempt = self.core.options.request_timeout;
-                self.core
-                    .ask_any(Ask::Range(range, consistency), deadline, attempt)
+                let attempt = self.routing.options.request_timeout;
+                self.routing
+                    .ask_any(ClientRequest::Range(range, consistency), deadline, attempt)
                     .await?
             }
         };
-        match reply {
-            Reply::Range(result) => Ok(result),
+        match response {
+            ClientResponse::Range(result) => Ok(result),
             _ => Err(unexpected()),
         }
     }
@@ -88,7 +94,7 @@ impl Store {
             return self.read_txn(txn).await;
         }
         match self.write(&Command::Txn(txn)).await? {
-            Answer::Txn(result) => Ok(result),
+            ApplyResult::Txn(result) => Ok(result),
             _ => Err(unexpected()),
         }
     }
@@ -128,7 +134,7 @@ impl Store {
     pub async fn grant(&self, ttl: Duration, id: i64) -> Result<i64, Error> {
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
         match self.write(&Command::Grant { id, ttl_ms }).await? {
-            Answer::Id(id) => Ok(id),
+            ApplyResult::Id(id) => Ok(id),
             _ => Err(unexpected()),
         }
     }
@@ -136,11 +142,11 @@ impl Store {
     /// Renews a lease; gives the time it now has. Nothing is written: the leader remembers it.
     pub async fn keep_alive(&self, id: i64) -> Result<Duration, Error> {
         match self
-            .core
-            .ask_leader(Ask::KeepAlive(id), self.core.deadline())
+            .routing
+            .ask_leader(ClientRequest::KeepAlive(id), self.routing.deadline())
             .await?
         {
-            Reply::Renewed(ms) => Ok(Duration::from_millis(ms)),
+            ClientResponse::Renewed(ms) => Ok(Duration::from_millis(ms)),
             _ => Err(unexpected()),
         }
     }
@@ -157,69 +163,85 @@ impl Store {
 
     /// Tells every change of the range from `from_revision` on; 0 is from now.
     pub fn watch(&self, key: impl Into<Vec<u8>>, end: Option<Vec<u8>>, from_revision: i64) -> Watch {
-        Watch::new(self.core.clone(), Scope { key: key.into(), end }, from_revision)
+        Watch::new(
+            self.routing.clone(),
+            Scope { key: key.into(), end },
+            from_revision,
+        )
     }
 
     /// What this node knows of the group.
     pub fn status(&self) -> Status {
-        crate::node::status(&self.core)
+        self.routing.status()
     }
 
     /// The members, as the leader knows them.
     pub async fn members(&self) -> Result<BTreeMap<u64, Member>, Error> {
-        match self.core.ask_leader(Ask::Members, self.core.deadline()).await? {
-            Reply::Members(members) => Ok(members.into_iter().collect()),
+        match self
+            .routing
+            .ask_leader(ClientRequest::Members, self.routing.deadline())
+            .await?
+        {
+            ClientResponse::Members(members) => Ok(members.into_iter().collect()),
             _ => Err(unexpected()),
         }
     }
 
     /// Removes a member for good.
     pub async fn remove_member(&self, id: u64) -> Result<(), Error> {
-        self.core
-            .ask_leader(Ask::Remove(id), self.core.deadline())
+        self.routing
+            .ask_leader(ClientRequest::Remove(id), self.routing.deadline())
             .await
             .map(drop)
     }
 
     async fn read_txn(&self, txn: Txn) -> Result<TxnResult, Error> {
-        let deadline = self.core.deadline();
-        if let Some(replica) = self.core.replica() {
+        let deadline = self.routing.deadline();
+        if let Some(replica) = self.routing.peers.replica() {
             self.ready_to_read(deadline).await?;
             return replica.state.read_txn(&txn);
         }
-        match self.core.ask_leader(Ask::ReadTxn(txn), deadline).await? {
-            Reply::Txn(result) => Ok(result),
+        match self
+            .routing
+            .ask_leader(ClientRequest::ReadTxn(txn), deadline)
+            .await?
+        {
+            ClientResponse::Txn(result) => Ok(result),
             _ => Err(unexpected()),
         }
     }
 
     /// Waits until this node's replica has all that was acknowledged before now.
     async fn ready_to_read(&self, deadline: Instant) -> Result<(), Error> {
-        let Reply::ReadIndex(end) = self.core.ask_leader(Ask::ReadIndex, deadline).await? else {
+        let ClientResponse::ReadIndex(end) = self
+            .routing
+            .ask_leader(ClientRequest::ReadIndex, deadline)
+            .await?
+        else {
             return Err(unexpected());
         };
-        match self.core.replica() {
+        match self.routing.peers.replica() {
             Some(replica) => replica.applied(end, left(deadline)).await,
             None => Err(Error::Stopped),
         }
     }
 
-    async fn write(&self, command: &Command) -> Result<Answer, Error> {
+    async fn write(&self, command: &Command) -> Result<ApplyResult, Error> {
         let proposal = Proposal::new(command)?;
-        let deadline = self.core.deadline();
+        let deadline = self.routing.deadline();
         let share = (proposal.bytes().len() / 1024 + 1).max(PROPOSAL_KIB_MIN) as u32;
-        let _room = match timeout_at(deadline, self.core.in_flight.acquire_many(share)).await {
+        let _room = match timeout_at(deadline, self.routing.in_flight.acquire_many(share)).await {
             Ok(Ok(room)) => room,
             Ok(Err(_)) | Err(_) => return Err(Error::TooManyRequests),
         };
         let mut missing = Error::NoLeader;
         loop {
-            let outcome = match self.core.leader() {
+            let outcome = match self.routing.peers.leader() {
                 None => Outcome::NotProposed(None),
                 Some(Target::Here(replica)) => replica.propose(proposal.clone(), left(deadline)).await,
                 Some(Target::There(peer)) => {
                     missing = Error::Timeout;
-                    self.core
+                    self.routing
                         .forwarder
                         .forward(peer, proposal.clone(), deadline)
                         .await
@@ -228,23 +250,28 @@ impl Store {
             match outcome {
                 Outcome::Applied(index, answer) => return self.applied(index, answer, deadline).await,
                 Outcome::Unknown => return Err(Error::Unknown),
-                Outcome::NotProposed(hint) => self.core.note_leader(hint),
+                Outcome::NotProposed(hint) => self.routing.peers.note_leader(hint),
             }
-            self.core.pause(deadline, missing.clone()).await?;
+            self.routing.pause(deadline, missing.clone()).await?;
         }
     }
 
     /// Answers a write once this node's replica has it. One that cannot know in time may not say that it is done:
     /// its caller might not find it here.
-    async fn applied(&self, index: u64, answer: Answer, deadline: Instant) -> Result<Answer, Error> {
-        if let Some(replica) = self.core.replica() {
+    async fn applied(
+        &self,
+        index: u64,
+        answer: ApplyResult,
+        deadline: Instant,
+    ) -> Result<ApplyResult, Error> {
+        if let Some(replica) = self.routing.peers.replica() {
             replica
                 .applied(index + 1, left(deadline))
                 .await
                 .map_err(|_| Error::Unknown)?;
         }
         match answer {
-            Answer::Failed(error) => Err(error),
+            ApplyResult::Failed(error) => Err(error),
             answer => Ok(answer),
         }
     }

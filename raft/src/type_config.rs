@@ -5,27 +5,27 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Member;
-use crate::command::{Answer, Proposal};
+use crate::command::{ApplyResult, Proposal};
 
 openraft::declare_raft_types!(
     /// The group's configuration.
-    pub(crate) Group:
+    pub(crate) TypeConfig:
         D = Proposal,
-        R = Answer,
+        R = ApplyResult,
         NodeId = u64,
         Node = Member,
 );
 
 /// A place in the log.
-pub(crate) type LogId = openraft::alias::LogIdOf<Group>;
+pub(crate) type LogId = openraft::alias::LogIdOf<TypeConfig>;
 /// An entry of the log.
-pub(crate) type Entry = openraft::alias::EntryOf<Group>;
+pub(crate) type Entry = openraft::alias::EntryOf<TypeConfig>;
 /// A vote.
-pub(crate) type Vote = openraft::alias::VoteOf<Group>;
+pub(crate) type Vote = openraft::alias::VoteOf<TypeConfig>;
 /// The members as some entry made them.
-pub(crate) type Membership = openraft::alias::StoredMembershipOf<Group>;
+pub(crate) type Membership = openraft::alias::StoredMembershipOf<TypeConfig>;
 /// What a snapshot covers.
-pub(crate) type SnapshotMeta = openraft::alias::SnapshotMetaOf<Group>;
+pub(crate) type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
 
 /// Most bytes of one encoded value, from the disk or a peer: a full batch of entries (at most 4 MiB, or one entry of
 /// 2 MiB) with room to spare. More is taken for damage.

@@ -8,7 +8,10 @@
 //! checked nevertheless before it counts. The newest one is kept, and whatever it is being read for keeps it open.
 //!
 //! Records never change, so a snapshot at revision R may be written while later ones are applied: the meta and the
-//! leases are copied when R is fixed, and compaction waits (`state.rs`).
+//! leases are copied when R is fixed, and compaction waits (`state/memtable.rs`).
+
+pub(crate) mod meta;
+pub(crate) mod receive;
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Read, Seek, Write};
@@ -16,13 +19,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
-
+use self::meta::Header;
 use crate::Error;
-use crate::disk::Meta;
-use crate::format::{self, FILE_HEAD_LEN, FRAME_HEAD_LEN, FrameReader, Kind, Read1};
-use crate::group::{self, SnapshotMeta};
+use crate::format::{self, FILE_HEAD_LEN, FRAME_HEAD_LEN, FrameReader, Kind, ReadFrame};
 use crate::mvcc::{Record, Revision};
+use crate::type_config::{self, SnapshotMeta};
 
 /// A frame is written when it has grown to this.
 const FRAME_BYTES: usize = 256 * 1024;
@@ -45,23 +46,16 @@ pub(crate) struct Snapshots {
     newest: Mutex<Option<Snapshot>>,
 }
 
-/// What the first frame holds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Header {
-    pub(crate) meta: Meta,
-    pub(crate) leases: Vec<(i64, u64)>,
-}
-
 impl Snapshots {
     /// Opens the folder, removes what was left half-written, and finds the newest snapshot that is whole.
     pub(crate) fn open(dir: &Path) -> Result<Snapshots, Error> {
-        let told = |error: std::io::Error| format::disk(dir, &error);
-        std::fs::create_dir_all(dir).map_err(told)?;
+        let io_error = |error: std::io::Error| format::disk(dir, &error);
+        std::fs::create_dir_all(dir).map_err(io_error)?;
         let mut paths = Vec::new();
-        for file in std::fs::read_dir(dir).map_err(told)? {
-            let path = file.map_err(told)?.path();
+        for file in std::fs::read_dir(dir).map_err(io_error)? {
+            let path = file.map_err(io_error)?.path();
             match path.extension().and_then(|extension| extension.to_str()) {
-                Some(PART) => std::fs::remove_file(&path).map_err(told)?,
+                Some(PART) => std::fs::remove_file(&path).map_err(io_error)?,
                 Some("snap") => paths.push(path),
                 _ => {}
             }
@@ -75,7 +69,7 @@ impl Snapshots {
                     newest = Some(snapshot);
                     // A kill may have come between a snapshot and the removal of the one before.
                     for older in paths.drain(..) {
-                        std::fs::remove_file(older).map_err(told)?;
+                        std::fs::remove_file(older).map_err(io_error)?;
                     }
                 }
                 Err(error) => tracing::error!(%error, "a snapshot is passed over"),
@@ -119,19 +113,19 @@ impl Snapshots {
     /// Checks the file, gives it its name, makes it the newest and removes the others. An older one than the newest
     /// is not taken.
     pub(crate) fn keep(&self, part: &Path) -> Result<Snapshot, Error> {
-        let told = |error: std::io::Error| format::disk(part, &error);
+        let io_error = |error: std::io::Error| format::disk(part, &error);
         let mut snapshot = Snapshot::open(part)?;
-        snapshot.file.sync_all().map_err(told)?;
+        snapshot.file.sync_all().map_err(io_error)?;
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(newest) = newest.as_ref()
             && newest.meta.last_log_id > snapshot.meta.last_log_id
         {
-            std::fs::remove_file(part).map_err(told)?;
+            std::fs::remove_file(part).map_err(io_error)?;
             return Ok(newest.clone());
         }
         let index = snapshot.meta.last_log_id.map_or(0, |log_id| log_id.index);
         let path = self.dir.join(format!("{index:020}.snap"));
-        std::fs::rename(part, &path).map_err(told)?;
+        std::fs::rename(part, &path).map_err(io_error)?;
         format::sync_dir(&self.dir)?;
         snapshot.path = path;
         if let Some(before) = newest.replace(snapshot.clone())
@@ -147,9 +141,9 @@ impl Snapshots {
 impl Snapshot {
     /// Opens a snapshot and checks every frame of it.
     pub(crate) fn open(path: &Path) -> Result<Snapshot, Error> {
-        let told = |error: std::io::Error| format::disk(path, &error);
-        let file = File::open(path).map_err(told)?;
-        let len = file.metadata().map_err(told)?.len();
+        let io_error = |error: std::io::Error| format::disk(path, &error);
+        let file = File::open(path).map_err(io_error)?;
+        let len = file.metadata().map_err(io_error)?.len();
         let mut snapshot = Snapshot {
             meta: SnapshotMeta::default(),
             file: Arc::new(file),
@@ -171,21 +165,21 @@ impl Snapshot {
 
     /// Reads what is in it, from its beginning.
     pub(crate) fn read(&self) -> Result<Contents, Error> {
-        let told = |error: std::io::Error| format::disk(&self.path, &error);
+        let io_error = |error: std::io::Error| format::disk(&self.path, &error);
         let at = ReadAt {
             file: self.file.clone(),
             offset: 0,
         };
         let mut reader = BufReader::new(at);
         let mut head = [0; FILE_HEAD_LEN];
-        reader.read_exact(&mut head).map_err(told)?;
+        reader.read_exact(&mut head).map_err(io_error)?;
         Kind::Snapshot.check(&head, &self.path)?;
         let mut frames = FrameReader::new(reader, FILE_HEAD_LEN as u64);
         let damaged = |offset| format::corrupt(&self.path, offset, "the snapshot does not check");
-        let header = match frames.next().map_err(told)? {
-            Read1::Frame(_, offset, body) => group::decode(body).map_err(|_| damaged(offset))?,
-            Read1::Broken(offset) => return Err(damaged(offset)),
-            Read1::End => return Err(damaged(0)),
+        let header = match frames.next().map_err(io_error)? {
+            ReadFrame::Whole(_, offset, body) => type_config::decode(body).map_err(|_| damaged(offset))?,
+            ReadFrame::Broken(offset) => return Err(damaged(offset)),
+            ReadFrame::End => return Err(damaged(0)),
         };
         Ok(Contents {
             header,
@@ -255,13 +249,13 @@ impl Iterator for Contents {
             }
             let damaged = |offset| format::corrupt(&self.path, offset, "the snapshot does not check");
             let batch = match self.frames.next() {
-                Ok(Read1::Frame(_, _, [])) => {
+                Ok(ReadFrame::Whole(_, _, [])) => {
                     self.is_over = true;
                     return None;
                 }
-                Ok(Read1::Frame(_, offset, body)) => decode_batch(body).ok_or_else(|| damaged(offset)),
-                Ok(Read1::Broken(offset)) => Err(damaged(offset)),
-                Ok(Read1::End) => Err(damaged(u64::MAX)),
+                Ok(ReadFrame::Whole(_, offset, body)) => decode_batch(body).ok_or_else(|| damaged(offset)),
+                Ok(ReadFrame::Broken(offset)) => Err(damaged(offset)),
+                Ok(ReadFrame::End) => Err(damaged(u64::MAX)),
                 Err(error) => Err(format::disk(&self.path, &error)),
             };
             match batch {
@@ -279,7 +273,7 @@ fn decode_batch(mut body: &[u8]) -> Option<Vec<(Revision, Record)>> {
     let mut batch = Vec::new();
     while !body.is_empty() {
         let len = format::u32_at(body.get(..4)?, 0) as usize;
-        batch.push(group::decode(body.get(4..4 + len)?).ok()?);
+        batch.push(type_config::decode(body.get(4..4 + len)?).ok()?);
         body = &body[4 + len..];
     }
     Some(batch)
@@ -291,27 +285,27 @@ fn write_file(
     records: &mut dyn Iterator<Item = Result<(Revision, Record), Error>>,
     path: &Path,
 ) -> Result<(), Error> {
-    let told = |error: std::io::Error| format::disk(path, &error);
+    let io_error = |error: std::io::Error| format::disk(path, &error);
     let encoded = |error: bincode::Error| Error::Corrupt(error.to_string());
     let mut file = BufWriter::new(file);
-    file.write_all(&Kind::Snapshot.head()).map_err(told)?;
+    file.write_all(&Kind::Snapshot.head()).map_err(io_error)?;
     let mut sequence = 1;
     let mut frame = Vec::new();
     format::begin_frame(&mut frame);
-    group::encode_into(header, &mut frame).map_err(encoded)?;
+    type_config::encode_into(header, &mut frame).map_err(encoded)?;
     let mut flush = |frame: &mut Vec<u8>, file: &mut BufWriter<File>| {
         format::finish_frame(frame, 0, sequence);
         sequence += 1;
         let written = file.write_all(frame);
         frame.clear();
         format::begin_frame(frame);
-        written.map_err(told)
+        written.map_err(io_error)
     };
     flush(&mut frame, &mut file)?;
     for record in records {
         let at = frame.len();
         frame.extend_from_slice(&[0; 4]);
-        group::encode_into(&record?, &mut frame).map_err(encoded)?;
+        type_config::encode_into(&record?, &mut frame).map_err(encoded)?;
         let len = (frame.len() - at - 4) as u32;
         frame[at..at + 4].copy_from_slice(&len.to_le_bytes());
         if frame.len() >= FRAME_BYTES {
@@ -322,20 +316,21 @@ fn write_file(
         flush(&mut frame, &mut file)?;
     }
     flush(&mut frame, &mut file)?;
-    let mut file = file.into_inner().map_err(|error| told(error.into_error()))?;
-    file.flush().map_err(told)?;
-    file.rewind().map_err(told)?;
-    file.sync_all().map_err(told)
+    let mut file = file.into_inner().map_err(|error| io_error(error.into_error()))?;
+    file.flush().map_err(io_error)?;
+    file.rewind().map_err(io_error)?;
+    file.sync_all().map_err(io_error)
 }
 
 #[cfg(test)]
 mod tests {
     use openraft::vote::RaftLeaderId as _;
 
+    use super::meta::Meta;
     use super::*;
-    use crate::group::{Group, LogId};
+    use crate::type_config::{LogId, TypeConfig};
 
-    type LeaderId = openraft::alias::LeaderIdOf<Group>;
+    type LeaderId = openraft::alias::LeaderIdOf<TypeConfig>;
 
     fn header(index: u64) -> Header {
         let meta = Meta {

@@ -1,0 +1,184 @@
+//! Where each entry lies, and the newest entries themselves; what the owner, the readers and the writer share.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use openraft::entry::RaftEntry as _;
+
+use crate::type_config::{Entry, LogId, Vote};
+
+/// Bytes of entries held in memory, for replication and applying: a second or so of writes at full speed. An older
+/// entry is read from its file.
+pub(super) const CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What an entry takes in memory beside its own bytes, for the cache's account.
+const ENTRY_OVERHEAD: usize = 96;
+
+/// Where the entries lie; shared by the owner, the readers and the writer.
+pub(super) struct Index {
+    inner: Mutex<Inner>,
+}
+
+/// What the index guards, for lines at a time.
+#[derive(Default)]
+pub(super) struct Inner {
+    /// The index of the first slot.
+    first: u64,
+    pub(super) slots: VecDeque<Slot>,
+    /// The newest entries, the last of them that of the last slot.
+    cache: VecDeque<Entry>,
+    pub(super) cache_bytes: usize,
+    pub(super) segments: BTreeMap<u32, Arc<File>>,
+    pub(super) vote: Option<Vote>,
+    pub(super) committed: Option<LogId>,
+    pub(super) purged: Option<LogId>,
+    pub(super) last: Option<LogId>,
+}
+
+/// Where an entry lies on disk; segment 0 is "not yet".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) segment: u32,
+    pub(super) offset: u32,
+    pub(super) len: u32,
+}
+
+const NOT_WRITTEN: Slot = Slot {
+    segment: 0,
+    offset: 0,
+    len: 0,
+};
+
+impl Index {
+    pub(super) fn new(inner: Inner) -> Index {
+        Index {
+            inner: Mutex::new(inner),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing in here panics half-way: what a panicking thread left is whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    /// Where the cache begins.
+    fn cache_first(&self) -> u64 {
+        self.end() - self.cache.len() as u64
+    }
+
+    pub(super) fn slot(&mut self, index: u64) -> Option<&mut Slot> {
+        self.slots
+            .get_mut(usize::try_from(index.checked_sub(self.first)?).ok()?)
+    }
+
+    /// Adds entries that are yet to be written.
+    pub(super) fn extend(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.push(entry.clone(), NOT_WRITTEN);
+        }
+    }
+
+    /// Adds an entry; `slot` says where it lies.
+    pub(super) fn push(&mut self, entry: Entry, slot: Slot) {
+        let log_id = entry.log_id();
+        let index = log_id.index;
+        if self.slots.is_empty() {
+            self.first = index;
+        }
+        debug_assert_eq!(index, self.end(), "indexes in the log are consecutive");
+        self.slots.push_back(slot);
+        self.last = Some(log_id);
+        self.cache_bytes += entry_bytes(&entry);
+        self.cache.push_back(entry);
+        self.evict();
+    }
+
+    /// Lets the oldest entries of the cache go while it is too large, but none that is not on disk.
+    pub(super) fn evict(&mut self) {
+        while self.cache_bytes > CACHE_BYTES_MAX {
+            let oldest = self.cache_first();
+            if self.slot(oldest).is_none_or(|slot| *slot == NOT_WRITTEN) {
+                break;
+            }
+            if let Some(entry) = self.cache.pop_front() {
+                self.cache_bytes -= entry_bytes(&entry);
+            }
+        }
+    }
+
+    /// Drops all entries from index `from` on, if there are any; `last` is what comes before.
+    pub(super) fn truncate(&mut self, from: u64, last: Option<LogId>) {
+        if from >= self.end() {
+            return;
+        }
+        while self.end() > from && self.slots.pop_back().is_some() {
+            if let Some(entry) = self.cache.pop_back() {
+                self.cache_bytes -= entry_bytes(&entry);
+            }
+        }
+        self.last = last.or(self.purged);
+    }
+
+    /// Drops all entries up to `upto`.
+    pub(super) fn purge(&mut self, upto: LogId) {
+        if self.purged.is_some_and(|purged| purged >= upto) {
+            return;
+        }
+        while self.first <= upto.index && !self.slots.is_empty() {
+            if self.cache.len() == self.slots.len()
+                && let Some(entry) = self.cache.pop_front()
+            {
+                self.cache_bytes -= entry_bytes(&entry);
+            }
+            self.slots.pop_front();
+            self.first += 1;
+        }
+        if self.slots.is_empty() {
+            self.first = upto.index + 1;
+            self.last = Some(upto);
+        }
+        self.purged = Some(upto);
+    }
+
+    /// The entries of a range, as far as they are there, each in memory or where it lies.
+    pub(super) fn find(&self, range: Range<u64>) -> Vec<Found> {
+        let start = range.start.max(self.first);
+        let end = range.end.min(self.end());
+        let cache_first = self.cache_first();
+        let mut found = Vec::with_capacity(end.saturating_sub(start) as usize);
+        for index in start..end {
+            if index >= cache_first {
+                found.push(Found::Cached(self.cache[(index - cache_first) as usize].clone()));
+                continue;
+            }
+            let slot = self.slots[(index - self.first) as usize];
+            match self.segments.get(&slot.segment) {
+                Some(file) => found.push(Found::OnDisk(file.clone(), slot)),
+                None => break,
+            }
+        }
+        found
+    }
+}
+
+/// An entry, in memory or where it lies.
+pub(super) enum Found {
+    Cached(Entry),
+    OnDisk(Arc<File>, Slot),
+}
+
+/// What an entry takes in memory.
+pub(super) fn entry_bytes(entry: &Entry) -> usize {
+    let body = match &entry.payload {
+        openraft::EntryPayload::Normal(proposal) => proposal.bytes().len(),
+        openraft::EntryPayload::Blank | openraft::EntryPayload::Membership(_) => 0,
+    };
+    body + ENTRY_OVERHEAD
+}

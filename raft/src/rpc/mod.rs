@@ -1,0 +1,7 @@
+//! What nodes say to one another: the messages, and the seam to the mesh that carries their bytes.
+
+mod message;
+mod transport;
+
+pub(crate) use message::{ClientRequest, ClientResponse, Outcome, Piece, Request, Response, decode, encode};
+pub use transport::{Class, Peer, Transport, TransportError};

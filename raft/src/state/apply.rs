@@ -1,0 +1,95 @@
+//! Applying committed entries, and telling the watchers.
+
+use std::sync::Arc;
+
+use openraft::EntryPayload;
+
+use super::memtable::Memtable;
+use super::{Inner, State};
+use crate::Error;
+use crate::command::ApplyResult;
+use crate::mvcc::{Changes, Notification, Overlay};
+use crate::type_config::{Entry, Membership};
+
+impl State {
+    /// Applies committed entries, all in one batch.
+    pub(crate) fn apply(&self, entries: &[Entry]) -> Result<Vec<ApplyResult>, Error> {
+        let mut guard = self.write();
+        let inner = &mut *guard;
+        let memtable = inner.memtable()?;
+        let mut changes = Changes::default();
+        let mut answers = Vec::with_capacity(entries.len());
+        for entry in entries {
+            answers.push(match &entry.payload {
+                EntryPayload::Blank => ApplyResult::Nothing,
+                EntryPayload::Membership(members) => {
+                    inner.meta.membership = Membership::new(Some(entry.log_id), members.clone());
+                    ApplyResult::Nothing
+                }
+                EntryPayload::Normal(proposal) => {
+                    let command = proposal.command()?;
+                    inner
+                        .database
+                        .apply(command, entry.log_id.index, &*memtable, &mut changes)?
+                }
+            });
+            inner.meta.applied = Some(entry.log_id);
+        }
+        inner.meta.revision = inner.database.revision;
+        inner.meta.compacted = inner.database.compacted;
+        inner.notify(&changes, &memtable)?;
+        memtable.put(changes, inner.meta.clone())?;
+        let progress = inner.progress();
+        drop(guard);
+        self.note(progress);
+        Ok(answers)
+    }
+
+    /// Waits while more is applied than could be stored.
+    pub(crate) async fn room(&self) {
+        let memtable = self.read().memtable.clone();
+        if let Some(memtable) = memtable {
+            memtable.room().await;
+        }
+    }
+}
+
+impl Inner {
+    /// Tells the watchers what was written. One whose queue is full is let go: it reads on from the history.
+    fn notify(&mut self, changes: &Changes, base: &Memtable) -> Result<(), Error> {
+        if self.watchers.is_empty() {
+            return Ok(());
+        }
+        let found = Overlay { changes, base };
+        let mut ids = Vec::new();
+        let mut notifications: Vec<(u64, Notification)> = Vec::new();
+        let mut records = changes.records.iter().peekable();
+        while let Some((place, record)) = records.next() {
+            self.watchers.concerned(&record.key, &mut ids);
+            if !ids.is_empty() {
+                let prev = self.database.previous(&record.key, *place, &found)?;
+                let event = Arc::new(record.clone().into_event(place.main, prev));
+                for id in &ids {
+                    match notifications.iter_mut().find(|(other, _)| other == id) {
+                        Some((_, notification)) => notification.events.push(event.clone()),
+                        None => notifications.push((*id, Notification::new(place.main, event.clone()))),
+                    }
+                }
+            }
+            let is_last = records.peek().is_none_or(|(next, _)| next.main != place.main);
+            if is_last {
+                for (id, notification) in notifications.drain(..) {
+                    self.send(id, notification);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, id: u64, notification: Notification) {
+        let queue = self.watchers.owner(id);
+        if queue.is_some_and(|queue| queue.try_send(notification).is_err()) {
+            self.watchers.remove(id);
+        }
+    }
+}

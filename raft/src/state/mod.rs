@@ -1,0 +1,170 @@
+//! The state: what `mvcc` decided, kept in sled, rebuilt from snapshot and log where sled fails.
+//!
+//! ```text
+//! open.rs     opens it, or makes it anew         memtable.rs  what sled does not have yet
+//! apply.rs    entries in, results out            sled.rs      the rest, in blocks of records (block.rs)
+//! watch.rs    events as they are applied         history.rs   events of before
+//! ```
+//!
+//! Always: (1) the applied index is stored in the batch of what was applied; (2) who holds the lock sees no revision
+//! whose records cannot be found; (3) events reach watchers in the order of revisions, each once.
+//!
+//! Readers take the lock for the index only and fetch records without it: records never change. Compaction removes
+//! records later, and never while a snapshot is being written (`memtable.rs`).
+
+mod apply;
+mod block;
+mod history;
+mod memtable;
+mod open;
+mod sled;
+pub(crate) mod watch;
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::mpsc;
+
+use self::memtable::Memtable;
+use crate::mvcc::{Database, Notification, Revision, Watchers};
+use crate::snapshot::meta::{Header, Meta};
+use crate::snapshot::{Snapshot, Snapshots};
+use crate::type_config::{LogId, Membership};
+use crate::{Error, Range, RangeResult, Txn, TxnResult};
+
+/// The state of this node.
+pub(crate) struct State {
+    dir: PathBuf,
+    inner: RwLock<Inner>,
+    progress: tokio::sync::watch::Sender<Progress>,
+}
+
+/// How far this node has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// One more than the index of the last entry applied; 0 before any.
+    pub(crate) applied_end: u64,
+    /// The store's revision.
+    pub(crate) revision: i64,
+    /// The store has ended.
+    pub(crate) is_stopped: bool,
+}
+
+struct Inner {
+    database: Database,
+    /// None once the store has ended.
+    memtable: Option<Arc<Memtable>>,
+    meta: Meta,
+    watchers: Watchers<mpsc::Sender<Notification>>,
+}
+
+impl State {
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last entry applied, and the members as of then.
+    pub(crate) fn applied(&self) -> (Option<LogId>, Membership) {
+        let inner = self.read();
+        (inner.meta.applied, inner.meta.membership.clone())
+    }
+
+    /// How far this node has come, as it goes on.
+    pub(crate) fn progress(&self) -> tokio::sync::watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    fn note(&self, progress: Progress) {
+        self.progress.send_modify(|known| {
+            known.applied_end = progress.applied_end;
+            known.revision = progress.revision;
+        });
+    }
+
+    /// Reads what is applied here.
+    pub(crate) fn range(&self, range: &Range) -> Result<RangeResult, Error> {
+        let (selection, memtable) = {
+            let inner = self.read();
+            (inner.database.select(range)?, inner.memtable()?)
+        };
+        selection.fetch(&*memtable)
+    }
+
+    /// Does a transaction that only reads.
+    pub(crate) fn read_txn(&self, txn: &Txn) -> Result<TxnResult, Error> {
+        let inner = self.read();
+        inner.database.read_txn(txn, &*inner.memtable()?)
+    }
+
+    /// The leases with their terms in milliseconds.
+    pub(crate) fn leases(&self) -> Vec<(i64, u64)> {
+        self.read().database.leases.terms().collect()
+    }
+
+    /// The term of a lease in milliseconds.
+    pub(crate) fn lease_term(&self, id: i64) -> Option<u64> {
+        self.read().database.leases.term(id)
+    }
+
+    /// The store's revision and the compacted one.
+    pub(crate) fn revisions(&self) -> (i64, i64) {
+        let inner = self.read();
+        (inner.database.revision, inner.database.compacted)
+    }
+
+    /// Writes a snapshot of what is applied now.
+    pub(crate) fn snapshot(&self, snapshots: &Snapshots) -> Result<Snapshot, Error> {
+        let memtable = self.read().memtable()?;
+        let _pin = memtable.pin();
+        let header = {
+            let inner = self.read();
+            let leases = inner.database.leases.terms().collect();
+            Header {
+                meta: inner.meta.clone(),
+                leases,
+            }
+        };
+        let records = memtable.records(Revision::first_of(0), header.meta.revision)?;
+        // Whoever stops the store waits for this one.
+        let mut records = records.map(|record| match self.progress.borrow().is_stopped {
+            true => Err(Error::Stopped),
+            false => record,
+        });
+        snapshots.write(&header, &mut records)
+    }
+
+    /// Ends the watches, waits for a snapshot that is being written, lets the kernel have what sled holds, and closes
+    /// it.
+    pub(crate) fn stop(&self) {
+        self.progress.send_modify(|progress| progress.is_stopped = true);
+        let memtable = {
+            let mut inner = self.write();
+            inner.watchers.clear();
+            inner.memtable.take()
+        };
+        let Some(memtable) = memtable else { return };
+        let _pin = memtable.pin();
+        if let Err(error) = memtable.close() {
+            tracing::warn!(%error, "the state was not flushed; the log has it");
+        }
+    }
+}
+
+impl Inner {
+    fn memtable(&self) -> Result<Arc<Memtable>, Error> {
+        self.memtable.clone().ok_or(Error::Stopped)
+    }
+
+    fn progress(&self) -> Progress {
+        let applied_end = self.meta.applied.map_or(0, |log_id| log_id.index + 1);
+        Progress {
+            applied_end,
+            revision: self.database.revision,
+            is_stopped: false,
+        }
+    }
+}

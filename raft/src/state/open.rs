@@ -1,0 +1,185 @@
+//! Opening the state, putting a snapshot in its place, and the folders in which the two lie.
+//!
+//! ```text
+//! state.3/           the sled in use; a snapshot that is installed makes the next number
+//! state.2.bad        one that did not open or check, set aside
+//! ```
+
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+
+use tokio::sync::watch;
+
+use super::memtable::Memtable;
+use super::sled::{Sled, Stored};
+use super::{Inner, State};
+use crate::mvcc::{Changes, Database, Watchers};
+use crate::snapshot::meta::{Header, Meta};
+use crate::snapshot::{Snapshot, Snapshots};
+use crate::{Error, format};
+
+impl State {
+    /// Opens the state in `dir`; one that does not open or check is set aside and made from the newest snapshot.
+    pub(crate) fn open(dir: &Path, snapshots: &Snapshots) -> Result<State, Error> {
+        let io_error = |error: std::io::Error| format::disk(dir, &error);
+        std::fs::create_dir_all(dir).map_err(io_error)?;
+        let newest = snapshots.newest();
+        let covered = newest.as_ref().and_then(|snapshot| snapshot.meta.last_log_id);
+        let mut numbers = numbers(dir)?;
+        let mut loaded = None;
+        while let Some(number) = numbers.pop() {
+            let path = dir.join(format!("state.{number}"));
+            if loaded.is_some() {
+                remove_dir(&path);
+                continue;
+            }
+            match Sled::open(&path).and_then(load) {
+                Ok(found) if found.stored.meta.applied >= covered => loaded = Some(found),
+                // Older than the snapshot, which has it all. It is closed before it goes.
+                Ok(older) => {
+                    drop(older);
+                    remove_dir(&path);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the state is set aside and made anew from the snapshot and the log");
+                    set_aside(dir, &path)?;
+                }
+            }
+        }
+        let loaded = match (loaded, newest) {
+            (Some(loaded), _) => loaded,
+            (None, Some(snapshot)) => fill(dir, &snapshot)?,
+            (None, None) => create(dir)?,
+        };
+        let (memtable, meta, database) = loaded.start()?;
+        let inner = Inner {
+            database,
+            memtable: Some(memtable),
+            meta,
+            watchers: Watchers::default(),
+        };
+        let (progress, _) = watch::channel(inner.progress());
+        Ok(State {
+            dir: dir.to_path_buf(),
+            inner: RwLock::new(inner),
+            progress,
+        })
+    }
+
+    /// Puts a snapshot in the place of the state. Watchers go on from its history.
+    pub(crate) fn install(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        let (memtable, meta, database) = fill(&self.dir, snapshot)?.start()?;
+        let mut inner = self.write();
+        // Nothing is opened again once the store has ended.
+        inner.memtable()?;
+        let before = inner.memtable.replace(memtable);
+        inner.meta = meta;
+        inner.database = database;
+        inner.watchers.clear();
+        let progress = inner.progress();
+        drop(inner);
+        self.note(progress);
+        if let Some(before) = before {
+            let dir = before.dir().to_path_buf();
+            drop(before);
+            remove_dir(&dir);
+        }
+        Ok(())
+    }
+}
+
+/// A sled as it was opened: what it says of itself, and the index of what is in it.
+struct Loaded {
+    sled: Sled,
+    stored: Stored,
+    database: Database,
+}
+
+impl Loaded {
+    /// Begins to collect changes for it. What the last compaction made unreachable and a restart forgot to remove is
+    /// found again.
+    fn start(mut self) -> Result<(Arc<Memtable>, Meta, Database), Error> {
+        let unreachable = self.database.keys.compact(self.database.compacted);
+        let meta = self.stored.meta.clone();
+        let memtable = Memtable::start(self.sled, self.stored, unreachable)?;
+        Ok((Arc::new(memtable), meta, self.database))
+    }
+}
+
+fn load(sled: Sled) -> Result<Loaded, Error> {
+    let (stored, database) = sled.load()?;
+    Ok(Loaded {
+        sled,
+        stored,
+        database,
+    })
+}
+
+/// Makes an empty sled that says so, in a way that lasts: one that holds nothing at all has lost it.
+fn create(dir: &Path) -> Result<Loaded, Error> {
+    let sled = Sled::open(&dir.join(next_name(dir)?))?;
+    let (mut stored, database) = (Stored::default(), Database::default());
+    let meta = Meta {
+        revision: database.revision,
+        ..Meta::default()
+    };
+    sled.store(&mut stored, &Changes::default(), meta)?;
+    sled.flush()?;
+    Ok(Loaded {
+        sled,
+        stored,
+        database,
+    })
+}
+
+/// Keeps a state that cannot be used for whoever wants to look at it: the last such one.
+fn set_aside(dir: &Path, path: &Path) -> Result<(), Error> {
+    let io_error = |error: std::io::Error| format::disk(path, &error);
+    for file in std::fs::read_dir(dir).map_err(io_error)? {
+        let older = file.map_err(io_error)?.path();
+        if older.extension().is_some_and(|extension| extension == "bad") {
+            remove_dir(&older);
+        }
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".bad");
+    std::fs::rename(path, name).map_err(io_error)
+}
+
+/// Makes a new sled from a snapshot.
+fn fill(dir: &Path, snapshot: &Snapshot) -> Result<Loaded, Error> {
+    let sled = Sled::open(&dir.join(next_name(dir)?))?;
+    let mut contents = snapshot.read()?;
+    let Header { meta, leases } = contents.header.clone();
+    sled.fill(meta, &leases, &mut contents)?;
+    load(sled)
+}
+
+/// The numbers of the states in `dir`, in order.
+fn numbers(dir: &Path) -> Result<Vec<u64>, Error> {
+    let io_error = |error: std::io::Error| format::disk(dir, &error);
+    let mut numbers = Vec::new();
+    for file in std::fs::read_dir(dir).map_err(io_error)? {
+        let name = file.map_err(io_error)?.file_name();
+        numbers.extend(
+            name.to_str()
+                .and_then(|name| name.strip_prefix("state.")?.parse::<u64>().ok()),
+        );
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn next_name(dir: &Path) -> Result<String, Error> {
+    let mut number = numbers(dir)?.last().map_or(1, |last| last + 1);
+    while dir.join(format!("state.{number}.bad")).exists() {
+        number += 1;
+    }
+    Ok(format!("state.{number}"))
+}
+
+fn remove_dir(path: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(path) {
+        tracing::warn!(%error, folder = %path.display(), "an old state could not be removed");
+    }
+}
