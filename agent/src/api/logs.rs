@@ -16,7 +16,7 @@ use crate::api::arguments::Arguments;
 use crate::api::{Api, Error, run, uris};
 use crate::executor::logs::{Entry, Filter};
 use crate::workflow::placement;
-use crate::workflow::report::Run;
+use crate::workflow::runs::view::Run;
 
 /// How long an agent may take to read its logs.
 const ASK_MAX: Duration = Duration::from_secs(5);
@@ -209,7 +209,7 @@ async fn send(writer: &mut Writer, request: u64, lines: &[Line]) -> Result<(), E
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workflow::report::RunStage;
+    use crate::workflow::runs::view::RunStage;
 
     #[test]
     fn a_stage_is_refused_by_the_option_that_named_it() {

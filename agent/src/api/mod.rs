@@ -23,7 +23,8 @@ use crate::executor::logs::Logs;
 use crate::lifecycle::Lifecycle;
 use crate::node::Nodes;
 use crate::router::{Role, Router};
-use crate::workflow::run as runs;
+use crate::workflow::coordinator;
+use crate::workflow::runs;
 
 pub use error::Error;
 
@@ -54,7 +55,7 @@ struct Api {
     router: Router,
     logs: Logs,
     lifecycle: Lifecycle,
-    runs: Arc<runs::Context>,
+    runs: Arc<coordinator::Context>,
     /// Calls to other agents, in realm `pipes.stages`.
     agents: Session,
 }
@@ -76,7 +77,7 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         )))
     };
     let (operators, agents) = (session("pipes")?, session("pipes.stages")?);
-    let runs = Arc::new(runs::Context {
+    let runs = Arc::new(coordinator::Context {
         nodes: nodes.clone(),
         store: store.clone(),
         router: router.clone(),

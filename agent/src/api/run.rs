@@ -1,9 +1,7 @@
 //! `pipes.run.list|get|stop`, and what agents ask one another about their runs.
 //!
 //! A run under way is known to its coordinator; a finished one, and one that lasts, has a record in the store. Both are
-//! asked for (`known.rs`).
-
-mod known;
+//! asked for (`reconcile.rs`).
 
 use std::time::Duration;
 
@@ -16,9 +14,9 @@ use rmpv::Value;
 use crate::api::arguments::Arguments;
 use crate::api::{Api, Error, node, uris, value};
 use crate::keys;
-use crate::workflow::report::Run;
-use crate::workflow::run::{Kept, Order};
-use known::Told;
+use crate::workflow::runs::reconcile::{self, Told};
+use crate::workflow::runs::view::Run;
+use crate::workflow::runs::{Kept, Order};
 
 /// How long another agent may take to tell its runs.
 const ASK_MAX: Duration = Duration::from_secs(1);
@@ -103,7 +101,7 @@ pub(super) async fn find(api: &Api, id: &str) -> Result<(u64, Run), Error> {
 /// The runs whose ids begin so, with their coordinators; 0 for those that are over.
 async fn known(api: &Api, begin: &str, range: pipes_raft::Range) -> Result<Vec<(u64, Run)>, Error> {
     let (mut told_runs, mut kept) = (told(api, begin).await, records(api, &range).await?);
-    let mut lost = known::orphans(&told_runs, &kept);
+    let mut lost = reconcile::orphans(&told_runs, &kept);
     if !lost.is_empty() {
         // They may have begun since the agents were asked, or ended since: asked once more, that shows. A coordinator that
         // lives and is not reached from here does not answer.
@@ -112,7 +110,7 @@ async fn known(api: &Api, begin: &str, range: pipes_raft::Range) -> Result<Vec<(
         told_runs
             .silent
             .extend(unreached.filter(|node| !api.nodes.is_reached(*node)));
-        lost = &lost & &known::orphans(&told_runs, &kept);
+        lost = &lost & &reconcile::orphans(&told_runs, &kept);
     }
     let nodes = api.nodes.records();
     let name = |node| {
@@ -120,7 +118,7 @@ async fn known(api: &Api, begin: &str, range: pipes_raft::Range) -> Result<Vec<(
             .get(&node)
             .map_or(node.to_string(), |known| known.name.clone())
     };
-    let runs = known::merge(told_runs, kept, &lost, name);
+    let runs = reconcile::merge(told_runs, kept, &lost, name);
     for (_, run) in runs.iter().filter(|(_, run)| lost.contains(&run.id)) {
         // On record, it is found so the next time, and goes when its turn comes. One that is not written is found again.
         if let Ok(record) = serde_json::to_vec(run) {

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use crate::api::arguments::Arguments;
 use crate::api::{Api, Error, cluster, logs, node, run, service, store, token, upload, uris};
 use crate::lifecycle::Kind;
-use crate::workflow::run as runs;
+use crate::workflow::coordinator;
 
 /// Ordinary calls that are answered at once; more wait in the session's queue, and their callers with them.
 const CALLS_MAX: usize = 512;
@@ -132,7 +132,7 @@ fn serve_streams(api: &Arc<Api>, uri: &'static str) {
                 let api = api.clone();
                 lifecycle.spawn(Kind::Work, "streaming call", async move {
                     match uri {
-                        uris::RUN_START => runs::serve(api.runs.clone(), own).await,
+                        uris::RUN_START => coordinator::serve(api.runs.clone(), own).await,
                         uris::RUN_LOGS => logs::serve(&api, own.stream).await,
                         uris::SERVICE_PUT => upload::serve(&api, own.stream, true).await,
                         _ => upload::serve(&api, own.stream, false).await,

@@ -1,10 +1,10 @@
 //! Workflows: lines of stages, where they run, and what became of them.
 //!
 //! ```text
-//! text -> syntax -> stages -> placement -> nodes -> run -> report
+//! text -> syntax -> stages -> placement -> nodes -> coordinator -> runs
 //! ```
 
+pub mod coordinator;
 pub mod placement;
-pub mod report;
-pub mod run;
+pub mod runs;
 pub mod syntax;

@@ -2,8 +2,8 @@
 
 use rmpv::Value;
 
-use crate::workflow::run::request::Options;
-use crate::workflow::run::stage::Stage;
+use crate::workflow::coordinator::attempt::stage::Stage;
+use crate::workflow::coordinator::request::Options;
 
 /// A run's fixed part; attempts come and go.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use pipes_wamp::message::Payload;
 use pipes_wamp::payload;
 use rmpv::Value;
 
-use crate::workflow::run::Error;
+use crate::workflow::coordinator::error::Error;
 
 /// The first chunk of the call, decoded.
 #[derive(Debug, Clone, Default)]

@@ -10,11 +10,11 @@ use rmpv::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::keys;
-use crate::workflow::report::{Run, RunStage, time};
-use crate::workflow::run::Error;
-use crate::workflow::run::attempt::Attempt;
-use crate::workflow::run::outcome::{self, Outcome};
-use crate::workflow::run::plan::Plan;
+use crate::workflow::coordinator::attempt::Attempt;
+use crate::workflow::coordinator::error::Error;
+use crate::workflow::coordinator::outcome::{self, Outcome};
+use crate::workflow::coordinator::plan::Plan;
+use crate::workflow::runs::view::{Run, RunStage, time};
 
 /// Finished runs whose records are kept; the oldest goes when another comes.
 pub const RECORDS_MAX: usize = 1_000;

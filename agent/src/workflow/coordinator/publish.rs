@@ -18,15 +18,15 @@ use tokio::time::{Instant, sleep};
 
 use crate::lifecycle::Kind;
 use crate::router::Router;
-use crate::workflow::report::Run;
-use crate::workflow::run::Error;
-use crate::workflow::run::attempt::{Attempt, Phase};
-use crate::workflow::run::caller::CallerOut;
-use crate::workflow::run::plan::Plan;
-use crate::workflow::run::receive::Effect;
-use crate::workflow::run::record;
-use crate::workflow::run::registry::Guard;
-use crate::workflow::run::start::Context;
+use crate::workflow::coordinator::attempt::replies::Effect;
+use crate::workflow::coordinator::attempt::{Attempt, Phase};
+use crate::workflow::coordinator::caller::CallerOut;
+use crate::workflow::coordinator::error::Error;
+use crate::workflow::coordinator::plan::Plan;
+use crate::workflow::coordinator::serve::Context;
+use crate::workflow::runs::record;
+use crate::workflow::runs::registry::Guard;
+use crate::workflow::runs::view::Run;
 
 /// How old a run becomes before it is recorded, and the time between two showings of how far it came.
 const EVERY: Duration = Duration::from_secs(1);

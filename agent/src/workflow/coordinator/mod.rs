@@ -7,29 +7,21 @@
 //! The coordinator is a client of realms `pipes` (the caller) and `pipes.stages` (the shims) and the only bridge: signals,
 //! credit, stderr, counts and ends pass through it. From go on it lets the bytes of stdin and stdout go past (`Router::lead_on`), where
 //! no retry depends on them. A run with warm replicas writes nothing to the store before it is answered, unless it
-//! is older than a second (`shown.rs`).
+//! is older than a second (`publish.rs`).
 //!
 //! Always: (1) a line that cannot run whole runs nothing; (2) what failed before its first go is placed anew, unseen;
 //! (3) after go nothing is run again unless `retry` was asked for and nothing was read or written yet, and then once.
 
-mod attempt;
+pub(super) mod attempt;
 mod caller;
-mod drive;
-mod error;
+pub(super) mod error;
+mod event_loop;
 mod lookup;
-mod outcome;
-mod plan;
-mod receive;
-mod record;
-mod registry;
+pub(super) mod outcome;
+pub(super) mod plan;
+mod publish;
 mod request;
-mod shown;
-mod stage;
-mod start;
-#[cfg(test)]
-mod tests;
+mod serve;
 
 pub use error::Error;
-pub use record::Kept;
-pub use registry::{Order, Registry};
-pub use start::{Context, serve};
+pub use serve::{Context, serve};

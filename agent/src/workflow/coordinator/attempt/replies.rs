@@ -3,8 +3,8 @@
 use pipes_wamp::message::{Message, Payload};
 use rmpv::Value;
 
-use crate::workflow::run::attempt::{Attempt, Call, Phase, Stop};
-use crate::workflow::run::stage::{Event, Stage};
+use crate::workflow::coordinator::attempt::stage::{Event, Stage};
+use crate::workflow::coordinator::attempt::{Attempt, Call, Phase, Stop};
 
 /// What the driver must pass to the caller.
 #[derive(Debug, PartialEq)]

@@ -6,12 +6,12 @@ use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
 use tokio::net::UnixStream;
 
-use crate::workflow::run::attempt::{Attempt, Phase, Stop};
-use crate::workflow::run::outcome::{self, Ended};
-use crate::workflow::run::plan::{Plan, Planned};
-use crate::workflow::run::receive::Effect;
-use crate::workflow::run::record;
-use crate::workflow::run::request::{Options, Signal};
+use crate::workflow::coordinator::attempt::replies::Effect;
+use crate::workflow::coordinator::attempt::{Attempt, Phase, Stop};
+use crate::workflow::coordinator::outcome::{self, Ended};
+use crate::workflow::coordinator::plan::{Plan, Planned};
+use crate::workflow::coordinator::request::{Options, Signal};
+use crate::workflow::runs::record;
 
 /// An attempt at `a | b`, `a` on node 1 and `b` on node 2, and the shard's end of its session.
 struct Table<'p> {

@@ -13,8 +13,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::workflow::report::Run;
-use crate::workflow::run::Kept;
+use crate::workflow::runs::Kept;
+use crate::workflow::runs::view::Run;
 
 /// What the agents that are reached say.
 #[derive(Default)]

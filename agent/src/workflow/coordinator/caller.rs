@@ -13,8 +13,8 @@ use pipes_wamp::payload::{self, PayloadBuf};
 use rmpv::Value;
 
 use crate::router::{Own, OwnSession};
-use crate::workflow::run::Error;
-use crate::workflow::run::request::{Chunk, Request};
+use crate::workflow::coordinator::error::Error;
+use crate::workflow::coordinator::request::{Chunk, Request};
 
 /// Output queued for a caller that takes everything, beyond which its stages get no more credit.
 pub const UNASKED_MAX: u64 = 1 << 20;

@@ -10,7 +10,12 @@
 //! Always: (1) nothing runs before every stage is ready; (2) stdin is neither taken nor ended before go, so that an
 //! attempt that failed before can be made anew, unseen; (3) after go, anything lost ends the attempt for good: all
 //! stages are killed, nothing is run again; (4) only an end of input that was said is passed on as one.
-//! Not here: sockets and time (`drive.rs`), the choice of nodes (`placement.rs`), what comes of it (`outcome.rs`).
+//! Not here: sockets and time (`event_loop.rs`), the choice of nodes (`placement.rs`), what comes of it (`outcome.rs`).
+
+pub mod replies;
+pub mod stage;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -21,9 +26,9 @@ use pipes_wamp::payload::{self, PayloadBuf};
 use rmpv::Value;
 
 use crate::router::Own;
-use crate::workflow::run::plan::Plan;
-use crate::workflow::run::request::Signal;
-use crate::workflow::run::stage::Stage;
+use crate::workflow::coordinator::attempt::stage::Stage;
+use crate::workflow::coordinator::plan::Plan;
+use crate::workflow::coordinator::request::Signal;
 
 /// How long nodes may take to say that they reserved or are full.
 pub const RESERVE_MAX: Duration = Duration::from_millis(500);

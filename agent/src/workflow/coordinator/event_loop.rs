@@ -11,15 +11,15 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::router::{Onto, Router};
-use crate::workflow::run::attempt::{
+use crate::workflow::coordinator::attempt::replies::Effect;
+use crate::workflow::coordinator::attempt::{
     Attempt, CONNECT_MAX, KILL_MAX, Phase, RESERVE_MAX, STDERR_WINDOW, Stop,
 };
-use crate::workflow::run::caller::{CallerIn, CallerOut, Input, Opening, STDOUT, UNASKED_MAX};
-use crate::workflow::run::outcome::Ended;
-use crate::workflow::run::receive::Effect;
-use crate::workflow::run::registry::Order;
-use crate::workflow::run::request::{Chunk, Request};
-use crate::workflow::run::shown::Shown;
+use crate::workflow::coordinator::caller::{CallerIn, CallerOut, Input, Opening, STDOUT, UNASKED_MAX};
+use crate::workflow::coordinator::outcome::Ended;
+use crate::workflow::coordinator::publish::Shown;
+use crate::workflow::coordinator::request::{Chunk, Request};
+use crate::workflow::runs::registry::Order;
 
 /// Queued bytes beyond which the other side is not read.
 const QUEUED_MAX: usize = 256 << 10;
@@ -300,7 +300,9 @@ impl Flow {
             self.ended = ended;
         }
         self.kill_at = Instant::now().checked_add(grace);
-        attempt.signal(crate::workflow::run::request::Signal::Group(libc::SIGTERM));
+        attempt.signal(crate::workflow::coordinator::request::Signal::Group(
+            libc::SIGTERM,
+        ));
     }
 
     /// `due`: when others are to be shown something.
@@ -329,7 +331,7 @@ impl Flow {
         let now = Instant::now();
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
-            return attempt.signal(crate::workflow::run::request::Signal::Kill);
+            return attempt.signal(crate::workflow::coordinator::request::Signal::Kill);
         }
         if self.ended == Ended::Itself && self.deadline.is_some_and(|at| at <= now) {
             return self.terminate(attempt, Ended::Timeout, TIMEOUT_GRACE);

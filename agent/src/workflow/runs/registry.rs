@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::workflow::report::Run;
+use crate::workflow::runs::view::Run;
 
 /// Runs that may wait or run here at once, those included whose end is not on record yet; beyond, a run is refused as
 /// busy.

@@ -7,9 +7,9 @@
 //!
 //! Pure.
 
-use crate::workflow::run::attempt::{Attempt, Stop};
-use crate::workflow::run::plan::Plan;
-use crate::workflow::run::stage::Stage;
+use crate::workflow::coordinator::attempt::stage::Stage;
+use crate::workflow::coordinator::attempt::{Attempt, Stop};
+use crate::workflow::coordinator::plan::Plan;
 
 /// Exit statuses of Pipes itself, as interface and shells have them.
 pub mod status {

@@ -14,16 +14,18 @@ use crate::executor::logs::Logs;
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::node::Nodes;
 use crate::router::{OwnSession, Role, Router};
+use crate::workflow::coordinator::attempt::{Attempt, Stop};
+use crate::workflow::coordinator::caller::{self, CallerIn, CallerOut, Input};
+use crate::workflow::coordinator::error::Error;
+use crate::workflow::coordinator::event_loop::{Flow, drive};
+use crate::workflow::coordinator::lookup;
+use crate::workflow::coordinator::outcome::{self, Ended, Outcome};
+use crate::workflow::coordinator::plan::Plan;
+use crate::workflow::coordinator::publish::Shown;
 use crate::workflow::placement;
-use crate::workflow::report::Run;
-use crate::workflow::run::attempt::{Attempt, Stop};
-use crate::workflow::run::caller::{self, CallerIn, CallerOut, Input};
-use crate::workflow::run::drive::{Flow, drive};
-use crate::workflow::run::outcome::{self, Ended, Outcome};
-use crate::workflow::run::plan::Plan;
-use crate::workflow::run::registry::{Order, Registry};
-use crate::workflow::run::shown::Shown;
-use crate::workflow::run::{Error, lookup, record};
+use crate::workflow::runs::record;
+use crate::workflow::runs::registry::{Order, Registry};
+use crate::workflow::runs::view::Run;
 
 /// Attempts that may fail before their first go for other reasons than want of slots.
 const MISHAPS_MAX: u32 = 8;

@@ -1,0 +1,9 @@
+//! Runs as others know them: what is told of one, where it is kept, and who is under way.
+
+pub mod reconcile;
+pub mod record;
+pub mod registry;
+pub mod view;
+
+pub use record::Kept;
+pub use registry::{Order, Registry};
