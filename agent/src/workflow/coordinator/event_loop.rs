@@ -300,9 +300,7 @@ impl Flow {
             self.ended = ended;
         }
         self.kill_at = Instant::now().checked_add(grace);
-        attempt.signal(crate::workflow::coordinator::request::Signal::Group(
-            libc::SIGTERM,
-        ));
+        attempt.signal(crate::workflow::runs::signal::Signal::Group(libc::SIGTERM));
     }
 
     /// `due`: when others are to be shown something.
@@ -331,7 +329,7 @@ impl Flow {
         let now = Instant::now();
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
-            return attempt.signal(crate::workflow::coordinator::request::Signal::Kill);
+            return attempt.signal(crate::workflow::runs::signal::Signal::Kill);
         }
         if self.ended == Ended::Itself && self.deadline.is_some_and(|at| at <= now) {
             return self.terminate(attempt, Ended::Timeout, TIMEOUT_GRACE);

@@ -10,16 +10,7 @@
 use crate::workflow::coordinator::attempt::stage::Stage;
 use crate::workflow::coordinator::attempt::{Attempt, Stop};
 use crate::workflow::coordinator::plan::Plan;
-
-/// Exit statuses of Pipes itself, as interface and shells have them.
-pub mod status {
-    /// The time given ran out.
-    pub const TIMEOUT: i32 = 124;
-    /// Pipes itself failed.
-    pub const LOST: i32 = 125;
-    /// A stage cannot be started.
-    pub const CANNOT_START: i32 = 126;
-}
+use crate::workflow::runs::status;
 
 /// Why the driver ended a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

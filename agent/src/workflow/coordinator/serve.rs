@@ -232,7 +232,7 @@ async fn wait(
             received = input.next() => match received {
                 Input::Gone => {
                     flow.gone = true;
-                    return cancelled(outcome::status::LOST);
+                    return cancelled(status::LOST);
                 }
                 Input::Chunk(chunk) => {
                     if let Some(signal) = chunk.signal {
@@ -246,7 +246,7 @@ async fn wait(
                 let timed_out = flow.deadline.is_some_and(|deadline| deadline <= Instant::now());
                 return timed_out.then(|| Outcome {
                     state: "failed",
-                    exit: outcome::status::TIMEOUT,
+                    exit: status::TIMEOUT,
                     message: Some("the timeout ran out while the run waited for a free slot".into()),
                 });
             }

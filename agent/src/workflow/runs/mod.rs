@@ -3,6 +3,8 @@
 pub mod reconcile;
 pub mod record;
 pub mod registry;
+pub mod signal;
+pub mod status;
 pub mod view;
 
 pub use record::Kept;

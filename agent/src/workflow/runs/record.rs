@@ -38,7 +38,7 @@ impl Kept {
     /// The run, where its coordinator was lost; `server` is that node's name.
     pub fn lost(mut self, server: &str) -> Run {
         let why = format!("server {server}, which coordinated it, was lost or started anew");
-        fail(&mut self.run, outcome::status::LOST, why);
+        fail(&mut self.run, status::LOST, why);
         self.run
     }
 }
@@ -86,7 +86,7 @@ pub fn running(plan: &Plan, attempt: &Attempt<'_>, started: SystemTime, went: bo
 /// A run that was accepted and could not take place.
 pub fn refused(plan: &Plan, started: SystemTime, error: &Error) -> Run {
     let mut run = begun(plan, started);
-    fail(&mut run, outcome::status::LOST, error.to_string());
+    fail(&mut run, status::LOST, error.to_string());
     run.finished = Some(time(SystemTime::now()));
     run
 }

@@ -28,7 +28,7 @@ use rmpv::Value;
 use crate::router::Own;
 use crate::workflow::coordinator::attempt::stage::Stage;
 use crate::workflow::coordinator::plan::Plan;
-use crate::workflow::coordinator::request::Signal;
+use crate::workflow::runs::signal::Signal;
 
 /// How long nodes may take to say that they reserved or are full.
 pub const RESERVE_MAX: Duration = Duration::from_millis(500);

@@ -10,8 +10,9 @@ use crate::workflow::coordinator::attempt::replies::Effect;
 use crate::workflow::coordinator::attempt::{Attempt, Phase, Stop};
 use crate::workflow::coordinator::outcome::{self, Ended};
 use crate::workflow::coordinator::plan::{Plan, Planned};
-use crate::workflow::coordinator::request::{Options, Signal};
+use crate::workflow::coordinator::request::Options;
 use crate::workflow::runs::record;
+use crate::workflow::runs::signal::Signal;
 
 /// An attempt at `a | b`, `a` on node 1 and `b` on node 2, and the shard's end of its session.
 struct Table<'p> {

@@ -1,0 +1,34 @@
+//! Signals that may be sent to the stages of a run, by their names.
+
+/// What a caller may send to the stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// A signal to each stage's process group.
+    Group(i32),
+    /// SIGKILL to every process of every stage.
+    Kill,
+}
+
+impl Signal {
+    /// The signal of that name, with or without `SIG`.
+    pub fn parse(name: &str) -> Option<Signal> {
+        Some(match name.trim_start_matches("SIG") {
+            "HUP" => Signal::Group(libc::SIGHUP),
+            "INT" => Signal::Group(libc::SIGINT),
+            "QUIT" => Signal::Group(libc::SIGQUIT),
+            "TERM" => Signal::Group(libc::SIGTERM),
+            "USR1" => Signal::Group(libc::SIGUSR1),
+            "USR2" => Signal::Group(libc::SIGUSR2),
+            "KILL" => Signal::Kill,
+            _ => return None,
+        })
+    }
+
+    /// The number a shell adds to 128.
+    pub fn number(self) -> i32 {
+        match self {
+            Signal::Group(number) => number,
+            Signal::Kill => libc::SIGKILL,
+        }
+    }
+}
