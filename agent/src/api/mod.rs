@@ -24,7 +24,7 @@ use crate::lifecycle::Lifecycle;
 use crate::node::Nodes;
 use crate::router::{Role, Router};
 use crate::workflow::coordinator;
-use crate::workflow::runs;
+use crate::workflow::runs::registry::Registry;
 
 pub use error::Error;
 
@@ -81,7 +81,7 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         nodes: nodes.clone(),
         store: store.clone(),
         router: router.clone(),
-        registry: runs::Registry::default(),
+        registry: Registry::default(),
         logs: logs.clone(),
         lifecycle: lifecycle.clone(),
         calls: agents.clone(),

@@ -15,8 +15,9 @@ use crate::api::arguments::Arguments;
 use crate::api::{Api, Error, node, uris, value};
 use crate::keys;
 use crate::workflow::runs::reconcile::{self, Told};
+use crate::workflow::runs::record::Kept;
+use crate::workflow::runs::registry::Notice;
 use crate::workflow::runs::view::Run;
-use crate::workflow::runs::{Kept, Order};
 
 /// How long another agent may take to tell its runs.
 const ASK_MAX: Duration = Duration::from_secs(1);
@@ -68,7 +69,7 @@ pub(super) fn stop_own(api: &Api, arguments: &mut Arguments) -> Result<Value, Er
     let grace = arguments.seconds("grace").unwrap_or(0.0);
     let grace = Duration::try_from_secs_f64(grace)
         .map_err(|_| Error::Usage("grace must be a number of seconds".into()))?;
-    api.runs.registry.order(&id, Order::Stop { grace });
+    api.runs.registry.notify(&id, Notice::Stop { grace });
     Ok(Value::Nil)
 }
 
@@ -76,7 +77,7 @@ pub(super) fn stop_own(api: &Api, arguments: &mut Arguments) -> Result<Value, Er
 pub(super) fn freed(api: &Api, payload: Payload<'_>) -> Result<Value, Error> {
     let args = payload.args().map_err(|error| Error::Usage(error.to_string()))?;
     if let Some(id) = args.first().and_then(Value::as_str) {
-        api.runs.registry.order(id, Order::Freed);
+        api.runs.registry.notify(id, Notice::Freed);
     }
     Ok(Value::Nil)
 }

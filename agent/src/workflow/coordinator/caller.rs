@@ -16,9 +16,6 @@ use crate::router::{Own, OwnSession};
 use crate::workflow::coordinator::error::Error;
 use crate::workflow::coordinator::request::{Chunk, Request};
 
-/// Output queued for a caller that takes everything, beyond which its stages get no more credit.
-pub const UNASKED_MAX: u64 = 1 << 20;
-
 /// What a chunk of the output begins with.
 pub const STDOUT: u8 = 1;
 
@@ -33,7 +30,7 @@ pub struct CallerOut {
     /// The invocation, and the session it came to.
     call: Own,
     /// Whether it asked for progressive results; without, output has nowhere to go.
-    receives: bool,
+    takes_progress: bool,
 }
 
 /// What came from the caller.
@@ -46,8 +43,8 @@ pub enum Input<'a> {
     Nothing,
 }
 
-/// Takes over a session whose first message is the invocation; answers with the request and what else came with it.
-pub async fn accept(own: OwnSession) -> Result<(CallerIn, CallerOut, Request, Opening), Error> {
+/// Takes over a session whose first message is the invocation; answers with the request.
+pub async fn accept(own: OwnSession) -> Result<(CallerIn, CallerOut, Request), Error> {
     let (mut reader, writer) = Connection::welcomed(own.stream).split();
     let message = reader.next().await.map_err(Error::session)?;
     let Some(Message::Invocation {
@@ -59,25 +56,16 @@ pub async fn accept(own: OwnSession) -> Result<(CallerIn, CallerOut, Request, Op
     else {
         return Err(Error::Gone);
     };
-    let receives = details.receive_progress;
-    let decoded = Request::parse(payload).and_then(|parsed| {
-        let chunk = Chunk::first(payload, details.progress)?;
-        let opening = Opening {
-            eof: chunk.eof,
-            closed: chunk.closed,
-        };
-        Ok((parsed, opening))
-    });
     let mut out = CallerOut {
         writer,
         call: Own {
             session: own.id,
             request,
         },
-        receives,
+        takes_progress: details.receive_progress,
     };
-    match decoded {
-        Ok((parsed, opening)) => Ok((CallerIn { reader }, out, parsed, opening)),
+    match Request::parse(payload, &details) {
+        Ok(parsed) => Ok((CallerIn { reader }, out, parsed)),
         Err(error) => {
             out.refuse(&error).await;
             Err(error)
@@ -97,9 +85,9 @@ impl CallerIn {
 }
 
 impl CallerOut {
-    /// The invocation, for the router; none of a caller that takes no progress.
-    pub fn call(&self) -> Option<Own> {
-        self.receives.then_some(self.call)
+    /// The invocation, for the router.
+    pub fn call(&self) -> Own {
+        self.call
     }
 
     /// Bytes queued and not yet handed to the router.
@@ -114,15 +102,15 @@ impl CallerOut {
 
     /// Queues bytes of the last stage's output.
     pub fn stdout(&mut self, bytes: &[u8]) {
-        if self.receives {
+        if self.takes_progress {
             self.progress(|out| payload::write_tagged_bytes(out, STDOUT, bytes), 1);
         }
     }
 
-    /// Queues what a stage wrote to its standard error.
-    pub fn stderr(&mut self, stage: u32, bytes: &[u8]) {
-        if self.receives {
-            let kwargs = Value::Map(vec![("stage".into(), stage.into())]);
+    /// Queues what a stage, from 0, wrote to its standard error.
+    pub fn stderr(&mut self, stage: usize, bytes: &[u8]) {
+        if self.takes_progress {
+            let kwargs = Value::Map(vec![("stage".into(), (stage as u64 + 1).into())]);
             let payload = PayloadBuf::of_values(vec![2.into(), Value::Binary(bytes.to_vec())], Some(kwargs));
             self.yield_(true, payload.as_payload());
         }
@@ -130,7 +118,7 @@ impl CallerOut {
 
     /// Lets the caller send more of its stdin.
     pub fn stdin_credit(&mut self, bytes: u64) {
-        if self.receives {
+        if self.takes_progress && bytes > 0 {
             let kwargs = Value::Map(vec![("credit".into(), bytes.into())]);
             let payload = PayloadBuf::of_values(vec![0.into()], Some(kwargs));
             self.yield_(true, payload.as_payload());
@@ -139,7 +127,7 @@ impl CallerOut {
 
     /// Queues the bytes in and out of each stage so far.
     pub fn counts(&mut self, stages: impl Iterator<Item = (u64, u64)>) {
-        if self.receives {
+        if self.takes_progress {
             let pairs =
                 stages.map(|(bytes_in, bytes_out)| Value::Array(vec![bytes_in.into(), bytes_out.into()]));
             let payload = PayloadBuf::of_values(vec![3.into(), Value::Array(pairs.collect())], None);
@@ -181,15 +169,6 @@ impl CallerOut {
             payload,
         });
     }
-}
-
-/// What the first chunk says beside the request.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Opening {
-    /// There is no stdin beyond what the request holds.
-    pub eof: bool,
-    /// Nobody reads the output.
-    pub closed: bool,
 }
 
 fn chunk<'a>(details: InvocationDetails<'a>, payload: Payload<'a>) -> Input<'a> {

@@ -1,361 +1,170 @@
-//! Drives an attempt: reads its two sessions, writes what is queued, keeps the time.
+//! Drives an attempt: waits for the next event, hands it to the bridge, does what that asks for.
 //!
 //! Always: (1) a session is read only while what it would be passed on to is nearly empty, so that no more than a
-//! window lies here; (2) both sessions are written as soon as nothing more is to be read; (3) every phase but running
-//! has an end by the clock.
+//! window lies here; (2) both sessions are written as soon as nothing more is to be read; (3) between two attempts the
+//! caller is heard all the same.
 
 use std::time::Duration;
 
-use pipes_wamp::client::Reader;
+use pipes_wamp::client::{Reader, Writer};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::router::{Onto, Router};
-use crate::workflow::coordinator::attempt::replies::Effect;
-use crate::workflow::coordinator::attempt::{
-    Attempt, CONNECT_MAX, KILL_MAX, Phase, RESERVE_MAX, STDERR_WINDOW, Stop,
-};
-use crate::workflow::coordinator::caller::{CallerIn, CallerOut, Input, Opening, STDOUT, UNASKED_MAX};
-use crate::workflow::coordinator::outcome::Ended;
-use crate::workflow::coordinator::publish::Shown;
-use crate::workflow::coordinator::request::{Chunk, Request};
-use crate::workflow::runs::registry::Order;
+use crate::workflow::coordinator::attempt::{Attempt, Phase};
+use crate::workflow::coordinator::bridge::{Action, Bridge, Event, Start};
+use crate::workflow::coordinator::caller::{CallerIn, CallerOut, Input, STDOUT};
+use crate::workflow::coordinator::outcome::Outcome;
+use crate::workflow::coordinator::publish::Publisher;
+use crate::workflow::runs::registry::Notice;
+use crate::workflow::runs::status;
 
 /// Queued bytes beyond which the other side is not read.
 const QUEUED_MAX: usize = 256 << 10;
-/// Most of a whole stdin that is put into one chunk.
-const CHUNK_MAX: usize = 64 << 10;
-/// Between SIGTERM and SIGKILL when the time ran out.
-const TIMEOUT_GRACE: Duration = Duration::from_secs(5);
-/// How long shims may take to clear what is left after the end.
-const END_MAX: Duration = Duration::from_secs(10);
-/// A day: stands for no limit.
-const NEVER: Duration = Duration::from_secs(86_400);
 
-/// What of the caller outlives an attempt.
-pub struct Flow {
-    /// Stdin given whole, and how much of it was sent.
-    given: Vec<u8>,
-    offset: usize,
-    /// Stdin's end was said.
-    eof: bool,
-    /// Nobody reads the output.
-    closed: bool,
-    /// The caller takes output without giving credit.
-    unasked: bool,
-    /// Credit that the last stage has not been given yet.
-    output_credit: u64,
-    /// Output passed on since credit was last given back; used where the caller gives none.
-    unreturned: u64,
-    /// The same for each stage's standard error.
-    stderr_unreturned: Vec<u64>,
-    /// The caller is gone.
-    pub gone: bool,
-    /// When `--timeout` runs out.
-    pub deadline: Option<Instant>,
-    /// When SIGKILL follows SIGTERM.
-    kill_at: Option<Instant>,
-    /// Who ended the run.
-    pub ended: Ended,
-    /// Executables were told to start.
-    pub went: bool,
-    /// A lost run was begun once more, which happens once.
-    pub was_retried: bool,
-    /// Of the caller's credit, what the attempt under way was given.
-    lent: u64,
+/// The sides of a run that outlive its attempts, and what passes between them.
+pub struct Sides {
+    /// Lets bytes go past us.
+    pub router: Router,
+    /// What the caller sends.
+    pub input: CallerIn,
+    /// What the caller gets.
+    pub output: CallerOut,
+    /// What others say to the run.
+    pub notices: mpsc::Receiver<Notice>,
+    /// The state between the caller and an attempt.
+    pub bridge: Bridge,
 }
 
-impl Flow {
-    /// The caller's state at the beginning.
-    pub fn new(request: &mut Request, opening: Opening, stages: usize, started: Instant) -> Flow {
-        Flow {
-            given: request.stdin.take().unwrap_or_default(),
-            offset: 0,
-            eof: opening.eof,
-            closed: opening.closed,
-            unasked: request.credit.is_none(),
-            output_credit: request.credit.unwrap_or(UNASKED_MAX),
-            unreturned: 0,
-            stderr_unreturned: vec![0; stages],
-            gone: false,
-            // Beyond what the clock can count, there is none.
-            deadline: request
-                .options
-                .timeout
-                .and_then(|timeout| started.checked_add(timeout)),
-            kill_at: None,
-            ended: Ended::Itself,
-            went: false,
-            was_retried: false,
-            lent: 0,
-        }
-    }
-
-    /// Keeps what a caller says while no attempt is under way.
-    pub fn note(&mut self, chunk: &Chunk<'_>) {
-        self.eof |= chunk.eof;
-        self.closed |= chunk.closed;
-        self.output_credit = self.output_credit.saturating_add(chunk.credit);
-    }
-
-    /// A new attempt begins: it may be offered stdin from its beginning, and has the caller's credit, of which the one
-    /// before it used nothing.
-    pub fn rewind(&mut self) {
-        self.offset = 0;
-        self.output_credit = self.output_credit.saturating_add(std::mem::take(&mut self.lent));
-    }
-
-    /// Gives the last stage the caller's credit, once its pipe is there.
-    fn lend(&mut self, attempt: &mut Attempt<'_>) {
-        if attempt.output.invocation.is_some() {
-            let credit = std::mem::take(&mut self.output_credit);
-            self.lent = self.lent.saturating_add(credit);
-            attempt.credit_output(credit);
-        }
-    }
+/// What an event may come from.
+struct Sources<'e> {
+    replies: &'e mut Reader,
+    input: &'e mut CallerIn,
+    notices: &'e mut mpsc::Receiver<Notice>,
+    is_caller_gone: bool,
 }
 
-/// Runs an attempt to its end.
+/// Runs an attempt to its end; `replies` reads its session.
 pub async fn drive(
     attempt: &mut Attempt<'_>,
-    reader: &mut Reader,
-    input: &mut CallerIn,
-    output: &mut CallerOut,
-    orders: &mut mpsc::Receiver<Order>,
-    flow: &mut Flow,
-    shown: &mut Shown<'_>,
+    replies: &mut Reader,
+    sides: &mut Sides,
+    publisher: &mut Publisher<'_>,
 ) {
+    let Sides {
+        router,
+        input,
+        output,
+        notices,
+        bridge,
+    } = sides;
     attempt.begin();
-    let begun = Instant::now();
-    let mut phase = (attempt.phase, begun);
     while attempt.phase != Phase::Over {
-        if phase.0 != attempt.phase {
-            phase = (attempt.phase, Instant::now());
-        }
+        bridge.deadlines.enter(attempt.phase, Instant::now());
         if output.pending() == 0 {
-            flow.drained(attempt);
+            bridge.taken(attempt);
         }
-        shown.show(attempt, flow.went, output);
-        let deadline = flow.next_deadline(attempt, phase, shown.due());
+        publisher.show(attempt, output);
+        let until = bridge.deadlines.next(attempt);
+        let until = publisher.due().map_or(until, |due| due.min(until));
+        let sources = Sources {
+            replies,
+            input,
+            notices,
+            is_caller_gone: bridge.is_caller_gone(),
+        };
+        let event = next_event(sources, &mut attempt.writer, output, until).await;
+        match bridge.on(attempt, event, Instant::now()) {
+            Action::None => {}
+            Action::Stdout(bytes) => output.stdout(bytes),
+            Action::Stderr(stage, bytes) => {
+                publisher.keep_stderr(stage, &bytes);
+                output.stderr(stage, &bytes);
+            }
+            Action::StdinCredit(bytes) => output.stdin_credit(bytes),
+            Action::Progress => publisher.note_progress(),
+            Action::Start(start) => {
+                splice(router, &start, attempt, output);
+                output.stdin_credit(start.stdin_credit);
+                publisher.update(attempt);
+            }
+        }
+    }
+}
+
+/// Whatever happens first: replies before the caller, and reading before writing.
+async fn next_event<'e>(
+    sources: Sources<'e>,
+    to_stages: &mut Writer,
+    to_caller: &mut CallerOut,
+    until: Instant,
+) -> Event<'e> {
+    let Sources {
+        replies,
+        input,
+        notices,
+        is_caller_gone,
+    } = sources;
+    let (for_stages, for_caller) = (to_stages.pending(), to_caller.pending());
+    tokio::select! {
+        biased;
+        reply = replies.next(), if for_caller < QUEUED_MAX => match reply {
+            Ok(Some(message)) => Event::Reply(message),
+            Ok(None) | Err(_) => Event::RepliesEnded,
+        },
+        said = input.next(), if !is_caller_gone && for_stages < QUEUED_MAX => match said {
+            Input::Chunk(chunk) => Event::Caller(chunk),
+            Input::Gone => Event::CallerGone,
+            Input::Nothing => Event::Nothing,
+        },
+        written = to_stages.flush(), if for_stages > 0 => match written {
+            Ok(()) => Event::Nothing,
+            Err(_) => Event::RepliesEnded,
+        },
+        written = to_caller.flush(), if for_caller > 0 && !is_caller_gone => match written {
+            Ok(()) => Event::Nothing,
+            Err(_) => Event::CallerGone,
+        },
+        Some(notice) = notices.recv() => Event::Notice(notice),
+        () = sleep_until(until) => Event::Deadline,
+    }
+}
+
+/// Lets the caller's stdin and the last stage's output go past us from the start.
+fn splice(router: &Router, start: &Start, attempt: &Attempt<'_>, output: &CallerOut) {
+    if let Some(request) = start.stdin {
+        router.lead_on(output.call(), Onto::Call(attempt.own(request)));
+    }
+    if let Some(invocation) = start.stdout {
+        router.lead_on(attempt.own(invocation), Onto::Answer(output.call(), STDOUT));
+    }
+}
+
+/// Between two attempts: waits so long, or until a slot is free; an outcome when the run ended meanwhile.
+pub async fn wait(longest: Duration, sides: &mut Sides) -> Option<Outcome> {
+    let again = Instant::now() + longest;
+    loop {
+        let until = sides.bridge.deadlines.while_waiting(again);
         tokio::select! {
-            biased;
-            message = reader.next(), if output.pending() < QUEUED_MAX => match message {
-                Ok(Some(message)) => {
-                    let effect = attempt.receive(message);
-                    shown.hear(&effect);
-                    let went = effect == Effect::Went;
-                    if went {
-                        flow.lead_past(attempt, output, shown.router());
-                    }
-                    flow.apply(attempt, output, effect);
-                    if went {
-                        shown.update(attempt, true);
-                    }
-                }
-                // The shard is going down: no answer will come any more.
-                Ok(None) | Err(_) => {
-                    attempt.stop(Stop::Lost);
-                    attempt.phase = Phase::Over;
-                }
+            notice = sides.notices.recv() => return match notice {
+                Some(Notice::Freed) => None,
+                Some(Notice::Stop { .. }) | None => Some(Outcome::cancelled(128 + libc::SIGTERM)),
             },
-            received = input.next(), if !flow.gone && attempt.writer.pending() < QUEUED_MAX => match received {
-                Input::Chunk(chunk) => flow.chunk(attempt, output, chunk),
-                Input::Gone => {
-                    flow.gone = true;
-                    attempt.stop(Stop::Gone);
+            said = sides.input.next() => match said {
+                Input::Gone => return Some(Outcome::cancelled(status::LOST)),
+                Input::Chunk(chunk) => {
+                    if let Some(signal) = chunk.signal {
+                        return Some(Outcome::cancelled(128 + signal.number()));
+                    }
+                    sides.bridge.note(&chunk);
                 }
                 Input::Nothing => {}
             },
-            written = attempt.writer.flush(), if attempt.writer.pending() > 0 => if written.is_err() {
-                attempt.stop(Stop::Lost);
-                attempt.phase = Phase::Over;
-            },
-            written = output.flush(), if output.pending() > 0 && !flow.gone => if written.is_err() {
-                flow.gone = true;
-                attempt.stop(Stop::Gone);
-            },
-            Some(order) = orders.recv() => if let Order::Stop { grace } = order {
-                flow.terminate(attempt, Ended::Stopped, grace);
-            },
-            () = sleep_until(deadline) => flow.time(attempt, phase),
-        }
-    }
-}
-
-impl Flow {
-    /// Lets the caller's stdin and the last stage's stdout go past us from the start, where nothing is to be known of them
-    /// here: whether a run may be made again depends on what was read and written.
-    fn lead_past(&self, attempt: &mut Attempt<'_>, output: &CallerOut, router: &Router) {
-        let Some(call) = output.call().filter(|_| !attempt.plan.options.retry) else {
-            return;
-        };
-        if self.given.is_empty() && !self.eof {
-            router.lead_on(call, Onto::Call(attempt.own(attempt.stdin.request)));
-            attempt.stdin.led = true;
-        }
-        if let Some(invocation) = attempt.output.invocation.filter(|_| !self.unasked) {
-            router.lead_on(attempt.own(invocation), Onto::Answer(call, STDOUT));
-        }
-    }
-
-    fn apply(&mut self, attempt: &mut Attempt<'_>, output: &mut CallerOut, effect: Effect<'_>) {
-        match effect {
-            Effect::None | Effect::Progress => {}
-            Effect::Stdout(bytes) => {
-                output.stdout(bytes);
-                self.unreturned += bytes.len() as u64;
+            () = sleep_until(until) => {
+                let why = "the timeout ran out while the run waited for a free slot";
+                let is_timed_out = sides.bridge.deadlines.is_timed_out(Instant::now());
+                return is_timed_out.then(|| Outcome::failed(status::TIMEOUT, why.into()));
             }
-            Effect::Stderr(stage, bytes) => {
-                output.stderr(stage as u32 + 1, &bytes);
-                self.stderr_unreturned[stage] += bytes.len() as u64;
-            }
-            Effect::OutputOpened => {
-                self.lend(attempt);
-                if self.closed {
-                    attempt.close_output();
-                }
-            }
-            Effect::Went => {
-                self.went = true;
-                self.offer_stdin(attempt, output, attempt.stdin.credit);
-            }
-            Effect::StdinCredit(credit) if attempt.phase == Phase::Running => {
-                self.offer_stdin(attempt, output, credit);
-            }
-            // Held until go: stdin that was taken could not be given to another attempt.
-            Effect::StdinCredit(_) => {}
-        }
-    }
-
-    /// Uses credit of the first stage: for what was given whole, then for the caller.
-    fn offer_stdin(&mut self, attempt: &mut Attempt<'_>, output: &mut CallerOut, credit: u64) {
-        if self.offset < self.given.len() {
-            while self.offset < self.given.len() && attempt.stdin.credit > 0 && !attempt.stdin.done {
-                let rest = &self.given[self.offset..];
-                let length = rest.len().min(CHUNK_MAX).min(attempt.stdin.credit as usize);
-                attempt.feed(&rest[..length]);
-                self.offset += length;
-            }
-            if self.offset == self.given.len() && !self.eof {
-                output.stdin_credit(attempt.stdin.credit);
-            }
-        } else if !self.eof && credit > 0 {
-            output.stdin_credit(credit);
-        }
-        if self.eof && self.offset == self.given.len() {
-            attempt.end_of_input();
-        }
-    }
-
-    fn chunk(&mut self, attempt: &mut Attempt<'_>, output: &mut CallerOut, chunk: Chunk<'_>) {
-        if let Some(bytes) = chunk.stdin {
-            let early = matches!(attempt.phase, Phase::Reserving | Phase::Connecting);
-            // What goes past us comes here with the last chunk alone.
-            let strayed = attempt.stdin.led && !chunk.eof;
-            if !bytes.is_empty() && (early || strayed || self.eof) {
-                return attempt.stop(Stop::Usage(
-                    "stdin came before credit for it, or after its end".into(),
-                ));
-            }
-            attempt.feed(bytes);
-        }
-        self.output_credit = self.output_credit.saturating_add(chunk.credit);
-        self.lend(attempt);
-        if let Some(signal) = chunk.signal {
-            attempt.signal(signal);
-        }
-        if chunk.eof && !self.eof {
-            self.eof = true;
-            if attempt.phase == Phase::Running {
-                self.offer_stdin(attempt, output, 0);
-            }
-        }
-        if chunk.closed {
-            self.closed = true;
-            attempt.close_output();
-        }
-    }
-
-    /// All that was queued has been taken: its senders may go on.
-    fn drained(&mut self, attempt: &mut Attempt<'_>) {
-        if self.unreturned > 0 {
-            let bytes = std::mem::take(&mut self.unreturned);
-            if self.unasked {
-                attempt.credit_output(bytes);
-            }
-        }
-        for stage in 0..self.stderr_unreturned.len() {
-            // Given back in halves of the window, not for each line.
-            if self.stderr_unreturned[stage] >= STDERR_WINDOW / 2 {
-                attempt.credit_stderr(stage, std::mem::take(&mut self.stderr_unreturned[stage]));
-            }
-        }
-        if attempt.output.ending {
-            attempt.close_output();
-        }
-    }
-
-    fn terminate(&mut self, attempt: &mut Attempt<'_>, ended: Ended, grace: Duration) {
-        if self.ended == Ended::Itself {
-            self.ended = ended;
-        }
-        self.kill_at = Instant::now().checked_add(grace);
-        attempt.signal(crate::workflow::runs::signal::Signal::Group(libc::SIGTERM));
-    }
-
-    /// `due`: when others are to be shown something.
-    fn next_deadline(
-        &self,
-        attempt: &Attempt<'_>,
-        (phase, since): (Phase, Instant),
-        due: Option<Instant>,
-    ) -> Instant {
-        let of_phase = match phase {
-            Phase::Reserving if !attempt.silent.is_empty() => since + RESERVE_MAX,
-            Phase::Reserving if attempt.ordered => since + NEVER,
-            Phase::Reserving | Phase::Connecting => since + CONNECT_MAX,
-            Phase::Ending => since + END_MAX,
-            Phase::Failing => since + KILL_MAX,
-            Phase::Running | Phase::Over => since + NEVER,
-        };
-        let timeout = self.deadline.filter(|_| self.ended == Ended::Itself);
-        [timeout, self.kill_at, due]
-            .into_iter()
-            .flatten()
-            .fold(of_phase, Instant::min)
-    }
-
-    fn time(&mut self, attempt: &mut Attempt<'_>, (phase, since): (Phase, Instant)) {
-        let now = Instant::now();
-        if self.kill_at.is_some_and(|at| at <= now) {
-            self.kill_at = None;
-            return attempt.signal(crate::workflow::runs::signal::Signal::Kill);
-        }
-        if self.ended == Ended::Itself && self.deadline.is_some_and(|at| at <= now) {
-            return self.terminate(attempt, Ended::Timeout, TIMEOUT_GRACE);
-        }
-        match phase {
-            Phase::Reserving if !attempt.silent.is_empty() && now >= since + RESERVE_MAX => {
-                let node = attempt.silent[0];
-                attempt.stop(Stop::Unavailable {
-                    node,
-                    why: "a node did not answer in 500 ms".into(),
-                });
-            }
-            Phase::Reserving | Phase::Connecting if !attempt.ordered && now >= since + CONNECT_MAX => {
-                let late = attempt
-                    .stages
-                    .iter()
-                    .find(|stage| stage.replica.is_empty() || !stage.ready);
-                let node = late.map_or(0, |stage| stage.node);
-                attempt.stop(Stop::Unavailable {
-                    node,
-                    why: "a replica was not ready in 10 s".into(),
-                });
-            }
-            Phase::Ending if now >= since + END_MAX => attempt.phase = Phase::Over,
-            Phase::Failing if now >= since + KILL_MAX => attempt.phase = Phase::Over,
-            _ => {}
         }
     }
 }

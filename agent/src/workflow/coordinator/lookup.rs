@@ -1,10 +1,10 @@
 //! From a request to a plan: parses the line and looks up what its names were built from.
 
 use crate::service;
+use crate::workflow::coordinator::context::Context;
 use crate::workflow::coordinator::error::Error;
 use crate::workflow::coordinator::plan::{Plan, Planned};
 use crate::workflow::coordinator::request::Request;
-use crate::workflow::coordinator::serve::Context;
 use crate::workflow::syntax;
 
 /// Plans a run; a line that cannot run whole is refused whole.

@@ -1,27 +1,44 @@
 //! Foreground runs: `a | b | c` from the caller's line to its statuses.
 //!
+//! The story of `pipes run "a | b"`, and where each part of it is told:
+//!
 //! ```text
-//! accept -> parse -> look up services -> place -> attempt (reserve, connect, go, carry, end) -> record -> answer
+//!  1  the CLI calls pipes.run.start              cli/src/command/run.rs, agent/src/api/serve.rs
+//!  2  its request is read                        caller.rs, request.rs
+//!  3  the line is parsed, its names looked up    lookup.rs, plan.rs; a refusal: error.rs
+//!  4  the run enters the registry, is told       ../runs/registry.rs; publish.rs
+//!  5  each stage is given a node                 serve.rs, ../placement.rs
+//!  6  an attempt asks the nodes for replicas     attempt/mod.rs; there: executor/procedures.rs, executor/pool
+//!  7  it connects the stages, hop by hop         attempt/replies.rs; there: agent/shim/src/invocation
+//!  8  all hops are proved: the stages start      event_loop.rs: from here bytes may go past us, through the router
+//!  9  stdin, output, credit, signals pass        bridge.rs, event_loop.rs; the clock: deadlines.rs
+//! 10  all have exited, what is left is cleared   attempt/replies.rs, attempt/stage.rs
+//! 11  again, elsewhere, or over?                 retry.rs; what it came to: outcome.rs
+//! 12  the answer, and beside it the record       serve.rs, publish.rs, ../runs/record.rs
 //! ```
 //!
 //! The coordinator is a client of realms `pipes` (the caller) and `pipes.stages` (the shims) and the only bridge: signals,
-//! credit, stderr, counts and ends pass through it. From go on it lets the bytes of stdin and stdout go past (`Router::lead_on`), where
-//! no retry depends on them. A run with warm replicas writes nothing to the store before it is answered, unless it
-//! is older than a second (`publish.rs`).
+//! credit, stderr, counts and ends pass through it. A run with warm replicas writes nothing to the store before it is
+//! answered, unless it is older than a second (`publish.rs`).
 //!
-//! Always: (1) a line that cannot run whole runs nothing; (2) what failed before its first go is placed anew, unseen;
-//! (3) after go nothing is run again unless `retry` was asked for and nothing was read or written yet, and then once.
+//! Always: (1) a line that cannot run whole runs nothing; (2) what failed before its start is placed anew, unseen;
+//! (3) after it nothing is run again unless `retry` was asked for and nothing was read or written yet, and then once.
 
-pub(super) mod attempt;
+mod attempt;
+mod bridge;
 mod caller;
-pub(super) mod error;
+mod context;
+mod deadlines;
+mod error;
 mod event_loop;
 mod lookup;
-pub(super) mod outcome;
-pub(super) mod plan;
+mod outcome;
+mod plan;
 mod publish;
 mod request;
+mod retry;
 mod serve;
 
+pub use context::Context;
 pub use error::Error;
-pub use serve::{Context, serve};
+pub use serve::serve;

@@ -12,7 +12,7 @@ use crate::workflow::coordinator::attempt::{Attempt, Stop};
 use crate::workflow::coordinator::plan::Plan;
 use crate::workflow::runs::status;
 
-/// Why the driver ended a run.
+/// Who ended a run that was under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// By itself.
@@ -37,23 +37,39 @@ pub struct Outcome {
     pub message: Option<String>,
 }
 
-/// Judges an attempt that is over; `was_retried`: it was the second after go.
-pub fn judge(plan: &Plan, attempt: &Attempt<'_>, ended: Ended, was_retried: bool) -> Outcome {
+impl Outcome {
+    /// Somebody ended it.
+    pub fn cancelled(exit: i32) -> Outcome {
+        Outcome {
+            state: "cancelled",
+            exit,
+            message: None,
+        }
+    }
+
+    /// Pipes itself has something to say of it.
+    pub fn failed(exit: i32, message: String) -> Outcome {
+        Outcome {
+            state: "failed",
+            exit,
+            message: Some(message),
+        }
+    }
+}
+
+/// Judges an attempt that is over; `was_repeated`: it was the second after a start.
+pub fn judge(plan: &Plan, attempt: &Attempt<'_>, ended: Ended, was_repeated: bool) -> Outcome {
     match (ended, &attempt.stop) {
-        (Ended::Timeout, _) => failed(status::TIMEOUT, "the timeout ran out".to_string()),
+        (Ended::Timeout, _) => Outcome::failed(status::TIMEOUT, "the timeout ran out".into()),
         (_, Some(stop)) => {
             let again = match plan.options.retry {
-                true if was_retried => "--retry ran it once more already",
+                true if was_repeated => "--retry ran it once more already",
                 true => why_not_again(attempt.output.received, attempt.stdin.sent),
                 false => NOT_AGAIN,
             };
             stopped(plan, &attempt.stages, stop, again)
         }
-        (Ended::Stopped, None) => Outcome {
-            state: "cancelled",
-            exit: exit(plan, &attempt.stages),
-            message: None,
-        },
+        (Ended::Stopped, None) => Outcome::cancelled(exit(plan, &attempt.stages)),
         (Ended::Itself, None) => {
             let exit = exit(plan, &attempt.stages);
             let state = if exit == 0 { "succeeded" } else { "failed" };
@@ -67,37 +83,18 @@ pub fn judge(plan: &Plan, attempt: &Attempt<'_>, ended: Ended, was_retried: bool
 }
 
 fn stopped(plan: &Plan, stages: &[Stage], stop: &Stop, again: &str) -> Outcome {
+    let lost = |why: String| Outcome::failed(status::LOST, why);
     match stop {
         Stop::CannotStart { stage, why } => {
-            let name = plan.name(*stage);
-            let node = &stages[*stage].node_name;
-            failed(
-                status::CANNOT_START,
-                format!("{name} cannot be started on {node}: {why}"),
-            )
+            let (name, node) = (plan.name(*stage), &stages[*stage].node_name);
+            let message = format!("{name} cannot be started on {node}: {why}");
+            Outcome::failed(status::CANNOT_START, message)
         }
-        Stop::Gone => Outcome {
-            state: "cancelled",
-            exit: status::LOST,
-            message: None,
-        },
-        Stop::Signalled(number) => Outcome {
-            state: "cancelled",
-            exit: 128 + number,
-            message: None,
-        },
-        Stop::Usage(why) => failed(status::LOST, why.clone()),
-        Stop::Unavailable { why, .. } => failed(status::LOST, why.clone()),
-        Stop::Full => failed(status::LOST, "busy: no node has a free slot".into()),
-        Stop::Lost => failed(status::LOST, what_was_lost(plan, stages, again)),
-    }
-}
-
-fn failed(exit: i32, message: String) -> Outcome {
-    Outcome {
-        state: "failed",
-        exit,
-        message: Some(message),
+        Stop::Gone => Outcome::cancelled(status::LOST),
+        Stop::Signalled(number) => Outcome::cancelled(128 + number),
+        Stop::Usage(why) | Stop::Unavailable { why, .. } => lost(why.clone()),
+        Stop::Full => lost("busy: no node has a free slot".into()),
+        Stop::Lost => lost(what_was_lost(plan, stages, again)),
     }
 }
 

@@ -17,22 +17,21 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 
 use crate::lifecycle::Kind;
-use crate::router::Router;
-use crate::workflow::coordinator::attempt::replies::Effect;
 use crate::workflow::coordinator::attempt::{Attempt, Phase};
 use crate::workflow::coordinator::caller::CallerOut;
+use crate::workflow::coordinator::context::Context;
 use crate::workflow::coordinator::error::Error;
+use crate::workflow::coordinator::outcome::Outcome;
 use crate::workflow::coordinator::plan::Plan;
-use crate::workflow::coordinator::serve::Context;
-use crate::workflow::runs::record;
 use crate::workflow::runs::registry::Guard;
-use crate::workflow::runs::view::Run;
+use crate::workflow::runs::view::{Run, RunStage, time};
+use crate::workflow::runs::{record, status};
 
 /// How old a run becomes before it is recorded, and the time between two showings of how far it came.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// A run's showing.
-pub struct Shown<'c> {
+/// Publishes a run.
+pub struct Publisher<'c> {
     context: &'c Context,
     plan: &'c Plan,
     guard: Guard,
@@ -43,10 +42,10 @@ pub struct Shown<'c> {
     is_recorded: bool,
 }
 
-impl<'c> Shown<'c> {
+impl<'c> Publisher<'c> {
     /// Of a run that entered the registry.
-    pub fn new(context: &'c Context, plan: &'c Plan, guard: Guard, started: SystemTime) -> Shown<'c> {
-        Shown {
+    pub fn new(context: &'c Context, plan: &'c Plan, guard: Guard, started: SystemTime) -> Publisher<'c> {
+        Publisher {
             context,
             plan,
             guard,
@@ -57,26 +56,19 @@ impl<'c> Shown<'c> {
         }
     }
 
-    /// Lets bytes go past us.
-    pub fn router(&self) -> &'c Router {
-        &self.context.router
+    /// An attempt begins, or starts its stages.
+    pub fn update(&self, attempt: &Attempt<'_>) {
+        self.guard.update(under_way(self.plan, attempt, self.started));
     }
 
-    /// An attempt begins, or goes.
-    pub fn update(&self, attempt: &Attempt<'_>, went: bool) {
-        self.guard
-            .update(record::running(self.plan, attempt, self.started, went));
+    /// A stage, from 0, wrote to its standard error: kept for `logs`.
+    pub fn keep_stderr(&self, stage: usize, bytes: &[u8]) {
+        self.context.logs.append(&self.plan.id, stage as u32 + 1, bytes);
     }
 
-    /// Something was said to the attempt: kept for `logs`, or to be shown in time.
-    pub fn hear(&mut self, effect: &Effect<'_>) {
-        match effect {
-            Effect::Stderr(stage, bytes) => {
-                self.context.logs.append(&self.plan.id, *stage as u32 + 1, bytes);
-            }
-            Effect::Progress => self.is_behind = true,
-            _ => {}
-        }
+    /// A stage came further, which is to be shown in time.
+    pub fn note_progress(&mut self) {
+        self.is_behind = true;
     }
 
     /// When to show it, if there is anything to show.
@@ -85,13 +77,13 @@ impl<'c> Shown<'c> {
     }
 
     /// Shows how far the attempt has come, if it is time to.
-    pub fn show(&mut self, attempt: &Attempt<'_>, went: bool, output: &mut CallerOut) {
+    pub fn show(&mut self, attempt: &Attempt<'_>, output: &mut CallerOut) {
         if self.due().is_none_or(|due| Instant::now() < due) {
             return;
         }
         self.due = Instant::now() + EVERY;
         self.is_behind = false;
-        let run = record::running(self.plan, attempt, self.started, went);
+        let run = under_way(self.plan, attempt, self.started);
         if !std::mem::replace(&mut self.is_recorded, true) {
             self.record(run.clone());
         }
@@ -119,7 +111,9 @@ impl<'c> Shown<'c> {
     /// It was accepted and yet did not take place: told in its record, if it has one.
     pub fn refused(self, error: &Error) {
         if self.is_recorded {
-            let run = record::refused(self.plan, self.started, error);
+            let mut run = accepted(self.plan, self.started);
+            run.fail(status::LOST, error.to_string());
+            run.finished = Some(time(SystemTime::now()));
             self.finish(run);
         }
     }
@@ -142,4 +136,67 @@ impl<'c> Shown<'c> {
                 Ok(())
             });
     }
+}
+
+/// A run that was accepted and is not placed yet.
+pub fn accepted(plan: &Plan, started: SystemTime) -> Run {
+    let stages = plan.stages.iter().enumerate().map(|(index, planned)| RunStage {
+        stage: index as u32 + 1,
+        service: planned.service.clone(),
+        args: planned
+            .args
+            .iter()
+            .map(|arg| String::from_utf8_lossy(arg).into_owned())
+            .collect(),
+        ..RunStage::default()
+    });
+    Run {
+        id: plan.id.clone(),
+        line: plan.line.clone(),
+        state: "waiting".into(),
+        started: Some(time(started)),
+        stages: stages.collect(),
+        ..Run::default()
+    }
+}
+
+/// A run that is placed.
+pub fn under_way(plan: &Plan, attempt: &Attempt<'_>, started: SystemTime) -> Run {
+    let mut run = placed(plan, attempt, started);
+    if attempt.has_started {
+        run.state = "running".into();
+    }
+    for (shown, stage) in run.stages.iter_mut().zip(&attempt.stages) {
+        let counts = stage.counts.unzip();
+        shown.bytes_in = shown.bytes_in.or(counts.0);
+        shown.bytes_out = shown.bytes_out.or(counts.1);
+    }
+    run
+}
+
+/// A run that is over.
+pub fn over(plan: &Plan, attempt: &Attempt<'_>, started: SystemTime, outcome: Outcome) -> Run {
+    Run {
+        state: outcome.state.into(),
+        status: Some(outcome.exit),
+        exit: Some(outcome.exit),
+        reason: outcome.message.clone(),
+        message: outcome.message,
+        finished: Some(time(SystemTime::now())),
+        ..placed(plan, attempt, started)
+    }
+}
+
+fn placed(plan: &Plan, attempt: &Attempt<'_>, started: SystemTime) -> Run {
+    let mut run = accepted(plan, started);
+    for (shown, stage) in run.stages.iter_mut().zip(&attempt.stages) {
+        shown.node = Some(stage.node_name.clone());
+        shown.started = stage.started.map(time);
+        shown.finished = stage.exit.map(|exit| time(exit.at));
+        shown.status = stage.exit.map(|exit| exit.status);
+        shown.signal = stage.exit.and_then(|exit| exit.signal);
+        shown.bytes_in = stage.ended.map(|(bytes_in, _)| bytes_in);
+        shown.bytes_out = stage.ended.map(|(_, bytes_out)| bytes_out).or(stage.closed);
+    }
+    run
 }

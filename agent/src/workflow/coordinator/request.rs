@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pipes_wamp::message::Payload;
+use pipes_wamp::message::{InvocationDetails, Payload};
 use pipes_wamp::payload;
 use rmpv::Value;
 
@@ -29,6 +29,12 @@ pub struct Request {
     pub stdin: Option<Vec<u8>>,
     /// Bytes of output the caller takes; `None`: all, without asking.
     pub credit: Option<u64>,
+    /// There is no stdin beyond what was given whole.
+    pub eof: bool,
+    /// Nobody reads the output.
+    pub closed: bool,
+    /// Whether progressive results are taken; without, output has nowhere to go.
+    pub takes_progress: bool,
 }
 
 /// Options of a run, by the long names of the command line.
@@ -66,9 +72,12 @@ pub struct Chunk<'a> {
 }
 
 impl Request {
-    /// Decodes the first chunk's keyword arguments.
-    pub fn parse(payload: Payload<'_>) -> Result<Request, Error> {
-        let mut request = Request::default();
+    /// Decodes the first chunk: the call's details and keyword arguments.
+    pub fn parse(payload: Payload<'_>, details: &InvocationDetails<'_>) -> Result<Request, Error> {
+        let mut request = Request {
+            takes_progress: details.receive_progress,
+            ..Request::default()
+        };
         let kwargs = payload
             .kwargs()
             .map_err(|error| Error::Usage(error.to_string()))?;
@@ -86,6 +95,9 @@ impl Request {
                 "the line is empty: give a workflow such as \"a | b\"".into(),
             ));
         }
+        let mut chunk = Chunk::begin(details.progress);
+        chunk.read_kwargs(payload)?;
+        (request.eof, request.closed) = (chunk.eof, chunk.closed);
         Ok(request)
     }
 }
@@ -130,10 +142,7 @@ const BEYOND_PROCESS: [&str; 6] = ["memory", "cpus", "pids", "network", "mount",
 impl<'a> Chunk<'a> {
     /// Decodes a later chunk; `progress` false ends stdin. The usual one, bytes alone, is not copied.
     pub fn parse(payload: Payload<'a>, progress: bool) -> Result<Chunk<'a>, Error> {
-        let mut chunk = Chunk {
-            eof: !progress,
-            ..Chunk::default()
-        };
+        let mut chunk = Chunk::begin(progress);
         if payload.parts == 1 {
             chunk.stdin = payload::bytes_arg(payload);
             return Ok(chunk);
@@ -145,15 +154,11 @@ impl<'a> Chunk<'a> {
         Ok(chunk)
     }
 
-    /// Reads what the first chunk carries beside the request.
-    pub fn first(payload: Payload<'a>, progress: bool) -> Result<Chunk<'a>, Error> {
-        let mut chunk = Chunk {
+    fn begin(progress: bool) -> Chunk<'a> {
+        Chunk {
             eof: !progress,
             ..Chunk::default()
-        };
-        chunk.read_kwargs(payload)?;
-        chunk.credit = 0;
-        Ok(chunk)
+        }
     }
 
     fn read_kwargs(&mut self, payload: Payload<'_>) -> Result<(), Error> {
@@ -276,7 +281,7 @@ mod tests {
             ("options", options),
             ("new", 1.into()),
         ]);
-        let request = Request::parse(payload.as_payload()).unwrap();
+        let request = Request::parse(payload.as_payload(), &InvocationDetails::default()).unwrap();
         assert_eq!(request.line, "a | b");
         assert!(request.options.pipefail);
         assert_eq!(request.options.timeout, Some(Duration::from_millis(1500)));
@@ -286,7 +291,13 @@ mod tests {
 
     #[test]
     fn an_empty_line_is_refused() {
-        assert!(Request::parse(kwargs(vec![("line", " ".into())]).as_payload()).is_err());
+        assert!(
+            Request::parse(
+                kwargs(vec![("line", " ".into())]).as_payload(),
+                &InvocationDetails::default()
+            )
+            .is_err()
+        );
     }
 
     #[test]
@@ -294,7 +305,9 @@ mod tests {
         for name in BEYOND_PROCESS {
             let options = Value::Map(vec![(name.into(), "1".into())]);
             let payload = kwargs(vec![("line", "a".into()), ("options", options)]);
-            let said = Request::parse(payload.as_payload()).unwrap_err().to_string();
+            let said = Request::parse(payload.as_payload(), &InvocationDetails::default())
+                .unwrap_err()
+                .to_string();
             assert!(
                 said.starts_with(&format!("--{name} asks for more than the executor process")),
                 "{said}"
@@ -308,7 +321,10 @@ mod tests {
             let list = Value::Array(vec![Value::Array(vec!["sha256:00".into(), name.into()])]);
             let options = Value::Map(vec![("file".into(), list)]);
             let payload = kwargs(vec![("line", "a".into()), ("options", options)]);
-            assert!(Request::parse(payload.as_payload()).is_err(), "{name:?}");
+            assert!(
+                Request::parse(payload.as_payload(), &InvocationDetails::default()).is_err(),
+                "{name:?}"
+            );
         }
     }
 

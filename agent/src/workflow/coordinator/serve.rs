@@ -6,63 +6,33 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
 use pipes_wamp::client::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
-use crate::executor::logs::Logs;
-use crate::lifecycle::{Kind, Lifecycle};
-use crate::node::Nodes;
-use crate::router::{OwnSession, Role, Router};
-use crate::workflow::coordinator::attempt::{Attempt, Stop};
-use crate::workflow::coordinator::caller::{self, CallerIn, CallerOut, Input};
+use crate::lifecycle::Kind;
+use crate::router::{OwnSession, Role};
+use crate::workflow::coordinator::attempt::Attempt;
+use crate::workflow::coordinator::bridge::Bridge;
+use crate::workflow::coordinator::context::Context;
 use crate::workflow::coordinator::error::Error;
-use crate::workflow::coordinator::event_loop::{Flow, drive};
-use crate::workflow::coordinator::lookup;
-use crate::workflow::coordinator::outcome::{self, Ended, Outcome};
+use crate::workflow::coordinator::event_loop::{Sides, drive, wait};
+use crate::workflow::coordinator::outcome::{Ended, judge};
 use crate::workflow::coordinator::plan::Plan;
-use crate::workflow::coordinator::publish::Shown;
+use crate::workflow::coordinator::publish::{self, Publisher};
+use crate::workflow::coordinator::retry::{Next, Retries};
+use crate::workflow::coordinator::{caller, lookup};
 use crate::workflow::placement;
-use crate::workflow::runs::record;
-use crate::workflow::runs::registry::{Order, Registry};
 use crate::workflow::runs::view::Run;
 
-/// Attempts that may fail before their first go for other reasons than want of slots.
-const MISHAPS_MAX: u32 = 8;
-/// A run that found no slot asks again after this, should nobody tell it sooner.
-const FREED_MAX: Duration = Duration::from_secs(1);
-/// When only nodes are left that failed a moment ago, they are asked again after this: a replica that died is missed by
-/// then.
-const MISHAP_PAUSE: Duration = Duration::from_millis(100);
 /// So long an attempt waits until the slots of the one before it are free.
 const RELEASE_MAX: Duration = Duration::from_millis(500);
-/// Refusals after which a run asks its nodes one after another and keeps what it has (`design`: one order cannot
-/// deadlock).
-const REFUSALS_BEFORE_ORDER: u32 = 5;
-
-/// What a coordinator works with.
-pub struct Context {
-    /// This cluster and node, and the nodes that are reached.
-    pub nodes: Nodes,
-    /// Where records lie.
-    pub store: pipes_raft::Store,
-    /// Gives sessions.
-    pub router: Router,
-    /// Runs of this agent.
-    pub registry: Registry,
-    /// What stages said on standard error, kept for `logs`.
-    pub logs: Logs,
-    /// Where work goes on that the answer does not wait for.
-    pub lifecycle: Lifecycle,
-    /// Sends calls to nodes beside the runs.
-    pub calls: pipes_wamp::client::Session,
-}
 
 /// Serves one call of `pipes.run.start`, on a session of its own.
 pub async fn serve(context: Arc<Context>, own: OwnSession) {
     let begun = Instant::now();
     // A caller that is gone, or whose request was refused already, needs nothing more.
-    let Ok((mut input, mut output, mut request, opening)) = caller::accept(own).await else {
+    let Ok((input, mut output, request)) = caller::accept(own).await else {
         return;
     };
     let plan = match lookup::plan(&context, &request).await {
@@ -70,31 +40,35 @@ pub async fn serve(context: Arc<Context>, own: OwnSession) {
         Err(error) => return output.refuse(&error).await,
     };
     let started = SystemTime::now();
-    let run = record::begun(&plan, started);
-    let Some((guard, mut orders)) = context.registry.enter(run) else {
+    let Some((guard, notices)) = context.registry.enter(publish::accepted(&plan, started)) else {
         let busy = Error::Unavailable("busy: too many runs wait here already".into());
         return output.refuse(&busy).await;
     };
-    let mut flow = Flow::new(&mut request, opening, plan.stages.len(), begun);
+    let mut sides = Sides {
+        router: context.router.clone(),
+        input,
+        output,
+        notices,
+        bridge: Bridge::new(request, plan.stages.len(), begun),
+    };
     let mut attempts = Attempts {
         context: &context,
         plan: &plan,
         started,
-        shown: Shown::new(&context, &plan, guard, started),
+        publisher: Publisher::new(&context, &plan, guard, started),
+        retries: Retries::default(),
         asked: BTreeSet::new(),
     };
-    let result = attempts
-        .run(&mut input, &mut output, &mut orders, &mut flow)
-        .await;
-    let Attempts { asked, shown, .. } = attempts;
+    let result = attempts.run(&mut sides).await;
+    let Attempts { asked, publisher, .. } = attempts;
     match result {
         Ok(run) => {
-            output.finish(record::value(&run)).await;
-            shown.finish(run);
+            sides.output.finish(run.value()).await;
+            publisher.finish(run);
         }
         Err(error) => {
-            output.refuse(&error).await;
-            shown.refused(&error);
+            sides.output.refuse(&error).await;
+            publisher.refused(&error);
         }
     }
     // Whether it is done is nobody's to wait for.
@@ -106,77 +80,65 @@ struct Attempts<'c> {
     context: &'c Arc<Context>,
     plan: &'c Plan,
     started: SystemTime,
-    shown: Shown<'c>,
+    publisher: Publisher<'c>,
+    retries: Retries,
     /// Nodes that may hold reservations.
     asked: BTreeSet<u64>,
 }
 
 impl Attempts<'_> {
-    async fn run(
-        &mut self,
-        input: &mut CallerIn,
-        output: &mut CallerOut,
-        orders: &mut mpsc::Receiver<Order>,
-        flow: &mut Flow,
-    ) -> Result<Run, Error> {
-        let (mut number, mut refusals, mut mishaps) = (0_u32, 0, 0);
-        let mut avoid = BTreeSet::new();
+    /// One after another, until one is the last or somebody ends the run between two of them.
+    async fn run(&mut self, sides: &mut Sides) -> Result<Run, Error> {
+        let mut number = 0;
         loop {
             number += 1;
-            let nodes = match self.place(&avoid) {
-                // Too few are left without those that failed: they may do by now.
-                Err(_) if !avoid.is_empty() => {
-                    avoid.clear();
-                    self.place(&avoid)?
-                }
-                placed => placed?,
-            };
+            let nodes = self.place()?;
             let own = self.context.router.attach("pipes.stages", Role::Agent);
             let own =
                 own.map_err(|error| Error::Unavailable(format!("the router gives no session: {error}")))?;
-            let (mut reader, writer) = Connection::welcomed(own.stream).split();
-            let ordered = refusals >= REFUSALS_BEFORE_ORDER;
-            let mut attempt = Attempt::new(self.plan, number, ordered, nodes, own.id, writer);
-            self.shown.update(&attempt, flow.went);
-            let shown = &mut self.shown;
-            drive(&mut attempt, &mut reader, input, output, orders, flow, shown).await;
-            self.asked.extend(attempt.asked.iter().copied());
-            match attempt.stop.clone() {
-                Some(Stop::Full) => {
-                    refusals += 1;
-                    self.give_back(number.into()).await;
-                    if let Some(outcome) = wait(FREED_MAX, input, orders, flow).await {
-                        return Ok(record::finished(self.plan, &attempt, self.started, outcome));
-                    }
-                }
-                Some(Stop::Unavailable { node, why }) if mishaps < MISHAPS_MAX => {
-                    info!(run = %self.plan.id, node, why, "placed anew");
-                    mishaps += 1;
-                    if node != 0 {
-                        avoid.insert(node);
-                    }
-                    self.give_back(number.into()).await;
-                    if self.place(&avoid).is_err()
-                        && let Some(outcome) = wait(MISHAP_PAUSE, input, orders, flow).await
-                    {
-                        return Ok(record::finished(self.plan, &attempt, self.started, outcome));
-                    }
-                }
-                Some(Stop::Lost) if self.may_retry(&attempt, flow) => {
-                    flow.went = false;
-                    flow.was_retried = true;
-                    self.give_back(number.into()).await;
-                }
-                _ => {
-                    let outcome = outcome::judge(self.plan, &attempt, flow.ended, flow.was_retried);
-                    return Ok(record::finished(self.plan, &attempt, self.started, outcome));
-                }
+            let (mut replies, writer) = Connection::welcomed(own.stream).split();
+            let is_ordered = self.retries.is_ordered();
+            let mut attempt = Attempt::new(self.plan, number, is_ordered, nodes, own.id, writer);
+            self.publisher.update(&attempt);
+            drive(&mut attempt, &mut replies, sides, &mut self.publisher).await;
+            self.asked.extend(&attempt.asked);
+            let ended = sides.bridge.deadlines.ended();
+            let next = self
+                .retries
+                .after(attempt.stop.as_ref(), self.may_repeat(&attempt, ended));
+            if next != Next::Over {
+                self.give_back(number.into()).await;
             }
-            flow.rewind();
+            let outcome = match next {
+                Next::Over => Some(judge(self.plan, &attempt, ended, self.retries.was_repeated())),
+                Next::Again => None,
+                Next::WhenFreed(longest) => wait(longest, sides).await,
+                Next::Elsewhere(pause) => {
+                    info!(run = %self.plan.id, why = ?attempt.stop, "placed anew");
+                    match self.place_without_avoided() {
+                        Ok(_) => None,
+                        Err(_) => wait(pause, sides).await,
+                    }
+                }
+            };
+            if let Some(outcome) = outcome {
+                return Ok(publish::over(self.plan, &attempt, self.started, outcome));
+            }
+            sides.bridge.rewind();
         }
     }
 
-    fn place(&self, avoid: &BTreeSet<u64>) -> Result<Vec<(u64, String)>, Error> {
+    /// A node for each stage; where too few are left without those that failed, they may do by now.
+    fn place(&mut self) -> Result<Vec<(u64, String)>, Error> {
+        let placed = self.place_without_avoided();
+        if placed.is_err() && !self.retries.avoided().is_empty() {
+            self.retries.forgive();
+            return self.place_without_avoided();
+        }
+        placed
+    }
+
+    fn place_without_avoided(&self) -> Result<Vec<(u64, String)>, Error> {
         let names: Vec<&str> = self
             .plan
             .stages
@@ -185,18 +147,22 @@ impl Attempts<'_> {
             .collect();
         let nodes = self.context.nodes.reached();
         let wanted = &self.plan.options.place;
-        placement::place(&names, &nodes, wanted, avoid, self.plan.coordinator)
-            .map_err(|error| Error::Unavailable(error.to_string()))
+        placement::place(
+            &names,
+            &nodes,
+            wanted,
+            self.retries.avoided(),
+            self.plan.coordinator,
+        )
+        .map_err(|error| Error::Unavailable(error.to_string()))
     }
 
-    /// Once more, and only while nothing of the first time was seen or used up: a line that loses its servers might run for
-    /// ever.
-    fn may_retry(&self, attempt: &Attempt<'_>, flow: &Flow) -> bool {
+    /// Only while nothing of the first time was seen or used up.
+    fn may_repeat(&self, attempt: &Attempt<'_>, ended: Ended) -> bool {
         self.plan.options.retry
-            && !flow.was_retried
             && attempt.stdin.sent == 0
             && attempt.output.received == 0
-            && flow.ended == Ended::Itself
+            && ended == Ended::Itself
     }
 
     /// Ends the reservations of the attempts so far, before others are made.
@@ -204,53 +170,6 @@ impl Attempts<'_> {
         let released = release(self.context, self.plan, std::mem::take(&mut self.asked), attempt);
         // A node that is late is not waited for: it still hears of it, and knows a later attempt from this one.
         let _ = timeout(RELEASE_MAX, released).await;
-    }
-}
-
-/// Waits so long, or until a slot is free; an outcome when the run ended meanwhile.
-async fn wait(
-    longest: Duration,
-    input: &mut CallerIn,
-    orders: &mut mpsc::Receiver<Order>,
-    flow: &mut Flow,
-) -> Option<Outcome> {
-    let cancelled = |exit| {
-        Some(Outcome {
-            state: "cancelled",
-            exit,
-            message: None,
-        })
-    };
-    let again = Instant::now() + longest;
-    loop {
-        let until = flow.deadline.map_or(again, |deadline| deadline.min(again));
-        tokio::select! {
-            order = orders.recv() => match order {
-                Some(Order::Stop { .. }) | None => return cancelled(128 + libc::SIGTERM),
-                Some(Order::Freed) => return None,
-            },
-            received = input.next() => match received {
-                Input::Gone => {
-                    flow.gone = true;
-                    return cancelled(status::LOST);
-                }
-                Input::Chunk(chunk) => {
-                    if let Some(signal) = chunk.signal {
-                        return cancelled(128 + signal.number());
-                    }
-                    flow.note(&chunk);
-                }
-                Input::Nothing => {}
-            },
-            () = tokio::time::sleep_until(until) => {
-                let timed_out = flow.deadline.is_some_and(|deadline| deadline <= Instant::now());
-                return timed_out.then(|| Outcome {
-                    state: "failed",
-                    exit: status::TIMEOUT,
-                    message: Some("the timeout ran out while the run waited for a free slot".into()),
-                });
-            }
-        }
     }
 }
 

@@ -6,6 +6,3 @@ pub mod registry;
 pub mod signal;
 pub mod status;
 pub mod view;
-
-pub use record::Kept;
-pub use registry::{Order, Registry};

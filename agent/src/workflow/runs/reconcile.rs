@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::workflow::runs::Kept;
+use crate::workflow::runs::record::Kept;
 use crate::workflow::runs::view::Run;
 
 /// What the agents that are reached say.

@@ -14,9 +14,12 @@ use crate::workflow::runs::view::Run;
 /// busy.
 pub const RUNS_MAX: usize = 1_000 + 32 * 64;
 
-/// What others may ask of a run.
+/// Notices that may wait for a run; one more is dropped.
+const NOTICES_MAX: usize = 4;
+
+/// What others may say to a run.
 #[derive(Debug, Clone, Copy)]
-pub enum Order {
+pub enum Notice {
     /// End it: SIGTERM, and SIGKILL after the grace.
     Stop {
         /// Time for the stages to end by themselves.
@@ -34,7 +37,7 @@ pub struct Registry {
 
 struct Entry {
     run: Run,
-    orders: mpsc::Sender<Order>,
+    notices: mpsc::Sender<Notice>,
 }
 
 /// A run's place in the registry; leaves with it.
@@ -45,14 +48,14 @@ pub struct Guard {
 
 impl Registry {
     /// Enters a run; `None` when there are too many.
-    pub fn enter(&self, run: Run) -> Option<(Guard, mpsc::Receiver<Order>)> {
-        let (orders, receiver) = mpsc::channel(4);
+    pub fn enter(&self, run: Run) -> Option<(Guard, mpsc::Receiver<Notice>)> {
+        let (notices, receiver) = mpsc::channel(NOTICES_MAX);
         let mut runs = self.lock();
         if runs.len() >= RUNS_MAX {
             return None;
         }
         let id = run.id.clone();
-        runs.insert(id.clone(), Entry { run, orders });
+        runs.insert(id.clone(), Entry { run, notices });
         Some((
             Guard {
                 registry: self.clone(),
@@ -67,12 +70,12 @@ impl Registry {
         self.lock().values().map(|entry| entry.run.clone()).collect()
     }
 
-    /// Passes an order on; false when there is no such run. A run that has orders waiting needs no more of them.
-    pub fn order(&self, id: &str, order: Order) -> bool {
-        self.lock()
-            .get(id)
-            .map(|entry| entry.orders.try_send(order))
-            .is_some()
+    /// Passes a notice on to a run, if there is one of that id.
+    pub fn notify(&self, id: &str, notice: Notice) {
+        if let Some(entry) = self.lock().get(id) {
+            // One that has so many waiting needs no more of them.
+            let _ = entry.notices.try_send(notice);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {

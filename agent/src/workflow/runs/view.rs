@@ -13,6 +13,8 @@
 
 use std::time::SystemTime;
 
+use rmpv::Value;
+
 use serde::{Deserialize, Serialize};
 
 /// One execution of a workflow in the foreground.
@@ -66,6 +68,24 @@ pub struct RunStage {
     pub started: Option<String>,
     /// When its process ended.
     pub finished: Option<String>,
+}
+
+impl Run {
+    /// It did not come about, or was lost.
+    pub fn fail(&mut self, status: i32, why: String) {
+        self.state = "failed".into();
+        self.status = Some(status);
+        self.exit = Some(status);
+        self.reason = Some(why.clone());
+        self.message = Some(why);
+    }
+
+    /// As it travels in WAMP.
+    pub fn value(&self) -> Value {
+        // Text, numbers and lists only: nothing in it can fail to encode, or to be read again.
+        let bytes = rmp_serde::to_vec_named(self).unwrap_or_default();
+        rmpv::decode::read_value(&mut &bytes[..]).unwrap_or(Value::Nil)
+    }
 }
 
 /// A time for people and programs: RFC 3339, UTC, milliseconds.

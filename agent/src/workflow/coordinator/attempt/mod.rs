@@ -18,7 +18,6 @@ pub mod stage;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
 use pipes_wamp::client::Writer;
 use pipes_wamp::message::{CallOptions, CancelMode, Message, Payload};
@@ -30,12 +29,6 @@ use crate::workflow::coordinator::attempt::stage::Stage;
 use crate::workflow::coordinator::plan::Plan;
 use crate::workflow::runs::signal::Signal;
 
-/// How long nodes may take to say that they reserved or are full.
-pub const RESERVE_MAX: Duration = Duration::from_millis(500);
-/// How long replicas may take to start, and hops to be proved.
-pub const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// How long stages may take to say that they are killed, once something was lost: a lost link tells in 3 s.
-pub const KILL_MAX: Duration = Duration::from_secs(4);
 /// Standard error that one stage may have under way, as the shim assumes.
 pub const STDERR_WINDOW: u64 = 64 << 10;
 
@@ -63,8 +56,8 @@ pub enum Stop {
     Full,
     /// A node did not answer, or a replica did not get ready.
     Unavailable {
-        /// The node to avoid.
-        node: u64,
+        /// The node to avoid, where it is known.
+        node: Option<u64>,
         /// What is known.
         why: String,
     },
@@ -109,6 +102,8 @@ pub struct Attempt<'p> {
     pub(super) ordered: bool,
     /// How far it has come.
     pub phase: Phase,
+    /// The executables were told to start.
+    pub has_started: bool,
     /// The stages, in the line's order.
     pub stages: Vec<Stage>,
     /// Why it stopped, if it did.
@@ -138,7 +133,7 @@ pub struct Stdin {
     /// Bytes the first stage still takes, of what passes here.
     pub credit: u64,
     /// The caller's bytes go past: what comes here all the same would be out of order.
-    pub led: bool,
+    pub spliced: bool,
     /// Nobody reads any more, or the end was sent.
     pub done: bool,
     /// Bytes sent from here.
@@ -184,6 +179,7 @@ impl<'p> Attempt<'p> {
             number,
             ordered,
             phase: Phase::Reserving,
+            has_started: false,
             stages,
             stop: None,
             to_ask,
@@ -260,8 +256,9 @@ impl<'p> Attempt<'p> {
     }
 
     /// Every hop is proved: the executables start.
-    pub(super) fn go(&mut self) {
+    pub(super) fn start(&mut self) {
         self.phase = Phase::Running;
+        self.has_started = true;
         for node in self.nodes() {
             let uri = format!("pipes.node.{node}.executor.keep");
             let body = PayloadBuf::of_values(vec![self.plan.run_map()], None);
@@ -375,11 +372,11 @@ impl<'p> Attempt<'p> {
                 mode: CancelMode::Kill,
             });
         }
-        self.settle();
+        self.advance();
     }
 
     /// Moves on when all that a phase waits for has come.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn advance(&mut self) {
         match self.phase {
             Phase::Running if self.stages.iter().all(|s| s.exit.is_some() && s.closed.is_some()) => {
                 self.phase = Phase::Ending;
@@ -446,6 +443,13 @@ impl<'p> Attempt<'p> {
             "pipes.node.{}.replica.{}.pipe",
             self.stages[0].node, self.stages[0].replica
         )
+    }
+
+    /// The first node whose replica is not ready.
+    pub fn unready_node(&self) -> Option<u64> {
+        let mut stages = self.stages.iter();
+        let late = stages.find(|stage| stage.replica.is_empty() || !stage.ready)?;
+        Some(late.node)
     }
 
     /// A call of ours, for the router.

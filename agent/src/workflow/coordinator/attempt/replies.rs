@@ -20,7 +20,7 @@ pub enum Effect<'a> {
     /// The last stage's pipe is there and wants its first credit.
     OutputOpened,
     /// The executables have been told to start.
-    Went,
+    Started,
     /// A stage came further, which is nothing to act upon.
     Progress,
 }
@@ -55,7 +55,7 @@ impl Attempt<'_> {
             }
             _ => Effect::None,
         };
-        self.settle();
+        self.advance();
         effect
     }
 
@@ -125,6 +125,7 @@ impl Attempt<'_> {
             .any(|stage| stage.node == node && stage.replica.is_empty())
         {
             let why = "it answered without naming a replica for each stage".into();
+            let node = Some(node);
             return self.stop(Stop::Unavailable { node, why });
         }
         if self.stages.iter().all(|stage| !stage.replica.is_empty()) {
@@ -140,8 +141,8 @@ impl Attempt<'_> {
             Some(Event::Ready) => {
                 stage.ready = true;
                 if self.phase == Phase::Connecting && self.stages.iter().all(|stage| stage.ready) {
-                    self.go();
-                    return Effect::Went;
+                    self.start();
+                    return Effect::Started;
                 }
                 return Effect::None;
             }
@@ -204,7 +205,7 @@ impl Attempt<'_> {
             }
             Call::Register => {
                 self.stop(Stop::Unavailable {
-                    node: self.plan.coordinator,
+                    node: Some(self.plan.coordinator),
                     why: error.to_owned(),
                 });
             }
@@ -225,7 +226,7 @@ impl Attempt<'_> {
                 }
             }
             _ => Stop::Unavailable {
-                node,
+                node: Some(node),
                 why: if why.is_empty() { error.to_owned() } else { why },
             },
         };
@@ -244,7 +245,7 @@ impl Attempt<'_> {
                 }
             }
             (Phase::Reserving | Phase::Connecting, _) => {
-                let node = self.stages[stage].node;
+                let node = Some(self.stages[stage].node);
                 self.stop(Stop::Unavailable {
                     node,
                     why: error.to_owned(),
@@ -262,7 +263,7 @@ impl Attempt<'_> {
             Phase::Reserving | Phase::Connecting => {
                 // Which node it was is told by the stage call's own error, which follows; none is avoided for this.
                 self.stop(Stop::Unavailable {
-                    node: 0,
+                    node: None,
                     why: "a hop broke before the start".into(),
                 });
             }

@@ -10,8 +10,8 @@ use crate::workflow::coordinator::attempt::replies::Effect;
 use crate::workflow::coordinator::attempt::{Attempt, Phase, Stop};
 use crate::workflow::coordinator::outcome::{self, Ended};
 use crate::workflow::coordinator::plan::{Plan, Planned};
+use crate::workflow::coordinator::publish;
 use crate::workflow::coordinator::request::Options;
-use crate::workflow::runs::record;
 use crate::workflow::runs::signal::Signal;
 
 /// An attempt at `a | b`, `a` on node 1 and `b` on node 2, and the shard's end of its session.
@@ -137,7 +137,7 @@ fn owned(effect: Effect<'_>) -> Effect<'static> {
         Effect::Stderr(stage, bytes) => Effect::Stderr(stage, bytes),
         Effect::StdinCredit(bytes) => Effect::StdinCredit(bytes),
         Effect::OutputOpened => Effect::OutputOpened,
-        Effect::Went => Effect::Went,
+        Effect::Started => Effect::Started,
         Effect::Progress => Effect::Progress,
     }
 }
@@ -159,7 +159,7 @@ async fn nothing_starts_before_every_hop_is_proved() {
         "call pipes.node.1.replica.a1.pipe r1",
     ];
     assert_eq!(table.said().await, expected);
-    assert_eq!(table.result(5, true, vec!["ready".into()]), Effect::Went);
+    assert_eq!(table.result(5, true, vec!["ready".into()]), Effect::Started);
     let expected = [
         "call pipes.node.1.executor.keep (last)",
         "call pipes.node.2.executor.keep (last)",
@@ -236,7 +236,7 @@ async fn a_run_under_way_shows_what_its_shims_said_last() {
         let counts = vec!["counts".into(), bytes_in.into(), bytes_out.into()];
         assert_eq!(table.result(4, true, counts), Effect::Progress);
     }
-    let run = record::running(&plan, &table.attempt, std::time::UNIX_EPOCH, true);
+    let run = publish::under_way(&plan, &table.attempt, std::time::UNIX_EPOCH);
     assert_eq!(
         (run.stages[0].bytes_in, run.stages[0].bytes_out),
         (Some(0), Some(9))
@@ -245,7 +245,7 @@ async fn a_run_under_way_shows_what_its_shims_said_last() {
     assert_eq!((run.stages[1].bytes_in, run.stages[1].bytes_out), (None, None));
     // They are no counts of the whole: one that was lost has none.
     let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself, false);
-    let run = record::finished(&plan, &table.attempt, std::time::UNIX_EPOCH, outcome);
+    let run = publish::over(&plan, &table.attempt, std::time::UNIX_EPOCH, outcome);
     assert_eq!(run.stages[0].bytes_out, None);
 }
 
@@ -306,7 +306,7 @@ async fn what_is_lost_before_go_may_be_placed_anew() {
     table.error(5, "wamp.error.network_failure", vec![]);
     assert!(matches!(
         table.attempt.stop,
-        Some(Stop::Unavailable { node: 2, .. })
+        Some(Stop::Unavailable { node: Some(2), .. })
     ));
     assert_eq!(
         table.attempt.phase,

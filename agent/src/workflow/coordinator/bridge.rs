@@ -1,0 +1,309 @@
+//! What passes between a run's caller and its attempts: stdin, output, credit, signals, and the order to end. Pure: an
+//! event goes in, what is to be done outside of the attempt comes out.
+//!
+//! ```text
+//! caller's chunk   stdin -> attempt      signal -> attempt       credit -> kept, lent to the attempt
+//! attempt's reply  credit for stdin -> what was given whole, then the caller          bytes -> the caller
+//! all was taken    credit for output (of a caller that gives none) and for stderr -> attempt
+//! ```
+//!
+//! Always: (1) no byte of stdin is offered before the start, so that another attempt may have it; (2) stdin is asked
+//! of the caller only against the first stage's credit; (3) an attempt that comes after another has the caller's whole
+//! credit, of which the other one used nothing.
+
+use tokio::time::Instant;
+
+use pipes_wamp::message::Message;
+
+use crate::workflow::coordinator::attempt::replies::Effect;
+use crate::workflow::coordinator::attempt::{Attempt, Phase, STDERR_WINDOW, Stop};
+use crate::workflow::coordinator::deadlines::{Deadlines, Due};
+use crate::workflow::coordinator::outcome::Ended;
+use crate::workflow::coordinator::request::{Chunk, Request};
+use crate::workflow::runs::registry::Notice;
+use crate::workflow::runs::signal::Signal;
+
+/// Output queued for a caller that takes everything, beyond which its stages get no more credit.
+const UNASKED_MAX: u64 = 1 << 20;
+/// Most of a whole stdin that is put into one chunk.
+const CHUNK_MAX: usize = 64 << 10;
+
+/// What of the caller outlives an attempt.
+pub struct Bridge {
+    stdin: Stdin,
+    output: Output,
+    /// Bytes of each stage's standard error passed on since credit was last given back.
+    stderr_unreturned: Vec<u64>,
+    /// Bytes may go past us, where nothing is to be known of them here: whether a run may be repeated depends on what was
+    /// read and written.
+    may_splice: bool,
+    is_caller_gone: bool,
+    /// The run's limits in time, and who ended it.
+    pub deadlines: Deadlines,
+}
+
+/// The caller's stdin.
+struct Stdin {
+    /// What was given whole.
+    given: Vec<u8>,
+    /// How much of it was sent.
+    sent: usize,
+    /// Its end was said.
+    is_over: bool,
+}
+
+/// The caller's credit for output.
+struct Output {
+    /// Nobody reads it.
+    is_closed: bool,
+    /// All is taken, without credit.
+    is_unasked: bool,
+    /// What the last stage has not been given yet.
+    credit: u64,
+    /// What the attempt under way was given.
+    lent: u64,
+    /// Bytes passed on since credit was last given back, where the caller gives none.
+    unreturned: u64,
+}
+
+/// What may happen while an attempt is under way.
+pub enum Event<'e> {
+    /// A message came to the attempt.
+    Reply(Message<'e>),
+    /// The attempt's session is gone: the router is going down, no answer will come any more.
+    RepliesEnded,
+    /// The caller said something.
+    Caller(Chunk<'e>),
+    /// The caller cancelled, or is gone.
+    CallerGone,
+    /// Somebody else did.
+    Notice(Notice),
+    /// A deadline has passed.
+    Deadline,
+    /// What was queued has been written; or what came is of no interest.
+    Nothing,
+}
+
+/// What an event asks of the world around the attempt.
+#[derive(Debug, PartialEq)]
+pub enum Action<'e> {
+    /// Nothing.
+    None,
+    /// Bytes of the last stage's output, for the caller.
+    Stdout(&'e [u8]),
+    /// Bytes of a stage's standard error, for the caller and the log; the stage from 0.
+    Stderr(usize, Vec<u8>),
+    /// The caller may send so many bytes more.
+    StdinCredit(u64),
+    /// The stages were told to start.
+    Start(Start),
+    /// A stage came further, which others may be shown in time.
+    Progress,
+}
+
+/// What is done once the stages were told to start.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// Our call that the caller's stdin may go past us to.
+    pub stdin: Option<u64>,
+    /// The invocation whose output may go past us to the caller.
+    pub stdout: Option<u64>,
+    /// The caller may send so many bytes.
+    pub stdin_credit: u64,
+}
+
+impl Bridge {
+    /// Of a run that was called at `begun`.
+    pub fn new(request: Request, stages: usize, begun: Instant) -> Bridge {
+        Bridge {
+            stdin: Stdin {
+                given: request.stdin.unwrap_or_default(),
+                sent: 0,
+                is_over: request.eof,
+            },
+            output: Output {
+                is_closed: request.closed,
+                is_unasked: request.credit.is_none(),
+                credit: request.credit.unwrap_or(UNASKED_MAX),
+                lent: 0,
+                unreturned: 0,
+            },
+            stderr_unreturned: vec![0; stages],
+            may_splice: request.takes_progress && !request.options.retry,
+            is_caller_gone: false,
+            deadlines: Deadlines::new(begun, request.options.timeout),
+        }
+    }
+
+    /// Whether the caller is gone: nothing more is to be read of it.
+    pub fn is_caller_gone(&self) -> bool {
+        self.is_caller_gone
+    }
+
+    /// Takes an event to the attempt, and says what else it asks for.
+    pub fn on<'e>(&mut self, attempt: &mut Attempt<'_>, event: Event<'e>, now: Instant) -> Action<'e> {
+        match event {
+            Event::Reply(message) => {
+                let effect = attempt.receive(message);
+                return self.pass_on(attempt, effect);
+            }
+            Event::RepliesEnded => {
+                attempt.stop(Stop::Lost);
+                attempt.phase = Phase::Over;
+            }
+            Event::Caller(chunk) => self.chunk(attempt, chunk),
+            Event::CallerGone => {
+                self.is_caller_gone = true;
+                attempt.stop(Stop::Gone);
+            }
+            Event::Notice(Notice::Stop { grace }) => {
+                self.deadlines.terminate(Ended::Stopped, now, grace);
+                attempt.signal(Signal::Group(libc::SIGTERM));
+            }
+            Event::Deadline => self.deadline(attempt, now),
+            Event::Notice(Notice::Freed) | Event::Nothing => {}
+        }
+        Action::None
+    }
+
+    /// All that was queued for the caller has been taken: who sent it may go on.
+    pub fn taken(&mut self, attempt: &mut Attempt<'_>) {
+        let bytes = std::mem::take(&mut self.output.unreturned);
+        if self.output.is_unasked {
+            attempt.credit_output(bytes);
+        }
+        for (stage, unreturned) in self.stderr_unreturned.iter_mut().enumerate() {
+            // Given back in halves of the window, not for each line.
+            if *unreturned >= STDERR_WINDOW / 2 {
+                attempt.credit_stderr(stage, std::mem::take(unreturned));
+            }
+        }
+        if attempt.output.ending {
+            attempt.close_output();
+        }
+    }
+
+    /// Keeps what a caller says while no attempt is under way.
+    pub fn note(&mut self, chunk: &Chunk<'_>) {
+        self.stdin.is_over |= chunk.eof;
+        self.output.is_closed |= chunk.closed;
+        self.output.credit = self.output.credit.saturating_add(chunk.credit);
+    }
+
+    /// Another attempt begins: it may be offered stdin from its beginning, and has the caller's credit.
+    pub fn rewind(&mut self) {
+        self.stdin.sent = 0;
+        let lent = std::mem::take(&mut self.output.lent);
+        self.output.credit = self.output.credit.saturating_add(lent);
+    }
+
+    fn pass_on<'e>(&mut self, attempt: &mut Attempt<'_>, effect: Effect<'e>) -> Action<'e> {
+        match effect {
+            Effect::None => Action::None,
+            Effect::Progress => Action::Progress,
+            Effect::Stdout(bytes) => {
+                self.output.unreturned += bytes.len() as u64;
+                Action::Stdout(bytes)
+            }
+            Effect::Stderr(stage, bytes) => {
+                self.stderr_unreturned[stage] += bytes.len() as u64;
+                Action::Stderr(stage, bytes)
+            }
+            Effect::OutputOpened => {
+                self.lend(attempt);
+                if self.output.is_closed {
+                    attempt.close_output();
+                }
+                Action::None
+            }
+            Effect::Started => Action::Start(self.start(attempt)),
+            Effect::StdinCredit(credit) if attempt.phase == Phase::Running => {
+                Action::StdinCredit(self.offer_stdin(attempt, credit))
+            }
+            // Held until the start: stdin that was taken could not be given to another attempt.
+            Effect::StdinCredit(_) => Action::None,
+        }
+    }
+
+    fn start(&mut self, attempt: &mut Attempt<'_>) -> Start {
+        let is_open = self.stdin.given.is_empty() && !self.stdin.is_over;
+        attempt.stdin.spliced = self.may_splice && is_open;
+        let may_splice_output = self.may_splice && !self.output.is_unasked;
+        Start {
+            stdin: attempt.stdin.spliced.then_some(attempt.stdin.request),
+            stdout: attempt.output.invocation.filter(|_| may_splice_output),
+            stdin_credit: self.offer_stdin(attempt, attempt.stdin.credit),
+        }
+    }
+
+    /// Uses credit of the first stage for what was given whole; says what is left for the caller.
+    fn offer_stdin(&mut self, attempt: &mut Attempt<'_>, credit: u64) -> u64 {
+        let Stdin { given, sent, is_over } = &mut self.stdin;
+        let mut left = credit;
+        if *sent < given.len() {
+            while *sent < given.len() && attempt.stdin.credit > 0 && !attempt.stdin.done {
+                let rest = &given[*sent..];
+                let length = rest.len().min(CHUNK_MAX).min(attempt.stdin.credit as usize);
+                attempt.feed(&rest[..length]);
+                *sent += length;
+            }
+            left = attempt.stdin.credit;
+        }
+        let is_sent = *sent == given.len();
+        if *is_over && is_sent {
+            attempt.end_of_input();
+        }
+        if *is_over || !is_sent { 0 } else { left }
+    }
+
+    fn chunk(&mut self, attempt: &mut Attempt<'_>, chunk: Chunk<'_>) {
+        if let Some(bytes) = chunk.stdin {
+            let early = matches!(attempt.phase, Phase::Reserving | Phase::Connecting);
+            // What goes past us comes here with the last chunk alone.
+            let strayed = attempt.stdin.spliced && !chunk.eof;
+            if !bytes.is_empty() && (early || strayed || self.stdin.is_over) {
+                return attempt.stop(Stop::Usage(
+                    "stdin came before credit for it, or after its end".into(),
+                ));
+            }
+            attempt.feed(bytes);
+        }
+        self.output.credit = self.output.credit.saturating_add(chunk.credit);
+        self.lend(attempt);
+        if let Some(signal) = chunk.signal {
+            attempt.signal(signal);
+        }
+        if chunk.eof && !self.stdin.is_over {
+            self.stdin.is_over = true;
+            if attempt.phase == Phase::Running {
+                self.offer_stdin(attempt, 0);
+            }
+        }
+        if chunk.closed {
+            self.output.is_closed = true;
+            attempt.close_output();
+        }
+    }
+
+    /// Gives the last stage the caller's credit, once its pipe is there.
+    fn lend(&mut self, attempt: &mut Attempt<'_>) {
+        if attempt.output.invocation.is_some() {
+            let credit = std::mem::take(&mut self.output.credit);
+            self.output.lent = self.output.lent.saturating_add(credit);
+            attempt.credit_output(credit);
+        }
+    }
+
+    fn deadline(&mut self, attempt: &mut Attempt<'_>, now: Instant) {
+        match self.deadlines.due(attempt, now) {
+            None => {}
+            Some(Due::Kill) => attempt.signal(Signal::Kill),
+            Some(Due::Terminate) => attempt.signal(Signal::Group(libc::SIGTERM)),
+            Some(Due::Unavailable { node, why }) => {
+                let why = why.into();
+                attempt.stop(Stop::Unavailable { node, why });
+            }
+            Some(Due::Over) => attempt.phase = Phase::Over,
+        }
+    }
+}
