@@ -72,12 +72,14 @@ fn banned() -> Vec<(String, &'static str)> {
 }
 
 /// Which crates of ours each crate may name.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("raft", &[]),
     ("agent/wamp", &[]),
-    ("agent/shim", &["pipes-wamp"]),
-    ("agent", &["pipes-raft", "pipes-wamp"]),
-    ("cli", &["pipes-wamp"]),
+    ("agent/flow", &[]),
+    ("agent/protocol", &["pipes-wamp"]),
+    ("agent/shim", &["pipes-flow", "pipes-protocol", "pipes-wamp"]),
+    ("agent", &["pipes-raft", "pipes-wamp", "pipes-protocol"]),
+    ("cli", &["pipes-wamp", "pipes-protocol"]),
     ("chaos-tests", &[]),
 ];
 

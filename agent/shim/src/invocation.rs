@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use pipes_wamp::flow::{self, Source};
+use pipes_flow::{self as flow, Source};
 
 use crate::connection::Outbox;
 use crate::kin::{Group, Kin};

@@ -4,7 +4,7 @@ use std::ffi::{CStr, OsString, c_char};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use pipes_wamp::flow;
+use pipes_flow as flow;
 
 /// Invocations at once, whatever the executor says: each costs three pipes and a window.
 const SLOTS_MAX: usize = 1024;

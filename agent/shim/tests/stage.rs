@@ -1,6 +1,6 @@
 //! A stage as a test drives it: coordinator, stage before and stage after in one.
 
-use pipes_wamp::flow;
+use pipes_flow as flow;
 use pipes_wamp::message::{CancelMode, Message};
 use rmpv::Value;
 

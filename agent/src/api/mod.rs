@@ -11,7 +11,7 @@ mod service;
 mod store;
 mod token;
 mod upload;
-pub mod uris;
+pub use pipes_protocol::uris;
 
 use std::sync::Arc;
 

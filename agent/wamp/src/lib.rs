@@ -8,8 +8,9 @@
 //! | [`message`], [`payload`] | messages in MessagePack: heads decoded, payloads passed on as bytes |
 //! | [`transport`] | RawSocket: handshake and frames |
 //! | [`session`] | HELLO to WELCOME, seen from the client |
+//! | [`streaming`] | what the two ends of a streaming call say |
+//! | [`uris`] | how everything is called |
 //! | [`router`] | realms, sessions and the dealer, as functions of what came in |
-//! | [`flow`] | credit, and pumping a pipe against it |
 //! | [`client`] | an asynchronous client (feature `client`) |
 //!
 //! ```
@@ -33,15 +34,16 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod error;
-pub mod flow;
 pub mod id;
 pub mod message;
 pub mod payload;
 pub mod router;
 pub mod scan;
 pub mod session;
+pub mod streaming;
 pub mod transport;
 pub mod uri;
+pub mod uris;
 pub mod write;
 
 pub use error::Error;

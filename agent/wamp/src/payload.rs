@@ -117,6 +117,23 @@ impl<'a> Payload<'a> {
         decode_as(self.part(0)?.unwrap_or(&[0x90]))
     }
 
+    /// The first argument as a struct of one's own; further ones are ignored.
+    pub fn first_as<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        // Refuses what holds too many values.
+        self.part(0)?;
+        let first = self
+            .raw_arg(0)
+            .ok_or(Error::Malformed("an argument is missing"))?;
+        decode_as(first)
+    }
+
+    /// The sentence of an error: its last argument that is a text, empty if there is none.
+    pub fn sentence(&self) -> String {
+        let args = self.args().unwrap_or_default();
+        let last = args.iter().rev().find_map(Value::as_str);
+        last.unwrap_or_default().to_owned()
+    }
+
     /// The keyword arguments as a struct of one's own.
     pub fn kwargs_as<T: DeserializeOwned>(&self) -> Result<T, Error> {
         decode_as(self.part(1)?.unwrap_or(&[0x80]))

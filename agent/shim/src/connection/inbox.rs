@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 
-use pipes_wamp::flow::CHUNK_MAX;
+use pipes_flow::CHUNK_MAX;
 use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD, MESSAGE_MAX};
 
 use super::{PAGE, aligned_buffer};

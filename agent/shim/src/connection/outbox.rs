@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use pipes_wamp::flow::{CHUNK_MAX, Read, Source};
+use pipes_flow::{CHUNK_MAX, Read, Source};
 use pipes_wamp::message::{Message, Payload};
 use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD};
 

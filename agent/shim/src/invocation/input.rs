@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
-use pipes_wamp::flow::Sink;
+use pipes_flow::Sink;
 use pipes_wamp::message::Payload;
 use pipes_wamp::payload::bytes_arg;
 

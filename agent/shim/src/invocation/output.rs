@@ -1,6 +1,6 @@
 //! Where a stage's stdout goes: the pipe call to the next stage.
 
-use pipes_wamp::flow::{Read, Source};
+use pipes_flow::{Read, Source};
 use pipes_wamp::message::{Message, Payload};
 use pipes_wamp::scan::Scan;
 

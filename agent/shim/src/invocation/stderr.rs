@@ -1,6 +1,6 @@
 //! A stage's stderr: progressive results of its stage call, under credit of its own.
 
-use pipes_wamp::flow::{Read, Source};
+use pipes_flow::{Read, Source};
 use pipes_wamp::message::{Message, Payload};
 use pipes_wamp::write;
 

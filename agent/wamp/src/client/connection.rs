@@ -23,6 +23,7 @@ use crate::client::stream::{self, ReadHalf, WriteHalf};
 use crate::error::Error;
 use crate::message::{Message, Payload};
 use crate::payload;
+use crate::streaming::Queue;
 use crate::transport::rawsocket::{FrameKind, HEAD, MESSAGE_MAX, read_frame_head};
 
 /// The first buffer: control messages are short, and most connections carry nothing else.
@@ -260,6 +261,12 @@ fn allocate(size: usize) -> (Vec<u8>, usize) {
     let mut buffer = buffer;
     buffer.truncate(front + size);
     (buffer, front)
+}
+
+impl Queue for Writer {
+    fn queue(&mut self, message: &Message<'_>) {
+        Writer::queue(self, message);
+    }
 }
 
 impl Writer {
