@@ -13,10 +13,11 @@
 
 use tokio::time::Instant;
 
+use pipes_protocol::stage::STDERR_WINDOW;
 use pipes_wamp::message::Message;
 
 use crate::workflow::coordinator::attempt::replies::Effect;
-use crate::workflow::coordinator::attempt::{Attempt, Phase, STDERR_WINDOW, Stop};
+use crate::workflow::coordinator::attempt::{Attempt, Phase, Stop};
 use crate::workflow::coordinator::deadlines::{Deadlines, Due};
 use crate::workflow::coordinator::outcome::Ended;
 use crate::workflow::coordinator::request::{Chunk, Request};
@@ -218,7 +219,10 @@ impl Bridge {
             }
             Effect::Started => Action::Start(self.start(attempt)),
             Effect::StdinCredit(credit) if attempt.phase == Phase::Running => {
-                Action::StdinCredit(self.offer_stdin(attempt, credit))
+                match self.offer_stdin(attempt, credit) {
+                    0 => Action::None,
+                    left => Action::StdinCredit(left),
+                }
             }
             // Held until the start: stdin that was taken could not be given to another attempt.
             Effect::StdinCredit(_) => Action::None,
@@ -307,3 +311,6 @@ impl Bridge {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,23 +1,21 @@
 //! The caller's side of a run: one session of its own in realm `pipes`.
 //!
 //! The session's first message is the invocation of `pipes.run.start`; from then on chunks come in (stdin, signals,
-//! credit) and progressive results go out: `[1, bytes]` stdout, `[2, bytes]` stderr with `stage`, `[0]` with `credit`,
-//! `[3, [[in, out], ...]]` the bytes of each stage so far.
+//! credit) and parts of the answer go out (`pipes_protocol::run`).
 //! A session for each run means that a caller who does not read stops its own run and nobody else's.
 //!
 //! Always: (1) no more output is queued than the caller gave credit for; (2) one final answer, the run or an error.
 
+use pipes_protocol::run::Part;
 use pipes_wamp::client::{Connection, Reader, Writer};
 use pipes_wamp::message::{InvocationDetails, Message, Payload};
-use pipes_wamp::payload::{self, PayloadBuf};
-use rmpv::Value;
+use pipes_wamp::payload::PayloadBuf;
+use pipes_wamp::streaming::Callee;
 
 use crate::router::{Own, OwnSession};
 use crate::workflow::coordinator::error::Error;
 use crate::workflow::coordinator::request::{Chunk, Request};
-
-/// What a chunk of the output begins with.
-pub const STDOUT: u8 = 1;
+use crate::workflow::runs::view::Run;
 
 /// What a caller sends.
 pub struct CallerIn {
@@ -27,8 +25,9 @@ pub struct CallerIn {
 /// What a caller gets.
 pub struct CallerOut {
     writer: Writer,
-    /// The invocation, and the session it came to.
-    call: Own,
+    callee: Callee,
+    /// The session that the invocation came to.
+    session: u64,
     /// Whether it asked for progressive results; without, output has nowhere to go.
     takes_progress: bool,
 }
@@ -58,10 +57,8 @@ pub async fn accept(own: OwnSession) -> Result<(CallerIn, CallerOut, Request), E
     };
     let mut out = CallerOut {
         writer,
-        call: Own {
-            session: own.id,
-            request,
-        },
+        callee: Callee { request },
+        session: own.id,
         takes_progress: details.receive_progress,
     };
     match Request::parse(payload, &details) {
@@ -87,7 +84,10 @@ impl CallerIn {
 impl CallerOut {
     /// The invocation, for the router.
     pub fn call(&self) -> Own {
-        self.call
+        Own {
+            session: self.session,
+            request: self.callee.request,
+        }
     }
 
     /// Bytes queued and not yet handed to the router.
@@ -100,45 +100,18 @@ impl CallerOut {
         self.writer.flush().await.map_err(Error::session)
     }
 
-    /// Queues bytes of the last stage's output.
-    pub fn stdout(&mut self, bytes: &[u8]) {
+    /// Queues a part of the answer.
+    pub fn part(&mut self, part: &Part<'_>) {
         if self.takes_progress {
-            self.progress(|out| payload::write_tagged_bytes(out, STDOUT, bytes), 1);
-        }
-    }
-
-    /// Queues what a stage, from 0, wrote to its standard error.
-    pub fn stderr(&mut self, stage: usize, bytes: &[u8]) {
-        if self.takes_progress {
-            let kwargs = Value::Map(vec![("stage".into(), (stage as u64 + 1).into())]);
-            let payload = PayloadBuf::of_values(vec![2.into(), Value::Binary(bytes.to_vec())], Some(kwargs));
-            self.yield_(true, payload.as_payload());
-        }
-    }
-
-    /// Lets the caller send more of its stdin.
-    pub fn stdin_credit(&mut self, bytes: u64) {
-        if self.takes_progress && bytes > 0 {
-            let kwargs = Value::Map(vec![("credit".into(), bytes.into())]);
-            let payload = PayloadBuf::of_values(vec![0.into()], Some(kwargs));
-            self.yield_(true, payload.as_payload());
-        }
-    }
-
-    /// Queues the bytes in and out of each stage so far.
-    pub fn counts(&mut self, stages: impl Iterator<Item = (u64, u64)>) {
-        if self.takes_progress {
-            let pairs =
-                stages.map(|(bytes_in, bytes_out)| Value::Array(vec![bytes_in.into(), bytes_out.into()]));
-            let payload = PayloadBuf::of_values(vec![3.into(), Value::Array(pairs.collect())], None);
-            self.yield_(true, payload.as_payload());
+            self.callee.part(&mut self.writer, part.encode().as_payload());
         }
     }
 
     /// The final answer: the run.
-    pub async fn finish(&mut self, run: Value) {
-        let payload = PayloadBuf::of_values(vec![run], None);
-        self.yield_(false, payload.as_payload());
+    pub async fn finish(&mut self, run: &Run) {
+        // Text, numbers and lists: nothing in it can fail to encode.
+        let payload = PayloadBuf::of(run).unwrap_or_default();
+        self.callee.result(&mut self.writer, payload.as_payload());
         // A caller that is gone needs no answer; its session ends with this one.
         let _ = self.writer.flush().await;
     }
@@ -146,28 +119,9 @@ impl CallerOut {
     /// The final answer: why there is no run.
     pub async fn refuse(&mut self, error: &Error) {
         let payload = PayloadBuf::of_values(error.arguments(), None);
-        self.writer.queue(&Message::Error {
-            kind: pipes_wamp::message::kind::INVOCATION,
-            request: self.call.request,
-            details: pipes_wamp::message::EMPTY_MAP,
-            error: error.uri(),
-            payload: payload.as_payload(),
-        });
+        self.callee
+            .error(&mut self.writer, error.uri(), payload.as_payload());
         let _ = self.writer.flush().await;
-    }
-
-    fn progress(&mut self, write: impl FnOnce(&mut Vec<u8>), parts: u8) {
-        let mut bytes = Vec::new();
-        write(&mut bytes);
-        self.yield_(true, Payload { parts, bytes: &bytes });
-    }
-
-    fn yield_(&mut self, progress: bool, payload: Payload<'_>) {
-        self.writer.queue(&Message::Yield {
-            request: self.call.request,
-            progress,
-            payload,
-        });
     }
 }
 

@@ -151,3 +151,6 @@ impl Deadlines {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

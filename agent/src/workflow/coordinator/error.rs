@@ -1,5 +1,7 @@
 //! Why a run does not take place, as its caller hears it.
 
+use pipes_protocol::uris;
+use pipes_wamp::error::uri::CANCELED;
 use rmpv::Value;
 
 use crate::service;
@@ -89,11 +91,11 @@ impl Error {
     /// The error's URI.
     pub fn uri(&self) -> &'static str {
         match self {
-            Error::Usage(_) => "pipes.error.usage",
-            Error::Syntax { .. } => "pipes.error.syntax",
-            Error::UnknownService { .. } | Error::UnknownVersion { .. } => "pipes.error.unknown_service",
-            Error::Unavailable(_) | Error::Store(_) => "pipes.error.unavailable",
-            Error::Gone => "wamp.error.canceled",
+            Error::Usage(_) => uris::error::USAGE,
+            Error::Syntax { .. } => uris::error::SYNTAX,
+            Error::UnknownService { .. } | Error::UnknownVersion { .. } => uris::error::UNKNOWN_SERVICE,
+            Error::Unavailable(_) | Error::Store(_) => uris::error::UNAVAILABLE,
+            Error::Gone => CANCELED,
         }
     }
 

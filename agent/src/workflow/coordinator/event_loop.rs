@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use pipes_protocol::run::{Part, STDOUT};
 use pipes_wamp::client::{Reader, Writer};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::router::{Onto, Router};
 use crate::workflow::coordinator::attempt::{Attempt, Phase};
 use crate::workflow::coordinator::bridge::{Action, Bridge, Event, Start};
-use crate::workflow::coordinator::caller::{CallerIn, CallerOut, Input, STDOUT};
+use crate::workflow::coordinator::caller::{CallerIn, CallerOut, Input};
 use crate::workflow::coordinator::outcome::Outcome;
 use crate::workflow::coordinator::publish::Publisher;
 use crate::workflow::runs::registry::Notice;
@@ -76,16 +77,19 @@ pub async fn drive(
         let event = next_event(sources, &mut attempt.writer, output, until).await;
         match bridge.on(attempt, event, Instant::now()) {
             Action::None => {}
-            Action::Stdout(bytes) => output.stdout(bytes),
+            Action::Stdout(bytes) => output.part(&Part::Stdout(bytes)),
             Action::Stderr(stage, bytes) => {
-                publisher.keep_stderr(stage, &bytes);
-                output.stderr(stage, &bytes);
+                let (stage, bytes) = (stage as u32 + 1, &bytes);
+                publisher.keep_stderr(stage, bytes);
+                output.part(&Part::Stderr { stage, bytes });
             }
-            Action::StdinCredit(bytes) => output.stdin_credit(bytes),
+            Action::StdinCredit(bytes) => output.part(&Part::Credit(bytes)),
             Action::Progress => publisher.note_progress(),
             Action::Start(start) => {
                 splice(router, &start, attempt, output);
-                output.stdin_credit(start.stdin_credit);
+                if start.stdin_credit > 0 {
+                    output.part(&Part::Credit(start.stdin_credit));
+                }
                 publisher.update(attempt);
             }
         }

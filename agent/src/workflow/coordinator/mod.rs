@@ -40,5 +40,4 @@ mod retry;
 mod serve;
 
 pub use context::Context;
-pub use error::Error;
 pub use serve::serve;

@@ -7,6 +7,8 @@
 //!
 //! Pure.
 
+use pipes_wamp::error::uri;
+
 use crate::workflow::coordinator::attempt::stage::Stage;
 use crate::workflow::coordinator::attempt::{Attempt, Stop};
 use crate::workflow::coordinator::plan::Plan;
@@ -124,11 +126,11 @@ fn why_not_again(delivered: u64, read: u64) -> &'static str {
 /// The stage that was lost first, by what its call's error says: a lost server explains a lost shim, and either
 /// explains the neighbours' broken pipes.
 fn what_was_lost(plan: &Plan, stages: &[Stage], again: &str) -> String {
-    let rank = |stage: &Stage| match stage.error.as_ref().map(|(uri, _)| uri.as_str()) {
+    let rank = |stage: &Stage| match stage.error.as_ref().map(|(error, _)| error.as_str()) {
         // No answer at all within the time: as good as gone.
         None if stage.ended.is_none() && stage.call != 0 => 1,
-        Some("wamp.error.network_failure" | "wamp.error.no_such_procedure") => 0,
-        Some("wamp.error.canceled") => 2,
+        Some(uri::NETWORK_FAILURE | uri::NO_SUCH_PROCEDURE) => 0,
+        Some(uri::CANCELED) => 2,
         Some(_) => 3,
         None => 4,
     };

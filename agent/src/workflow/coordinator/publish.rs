@@ -14,6 +14,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use pipes_protocol::run::Part;
 use tokio::time::{Instant, sleep};
 
 use crate::lifecycle::Kind;
@@ -61,9 +62,9 @@ impl<'c> Publisher<'c> {
         self.guard.update(under_way(self.plan, attempt, self.started));
     }
 
-    /// A stage, from 0, wrote to its standard error: kept for `logs`.
-    pub fn keep_stderr(&self, stage: usize, bytes: &[u8]) {
-        self.context.logs.append(&self.plan.id, stage as u32 + 1, bytes);
+    /// A stage, from 1, wrote to its standard error: kept for `logs`.
+    pub fn keep_stderr(&self, stage: u32, bytes: &[u8]) {
+        self.context.logs.append(&self.plan.id, stage, bytes);
     }
 
     /// A stage came further, which is to be shown in time.
@@ -89,12 +90,11 @@ impl<'c> Publisher<'c> {
         }
         self.guard.update(run);
         if attempt.phase == Phase::Running && output.pending() == 0 {
-            output.counts(
-                attempt
-                    .stages
-                    .iter()
-                    .map(|stage| stage.counts.unwrap_or_default()),
-            );
+            let counts = attempt
+                .stages
+                .iter()
+                .map(|stage| stage.counts.unwrap_or_default());
+            output.part(&Part::Counts(counts.collect()));
         }
     }
 

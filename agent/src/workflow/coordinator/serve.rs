@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
-use pipes_wamp::client::Connection;
+use pipes_protocol::reservation::{self, Abort};
+use pipes_protocol::uris;
+use pipes_wamp::client::{CallOptions, Connection};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::info;
@@ -63,7 +65,7 @@ pub async fn serve(context: Arc<Context>, own: OwnSession) {
     let Attempts { asked, publisher, .. } = attempts;
     match result {
         Ok(run) => {
-            sides.output.finish(run.value()).await;
+            sides.output.finish(&run).await;
             publisher.finish(run);
         }
         Err(error) => {
@@ -93,7 +95,7 @@ impl Attempts<'_> {
         loop {
             number += 1;
             let nodes = self.place()?;
-            let own = self.context.router.attach("pipes.stages", Role::Agent);
+            let own = self.context.router.attach(uris::REALM_STAGES, Role::Agent);
             let own =
                 own.map_err(|error| Error::Unavailable(format!("the router gives no session: {error}")))?;
             let (mut replies, writer) = Connection::welcomed(own.stream).split();
@@ -194,10 +196,11 @@ fn release(context: &Arc<Context>, plan: &Plan, asked: BTreeSet<u64>, attempt: u
 }
 
 async fn release_at(context: &Context, plan: &Plan, node: u64, attempt: u64) {
-    let uri = format!("pipes.node.{node}.executor.release");
+    let uri = uris::of_node(node, uris::node::EXECUTOR_ABORT);
+    let run = plan.id.clone();
+    let abort = reservation::encode(&Abort { run, attempt });
     // Its answer says nothing; a node that is gone has nothing to release.
-    let _ = context
-        .calls
-        .call_once(&uri, vec![plan.release(attempt)], None)
-        .await;
+    if let Ok(mut call) = context.calls.call(&uri, abort, CallOptions::default()).await {
+        let _ = call.result().await;
+    }
 }

@@ -13,8 +13,6 @@
 
 use std::time::SystemTime;
 
-use rmpv::Value;
-
 use serde::{Deserialize, Serialize};
 
 /// One execution of a workflow in the foreground.
@@ -78,13 +76,6 @@ impl Run {
         self.exit = Some(status);
         self.reason = Some(why.clone());
         self.message = Some(why);
-    }
-
-    /// As it travels in WAMP.
-    pub fn value(&self) -> Value {
-        // Text, numbers and lists only: nothing in it can fail to encode, or to be read again.
-        let bytes = rmp_serde::to_vec_named(self).unwrap_or_default();
-        rmpv::decode::read_value(&mut &bytes[..]).unwrap_or(Value::Nil)
     }
 }
 

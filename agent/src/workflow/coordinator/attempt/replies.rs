@@ -1,9 +1,12 @@
 //! What comes back to an attempt: answers of nodes and shims, the last stage's output.
 
+use pipes_protocol::reservation::{self, PrepareError, Reserved};
+use pipes_protocol::stage::Report;
+use pipes_protocol::uris;
 use pipes_wamp::message::{Message, Payload};
-use rmpv::Value;
+use pipes_wamp::{payload, streaming};
 
-use crate::workflow::coordinator::attempt::stage::{Event, Stage};
+use crate::workflow::coordinator::attempt::stage::Stage;
 use crate::workflow::coordinator::attempt::{Attempt, Call, Phase, Stop};
 
 /// What the driver must pass to the caller.
@@ -80,11 +83,7 @@ impl Attempt<'_> {
                 Effect::None
             }
             Call::Stdin if progress => {
-                let credit = payload
-                    .args()
-                    .ok()
-                    .and_then(|args| args.first()?.as_u64())
-                    .unwrap_or(0);
+                let credit = streaming::credit_of(payload).unwrap_or(0);
                 self.stdin.credit += credit;
                 Effect::StdinCredit(credit)
             }
@@ -97,8 +96,8 @@ impl Attempt<'_> {
     }
 
     /// The stage of this number, from 1, if it was placed on that node.
-    fn stage_on(&mut self, node: u64, number: usize) -> Option<&mut Stage> {
-        let stage = self.stages.get_mut(number.checked_sub(1)?)?;
+    fn stage_on(&mut self, node: u64, number: u32) -> Option<&mut Stage> {
+        let stage = self.stages.get_mut((number as usize).checked_sub(1)?)?;
         (stage.node == node).then_some(stage)
     }
 
@@ -107,7 +106,8 @@ impl Attempt<'_> {
         if self.phase != Phase::Reserving {
             return;
         }
-        let answer = Reserved::parse(payload);
+        // One that cannot be read names no replica.
+        let answer: Reserved = reservation::parse(payload).unwrap_or_default();
         for (number, replica) in answer.replicas {
             if let Some(stage) = self.stage_on(node, number) {
                 stage.replica = replica;
@@ -137,8 +137,8 @@ impl Attempt<'_> {
 
     fn stage_event<'m>(&mut self, index: usize, payload: Payload<'m>) -> Effect<'m> {
         let stage = &mut self.stages[index];
-        match Event::parse(payload) {
-            Some(Event::Ready) => {
+        match Report::parse(payload) {
+            Some(Report::Ready) => {
                 stage.ready = true;
                 if self.phase == Phase::Connecting && self.stages.iter().all(|stage| stage.ready) {
                     self.start();
@@ -146,11 +146,11 @@ impl Attempt<'_> {
                 }
                 return Effect::None;
             }
-            Some(Event::Stderr(bytes)) => return Effect::Stderr(index, bytes),
-            Some(Event::Started(at)) => stage.started = Some(at),
-            Some(Event::Counts(bytes_in, bytes_out)) => stage.counts = Some((bytes_in, bytes_out)),
-            Some(Event::Exited(exit)) => stage.exit = Some(exit),
-            Some(Event::Closed(bytes)) => stage.closed = Some(bytes),
+            Some(Report::Stderr(bytes)) => return Effect::Stderr(index, bytes),
+            Some(Report::Started(at)) => stage.started = Some(at),
+            Some(Report::Counts(bytes_in, bytes_out)) => stage.counts = Some((bytes_in, bytes_out)),
+            Some(Report::Exited(exit)) => stage.exit = Some(exit),
+            Some(Report::Closed(bytes)) => stage.closed = Some(bytes),
             None => return Effect::None,
         }
         Effect::Progress
@@ -166,7 +166,7 @@ impl Attempt<'_> {
             Some(_) => {}
         }
         self.output.ending |= !progress;
-        match pipes_wamp::payload::bytes_arg(payload) {
+        match payload::bytes_arg(payload) {
             Some(bytes) if !bytes.is_empty() => {
                 self.output.received += bytes.len() as u64;
                 Effect::Stdout(bytes)
@@ -183,18 +183,10 @@ impl Attempt<'_> {
         let Some(call) = self.calls.remove(&request) else {
             return Effect::None;
         };
-        let why = payload
-            .args()
-            .ok()
-            .and_then(|args| {
-                args.iter()
-                    .rev()
-                    .find_map(|value| value.as_str().map(str::to_owned))
-            })
-            .unwrap_or_default();
         match call {
-            Call::Prepare(node) => self.prepare_failed(node, error, why, payload),
+            Call::Prepare(node) => self.prepare_failed(node, PrepareError::parse(error, payload)),
             Call::Stage(stage) => {
+                let why = payload.sentence();
                 self.stages[stage].error = Some((error.to_owned(), why.clone()));
                 self.stage_failed(stage, error, why);
             }
@@ -214,28 +206,24 @@ impl Attempt<'_> {
         Effect::None
     }
 
-    fn prepare_failed(&mut self, node: u64, error: &str, why: String, payload: Payload<'_>) {
+    fn prepare_failed(&mut self, node: u64, error: PrepareError) {
         let stop = match error {
-            "pipes.error.full" => Stop::Full,
-            "pipes.error.cannot_start" => {
-                let args = payload.args().unwrap_or_default();
-                let stage = args.first().and_then(|value| value.as_u64()).unwrap_or(1) as usize;
-                Stop::CannotStart {
-                    stage: stage.saturating_sub(1),
-                    why,
-                }
-            }
-            _ => Stop::Unavailable {
-                node: Some(node),
-                why: if why.is_empty() { error.to_owned() } else { why },
+            PrepareError::Full => Stop::Full,
+            PrepareError::CannotStart { stage, why } => Stop::CannotStart {
+                stage: (stage as usize).saturating_sub(1),
+                why,
             },
+            PrepareError::Unavailable(why) => {
+                let node = Some(node);
+                Stop::Unavailable { node, why }
+            }
         };
         self.stop(stop);
     }
 
     fn stage_failed(&mut self, stage: usize, error: &str, why: String) {
         match (self.phase, error) {
-            (Phase::Failing, "pipes.error.cannot_start") | (Phase::Running, "pipes.error.cannot_start") => {
+            (Phase::Failing | Phase::Running, uris::error::CANNOT_START) => {
                 let already = matches!(self.stop, Some(Stop::CannotStart { .. }));
                 if self.phase == Phase::Running {
                     self.stop(Stop::CannotStart { stage, why });
@@ -270,38 +258,5 @@ impl Attempt<'_> {
             Phase::Running => self.stop(Stop::Lost),
             Phase::Ending | Phase::Failing | Phase::Over => {}
         }
-    }
-}
-
-/// A node's answer: `{replicas: [[stage, id], ...], files: [[digest, path], ...], windows: [[stage, bytes], ...]}`.
-#[derive(Default)]
-struct Reserved {
-    replicas: Vec<(usize, String)>,
-    files: Vec<(String, String)>,
-    windows: Vec<(usize, u64)>,
-}
-
-impl Reserved {
-    fn parse(payload: Payload<'_>) -> Reserved {
-        let mut answer = Reserved::default();
-        let Some(Value::Map(entries)) = payload.args().ok().and_then(|args| args.into_iter().next()) else {
-            return answer;
-        };
-        for (key, value) in entries {
-            for pair in value.as_array().into_iter().flatten().filter_map(Value::as_array) {
-                let [first, second] = pair.as_slice() else {
-                    continue;
-                };
-                let number = first.as_u64().and_then(|number| usize::try_from(number).ok());
-                let (digest, text) = (first.as_str(), second.as_str().map(str::to_owned));
-                match key.as_str() {
-                    Some("replicas") => answer.replicas.extend(number.zip(text)),
-                    Some("files") => answer.files.extend(digest.map(str::to_owned).zip(text)),
-                    Some("windows") => answer.windows.extend(number.zip(second.as_u64())),
-                    _ => {}
-                }
-            }
-        }
-        answer
     }
 }

@@ -15,12 +15,12 @@ use crate::workflow::coordinator::request::Options;
 use crate::workflow::runs::signal::Signal;
 
 /// An attempt at `a | b`, `a` on node 1 and `b` on node 2, and the shard's end of its session.
-struct Table<'p> {
-    attempt: Attempt<'p>,
+pub struct Table<'p> {
+    pub attempt: Attempt<'p>,
     shard: Reader,
 }
 
-fn plan() -> Plan {
+pub fn plan() -> Plan {
     let stage = |service: &str| Planned {
         service: service.into(),
         digest: "sha256:00".into(),
@@ -37,7 +37,7 @@ fn plan() -> Plan {
 }
 
 impl<'p> Table<'p> {
-    fn of(plan: &'p Plan) -> Table<'p> {
+    pub fn of(plan: &'p Plan) -> Table<'p> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (_, writer) = Connection::welcomed(ours).split();
         let (shard, _) = Connection::welcomed(theirs).split();
@@ -48,7 +48,7 @@ impl<'p> Table<'p> {
     }
 
     /// What was said since the last time: procedure, request and the first argument's beginning.
-    async fn said(&mut self) -> Vec<String> {
+    pub async fn said(&mut self) -> Vec<String> {
         self.attempt.writer.flush().await.unwrap();
         let mut said = Vec::new();
         // A mark of our own ends the reading.
@@ -110,18 +110,22 @@ impl<'p> Table<'p> {
     }
 
     /// Up to the moment before the second stage is ready. Requests: 4 and 5 the stage calls, 6 stdin.
-    fn connect(&mut self) {
+    pub fn connect(&mut self) {
         self.reserve(2, 1, "a1");
         self.reserve(3, 2, "b1");
         self.result(4, true, vec!["ready".into()]);
     }
 
-    fn run(&mut self) {
+    pub fn run(&mut self) {
         self.connect();
+        self.run_connected();
+    }
+
+    pub fn run_connected(&mut self) {
         self.result(5, true, vec!["ready".into()]);
     }
 
-    fn exit(&mut self, request: u64, status: i64) {
+    pub fn exit(&mut self, request: u64, status: i64) {
         self.result(
             request,
             true,

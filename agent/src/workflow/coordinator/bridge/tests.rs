@@ -1,0 +1,172 @@
+//! What comes of an event, on an attempt at `a | b`.
+
+use std::time::Duration;
+
+use pipes_wamp::message::InvocationDetails;
+use pipes_wamp::payload::PayloadBuf;
+use rmpv::Value;
+
+use super::*;
+use crate::workflow::coordinator::attempt::tests::{Table, plan};
+
+/// Of a caller that takes parts of the answer and gives credit for them.
+fn request() -> Request {
+    Request {
+        credit: Some(100),
+        takes_progress: true,
+        ..Request::default()
+    }
+}
+
+/// A part of the answer to one of the attempt's calls: 4 and 5 are its stages', 6 is stdin's.
+fn part(bridge: &mut Bridge, table: &mut Table<'_>, request: u64, args: Vec<Value>) -> String {
+    let payload = PayloadBuf::of_values(args, None);
+    let reply = Message::Result {
+        request,
+        progress: true,
+        payload: payload.as_payload(),
+    };
+    on(bridge, table, Event::Reply(reply))
+}
+
+/// The output's pipe call comes.
+fn open_output(bridge: &mut Bridge, table: &mut Table<'_>) {
+    let opening = PayloadBuf::of_values(vec!["r1".into(), 3.into(), Value::Binary(vec![])], None);
+    let reply = Message::Invocation {
+        request: 7,
+        registration: 1,
+        details: InvocationDetails {
+            progress: true,
+            ..InvocationDetails::default()
+        },
+        payload: opening.as_payload(),
+    };
+    on(bridge, table, Event::Reply(reply));
+}
+
+fn on(bridge: &mut Bridge, table: &mut Table<'_>, event: Event<'_>) -> String {
+    format!("{:?}", bridge.on(&mut table.attempt, event, Instant::now()))
+}
+
+fn start(bridge: &mut Bridge, table: &mut Table<'_>) -> String {
+    part(bridge, table, 5, vec!["ready".into()])
+}
+
+#[tokio::test]
+async fn bytes_go_past_from_the_start_on() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    let mut bridge = Bridge::new(request(), 2, Instant::now());
+    table.connect();
+    open_output(&mut bridge, &mut table);
+    assert_eq!(part(&mut bridge, &mut table, 6, vec![5.into()]), "None");
+    assert_eq!(
+        start(&mut bridge, &mut table),
+        "Start(Start { stdin: Some(6), stdout: Some(7), stdin_credit: 5 })"
+    );
+    let strayed = Chunk {
+        stdin: Some(b"a"),
+        ..Chunk::default()
+    };
+    on(&mut bridge, &mut table, Event::Caller(strayed));
+    assert!(matches!(table.attempt.stop, Some(Stop::Usage(_))));
+}
+
+#[tokio::test]
+async fn nothing_goes_past_a_run_that_may_be_repeated() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    let mut request = request();
+    request.options.retry = true;
+    let mut bridge = Bridge::new(request, 2, Instant::now());
+    table.connect();
+    open_output(&mut bridge, &mut table);
+    assert_eq!(
+        start(&mut bridge, &mut table),
+        "Start(Start { stdin: None, stdout: None, stdin_credit: 0 })"
+    );
+}
+
+#[tokio::test]
+async fn stdin_given_whole_is_sent_against_credit_and_then_ended() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    let request = Request {
+        stdin: Some(b"12345".to_vec()),
+        eof: true,
+        ..request()
+    };
+    let mut bridge = Bridge::new(request, 2, Instant::now());
+    table.connect();
+    part(&mut bridge, &mut table, 6, vec![3.into()]);
+    table.said().await;
+    assert_eq!(
+        start(&mut bridge, &mut table),
+        "Start(Start { stdin: None, stdout: None, stdin_credit: 0 })"
+    );
+    let pipe = "call pipes.node.1.replica.a1.pipe";
+    assert!(table.said().await.contains(&format!("{pipe} 3 bytes")));
+    assert_eq!(part(&mut bridge, &mut table, 6, vec![4.into()]), "None");
+    let rest = [format!("{pipe} 2 bytes"), format!("{pipe} 0 bytes (last)")];
+    assert_eq!(table.said().await, rest);
+}
+
+#[tokio::test]
+async fn another_attempt_has_the_callers_whole_credit() {
+    let plan = plan();
+    let mut bridge = Bridge::new(request(), 2, Instant::now());
+    for _ in 0..2 {
+        let mut table = Table::of(&plan);
+        table.connect();
+        open_output(&mut bridge, &mut table);
+        assert_eq!((bridge.output.credit, bridge.output.lent), (0, 100));
+        bridge.rewind();
+        assert_eq!((bridge.output.credit, bridge.output.lent), (100, 0));
+    }
+}
+
+#[tokio::test]
+async fn standard_error_has_credit_again_once_half_of_its_window_was_taken() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    let mut bridge = Bridge::new(request(), 2, Instant::now());
+    table.run();
+    table.said().await;
+    let half = Value::Binary(vec![b'e'; STDERR_WINDOW as usize / 2]);
+    part(&mut bridge, &mut table, 4, vec!["stderr".into(), half]);
+    bridge.taken(&mut table.attempt);
+    assert_eq!(table.said().await, ["call pipes.node.1.replica.a1.stage credit"]);
+    bridge.taken(&mut table.attempt);
+    assert_eq!(table.said().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_order_to_stop_terminates_what_runs() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    let mut bridge = Bridge::new(request(), 2, Instant::now());
+    table.run();
+    table.said().await;
+    let grace = Duration::from_secs(1);
+    on(&mut bridge, &mut table, Event::Notice(Notice::Stop { grace }));
+    let signals = [
+        "call pipes.node.1.replica.a1.stage signal",
+        "call pipes.node.2.replica.b1.stage signal",
+    ];
+    assert_eq!(table.said().await, signals);
+    assert_eq!(bridge.deadlines.ended(), Ended::Stopped);
+}
+
+#[tokio::test]
+async fn a_caller_that_is_gone_ends_the_attempt() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    let mut bridge = Bridge::new(request(), 2, Instant::now());
+    table.run();
+    on(&mut bridge, &mut table, Event::CallerGone);
+    assert!(bridge.is_caller_gone());
+    assert_eq!(
+        (table.attempt.stop.clone(), table.attempt.phase),
+        (Some(Stop::Gone), Phase::Failing)
+    );
+}

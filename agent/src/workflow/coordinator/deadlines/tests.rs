@@ -1,0 +1,91 @@
+//! Each phase's end by the clock, the run's own, and what comes of them.
+
+use super::*;
+use crate::workflow::coordinator::attempt::tests::{Table, plan};
+
+/// What is due at the end of the phase that an attempt is in, and not a moment before.
+fn at_its_end(table: &Table<'_>, limit: Duration) -> Option<Due> {
+    let begun = Instant::now();
+    let mut deadlines = Deadlines::new(begun, None);
+    deadlines.enter(table.attempt.phase, begun);
+    assert_eq!(deadlines.next(&table.attempt), begun + limit);
+    let before = begun + limit - Duration::from_millis(1);
+    assert_eq!(deadlines.due(&table.attempt, before), None);
+    deadlines.due(&table.attempt, begun + limit)
+}
+
+fn unavailable(node: u64, why: &'static str) -> Option<Due> {
+    let node = Some(node);
+    Some(Due::Unavailable { node, why })
+}
+
+#[tokio::test]
+async fn every_phase_but_running_has_an_end_by_the_clock() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    let silent = unavailable(1, "a node did not answer in 500 ms");
+    assert_eq!(at_its_end(&table, RESERVE_MAX), silent);
+    table.connect();
+    let late = unavailable(2, "a replica was not ready in 10 s");
+    assert_eq!(at_its_end(&table, CONNECT_MAX), late);
+    table.run_connected();
+    assert_eq!(at_its_end(&table, NEVER), None);
+    table.attempt.phase = Phase::Ending;
+    assert_eq!(at_its_end(&table, END_MAX), Some(Due::Over));
+    table.attempt.phase = Phase::Failing;
+    assert_eq!(at_its_end(&table, KILL_MAX), Some(Due::Over));
+}
+
+#[tokio::test]
+async fn nodes_that_are_asked_in_order_may_take_their_time_once_they_have_said_a_word() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.attempt.ordered = true;
+    let silent = unavailable(1, "a node did not answer in 500 ms");
+    assert_eq!(at_its_end(&table, RESERVE_MAX), silent);
+    table.attempt.silent.clear();
+    assert_eq!(at_its_end(&table, NEVER), None);
+}
+
+#[tokio::test]
+async fn a_timeout_terminates_once_and_kills_after_its_grace() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.run();
+    let begun = Instant::now();
+    let second = Duration::from_secs(1);
+    let mut deadlines = Deadlines::new(begun, Some(second));
+    deadlines.enter(Phase::Running, begun);
+    assert_eq!(deadlines.next(&table.attempt), begun + second);
+    assert_eq!(
+        deadlines.due(&table.attempt, begun + second),
+        Some(Due::Terminate)
+    );
+    assert_eq!(deadlines.ended(), Ended::Timeout);
+    let kill_at = begun + second + TIMEOUT_GRACE;
+    assert_eq!(deadlines.next(&table.attempt), kill_at);
+    assert_eq!(deadlines.due(&table.attempt, kill_at), Some(Due::Kill));
+    assert_eq!(deadlines.due(&table.attempt, kill_at + second), None);
+}
+
+#[tokio::test]
+async fn who_ended_a_run_first_ended_it() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.run();
+    let begun = Instant::now();
+    let mut deadlines = Deadlines::new(begun, Some(Duration::from_secs(1)));
+    deadlines.enter(Phase::Running, begun);
+    deadlines.terminate(Ended::Stopped, begun, Duration::from_secs(30));
+    let timeout = begun + Duration::from_secs(1);
+    assert_eq!(deadlines.due(&table.attempt, timeout), None);
+    assert_eq!(deadlines.ended(), Ended::Stopped);
+}
+
+#[test]
+fn a_timeout_beyond_the_clock_is_none() {
+    let deadlines = Deadlines::new(Instant::now(), Some(Duration::MAX));
+    let later = Instant::now() + Duration::from_secs(1);
+    assert_eq!(deadlines.while_waiting(later), later);
+    assert!(!deadlines.is_timed_out(later));
+}
