@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pipes_raft::{EventKind, Store};
+use pipes_raft::{Consistency, EventKind, Range, Store};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::warn;
@@ -90,6 +90,21 @@ impl Nodes {
     pub fn is_reached(&self, id: u64) -> bool {
         id == self.own.id || self.links.borrow().contains(&id)
     }
+}
+
+/// The nodes whose presence is on record: a dead one's goes with its lease.
+pub async fn present(store: &Store) -> Result<BTreeSet<u64>, pipes_raft::Error> {
+    let prefix = keys::presences();
+    let presences = Range {
+        keys_only: true,
+        ..Range::prefix(prefix.clone())
+    };
+    let present = store.range(presences, Consistency::Linearizable).await?;
+    let ids = present
+        .kvs
+        .iter()
+        .filter_map(|kv| keys::after(&kv.key, &prefix)?.parse().ok());
+    Ok(ids.collect())
 }
 
 fn apply(records: &mut BTreeMap<u64, Record>, change: Change) {

@@ -1,13 +1,11 @@
 //! `pipes.node.list`: the nodes as the store and the links see them.
 
-use std::collections::BTreeSet;
-
-use pipes_raft::Consistency;
 use rmpv::Value;
 use serde::Serialize;
 
 use crate::api::{Api, Error, value};
 use crate::keys;
+use crate::node;
 
 /// A node as everybody outside sees it.
 #[derive(Debug, Serialize)]
@@ -25,24 +23,9 @@ pub(super) async fn list(api: &Api) -> Result<Value, Error> {
     Ok(value(&shown(api).await?))
 }
 
-/// The nodes whose presence is on record: a dead one's goes with its lease.
-pub(super) async fn present(api: &Api) -> Result<BTreeSet<u64>, Error> {
-    let presences = pipes_raft::Range {
-        keys_only: true,
-        ..pipes_raft::Range::prefix(keys::presences())
-    };
-    let present = api.store.range(presences, Consistency::Linearizable).await?;
-    let prefix = keys::presences();
-    let ids = present
-        .kvs
-        .iter()
-        .filter_map(|kv| keys::after(&kv.key, &prefix)?.parse().ok());
-    Ok(ids.collect())
-}
-
 /// All nodes, by id.
 pub(super) async fn shown(api: &Api) -> Result<Vec<Shown>, Error> {
-    let present = present(api).await?;
+    let present = node::present(&api.store).await?;
     let records = api.store.prefix(keys::nodes()).await?;
     let records = records
         .iter()

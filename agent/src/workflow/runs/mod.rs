@@ -1,5 +1,13 @@
-//! Runs as others know them: what is told of one, where it is kept, and who is under way.
+//! Runs as others know them, whoever ran their stages.
+//!
+//! ```text
+//! under way   registry.rs: in its coordinator's memory, told at once
+//! kept        record.rs: in the store, once it is over or has lasted a second
+//! found       find.rs asks for both, reconcile.rs puts them together, view.rs is what is told
+//! words       status.rs: what Pipes itself exits with; signal.rs: what may be sent to a run
+//! ```
 
+pub mod find;
 pub mod reconcile;
 pub mod record;
 pub mod registry;
