@@ -134,13 +134,11 @@ impl Deadlines {
     fn of_phase(&self, attempt: &Attempt<'_>) -> Option<(Duration, Due)> {
         let unavailable = |node, why| Due::Unavailable { node, why };
         Some(match self.phase {
-            Phase::Reserving | Phase::Connecting if attempt.ordered && attempt.silent.is_empty() => {
-                return None;
-            }
             Phase::Reserving if !attempt.silent.is_empty() => {
                 let why = "a node did not answer in 500 ms";
                 (RESERVE_MAX, unavailable(attempt.silent.first().copied(), why))
             }
+            Phase::Reserving if attempt.ordered => return None,
             Phase::Reserving | Phase::Connecting => {
                 let why = "a replica was not ready in 10 s";
                 (CONNECT_MAX, unavailable(attempt.unready_node(), why))

@@ -48,6 +48,16 @@ async fn nodes_that_are_asked_in_order_may_take_their_time_once_they_have_said_a
 }
 
 #[tokio::test]
+async fn replicas_that_were_asked_for_in_order_have_to_get_ready_like_any_others() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.attempt.ordered = true;
+    table.connect();
+    let late = unavailable(2, "a replica was not ready in 10 s");
+    assert_eq!(at_its_end(&table, CONNECT_MAX), late);
+}
+
+#[tokio::test]
 async fn a_timeout_terminates_once_and_kills_after_its_grace() {
     let plan = plan();
     let mut table = Table::of(&plan);
