@@ -45,7 +45,7 @@ pub enum Input<'a> {
 /// Takes over a session whose first message is the invocation; answers with the request.
 pub async fn accept(own: OwnSession) -> Result<(CallerIn, CallerOut, Request), Error> {
     let (mut reader, writer) = Connection::welcomed(own.stream).split();
-    let message = reader.next().await.map_err(Error::session)?;
+    let message = reader.next().await.map_err(|_| Error::Gone)?;
     let Some(Message::Invocation {
         request,
         details,
@@ -97,7 +97,7 @@ impl CallerOut {
 
     /// Hands what is queued to the router. Cancel safe.
     pub async fn flush(&mut self) -> Result<(), Error> {
-        self.writer.flush().await.map_err(Error::session)
+        self.writer.flush().await.map_err(|_| Error::Gone)
     }
 
     /// Queues a part of the answer.

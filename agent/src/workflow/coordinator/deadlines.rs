@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! reserving   500 ms  until every node asked has said a word      then  another attempt, without that node
-//! reserving    10 s   until all are reserved; asked in order: no limit          the same
+//! reserving    10 s   until all are reserved; asked in turn: no limit          the same
 //! connecting   10 s   until every replica is ready                              the same
 //! ending       10 s   until every shim has cleared what was left                it is over
 //! failing       4 s   until every stage is killed                               it is over
@@ -138,7 +138,7 @@ impl Deadlines {
                 let why = "a node did not answer in 500 ms";
                 (RESERVE_MAX, unavailable(attempt.silent.first().copied(), why))
             }
-            Phase::Reserving if attempt.ordered => return None,
+            Phase::Reserving if attempt.in_turn => return None,
             Phase::Reserving | Phase::Connecting => {
                 let why = "a replica was not ready in 10 s";
                 (CONNECT_MAX, unavailable(attempt.unready_node(), why))

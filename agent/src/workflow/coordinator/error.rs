@@ -83,11 +83,6 @@ fn several(digests: &[String]) -> String {
 }
 
 impl Error {
-    /// A session that broke, whatever the reason: there is nobody left to tell.
-    pub(super) fn session<E>(_: E) -> Error {
-        Error::Gone
-    }
-
     /// The error's URI.
     pub fn uri(&self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
 //! What others see of a run while it is on: its place in the registry, its caller's progress, its log and its record.
 //!
 //! ```text
-//! accepted  registry: waiting      go  registry: running
+//! accepted  registry: waiting      started  registry: running
 //! after 1 s, and from then on once a second at most, when something has changed:
 //!           registry: times, statuses and bytes of its stages      caller: [3, [[in, out], ...]]      once: the record
 //! over      the record as it ended, then out of the registry

@@ -2,7 +2,7 @@
 //!
 //! | it stopped, because | then | how often |
 //! |---|---|---|
-//! | a node was full | wait for a free slot and ask again | without limit; after 5 refusals one node after another |
+//! | a node was full | wait for a free slot and ask again | without limit; after 5 refusals the nodes in turn |
 //! | a node or replica failed before the start | place it anew, without that node | 8 times |
 //! | a server was lost after the start | begin again, if `--retry` asked for it and nothing was read or written | once |
 //! | of anything else, or all stages ended | it is over | |
@@ -19,9 +19,9 @@ const FREED_MAX: Duration = Duration::from_secs(1);
 /// When only nodes are left that failed a moment ago, they are asked again after this: a replica that died is missed by
 /// then.
 const MISHAP_PAUSE: Duration = Duration::from_millis(100);
-/// Refusals after which a run asks its nodes one after another and keeps what it has: two runs that ask in one order
-/// cannot wait for each other.
-const REFUSALS_BEFORE_ORDER: u32 = 5;
+/// Refusals after which a run asks its nodes in turn, by id, and keeps what it has: two runs that ask in one order cannot
+/// wait for each other.
+const REFUSALS_BEFORE_TURNS: u32 = 5;
 
 /// What comes after an attempt.
 #[derive(Debug, PartialEq, Eq)]
@@ -77,8 +77,8 @@ impl Retries {
     }
 
     /// Whether nodes are to be asked one after another.
-    pub fn is_ordered(&self) -> bool {
-        self.refusals >= REFUSALS_BEFORE_ORDER
+    pub fn asks_in_turn(&self) -> bool {
+        self.refusals >= REFUSALS_BEFORE_TURNS
     }
 
     /// Whether a lost run was begun once more.
@@ -97,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_cluster_is_asked_without_limit_and_in_order_after_five_refusals() {
+    fn a_full_cluster_is_asked_without_limit_and_in_turn_after_five_refusals() {
         let mut retries = Retries::default();
         for refusal in 1..100 {
             assert_eq!(
                 retries.after(Some(&Stop::Full), false),
                 Next::WhenFreed(FREED_MAX)
             );
-            assert_eq!(retries.is_ordered(), refusal >= 5, "after {refusal} refusals");
+            assert_eq!(retries.asks_in_turn(), refusal >= 5, "after {refusal} refusals");
         }
         assert!(retries.avoided().is_empty());
     }

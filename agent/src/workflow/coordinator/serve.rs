@@ -28,7 +28,7 @@ use crate::workflow::placement;
 use crate::workflow::runs::view::Run;
 
 /// So long an attempt waits until the slots of the one before it are free.
-const RELEASE_MAX: Duration = Duration::from_millis(500);
+const ABORT_MAX: Duration = Duration::from_millis(500);
 
 /// Serves one call of `pipes.run.start`, on a session of its own.
 pub async fn serve(context: Arc<Context>, own: OwnSession) {
@@ -74,7 +74,7 @@ pub async fn serve(context: Arc<Context>, own: OwnSession) {
         }
     }
     // Whether it is done is nobody's to wait for.
-    drop(release(&context, &plan, asked, u64::MAX));
+    drop(abort(&context, &plan, asked, u64::MAX));
 }
 
 /// The attempts of one run.
@@ -99,8 +99,8 @@ impl Attempts<'_> {
             let own =
                 own.map_err(|error| Error::Unavailable(format!("the router gives no session: {error}")))?;
             let (mut replies, writer) = Connection::welcomed(own.stream).split();
-            let is_ordered = self.retries.is_ordered();
-            let mut attempt = Attempt::new(self.plan, number, is_ordered, nodes, own.id, writer);
+            let in_turn = self.retries.asks_in_turn();
+            let mut attempt = Attempt::new(self.plan, number, in_turn, nodes, own.id, writer);
             self.publisher.update(&attempt);
             drive(&mut attempt, &mut replies, sides, &mut self.publisher).await;
             self.asked.extend(&attempt.asked);
@@ -109,7 +109,7 @@ impl Attempts<'_> {
                 .retries
                 .after(attempt.stop.as_ref(), self.may_repeat(&attempt, ended));
             if next != Next::Over {
-                self.give_back(number.into()).await;
+                self.abort_reservations(number.into()).await;
             }
             let outcome = match next {
                 Next::Over => Some(judge(self.plan, &attempt, ended, self.retries.was_repeated())),
@@ -168,26 +168,21 @@ impl Attempts<'_> {
     }
 
     /// Ends the reservations of the attempts so far, before others are made.
-    async fn give_back(&mut self, attempt: u64) {
-        let released = release(self.context, self.plan, std::mem::take(&mut self.asked), attempt);
+    async fn abort_reservations(&mut self, attempt: u64) {
+        let aborted = abort(self.context, self.plan, std::mem::take(&mut self.asked), attempt);
         // A node that is late is not waited for: it still hears of it, and knows a later attempt from this one.
-        let _ = timeout(RELEASE_MAX, released).await;
+        let _ = timeout(ABORT_MAX, aborted).await;
     }
 }
 
 /// Ends what nodes hold for the attempts of a run up to this one; it goes on where nobody waits for it.
-fn release(context: &Arc<Context>, plan: &Plan, asked: BTreeSet<u64>, attempt: u64) -> oneshot::Receiver<()> {
+fn abort(context: &Arc<Context>, plan: &Plan, asked: BTreeSet<u64>, attempt: u64) -> oneshot::Receiver<()> {
     let (done, is_done) = oneshot::channel();
     let (own, plan) = (context.clone(), plan.clone());
     context
         .lifecycle
-        .spawn(Kind::Work, "release of a run", async move {
-            join_all(
-                asked
-                    .into_iter()
-                    .map(|node| release_at(&own, &plan, node, attempt)),
-            )
-            .await;
+        .spawn(Kind::Work, "end of reservations", async move {
+            join_all(asked.into_iter().map(|node| abort_at(&own, &plan, node, attempt))).await;
             // Whoever made it may not wait any more.
             let _ = done.send(());
             Ok(())
@@ -195,11 +190,11 @@ fn release(context: &Arc<Context>, plan: &Plan, asked: BTreeSet<u64>, attempt: u
     is_done
 }
 
-async fn release_at(context: &Context, plan: &Plan, node: u64, attempt: u64) {
+async fn abort_at(context: &Context, plan: &Plan, node: u64, attempt: u64) {
     let uri = uris::of_node(node, uris::node::EXECUTOR_ABORT);
     let run = plan.id.clone();
     let abort = reservation::encode(&Abort { run, attempt });
-    // Its answer says nothing; a node that is gone has nothing to release.
+    // Its answer says nothing; a node that is gone has nothing reserved.
     if let Ok(mut call) = context.calls.call(&uri, abort, CallOptions::default()).await {
         let _ = call.result().await;
     }

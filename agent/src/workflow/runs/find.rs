@@ -12,7 +12,7 @@ use pipes_wamp::error::uri::NO_SUCH_PROCEDURE;
 use crate::keys;
 use crate::node::{self, Nodes};
 use crate::workflow::runs::reconcile::{self, Told};
-use crate::workflow::runs::record::Kept;
+use crate::workflow::runs::record::Record;
 use crate::workflow::runs::registry::Registry;
 use crate::workflow::runs::view::Run;
 
@@ -106,7 +106,7 @@ impl Finder<'_> {
         Ok(runs)
     }
 
-    async fn records(&self, range: &Range) -> Result<Vec<Kept>, Error> {
+    async fn records(&self, range: &Range) -> Result<Vec<Record>, Error> {
         let found = self.store.range(range.clone(), Consistency::Linearizable).await?;
         let kept = found.kvs.iter().map(|kv| serde_json::from_slice(&kv.value));
         Ok(kept.filter_map(Result::ok).collect())

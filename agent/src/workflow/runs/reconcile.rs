@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::workflow::runs::record::Kept;
+use crate::workflow::runs::record::Record;
 use crate::workflow::runs::view::Run;
 
 /// What the agents that are reached say.
@@ -26,7 +26,7 @@ pub struct Told {
 }
 
 /// The runs that are under way by their records, and that no agent knows.
-pub fn orphans(told: &Told, kept: &[Kept]) -> BTreeSet<String> {
+pub fn orphans(told: &Told, kept: &[Record]) -> BTreeSet<String> {
     let known: BTreeSet<&str> = told.runs.iter().map(|(_, run)| run.id.as_str()).collect();
     let orphans = kept.iter().filter(|kept| {
         let is_silent = kept.coordinator.is_some_and(|node| told.silent.contains(&node));
@@ -38,7 +38,7 @@ pub fn orphans(told: &Told, kept: &[Kept]) -> BTreeSet<String> {
 /// All runs by id, each once, with its coordinator; 0 for one that is over. `name` tells a node's.
 pub fn merge(
     told: Told,
-    kept: Vec<Kept>,
+    kept: Vec<Record>,
     lost: &BTreeSet<String>,
     name: impl Fn(u64) -> String,
 ) -> Vec<(u64, Run)> {
@@ -74,8 +74,8 @@ mod tests {
         }
     }
 
-    fn kept(id: &str, status: Option<i32>) -> Kept {
-        Kept {
+    fn kept(id: &str, status: Option<i32>) -> Record {
+        Record {
             run: run(id, status),
             coordinator: status.is_none().then_some(1),
         }
@@ -88,7 +88,7 @@ mod tests {
         }
     }
 
-    fn shown(told: Told, kept: Vec<Kept>) -> Vec<(u64, String, Option<i32>)> {
+    fn shown(told: Told, kept: Vec<Record>) -> Vec<(u64, String, Option<i32>)> {
         let lost = orphans(&told, &kept);
         let runs = merge(told, kept, &lost, |node| format!("n{node}")).into_iter();
         runs.map(|(node, run)| (node, run.state, run.status)).collect()

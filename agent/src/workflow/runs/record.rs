@@ -19,7 +19,7 @@ const UNDER_WAY_MAX: usize = 64;
 
 /// A run as it lies in the store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Kept {
+pub struct Record {
     /// What is known of it.
     #[serde(flatten)]
     pub run: Run,
@@ -28,7 +28,7 @@ pub struct Kept {
     pub coordinator: Option<u64>,
 }
 
-impl Kept {
+impl Record {
     /// The run, where its coordinator was lost; `server` is that node's name.
     pub fn lost(mut self, server: &str) -> Run {
         let why = format!("server {server}, which coordinated it, was lost or started anew");
@@ -40,7 +40,7 @@ impl Kept {
 /// Keeps a run that is under way, unless it has ended meanwhile.
 pub async fn write_running(store: &pipes_raft::Store, run: Run, coordinator: u64) -> anyhow::Result<()> {
     let key = keys::run(&run.id);
-    let kept = Kept {
+    let kept = Record {
         run,
         coordinator: Some(coordinator),
     };
@@ -77,7 +77,7 @@ pub async fn write(store: &pipes_raft::Store, run: &Run) -> anyhow::Result<()> {
         .await?
         .kvs;
     let is_over =
-        |value: &[u8]| serde_json::from_slice(value).is_ok_and(|kept: Kept| kept.coordinator.is_none());
+        |value: &[u8]| serde_json::from_slice(value).is_ok_and(|kept: Record| kept.coordinator.is_none());
     for old in oldest.iter().filter(|kv| is_over(&kv.value)).take(excess) {
         store.delete(old.key.clone()).await?;
     }
@@ -95,16 +95,19 @@ mod tests {
             state: "running".into(),
             ..Run::default()
         };
-        let kept = Kept {
+        let kept = Record {
             run: run.clone(),
             coordinator: Some(3),
         };
         let json = serde_json::to_vec(&kept).unwrap();
-        let read: Kept = serde_json::from_slice(&json).unwrap();
+        let read: Record = serde_json::from_slice(&json).unwrap();
         assert_eq!((read.run, read.coordinator), (run.clone(), Some(3)));
         // An agent of an older version reads it too.
         assert_eq!(serde_json::from_slice::<Run>(&json).unwrap(), run);
         let ended = serde_json::to_vec(&run).unwrap();
-        assert_eq!(serde_json::from_slice::<Kept>(&ended).unwrap().coordinator, None);
+        assert_eq!(
+            serde_json::from_slice::<Record>(&ended).unwrap().coordinator,
+            None
+        );
     }
 }

@@ -95,8 +95,8 @@ pub struct Attempt<'p> {
     pub(super) plan: &'p Plan,
     /// Tells this attempt's URIs from a former one's.
     pub(super) number: u32,
-    /// Nodes are asked one after another, and wait for their slots.
-    pub(super) ordered: bool,
+    /// Nodes are asked in turn, and wait for their slots rather than refuse.
+    pub(super) in_turn: bool,
     /// How far it has come.
     pub phase: Phase,
     /// The executables were told to start.
@@ -105,7 +105,7 @@ pub struct Attempt<'p> {
     pub stages: Vec<Stage>,
     /// Why it stopped, if it did.
     pub stop: Option<Stop>,
-    /// Nodes still to be asked, in order.
+    /// Nodes still to be asked, by id.
     pub(super) to_ask: Vec<u64>,
     /// Nodes asked that have not said a word yet.
     pub(super) silent: Vec<u64>,
@@ -155,7 +155,7 @@ impl<'p> Attempt<'p> {
     pub fn new(
         plan: &'p Plan,
         number: u32,
-        ordered: bool,
+        in_turn: bool,
         nodes: Vec<(u64, String)>,
         session: u64,
         writer: Writer,
@@ -174,7 +174,7 @@ impl<'p> Attempt<'p> {
         Attempt {
             plan,
             number,
-            ordered,
+            in_turn,
             phase: Phase::Reserving,
             has_started: false,
             stages,

@@ -9,7 +9,7 @@ use pipes_wamp::{payload, streaming};
 use crate::workflow::coordinator::attempt::stage::Stage;
 use crate::workflow::coordinator::attempt::{Attempt, Call, Phase, Stop};
 
-/// What the driver must pass to the caller.
+/// What a reply means to the run.
 #[derive(Debug, PartialEq)]
 pub enum Effect<'a> {
     /// Nothing.

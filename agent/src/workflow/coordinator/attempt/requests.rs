@@ -26,9 +26,9 @@ impl Attempt<'_> {
         self.ask();
     }
 
-    /// Asks all nodes that were not asked yet; only the first of them where they are asked in order.
+    /// Asks all nodes that were not asked yet; only the first of them where they are asked in turn.
     pub(super) fn ask(&mut self) {
-        let count = if self.ordered { 1 } else { self.to_ask.len() };
+        let count = if self.in_turn { 1 } else { self.to_ask.len() };
         let nodes: Vec<u64> = self.to_ask.drain(..count.min(self.to_ask.len())).collect();
         for node in nodes {
             let uri = uris::of_node(node, uris::node::EXECUTOR_PREPARE);
@@ -56,7 +56,7 @@ impl Attempt<'_> {
             attempt: self.number.into(),
             stages: stages.collect(),
             files: files.map(|(digest, _)| digest.clone()).collect(),
-            wait: self.ordered,
+            wait: self.in_turn,
         }
     }
 

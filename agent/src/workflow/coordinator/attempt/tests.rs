@@ -14,10 +14,10 @@ use crate::workflow::coordinator::publish;
 use crate::workflow::coordinator::request::Options;
 use crate::workflow::runs::signal::Signal;
 
-/// An attempt at `a | b`, `a` on node 1 and `b` on node 2, and the shard's end of its session.
+/// An attempt at `a | b`, `a` on node 1 and `b` on node 2, and the router's end of its session.
 pub struct Table<'p> {
     pub attempt: Attempt<'p>,
-    shard: Reader,
+    router: Reader,
 }
 
 pub fn plan() -> Plan {
@@ -40,11 +40,11 @@ impl<'p> Table<'p> {
     pub fn of(plan: &'p Plan) -> Table<'p> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (_, writer) = Connection::welcomed(ours).split();
-        let (shard, _) = Connection::welcomed(theirs).split();
+        let (router, _) = Connection::welcomed(theirs).split();
         let nodes = vec![(1, "n1".to_owned()), (2, "n2".to_owned())];
         let mut attempt = Attempt::new(plan, 1, false, nodes, 1, writer);
         attempt.begin();
-        Table { attempt, shard }
+        Table { attempt, router }
     }
 
     /// What was said since the last time: procedure, request and the first argument's beginning.
@@ -55,7 +55,7 @@ impl<'p> Table<'p> {
         self.attempt.writer.queue(&Message::Unregistered { request: 99 });
         self.attempt.writer.flush().await.unwrap();
         loop {
-            match self.shard.next().await.unwrap().unwrap() {
+            match self.router.next().await.unwrap().unwrap() {
                 Message::Unregistered { request: 99 } => return said,
                 Message::Register { procedure, .. } => said.push(format!("register {procedure}")),
                 Message::Call {

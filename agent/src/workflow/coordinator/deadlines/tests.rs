@@ -37,10 +37,10 @@ async fn every_phase_but_running_has_an_end_by_the_clock() {
 }
 
 #[tokio::test]
-async fn nodes_that_are_asked_in_order_may_take_their_time_once_they_have_said_a_word() {
+async fn nodes_that_are_asked_in_turn_may_take_their_time_once_they_have_said_a_word() {
     let plan = plan();
     let mut table = Table::of(&plan);
-    table.attempt.ordered = true;
+    table.attempt.in_turn = true;
     let silent = unavailable(1, "a node did not answer in 500 ms");
     assert_eq!(at_its_end(&table, RESERVE_MAX), silent);
     table.attempt.silent.clear();
@@ -48,10 +48,10 @@ async fn nodes_that_are_asked_in_order_may_take_their_time_once_they_have_said_a
 }
 
 #[tokio::test]
-async fn replicas_that_were_asked_for_in_order_have_to_get_ready_like_any_others() {
+async fn replicas_that_were_asked_for_in_turn_have_to_get_ready_like_any_others() {
     let plan = plan();
     let mut table = Table::of(&plan);
-    table.attempt.ordered = true;
+    table.attempt.in_turn = true;
     table.connect();
     let late = unavailable(2, "a replica was not ready in 10 s");
     assert_eq!(at_its_end(&table, CONNECT_MAX), late);
