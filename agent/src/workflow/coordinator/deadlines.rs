@@ -70,7 +70,7 @@ impl Deadlines {
             timeout: timeout.and_then(|timeout| begun.checked_add(timeout)),
             kill_at: None,
             ended: Ended::Itself,
-            phase: Phase::Over,
+            phase: Phase::Reserving,
             since: begun,
         }
     }
@@ -78,6 +78,11 @@ impl Deadlines {
     /// Who ended the run.
     pub fn ended(&self) -> Ended {
         self.ended
+    }
+
+    /// Another attempt begins: its phases have their whole time, whatever the last one's was.
+    pub fn begin(&mut self, now: Instant) {
+        (self.phase, self.since) = (Phase::Reserving, now);
     }
 
     /// Notes the phase that an attempt is in.

@@ -60,6 +60,7 @@ pub async fn drive(
         bridge,
     } = sides;
     attempt.begin();
+    bridge.deadlines.begin(Instant::now());
     while attempt.phase != Phase::Over {
         bridge.deadlines.enter(attempt.phase, Instant::now());
         if output.pending() == 0 {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Always: (1) the caller may send stdin only against credit; (2) a chunk without `progress` ends stdin; (3) what is
-//! not known is ignored. Not here: what is done about any of it (`attempt.rs`).
+//! not known is ignored. Not here: what is done about any of it (`bridge.rs`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -58,6 +58,21 @@ async fn replicas_that_were_asked_for_in_turn_have_to_get_ready_like_any_others(
 }
 
 #[tokio::test]
+async fn another_attempt_has_its_whole_time() {
+    let plan = plan();
+    let table = Table::of(&plan);
+    let begun = Instant::now();
+    let mut deadlines = Deadlines::new(begun, None);
+    deadlines.enter(Phase::Reserving, begun);
+    let again = begun + RESERVE_MAX;
+    assert!(deadlines.due(&table.attempt, again).is_some());
+    deadlines.begin(again);
+    deadlines.enter(Phase::Reserving, again);
+    assert_eq!(deadlines.due(&table.attempt, again), None);
+    assert_eq!(deadlines.next(&table.attempt), again + RESERVE_MAX);
+}
+
+#[tokio::test]
 async fn a_timeout_terminates_once_and_kills_after_its_grace() {
     let plan = plan();
     let mut table = Table::of(&plan);
