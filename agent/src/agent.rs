@@ -32,7 +32,6 @@ use crate::cluster::links::Links;
 use crate::cluster::nodes::{Nodes, Record};
 use crate::cluster::{credentials, membership, presence};
 use crate::config::Config;
-use crate::executor::stderr_log::Logs;
 use crate::executor::{self, orphans};
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::mesh::listener::{HANDED_OVER_MAX, Incoming, Listener};
@@ -40,6 +39,7 @@ use crate::mesh::raft_rpc::RaftRpc;
 use crate::mesh::tls::Tls;
 use crate::mesh::{Dialer, Local, bulk};
 use crate::router::Router;
+use crate::workflow::runs::stderr_log::Logs;
 use crate::{api, router};
 use sockets::Sockets;
 

@@ -12,10 +12,10 @@ use rmpv::Value;
 use crate::api::arguments::Arguments;
 use crate::api::streaming::{self, Caller};
 use crate::api::{Api, Error, run, uris};
-use crate::executor::stderr_log::{Entry, Filter};
 use crate::router::OwnSession;
 use crate::workflow::placement;
 use crate::workflow::report::Run;
+use crate::workflow::runs::stderr_log::{Entry, Filter};
 
 /// How long an agent may take to read its logs.
 const ASK_MAX: Duration = Duration::from_secs(5);

@@ -7,4 +7,9 @@
 pub mod placement;
 pub mod report;
 pub mod run;
+pub mod runs {
+    //! What is kept of runs.
+
+    pub mod stderr_log;
+}
 pub mod syntax;

@@ -11,7 +11,6 @@ use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use crate::cluster::nodes::Nodes;
-use crate::executor::stderr_log::Logs;
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::router::{OwnSession, Role, Router};
 use crate::workflow::placement;
@@ -24,6 +23,7 @@ use crate::workflow::run::plan::Plan;
 use crate::workflow::run::registry::{Order, Registry};
 use crate::workflow::run::shown::Shown;
 use crate::workflow::run::{Error, lookup, record};
+use crate::workflow::runs::stderr_log::Logs;
 
 /// Attempts that may fail before their first go for other reasons than want of slots.
 const MISHAPS_MAX: u32 = 8;
