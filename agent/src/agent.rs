@@ -34,13 +34,13 @@ use crate::cluster::links::Links;
 use crate::cluster::nodes::{Nodes, Record};
 use crate::cluster::{credentials, membership, presence};
 use crate::config::Config;
-use crate::executor::stderr_log::Logs;
 use crate::executor::{self, orphans};
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::mesh::listener::{HANDED_OVER_MAX, Incoming, Listener};
 use crate::mesh::raft_rpc::RaftRpc;
 use crate::mesh::tls::Tls;
 use crate::mesh::{Dialer, Local, bulk};
+use crate::workflow::runs::stderr_log::Logs;
 use sockets::Sockets;
 
 /// Most threads of each runtime: one may wait for a lock or a disk while the other goes on. Where there are fewer than two

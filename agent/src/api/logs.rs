@@ -12,8 +12,8 @@ use rmpv::Value;
 use crate::api::arguments::Arguments;
 use crate::api::streaming::{self, Caller};
 use crate::api::{Api, Error, run, uris};
-use crate::executor::stderr_log::{Entry, Filter};
 use crate::workflow::placement;
+use crate::workflow::runs::stderr_log::{Entry, Filter};
 use crate::workflow::runs::view::Run;
 use pipes_router::OwnSession;
 

@@ -27,10 +27,10 @@ use pipes_wamp::client::{Connection, Session};
 use crate::blob::Blobs;
 use crate::cluster::nodes::Nodes;
 use crate::config::Config;
-use crate::executor::stderr_log::Logs;
 use crate::lifecycle::Lifecycle;
 use crate::workflow::coordinator;
 use crate::workflow::runs::registry::Registry;
+use crate::workflow::runs::stderr_log::Logs;
 
 pub use error::Error;
 

@@ -13,7 +13,6 @@
 //! | `backend` | what the pool needs of whatever runs replicas |
 //! | `process` | a replica as a child process, in its cgroup; what a former life left |
 //! | `settings` | what `cluster set` changes |
-//! | [`stderr_log`] | what stages said on standard error |
 
 mod backend;
 mod pool;
@@ -21,7 +20,6 @@ mod procedures;
 mod process;
 mod settings;
 mod setup;
-pub mod stderr_log;
 
 pub use pool::Pool;
 pub use pool::state::Counters;

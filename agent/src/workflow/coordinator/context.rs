@@ -3,9 +3,9 @@
 use pipes_wamp::client::Session;
 
 use crate::cluster::nodes::Nodes;
-use crate::executor::stderr_log::Logs;
 use crate::lifecycle::Lifecycle;
 use crate::workflow::runs::registry::Registry;
+use crate::workflow::runs::stderr_log::Logs;
 use pipes_router::Router;
 
 /// Shared by all runs of this agent.

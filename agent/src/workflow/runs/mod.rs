@@ -5,6 +5,7 @@
 //! kept        record.rs: in the store, once it is over or has lasted a second
 //! found       find.rs asks for both, reconcile.rs puts them together, view.rs is what is told
 //! words       status.rs: what Pipes itself exits with; signal.rs: what may be sent to a run
+//! stderr      stderr_log.rs: what the stages of runs said, kept on their coordinator's disk
 //! ```
 
 pub mod find;
@@ -13,4 +14,5 @@ pub mod record;
 pub mod registry;
 pub mod signal;
 pub mod status;
+pub mod stderr_log;
 pub mod view;
