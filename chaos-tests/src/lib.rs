@@ -40,14 +40,12 @@
 pub mod bench;
 pub mod cluster;
 pub mod command;
+pub mod differential;
 pub mod fault;
-pub mod lines;
 pub mod proc;
 pub mod random;
 pub mod report;
-pub mod run;
-pub mod shell;
 pub mod store;
 pub mod terminal;
 pub mod wait;
-pub mod wire;
+pub mod wamp;

@@ -3,9 +3,8 @@
 //! | part | what it knows |
 //! |---|---|
 //! | `args` | the command line, and mistakes in it in one sentence |
-//! | `command/` | one file a command: its help, its arguments, what it does |
-//! | `pump/` | a run: stdin, stdout, stderr and signals to and from one call |
-//! | `client`, `context` | a session with any agent; which cluster, with which key |
+//! | `command/` | one file a command: its help, its arguments, what it does; `run` and `build` are rooms of their own |
+//! //! | `client`, `context` | a session with any agent; which cluster, with which key |
 //! | `local` | clusters on this machine's loopback |
 //! | `executable`, `line` | what a name means, what a line names |
 //! | `content`, `upload` | a file's bytes, and sending them |
@@ -16,18 +15,15 @@
 mod args;
 mod client;
 mod command;
-mod content;
 mod context;
 mod duration;
 mod error;
-mod executable;
 mod exit;
 mod inherited;
 mod line;
 mod local;
 mod object;
 mod output;
-mod pump;
 mod upload;
 
 use std::process::ExitCode;

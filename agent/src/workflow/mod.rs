@@ -7,4 +7,3 @@
 pub mod placement;
 pub mod report;
 pub mod run;
-pub mod syntax;

@@ -18,7 +18,7 @@ use crate::client::{self, Client};
 use crate::context::{Context, Contexts, Server, Target};
 use crate::error::Error;
 use crate::object::{self, Node};
-use crate::output::progress::Waiting;
+use crate::output::spinner::Waiting;
 
 /// So many nodes get a vote; further ones do without (`VOTERS_MAX` of the store, of which a CLI has no part).
 const VOTERS: usize = 5;

@@ -2,9 +2,9 @@
 
 pub mod error;
 pub mod json;
-pub mod progress;
+pub mod run_progress;
+pub mod spinner;
 pub mod table;
-pub mod traffic;
 
 use std::io::Write;
 

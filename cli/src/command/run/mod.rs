@@ -1,6 +1,7 @@
 //! `pipes run "a x | b | c"`
 
 mod report;
+mod stdio;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,6 @@ use rmpv::Value;
 use crate::args;
 use crate::client::{self, Client};
 use crate::command::build;
-use crate::content;
 use crate::context::Contexts;
 use crate::duration;
 use crate::error::Error;
@@ -19,10 +19,11 @@ use crate::exit::{self, Outcome};
 use crate::inherited;
 use crate::line;
 use crate::output;
-use crate::output::traffic::Traffic;
-use crate::pump::{self, Ended, Inlet, Request};
+use crate::output::run_progress::Traffic;
 use crate::upload;
+use crate::upload::content;
 use report::Report;
+use stdio::{Ended, Inlet, Request};
 
 /// Runs a workflow as a shell would, over the cluster
 #[derive(Debug, clap::Args)]
@@ -267,7 +268,7 @@ async fn carry(arguments: &Arguments, mut request: Request, reads_stdin: bool) -
     };
     let reads_terminal = reads_stdin && std::io::stdin().is_terminal();
     let traffic = Traffic::new(arguments.quiet, reads_terminal);
-    pump::carry(client, &request, inlet, traffic).await
+    stdio::carry(client, &request, inlet, traffic).await
 }
 
 /// Makes the cluster have a file; gives back its digest and its name in the stages.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use crate::cluster::Cluster;
+use super::Cluster;
 use crate::command::{self, Finished, Input, Running};
 use crate::report::Report;
 

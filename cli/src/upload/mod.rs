@@ -11,9 +11,11 @@ use pipes_wamp::message::CallOptions;
 use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
 
+pub mod content;
+
 use crate::client::{self, Answer, Client};
-use crate::content::Content;
 use crate::error::Error;
+use content::Content;
 
 /// One chunk.
 const CHUNK_MAX: usize = 256 << 10;

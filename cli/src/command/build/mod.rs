@@ -1,15 +1,17 @@
 //! `pipes build PATH|NAME...`
 
+mod executable;
+
 use std::path::PathBuf;
 
 use crate::client::{self, Client};
-use crate::content;
 use crate::context::Contexts;
 use crate::error::{self, Error};
-use crate::executable::{self, Executable};
 use crate::object::{self, Service};
 use crate::output;
 use crate::upload;
+use crate::upload::content;
+use executable::{self, Executable};
 
 /// Makes services of executables
 #[derive(Debug, clap::Args)]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
-use super::progress::{SHOWN_AFTER, bar};
+use super::spinner::{SHOWN_AFTER, bar};
 
 /// The agent tells once a second what has changed: when nothing came for so long, nothing flows.
 const STILL_AFTER: Duration = Duration::from_millis(2_500);

@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::lines::Line;
 use crate::cluster::binaries;
 use crate::command::{self, Input};
-use crate::lines::Line;
 
 /// What came of a line.
 #[derive(Debug)]

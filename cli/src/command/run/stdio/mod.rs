@@ -13,11 +13,11 @@
 //! stdout is at most the credit given; (3) only end of file on stdin is told as the end of the input: what cannot be
 //! read is a break; (4) when stdout's reader is gone the agent is told and the run goes on, as in a shell.
 
+mod call;
 mod descriptor;
-mod inlet;
-mod message;
-mod outlet;
 mod signals;
+mod stdin;
+mod stdout;
 
 use std::io;
 
@@ -28,13 +28,13 @@ use tokio::time::{Interval, interval};
 
 use crate::client::Client;
 use crate::error::{self, Error};
-use crate::output::progress;
-use crate::output::traffic::{Stream, Traffic};
-pub use inlet::Inlet;
-use message::{Incoming, Outgoing};
-pub use message::{Request, WINDOW};
-use outlet::Outlet;
+use crate::output::run_progress::{Stream, Traffic};
+use crate::output::spinner;
+use call::{Incoming, Outgoing};
+pub use call::{Request, WINDOW};
 use signals::Signals;
+pub use stdin::Inlet;
+use stdout::Outlet;
 
 /// Bytes for stderr that may wait here; beyond, the connection is not read until some were written.
 const STDERR_WAITING_MAX: usize = 256 << 10;
@@ -101,7 +101,7 @@ pub async fn carry(
         owed: 0,
         said_closed: false,
     };
-    let mut clock = pump.traffic.as_ref().map(|_| interval(progress::EVERY));
+    let mut clock = pump.traffic.as_ref().map(|_| interval(spinner::EVERY));
     let run = loop {
         match pump
             .step(
@@ -201,7 +201,7 @@ impl Pump {
         message: &Message<'_>,
         agent: &str,
     ) -> Result<Option<Value>, Error> {
-        match message::parse(message)? {
+        match call::parse(message)? {
             Incoming::Stdout(bytes) => {
                 self.make_room(Stream::Stdout, bytes);
                 let written = self.stdout.write(bytes);

@@ -9,18 +9,14 @@
 //! made: no program that reads a part of what its reader then takes on (`sh -c 'head -1; cat'`), none that shows
 //! the time, its process id or its surroundings.
 
-mod inputs;
-mod quote;
-mod tools;
-
 use std::collections::BTreeMap;
 
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-pub use inputs::{INPUTS, Kind};
-pub use tools::TOOLS;
+use super::inputs::{INPUTS, Kind};
+use super::{quote, tools};
 
 /// At most so many stages a line.
 const STAGES_MAX: usize = 6;

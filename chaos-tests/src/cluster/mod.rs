@@ -11,6 +11,8 @@
 //! process that names the folder or the cluster's id is ended by its id, and if one had to be ended after
 //! `pipes cluster stop`, the test fails; (3) a failing test shows the end of each agent's log.
 
+mod run;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -20,10 +22,10 @@ use serde_json::Value;
 
 use crate::command::{self, Finished, Input};
 use crate::fault::{self, Cut};
-use crate::run::Run;
 use crate::wait::{wait_for, wait_until};
-use crate::wire::{Address, Session};
+use crate::wamp::{Address, Session};
 use crate::{proc, store};
+pub use run::Run;
 
 /// How long a cluster may take to be started, or an agent to be back: a start is 1 to 2 s, an election 1 s more.
 pub const START_LIMIT: Duration = Duration::from_secs(40);
