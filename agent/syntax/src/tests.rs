@@ -50,8 +50,9 @@ impl goldenscript::Runner for Runner {
                     }
                     writeln!(out)?;
                 }
-                let again = parse(&line.to_string()).map_err(|error| format!("{line}: {error}"))?;
-                assert_eq!(again, line, "{line} is not read back");
+                let quoted = written(&line);
+                let again = parse(&quoted).map_err(|error| format!("{quoted}: {error}"))?;
+                assert_eq!(again, line, "{quoted} is not read back");
             }
             Err(error) => {
                 assert!(
@@ -66,6 +67,25 @@ impl goldenscript::Runner for Runner {
         }
         Ok(out)
     }
+}
+
+/// The line in one line, its words quoted where that is needed.
+fn written(line: &Line) -> String {
+    let text = |bytes: &[u8]| quote(&String::from_utf8_lossy(bytes));
+    let stages = line.stages.iter().map(|stage| {
+        let variables = stage.assignments.iter();
+        let mut words: Vec<String> = variables
+            .map(|(name, value)| format!("{name}={}", text(value)))
+            .collect();
+        // Quoted where `sh` would take the name for an assignment.
+        words.push(match stage.name.contains('=') {
+            true => format!("'{}'", stage.name),
+            false => quote(&stage.name),
+        });
+        words.extend(stage.args.iter().map(|arg| text(arg)));
+        words.join(" ")
+    });
+    stages.collect::<Vec<_>>().join(" | ")
 }
 
 #[test]
