@@ -20,7 +20,6 @@ mod duration;
 mod error;
 mod exit;
 mod inherited;
-mod line;
 mod local;
 mod object;
 mod output;

@@ -13,20 +13,22 @@
 //! Always: (1) a line is read whole or refused whole; (2) a refusal has the byte it is about and says what to do; (3) a
 //! line that is read means in `sh` the same words.
 //!
-//! `line` reads stages, `word` what a word is made of, `quoting` its quotes, `file` the files of `-f`. Pure; the agent
-//! and the CLI read a line by this code alone.
+//! `line` reads stages, `stage` the words of one, `word` what a word is made of, `quoting` its quotes, `file` the files
+//! of `-f`. Pure; the agent and the CLI read a line by this code alone.
 
 mod cursor;
 mod error;
 mod file;
 mod line;
 mod quoting;
+mod stage;
 mod word;
 
 pub use error::Error;
 pub use file::{line_of_file, parse_file};
-pub use line::{Line, Stage, parse};
+pub use line::{Line, parse};
 pub use quoting::quote;
+pub use stage::Stage;
 
 /// Longest line, in bytes: what `sh -c` itself takes as one argument (MAX_ARG_STRLEN of Linux). Beyond it the line is
 /// refused.

@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::command::{self, Finished, Input};
-use crate::fault::{self, Cut};
+use crate::fault::Cut;
 use crate::wait::{wait_for, wait_until};
 use crate::wamp::{Address, Session};
 use crate::{proc, store};
@@ -288,7 +288,7 @@ impl Cluster {
     /// Ends an agent as a power cut would.
     pub fn kill(&self, node: usize) -> Result<()> {
         let pid = self.nodes[node].pid()?;
-        fault::signal(pid, libc::SIGKILL)?;
+        proc::signal(pid, libc::SIGKILL)?;
         wait_until("a killed agent is gone", GONE_LIMIT, || !proc::is_alive(pid))?;
         Ok(())
     }
@@ -297,7 +297,7 @@ impl Cluster {
     pub fn kill_all(&self) -> Result<()> {
         let pids: Vec<i32> = self.nodes.iter().filter_map(|node| node.pid().ok()).collect();
         for pid in &pids {
-            let _ = fault::signal(*pid, libc::SIGKILL);
+            let _ = proc::signal(*pid, libc::SIGKILL);
         }
         wait_until("killed agents are gone", GONE_LIMIT, || {
             !pids.iter().any(|pid| proc::is_alive(*pid))
@@ -307,12 +307,12 @@ impl Cluster {
 
     /// Stops an agent's clock: it neither answers nor dies.
     pub fn pause(&self, node: usize) -> Result<()> {
-        fault::signal(self.nodes[node].pid()?, libc::SIGSTOP)
+        proc::signal(self.nodes[node].pid()?, libc::SIGSTOP)
     }
 
     /// Lets it go on.
     pub fn resume(&self, node: usize) -> Result<()> {
-        fault::signal(self.nodes[node].pid()?, libc::SIGCONT)
+        proc::signal(self.nodes[node].pid()?, libc::SIGCONT)
     }
 
     /// Starts every agent that is down, as a user does.
@@ -389,7 +389,7 @@ impl Cluster {
     fn end(&mut self) -> Result<()> {
         for node in &self.nodes {
             if let Ok(pid) = node.pid() {
-                let _ = fault::signal(pid, libc::SIGCONT);
+                let _ = proc::signal(pid, libc::SIGCONT);
             }
         }
         let stop = command::start(self.pipes(&["cluster", "stop"]), Input::None)
@@ -408,7 +408,7 @@ impl Cluster {
             .map(|pid| format!("{pid} {}", proc::command_line(*pid)))
             .collect();
         for pid in left {
-            let _ = fault::signal(pid, libc::SIGKILL);
+            let _ = proc::signal(pid, libc::SIGKILL);
         }
         if !named.is_empty() {
             bail!(

@@ -16,7 +16,8 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use super::inputs::{INPUTS, Kind};
-use super::{quote, tools};
+use super::quote;
+use super::tools::{self, TOOLS};
 
 /// At most so many stages a line.
 const STAGES_MAX: usize = 6;

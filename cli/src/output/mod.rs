@@ -1,5 +1,6 @@
 //! All that is shown: tables and JSON on stdout, progress and errors on stderr. Commands decide what, these how.
 
+mod caret;
 pub mod error;
 pub mod json;
 pub mod run_progress;

@@ -27,7 +27,7 @@ pub enum Stream {
 }
 
 /// The line, and what it says.
-pub struct Traffic {
+pub struct RunProgress {
     bar: Option<ProgressBar>,
     meter: Meter,
     /// Since when nothing was written to the terminal.
@@ -38,12 +38,12 @@ pub struct Traffic {
     shares_stdout: bool,
 }
 
-impl Traffic {
+impl RunProgress {
     /// Begins; `None` where nothing is to be shown: without a terminal, and where somebody types into it.
-    pub fn new(is_quiet: bool, reads_terminal: bool) -> Option<Traffic> {
+    pub fn new(is_quiet: bool, reads_terminal: bool) -> Option<RunProgress> {
         let is_shown = !is_quiet && !reads_terminal && std::io::stderr().is_terminal();
         let now = Instant::now();
-        is_shown.then(|| Traffic {
+        is_shown.then(|| RunProgress {
             bar: None,
             meter: Meter::new(now),
             quiet_since: now,
@@ -101,7 +101,7 @@ impl Traffic {
     }
 }
 
-impl Drop for Traffic {
+impl Drop for RunProgress {
     fn drop(&mut self) {
         self.hide();
     }
@@ -232,27 +232,27 @@ mod tests {
     fn the_line_gives_way_to_what_is_written_to_its_terminal() {
         let begun = Instant::now();
         let long_ago = begun - SHOWN_AFTER;
-        let mut traffic = Traffic {
+        let mut progress = RunProgress {
             bar: None,
             meter: Meter::new(begun),
             quiet_since: long_ago,
             is_line_ended: true,
             shares_stdout: false,
         };
-        traffic.meter.told(&[(0, 1)], begun);
-        traffic.make_room(Stream::Stdout, b"a prompt: ");
-        traffic.show(begun);
-        assert!(traffic.bar.is_some(), "stdout goes elsewhere");
-        traffic.make_room(Stream::Stderr, b"a line\n");
-        assert!(traffic.bar.is_none());
-        traffic.show(begun);
-        assert!(traffic.bar.is_none(), "something was written a moment ago");
-        traffic.quiet_since = long_ago;
-        traffic.show(begun);
-        assert!(traffic.bar.is_some());
-        traffic.make_room(Stream::Stderr, b"a prompt: ");
-        traffic.quiet_since = long_ago;
-        traffic.show(begun);
-        assert!(traffic.bar.is_none(), "it would overwrite the prompt");
+        progress.meter.told(&[(0, 1)], begun);
+        progress.make_room(Stream::Stdout, b"a prompt: ");
+        progress.show(begun);
+        assert!(progress.bar.is_some(), "stdout goes elsewhere");
+        progress.make_room(Stream::Stderr, b"a line\n");
+        assert!(progress.bar.is_none());
+        progress.show(begun);
+        assert!(progress.bar.is_none(), "something was written a moment ago");
+        progress.quiet_since = long_ago;
+        progress.show(begun);
+        assert!(progress.bar.is_some());
+        progress.make_room(Stream::Stderr, b"a prompt: ");
+        progress.quiet_since = long_ago;
+        progress.show(begun);
+        assert!(progress.bar.is_none(), "it would overwrite the prompt");
     }
 }

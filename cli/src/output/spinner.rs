@@ -12,16 +12,16 @@ pub const SHOWN_AFTER: Duration = Duration::from_secs(1);
 pub const EVERY: Duration = Duration::from_millis(200);
 
 /// Something that takes its time and says nothing meanwhile.
-pub struct Waiting {
+pub struct Spinner {
     what: String,
     begun: Instant,
     bar: Option<ProgressBar>,
 }
 
-impl Waiting {
+impl Spinner {
     /// Begins to wait.
-    pub fn new(what: &str) -> Waiting {
-        Waiting {
+    pub fn new(what: &str) -> Spinner {
+        Spinner {
             what: what.to_owned(),
             begun: Instant::now(),
             bar: None,
@@ -46,7 +46,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Spinner {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -11,7 +11,7 @@ use crate::object::{self, Service};
 use crate::output;
 use crate::upload;
 use crate::upload::content;
-use executable::{self, Executable};
+use executable::Executable;
 
 /// Makes services of executables
 #[derive(Debug, clap::Args)]

@@ -1,5 +1,7 @@
 //! `pipes run "a x | b | c"`
 
+pub mod line;
+mod options;
 mod report;
 mod stdio;
 
@@ -9,7 +11,6 @@ use std::time::Duration;
 
 use rmpv::Value;
 
-use crate::args;
 use crate::client::{self, Client};
 use crate::command::build;
 use crate::context::Contexts;
@@ -17,9 +18,8 @@ use crate::duration;
 use crate::error::Error;
 use crate::exit::{self, Outcome};
 use crate::inherited;
-use crate::line;
 use crate::output;
-use crate::output::run_progress::Traffic;
+use crate::output::run_progress::RunProgress;
 use crate::upload;
 use crate::upload::content;
 use report::Report;
@@ -53,7 +53,7 @@ pub struct Arguments {
     #[arg(long, value_name = "K=V")]
     env: Vec<String>,
     /// Where a stage runs: its number or its service's name, and a node
-    #[arg(long, value_name = "STAGE=NODE", value_parser = pair)]
+    #[arg(long, value_name = "STAGE=NODE", value_parser = options::pair)]
     place: Vec<(String, String)>,
     /// A file that lies in each stage's working directory, under NAME
     #[arg(long, value_name = "PATH[=NAME]")]
@@ -74,179 +74,41 @@ pub struct Arguments {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
-    confined: Confined,
-}
-
-/// What an executor may be able to do; the agent knows what its own can, and refuses the rest. Shown in no help until
-/// one can do it.
-#[derive(Debug, clap::Args)]
-struct Confined {
-    #[arg(long, hide = true)]
-    memory: Option<String>,
-    #[arg(long, hide = true)]
-    cpus: Option<String>,
-    #[arg(long, hide = true)]
-    pids: Option<String>,
-    #[arg(long, hide = true)]
-    network: Option<String>,
-    #[arg(long, hide = true)]
-    mount: Vec<String>,
-    #[arg(long, hide = true)]
-    secret: Vec<String>,
-}
-
-impl Confined {
-    /// As they travel.
-    fn options(&self) -> impl Iterator<Item = (Value, Value)> {
-        let single = [
-            ("memory", &self.memory),
-            ("cpus", &self.cpus),
-            ("pids", &self.pids),
-            ("network", &self.network),
-        ];
-        let several = [("mount", &self.mount), ("secret", &self.secret)];
-        let single = single.map(|(name, value)| (name, value.as_deref().map(Value::from)));
-        let several = several.map(|(name, values)| {
-            let list = values.iter().map(|value| value.as_str().into()).collect();
-            (name, (!values.is_empty()).then_some(Value::Array(list)))
-        });
-        let given = |(name, value): (&str, Option<Value>)| value.map(|value| (name.into(), value));
-        single.into_iter().chain(several).filter_map(given)
-    }
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((stage, node)) if !stage.is_empty() && !node.is_empty() => {
-            Ok((stage.to_owned(), node.to_owned()))
-        }
-        _ => Err(format!("'{text}' is no place; write STAGE=NODE")),
-    }
+    confined: options::Confined,
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
-    let shown = match the_line(&arguments) {
+    let shown = match line::given(arguments.from.as_deref(), &arguments.line) {
         Ok(line) => line,
         Err(error) => return failed(&error, ""),
     };
-    // Offsets in it are those of what was given.
-    let line = if arguments.from.is_some() {
-        line::of_file(&shown)
-    } else {
-        shown.clone()
-    };
-    let request = Request {
-        line,
-        options: options(&arguments),
-    };
-    let reads_stdin = !arguments.no_input && (arguments.input || !std::io::stdin().is_terminal());
-    if reads_stdin && inherited::was_closed(libc::STDIN_FILENO) {
-        let why = "standard input is closed; give one, such as </dev/null, or none with -n";
-        return failed(&Error::Usage(why.into()), "");
-    }
-    let report = arguments.report.as_deref().map(Report::prepare).transpose();
-    let carried = report.and_then(|report| {
-        let ended = client::block_on(carry(&arguments, request, reads_stdin))?;
-        Ok((ended, report))
-    });
-    match carried {
+    match carried(&arguments, &shown) {
         Ok((ended, report)) => end(ended, report, &shown),
         Err(error) => failed(&error, &shown),
     }
 }
 
+/// Carries the run to its end, where it begins at all.
+fn carried(arguments: &Arguments, shown: &str) -> Result<(Ended, Option<Report>), Error> {
+    // Offsets in it are those of what was given.
+    let line = match arguments.from {
+        Some(_) => pipes_syntax::line_of_file(shown)?,
+        None => shown.to_owned(),
+    };
+    let options = options::of(arguments);
+    let reads_stdin = !arguments.no_input && (arguments.input || !std::io::stdin().is_terminal());
+    if reads_stdin && inherited::was_closed(libc::STDIN_FILENO) {
+        let why = "standard input is closed; give one, such as </dev/null, or none with -n";
+        return Err(Error::Usage(why.into()));
+    }
+    let report = arguments.report.as_deref().map(Report::prepare).transpose()?;
+    let ended = client::block_on(carry(arguments, Request { line, options }, reads_stdin))?;
+    Ok((ended, report))
+}
+
 fn failed(error: &Error, shown: &str) -> Outcome {
     output::error::show_for_line(error, shown);
     exit::of_run_error(error)
-}
-
-/// The line as it was given, for messages.
-fn the_line(arguments: &Arguments) -> Result<String, Error> {
-    match (&arguments.from, arguments.line.as_slice()) {
-        (Some(path), []) => {
-            let bytes = std::fs::read(path).map_err(|error| Error::read(path, error))?;
-            String::from_utf8(bytes).map_err(|_| Error::Local(format!("{} is not UTF-8", path.display())))
-        }
-        (Some(path), _) => Err(Error::Usage(format!(
-            "the line is in {}: give none beside -f",
-            path.display()
-        ))),
-        (None, [line]) => Ok(line.clone()),
-        (None, []) => Err(Error::Usage(
-            "a line is needed, such as: pipes run \"a | b\"; see: pipes run --help".into(),
-        )),
-        (None, pieces) => Err(Error::Usage(args::one_argument(pieces))),
-    }
-}
-
-/// Options that travel with the request, all but the files.
-fn options(arguments: &Arguments) -> Vec<(Value, Value)> {
-    let mut options: Vec<(Value, Value)> = Vec::new();
-    for (name, is_set) in [
-        ("pipefail", arguments.pipefail),
-        ("fresh", arguments.fresh),
-        ("retry", arguments.retry),
-    ] {
-        if is_set {
-            options.push((name.into(), true.into()));
-        }
-    }
-    options.extend(
-        arguments
-            .timeout
-            .map(|timeout| ("timeout".into(), timeout.as_secs_f64().into())),
-    );
-    let environment = environment(&arguments.env, std::env::vars_os());
-    if !environment.is_empty() {
-        options.push(("env".into(), Value::Map(environment)));
-    }
-    if !arguments.place.is_empty() {
-        let place = arguments
-            .place
-            .iter()
-            .map(|(stage, node)| (stage.as_str().into(), node.as_str().into()));
-        options.push(("place".into(), Value::Map(place.collect())));
-    }
-    options.extend(arguments.confined.options());
-    options
-}
-
-/// What travels of the caller's environment, as ssh sends it, then what was asked for.
-fn environment(
-    asked: &[String],
-    own: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
-) -> Vec<(Value, Value)> {
-    use std::os::unix::ffi::OsStringExt;
-    let own: Vec<(Vec<u8>, Vec<u8>)> = own
-        .map(|(name, value)| (name.into_vec(), value.into_vec()))
-        .collect();
-    let mut variables: Vec<(Vec<u8>, Vec<u8>)> = own
-        .iter()
-        .filter(|(name, _)| name == b"LANG" || name == b"TZ" || name.starts_with(b"LC_"))
-        .cloned()
-        .collect();
-    for asked in asked {
-        let (name, value) = match asked.split_once('=') {
-            Some((name, value)) => (name, Some(value.as_bytes().to_vec())),
-            None => (
-                asked.as_str(),
-                own.iter()
-                    .find(|(own, _)| own == asked.as_bytes())
-                    .map(|(_, value)| value.clone()),
-            ),
-        };
-        if let Some(value) = value {
-            variables.retain(|(known, _)| known != name.as_bytes());
-            variables.push((name.as_bytes().to_vec(), value));
-        }
-    }
-    let text = |bytes: Vec<u8>| {
-        String::from_utf8(bytes).map_or_else(|error| Value::Binary(error.into_bytes()), Value::from)
-    };
-    variables
-        .into_iter()
-        .map(|(name, value)| (text(name), Value::Binary(value)))
-        .collect()
 }
 
 async fn carry(arguments: &Arguments, mut request: Request, reads_stdin: bool) -> Result<Ended, Error> {
@@ -267,8 +129,8 @@ async fn carry(arguments: &Arguments, mut request: Request, reads_stdin: bool) -
         Inlet::none()
     };
     let reads_terminal = reads_stdin && std::io::stdin().is_terminal();
-    let traffic = Traffic::new(arguments.quiet, reads_terminal);
-    stdio::carry(client, &request, inlet, traffic).await
+    let progress = RunProgress::new(arguments.quiet, reads_terminal);
+    stdio::carry(client, &request, inlet, progress).await
 }
 
 /// Makes the cluster have a file; gives back its digest and its name in the stages.
@@ -396,40 +258,5 @@ mod tests {
             };
             assert_eq!(end(caught, None, ""), Outcome::Status(status));
         }
-    }
-
-    #[test]
-    fn of_the_environment_only_the_language_travels_and_what_is_asked_for() {
-        let own = [
-            ("HOME", "/root"),
-            ("LANG", "C"),
-            ("LC_ALL", "de"),
-            ("TZ", "UTC"),
-            ("SECRET", "x"),
-        ];
-        let own = own.map(|(name, value)| (name.into(), value.into()));
-        let asked = [
-            "A=1=2".to_owned(),
-            "LANG=fr".to_owned(),
-            "SECRET".to_owned(),
-            "UNSET".to_owned(),
-        ];
-        let sent: Vec<String> = environment(&asked, own.into_iter())
-            .into_iter()
-            .map(|(name, value)| {
-                format!(
-                    "{}={}",
-                    name.as_str().unwrap(),
-                    String::from_utf8_lossy(value.as_slice().unwrap())
-                )
-            })
-            .collect();
-        assert_eq!(sent, ["LC_ALL=de", "TZ=UTC", "A=1=2", "LANG=fr", "SECRET=x"]);
-    }
-
-    #[test]
-    fn a_place_is_a_stage_and_a_node() {
-        assert_eq!(pair("1=n1"), Ok(("1".into(), "n1".into())));
-        assert_eq!(pair("n1").unwrap_err(), "'n1' is no place; write STAGE=NODE");
     }
 }

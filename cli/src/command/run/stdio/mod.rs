@@ -28,7 +28,7 @@ use tokio::time::{Interval, interval};
 
 use crate::client::Client;
 use crate::error::{self, Error};
-use crate::output::run_progress::{Stream, Traffic};
+use crate::output::run_progress::{RunProgress, Stream};
 use crate::output::spinner;
 use call::{Incoming, Outgoing};
 pub use call::{Request, WINDOW};
@@ -60,7 +60,7 @@ struct Pump {
     outgoing: Outgoing,
     stdout: Outlet,
     stderr: Outlet,
-    traffic: Option<Traffic>,
+    progress: Option<RunProgress>,
     buffer: Vec<u8>,
     /// Bytes the agent takes from stdin.
     credit: u64,
@@ -84,7 +84,7 @@ pub async fn carry(
     client: Client,
     request: &Request,
     mut inlet: Inlet,
-    traffic: Option<Traffic>,
+    progress: Option<RunProgress>,
 ) -> Result<Ended, Error> {
     let (mut reader, mut writer, agent, call) = client.split();
     let mut signals = Signals::catch()?;
@@ -95,13 +95,13 @@ pub async fn carry(
         stdout: Outlet::open(libc::STDOUT_FILENO),
         stderr: Outlet::open(libc::STDERR_FILENO),
         buffer: Vec::new(),
-        traffic,
+        progress,
         credit: 0,
         sent: 0,
         owed: 0,
         said_closed: false,
     };
-    let mut clock = pump.traffic.as_ref().map(|_| interval(spinner::EVERY));
+    let mut clock = pump.progress.as_ref().map(|_| interval(spinner::EVERY));
     let run = loop {
         match pump
             .step(
@@ -127,8 +127,8 @@ pub async fn carry(
             Err(error) => break Err(error),
         }
     };
-    if let Some(traffic) = &mut pump.traffic {
-        traffic.hide();
+    if let Some(progress) = &mut pump.progress {
+        progress.hide();
     }
     pump.drain(&mut signals).await?;
     let is_stdout_gone = pump.stdout.is_gone();
@@ -188,7 +188,7 @@ impl Pump {
             order = signals.next() => return Ok(Event::Signal(order)),
             () = tick(clock) => {
                 let is_writing = self.stdout.waiting() > 0 || self.stderr.waiting() > 0;
-                self.traffic.iter_mut().for_each(|traffic| traffic.tick(is_writing));
+                self.progress.iter_mut().for_each(|progress| progress.tick(is_writing));
             }
         }
         Ok(Event::Nothing)
@@ -214,7 +214,10 @@ impl Pump {
                 self.stderr.forgive(written);
             }
             Incoming::Credit(bytes) => self.credit += bytes,
-            Incoming::Counts(stages) => self.traffic.iter_mut().for_each(|traffic| traffic.told(&stages)),
+            Incoming::Counts(stages) => self
+                .progress
+                .iter_mut()
+                .for_each(|progress| progress.told(&stages)),
             Incoming::Run(run) => return Ok(Some(run)),
             Incoming::Ended(reason) => return Err(lost(agent, reason.to_owned())),
             Incoming::Nothing => {}
@@ -223,9 +226,9 @@ impl Pump {
     }
 
     fn make_room(&mut self, stream: Stream, bytes: &[u8]) {
-        self.traffic
+        self.progress
             .iter_mut()
-            .for_each(|traffic| traffic.make_room(stream, bytes));
+            .for_each(|progress| progress.make_room(stream, bytes));
     }
 
     /// Stdin gave bytes, or ended.
