@@ -18,15 +18,14 @@ fn no_two_files_import_each_other() {
 
 #[test]
 fn a_planted_circle_is_found_in_every_crate() {
+    let tree = tree::rust();
     for folder in SOURCES {
-        let mut files = tree::rust();
-        let root = ["lib.rs", "main.rs"].map(|name| format!("{folder}/{name}"));
-        let root = root.iter().find(|root| files.contains_key(*root));
-        let root = root.unwrap_or_else(|| panic!("{folder} has no source")).clone();
-        files
-            .entry(root)
-            .or_default()
-            .push_str("\nmod planted_a;\nmod planted_b;\nmod planted_c;\n");
+        let mut files = tree.clone();
+        let roots = ["lib.rs", "main.rs"].map(|name| format!("{folder}/{name}"));
+        let root = roots.into_iter().find(|root| files.contains_key(root));
+        let root = root.unwrap_or_else(|| panic!("{folder} has no source"));
+        let declared = "\nmod planted_a;\nmod planted_b;\nmod planted_c;\n";
+        files.entry(root).or_default().push_str(declared);
         for (name, text) in [
             ("a", "use crate::{\n    planted_b::{self, X},\n};"),
             ("b", "fn f() { super::planted_c::g() }"),
@@ -34,15 +33,17 @@ fn a_planted_circle_is_found_in_every_crate() {
         ] {
             files.insert(format!("{folder}/planted_{name}.rs"), text.to_owned());
         }
-        let before = circles(&tree::rust(), folder).len();
+        let planted = [
+            "a.rs, PLANTED_b.rs, PLANTED_c.rs",
+            "  PLANTED_a.rs:2 uses planted_b",
+            "  PLANTED_b.rs:1 uses planted_c::g",
+            "  PLANTED_c.rs:1 uses planted_a::Y",
+        ];
+        let planted =
+            format!("PLANTED_{}", planted.join("\n")).replace("PLANTED", &format!("{folder}/planted"));
         let found = circles(&files, folder);
-        assert_eq!(found.len(), before + 1, "in {folder}: {found:?}");
-        assert!(
-            found
-                .iter()
-                .any(|circle| circle.contains("planted_a.rs:2 uses planted_b::X")),
-            "{found:?}"
-        );
+        assert!(found.contains(&planted), "in {folder}: {found:#?}");
+        assert_eq!(found.len(), circles(&tree, folder).len() + 1);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which crate of ours may name which, and that every dependency has its reason.
 
+use std::collections::BTreeSet;
+
 use crate::tree::{self, none, root};
 
 /// Which crates of ours each crate may name.
@@ -48,6 +50,30 @@ fn crates_depend_one_way() {
         }
     }
     none("dependencies the wrong way", &found);
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let files = tree::rust();
+    let mut found = Vec::new();
+    for (folder, _) in CRATES {
+        let manifest = std::fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap_or_default();
+        let own = ["src/", "tests/"].map(|part| format!("{folder}/{part}"));
+        let sources = files
+            .iter()
+            .filter(|(path, _)| own.iter().any(|own| path.starts_with(own)));
+        let words: BTreeSet<&str> = sources
+            .flat_map(|(_, text)| text.split(|c: char| !c.is_alphanumeric() && c != '_'))
+            .collect();
+        let sections = manifest
+            .split("\n[")
+            .filter(|section| section.contains("dependencies]\n"));
+        let lines = sections.flat_map(|section| section.lines().skip(1));
+        let names = lines.filter_map(|line| line.split(['.', ' ', '=']).next());
+        let unused = names.filter(|name| !name.starts_with('#') && !words.contains(&*name.replace('-', "_")));
+        found.extend(unused.map(|name| format!("{folder} names {name} for nothing")));
+    }
+    none("dependencies that nobody uses", &found);
 }
 
 #[test]

@@ -11,6 +11,19 @@ const EMPTY_NAMES: [&str; 8] = [
     "util", "utils", "common", "helpers", "misc", "types", "manager", "imp",
 ];
 
+/// Words of our own that a field has a better one for, and that one: no Rust file or folder is called so.
+const OLD_NAMES: [(&str, &str); 9] = [
+    ("duty", "leader_tasks"),
+    ("kin", "processes"),
+    ("lanes", "send_queues"),
+    ("leftover", "orphans"),
+    ("offer", "internal"),
+    ("onward", "splice"),
+    ("pump", "stdio"),
+    ("shard", "event_loop"),
+    ("shelf", "store"),
+];
+
 /// What no file may say, and what to do instead.
 fn banned() -> Vec<(String, &'static str)> {
     let join = |halves: [&str; 2]| halves.concat();
@@ -63,6 +76,20 @@ fn names_say_what_a_file_knows() {
         })
         .collect();
     none("files whose names say nothing", &found);
+}
+
+#[test]
+fn names_are_the_fields_words() {
+    let mut found = Vec::new();
+    for path in tree::rust().into_keys() {
+        let parts = path.split('/').map(|part| part.trim_end_matches(".rs"));
+        for part in parts {
+            for (_, better) in OLD_NAMES.iter().filter(|(old, _)| *old == part) {
+                found.push(format!("{path}: say {better}"));
+            }
+        }
+    }
+    none("names that only we would understand", &found);
 }
 
 #[test]

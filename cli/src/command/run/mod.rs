@@ -23,7 +23,7 @@ use crate::output::run_progress::RunProgress;
 use crate::upload;
 use crate::upload::content;
 use report::Report;
-use stdio::{Ended, Inlet, Request};
+use stdio::{Ended, Input, Request};
 
 /// Runs a workflow as a shell would, over the cluster
 #[derive(Debug, clap::Args)]
@@ -123,14 +123,14 @@ async fn carry(arguments: &Arguments, mut request: Request, reads_stdin: bool) -
         }
         request.options.push(("file".into(), Value::Array(files)));
     }
-    let inlet = if reads_stdin {
-        Inlet::stdin()
+    let input = if reads_stdin {
+        Input::stdin()
     } else {
-        Inlet::none()
+        Input::none()
     };
     let reads_terminal = reads_stdin && std::io::stdin().is_terminal();
     let progress = RunProgress::new(arguments.quiet, reads_terminal);
-    stdio::carry(client, &request, inlet, progress).await
+    stdio::carry(client, &request, input, progress).await
 }
 
 /// Makes the cluster have a file; gives back its digest and its name in the stages.

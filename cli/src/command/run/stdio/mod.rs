@@ -15,9 +15,9 @@
 
 mod call;
 mod descriptor;
+mod input;
+mod output;
 mod signals;
-mod stdin;
-mod stdout;
 
 use std::io;
 
@@ -32,9 +32,9 @@ use crate::output::run_progress::{RunProgress, Stream};
 use crate::output::spinner;
 use call::{Incoming, Outgoing};
 pub use call::{Request, WINDOW};
+pub use input::Input;
+use output::Output;
 use signals::Signals;
-pub use stdin::Inlet;
-use stdout::Outlet;
 
 /// Bytes for stderr that may wait here; beyond, the connection is not read until some were written.
 const STDERR_WAITING_MAX: usize = 256 << 10;
@@ -58,8 +58,8 @@ pub struct Ended {
 /// What is on its way.
 struct Pump {
     outgoing: Outgoing,
-    stdout: Outlet,
-    stderr: Outlet,
+    stdout: Output,
+    stderr: Output,
     progress: Option<RunProgress>,
     buffer: Vec<u8>,
     /// Bytes the agent takes from stdin.
@@ -83,17 +83,17 @@ enum Event {
 pub async fn carry(
     client: Client,
     request: &Request,
-    mut inlet: Inlet,
+    mut input: Input,
     progress: Option<RunProgress>,
 ) -> Result<Ended, Error> {
     let (mut reader, mut writer, agent, call) = client.split();
     let mut signals = Signals::catch()?;
     let outgoing = Outgoing::new(call);
-    outgoing.begin(&mut writer, request, !inlet.is_open());
+    outgoing.begin(&mut writer, request, !input.is_open());
     let mut pump = Pump {
         outgoing,
-        stdout: Outlet::open(libc::STDOUT_FILENO),
-        stderr: Outlet::open(libc::STDERR_FILENO),
+        stdout: Output::open(libc::STDOUT_FILENO),
+        stderr: Output::open(libc::STDERR_FILENO),
         buffer: Vec::new(),
         progress,
         credit: 0,
@@ -107,7 +107,7 @@ pub async fn carry(
             .step(
                 &mut reader,
                 &mut writer,
-                &mut inlet,
+                &mut input,
                 &mut signals,
                 clock.as_mut(),
                 &agent,
@@ -145,12 +145,12 @@ impl Pump {
         &mut self,
         reader: &mut Reader,
         writer: &mut Writer,
-        inlet: &mut Inlet,
+        input: &mut Input,
         signals: &mut Signals,
         clock: Option<&mut Interval>,
         agent: &str,
     ) -> Result<Event, Error> {
-        let wants_stdin = self.credit > 0 && inlet.is_open() && writer.pending() < SENDING_MAX;
+        let wants_stdin = self.credit > 0 && input.is_open() && writer.pending() < SENDING_MAX;
         let has_room = self.stderr.waiting() < STDERR_WAITING_MAX;
         let room = usize::try_from(self.credit).unwrap_or(CHUNK_MAX).min(CHUNK_MAX);
         if wants_stdin && self.buffer.len() < CHUNK_MAX {
@@ -179,7 +179,7 @@ impl Pump {
             flushed = writer.flush(), if writer.pending() > 0 => {
                 flushed.map_err(|error| lost(agent, error.to_string()))?;
             }
-            read = inlet.read(stdin_room), if wants_stdin => self.read(writer, inlet, read)?,
+            read = input.read(stdin_room), if wants_stdin => self.read(writer, input, read)?,
             written = self.stdout.wait() => {
                 let written = written.map_err(|error| cannot("write to standard output", &error))?;
                 self.took(writer, written);
@@ -232,24 +232,24 @@ impl Pump {
     }
 
     /// Stdin gave bytes, or ended.
-    fn read(&mut self, writer: &mut Writer, inlet: &mut Inlet, read: io::Result<usize>) -> Result<(), Error> {
+    fn read(&mut self, writer: &mut Writer, input: &mut Input, read: io::Result<usize>) -> Result<(), Error> {
         let mut count = read.map_err(|error| cannot("read standard input", &error))?;
         loop {
             if count == 0 {
-                inlet.close();
+                input.close();
                 self.outgoing.eof(writer);
                 return Ok(());
             }
             self.outgoing.stdin(writer, &self.buffer[..count]);
             self.credit -= count as u64;
             self.sent += count as u64;
-            inlet.flowed(self.sent);
+            input.flowed(self.sent);
             // What is there already goes along, above all the end.
             if self.credit == 0 || writer.pending() >= SENDING_MAX {
                 return Ok(());
             }
             let room = usize::try_from(self.credit).unwrap_or(CHUNK_MAX).min(CHUNK_MAX);
-            match inlet.try_read(&mut self.buffer[..room]) {
+            match input.try_read(&mut self.buffer[..room]) {
                 Ok(Some(more)) => count = more,
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(cannot("read standard input", &error)),

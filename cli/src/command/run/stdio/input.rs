@@ -11,30 +11,30 @@ const GROWS_AFTER: u64 = 1 << 20;
 const GROWN: i32 = 256 << 10;
 
 /// The CLI's stdin.
-pub struct Inlet {
+pub struct Input {
     descriptor: Option<Descriptor>,
     is_grown: bool,
 }
 
-impl Inlet {
+impl Input {
     /// No input at all.
-    pub fn none() -> Inlet {
-        Inlet {
+    pub fn none() -> Input {
+        Input {
             descriptor: None,
             is_grown: false,
         }
     }
 
     /// The process's stdin. One that is surely empty, as /dev/null, counts as none.
-    pub fn stdin() -> Inlet {
-        Inlet::of(libc::STDIN_FILENO)
+    pub fn stdin() -> Input {
+        Input::of(libc::STDIN_FILENO)
     }
 
-    fn of(fd: RawFd) -> Inlet {
+    fn of(fd: RawFd) -> Input {
         if is_empty(fd) {
-            return Inlet::none();
+            return Input::none();
         }
-        Inlet {
+        Input {
             descriptor: Descriptor::open(fd, Direction::Read).ok(),
             is_grown: false,
         }
@@ -127,43 +127,43 @@ mod tests {
     #[tokio::test]
     async fn a_pipe_is_read_as_it_comes_and_stays_blocking_for_others() {
         let (reader, mut writer) = pipe().unwrap();
-        let inlet = Inlet::of(reader.as_raw_fd());
+        let input = Input::of(reader.as_raw_fd());
         let mut buffer = [0; 8];
-        assert_eq!(inlet.try_read(&mut buffer).unwrap(), None);
+        assert_eq!(input.try_read(&mut buffer).unwrap(), None);
         assert!(
-            timeout(Duration::from_millis(20), inlet.read(&mut buffer))
+            timeout(Duration::from_millis(20), input.read(&mut buffer))
                 .await
                 .is_err()
         );
         writer.write_all(b"abc").unwrap();
-        assert_eq!(inlet.read(&mut buffer).await.unwrap(), 3);
+        assert_eq!(input.read(&mut buffer).await.unwrap(), 3);
         assert!(!is_non_blocking(&reader));
         drop(writer);
-        assert_eq!(inlet.read(&mut buffer).await.unwrap(), 0);
+        assert_eq!(input.read(&mut buffer).await.unwrap(), 0);
     }
 
     #[tokio::test]
     async fn a_file_is_read_from_where_it_stands() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"abcdef").unwrap();
-        assert!(!Inlet::of(file.as_raw_fd()).is_open(), "it stands at its end");
+        assert!(!Input::of(file.as_raw_fd()).is_open(), "it stands at its end");
         file.seek(SeekFrom::Start(4)).unwrap();
-        let inlet = Inlet::of(file.as_raw_fd());
+        let input = Input::of(file.as_raw_fd());
         let mut buffer = [0; 8];
-        assert_eq!(inlet.read(&mut buffer).await.unwrap(), 2);
-        assert_eq!(inlet.read(&mut buffer).await.unwrap(), 0);
+        assert_eq!(input.read(&mut buffer).await.unwrap(), 2);
+        assert_eq!(input.read(&mut buffer).await.unwrap(), 0);
     }
 
     #[tokio::test]
     async fn an_empty_device_is_no_input() {
-        assert!(!Inlet::of(File::open("/dev/null").unwrap().as_raw_fd()).is_open());
+        assert!(!Input::of(File::open("/dev/null").unwrap().as_raw_fd()).is_open());
         let zero = File::open("/dev/zero").unwrap();
-        assert_eq!(Inlet::of(zero.as_raw_fd()).read(&mut [1; 4]).await.unwrap(), 4);
+        assert_eq!(Input::of(zero.as_raw_fd()).read(&mut [1; 4]).await.unwrap(), 4);
     }
 
     #[tokio::test]
     async fn what_cannot_be_read_is_an_error_and_no_end() {
         let folder = File::open("/").unwrap();
-        assert!(Inlet::of(folder.as_raw_fd()).read(&mut [0; 4]).await.is_err());
+        assert!(Input::of(folder.as_raw_fd()).read(&mut [0; 4]).await.is_err());
     }
 }

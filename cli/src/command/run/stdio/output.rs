@@ -13,7 +13,7 @@ const GROWS_AFTER: u64 = 1 << 20;
 const GROWN: i32 = 256 << 10;
 
 /// One of the two.
-pub struct Outlet {
+pub struct Output {
     /// `None` once its reader is gone.
     descriptor: Option<Descriptor>,
     /// Not taken yet, from `begin` on.
@@ -23,11 +23,11 @@ pub struct Outlet {
     is_grown: bool,
 }
 
-impl Outlet {
+impl Output {
     /// Takes stdout or stderr.
-    pub fn open(fd: RawFd) -> Outlet {
+    pub fn open(fd: RawFd) -> Output {
         let descriptor = Descriptor::open(fd, Direction::Write).ok();
-        Outlet {
+        Output {
             descriptor,
             waiting: Vec::new(),
             begin: 0,
@@ -146,44 +146,44 @@ mod tests {
 
     use tokio::time::timeout;
 
-    fn outlet() -> (PipeReader, PipeWriter, Outlet) {
+    fn output() -> (PipeReader, PipeWriter, Output) {
         let (reader, writer) = pipe().unwrap();
-        let outlet = Outlet::open(writer.as_raw_fd());
-        (reader, writer, outlet)
+        let output = Output::open(writer.as_raw_fd());
+        (reader, writer, output)
     }
 
     #[tokio::test]
     async fn a_full_pipe_takes_the_rest_later_and_in_order() {
-        let (mut reader, writer, mut outlet) = outlet();
+        let (mut reader, writer, mut output) = output();
         let bytes: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();
-        let mut left = outlet.write(&bytes[..200_000]).unwrap();
-        assert!(left < 200_000 && outlet.waiting() == 200_000 - left);
-        left += outlet.write(&bytes[200_000..]).unwrap();
+        let mut left = output.write(&bytes[..200_000]).unwrap();
+        assert!(left < 200_000 && output.waiting() == 200_000 - left);
+        left += output.write(&bytes[200_000..]).unwrap();
         assert!(
-            timeout(Duration::from_millis(20), outlet.wait()).await.is_err(),
+            timeout(Duration::from_millis(20), output.wait()).await.is_err(),
             "it is full"
         );
         let reading = std::thread::spawn(move || {
             let mut got = Vec::new();
             reader.read_to_end(&mut got).map(|_| got)
         });
-        while outlet.waiting() > 0 {
-            left += outlet.wait().await.unwrap();
+        while output.waiting() > 0 {
+            left += output.wait().await.unwrap();
         }
-        drop((outlet, writer));
+        drop((output, writer));
         assert_eq!(left, bytes.len());
         assert!(reading.join().unwrap().unwrap() == bytes);
     }
 
     #[tokio::test]
     async fn a_readers_end_is_seen_without_writing() {
-        let (reader, _writer, mut outlet) = outlet();
-        assert!(timeout(Duration::from_millis(20), outlet.wait()).await.is_err());
+        let (reader, _writer, mut output) = output();
+        assert!(timeout(Duration::from_millis(20), output.wait()).await.is_err());
         drop(reader);
-        assert_eq!(outlet.wait().await.unwrap(), 0);
-        assert!(outlet.is_gone());
+        assert_eq!(output.wait().await.unwrap(), 0);
+        assert!(output.is_gone());
         assert_eq!(
-            outlet.write(b"abc").unwrap(),
+            output.write(b"abc").unwrap(),
             3,
             "what nobody reads counts as taken"
         );
@@ -193,23 +193,23 @@ mod tests {
     async fn a_reader_that_went_before_is_seen_at_once() {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
-        let mut outlet = Outlet::open(writer.as_raw_fd());
-        assert_eq!(outlet.write(b"abc").unwrap(), 3);
-        assert!(outlet.is_gone());
+        let mut output = Output::open(writer.as_raw_fd());
+        assert_eq!(output.write(b"abc").unwrap(), 3);
+        assert!(output.is_gone());
     }
 
     #[tokio::test]
     async fn a_reader_that_goes_while_bytes_wait_lets_them_go() {
-        let (reader, _writer, mut outlet) = outlet();
-        let left = outlet.write(&[7; 200_000]).unwrap();
+        let (reader, _writer, mut output) = output();
+        let left = output.write(&[7; 200_000]).unwrap();
         drop(reader);
-        assert_eq!(outlet.wait().await.unwrap(), 200_000 - left);
-        assert!(outlet.is_gone() && outlet.waiting() == 0);
+        assert_eq!(output.wait().await.unwrap(), 200_000 - left);
+        assert!(output.is_gone() && output.waiting() == 0);
     }
 
     #[tokio::test]
     async fn a_full_device_is_an_error() {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        assert!(Outlet::open(full.as_raw_fd()).write(b"abc").is_err());
+        assert!(Output::open(full.as_raw_fd()).write(b"abc").is_err());
     }
 }
