@@ -8,24 +8,24 @@ Realm `default` is for applications of one's own, and open to every client on th
 registered at one agent can be called at every other.
 """
 
+import asyncio
 import sys
 
-from autobahn.asyncio.component import Component, run
+from autobahn.asyncio.wamp import ApplicationRunner, ApplicationSession
+from autobahn.wamp.serializer import MsgPackSerializer
 
-URL = sys.argv[1] if len(sys.argv) > 1 else "rs://127.0.0.1:7072"
-
-component = Component(
-    transports=[{"type": "rawsocket", "url": URL, "serializer": "msgpack", "max_retries": 0}],
-    realm="default",
-)
+URL = sys.argv[1] if len(sys.argv) > 1 else "rs://127.77.0.1:7072"
 
 
-@component.on_join
-async def joined(session, details):
-    await session.register(lambda first, second: first + second, "com.example.add")
-    print("2 + 3 =", await session.call("com.example.add", 2, 3))
-    session.leave()
+class Session(ApplicationSession):
+    async def onJoin(self, details):
+        await self.register(lambda first, second: first + second, "com.example.add")
+        print("2 + 3 =", await self.call("com.example.add", 2, 3))
+        self.leave()
+
+    def onDisconnect(self):
+        asyncio.get_running_loop().stop()
 
 
 if __name__ == "__main__":
-    run([component], log_level="error")
+    ApplicationRunner(URL, "default", serializers=[MsgPackSerializer()]).run(Session, log_level="error")
