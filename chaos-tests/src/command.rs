@@ -119,7 +119,7 @@ impl Running {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        crate::fault::signal(self.pid(), signal)
+        crate::proc::signal(self.pid(), signal)
     }
 
     /// Its stdin, where the input was `Open`: dropping it is the end of input.

@@ -1,4 +1,4 @@
-//! Faults: signals to processes, and links that carry nothing.
+//! Faults of the network: links that carry nothing.
 //!
 //! Agents of a local cluster have an address each and bind their outgoing connections to it, so a packet filter on
 //! loopback can tell one pair of agents from another. A cut drops packets without a word, as a pulled cable does.
@@ -8,15 +8,6 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::command::{self, Input, tool};
-
-/// Sends a signal to one process.
-pub fn signal(pid: i32, signal: i32) -> Result<()> {
-    // SAFETY: kill(2) takes plain numbers and touches no memory of ours.
-    if unsafe { libc::kill(pid, signal) } == 0 {
-        return Ok(());
-    }
-    Err(std::io::Error::last_os_error()).with_context(|| format!("send signal {signal} to {pid}"))
-}
 
 /// A link between two addresses that carries nothing, until it is healed or dropped.
 pub struct Cut {

@@ -16,20 +16,16 @@
 //! # }
 //! ```
 //!
-//! | file | knows |
+//! | part | knows |
 //! |---|---|
-//! | `cluster.rs` | how a cluster is started, damaged, mended and ended |
-//! | `command.rs` | how a program is run with a limit, and what came of it |
-//! | `fault.rs` | what can be done to processes and to links between agents |
-//! | `proc.rs` | what `/proc` says: stages left over, memory, executables |
-//! | `lines.rs` | seeded random workflow lines out of real tools |
-//! | `shell.rs` | the same line in `sh`, every stage's status noted |
-//! | `terminal.rs` | a program on a terminal, as a user sees it |
-//! | `run.rs` | how a line is run: options, input, placing |
+//! | `cluster/` | how a cluster is started, damaged, mended and ended, and how a line is run over it |
+//! | `command.rs`, `terminal.rs` | how a program is run with a limit, and on a terminal |
+//! | `fault.rs` | what can be done to links between agents |
+//! | `proc.rs` | what `/proc` says: stages left over, memory, executables; signals |
+//! | `differential/` | seeded random workflow lines out of real tools, and the same lines in `sh` |
 //! | `report.rs` | a run's record as `--report` writes it |
-//! | `bench.rs` | figures beside what they are measured against |
-//! | `wire.rs` | WAMP over RawSocket, octet by octet |
-//! | `store.rs` | the store through `pipes.store.*` |
+//! | `bench/` | figures beside what they are measured against |
+//! | `wamp.rs`, `store.rs` | WAMP over RawSocket, octet by octet; `pipes.store.*` by it |
 //! | `wait.rs` | waiting for a state, with a limit |
 //! | `random.rs` | seeds, and data that a seed stands for |
 //!
@@ -40,14 +36,12 @@
 pub mod bench;
 pub mod cluster;
 pub mod command;
+pub mod differential;
 pub mod fault;
-pub mod lines;
 pub mod proc;
 pub mod random;
 pub mod report;
-pub mod run;
-pub mod shell;
 pub mod store;
 pub mod terminal;
 pub mod wait;
-pub mod wire;
+pub mod wamp;

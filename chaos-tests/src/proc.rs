@@ -1,4 +1,4 @@
-//! What `/proc` says about the processes of a cluster.
+//! What `/proc` says about the processes of a cluster, and signals to them.
 //!
 //! A stage's process is known by its environment, which it cannot lose by forking or calling setsid:
 //! `PIPES_RUN=r...` and `PIPES_NODE=CLUSTER_ID/NODE_ID`. An agent is known by its command line, which names a
@@ -7,6 +7,15 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+
+/// Sends a signal to one process.
+pub fn signal(pid: i32, signal: i32) -> Result<()> {
+    // SAFETY: kill(2) takes plain numbers and touches no memory of ours.
+    if unsafe { libc::kill(pid, signal) } == 0 {
+        return Ok(());
+    }
+    Err(std::io::Error::last_os_error()).with_context(|| format!("send signal {signal} to {pid}"))
+}
 
 /// Every process id there is.
 pub fn pids() -> Vec<i32> {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use rmpv::Value;
 
-use crate::wire::{Outcome, Session, map};
+use crate::wamp::{Outcome, Session, map};
 
 /// A client of the store at one agent.
 pub struct Client {

@@ -16,6 +16,8 @@ mod durability;
 mod early_end;
 #[path = "promises/errors.rs"]
 mod errors;
+#[path = "promises/examples.rs"]
+mod examples;
 #[path = "promises/interrupt.rs"]
 mod interrupt;
 #[path = "promises/listings.rs"]

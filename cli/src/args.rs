@@ -2,33 +2,12 @@
 
 use std::ffi::OsString;
 
+use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Parser};
 
-use crate::command::Command;
+use crate::command::{Arguments, Command, definition, one_argument};
 use crate::exit::{self, Outcome};
-use crate::line;
 use crate::output;
-
-/// Unix pipes over a cluster of servers.
-#[derive(Debug, Parser)]
-#[command(
-    name = "pipes",
-    version,
-    about,
-    max_term_width = 100,
-    arg_required_else_help = true
-)]
-#[command(disable_help_subcommand = true)]
-pub struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-/// The whole command line, for completions.
-pub fn command() -> clap::Command {
-    Arguments::command()
-}
 
 /// Reads the arguments; what was wrong with them, or help that was asked for, is said already.
 pub fn parse(arguments: &[OsString]) -> Result<Command, Outcome> {
@@ -133,7 +112,7 @@ fn first_line(error: &clap::Error) -> String {
 
 /// `pipes`, and the commands that the words name, as far as they do.
 fn command_path(words: &[String]) -> String {
-    let mut command = command();
+    let mut command = definition();
     let mut path = "pipes".to_owned();
     for word in words.iter().skip(1) {
         let Some(next) = command.find_subcommand(word).cloned() else {
@@ -152,14 +131,6 @@ fn line_in_pieces(words: &[String]) -> Option<&[String]> {
     (is_run && pieces.len() > 1 && !pieces[0].starts_with('-')).then_some(pieces)
 }
 
-/// What to say to a line given in several arguments.
-pub fn one_argument(pieces: &[String]) -> String {
-    format!(
-        "the line must be one argument: pipes run {}",
-        line::quoted(pieces)
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_definition_holds_together() {
-        command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! the first that lets us in wins. A dead agent costs that much and is not mentioned; only when none is left does the
 //! error say which were tried, or who refused our key: that is no matter of reaching anybody.
 //!
-//! One call at a time, on the connection itself: no task, no queue. A run drives the connection's halves (`pump`).
+//! One call at a time, on the connection itself: no task, no queue. A run drives the connection's halves (`command/run/stdio`).
 
 use std::io;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Durations as options take them: `1.5s`, `10m`, `500ms`, `24h`, `1h30m`.
 //!
 //! A number and a unit, or several together; the units are ms, s, m, h and d. A bare number is refused: `10` may mean
-//! seconds to one and minutes to another. Pure.
+//! seconds to one and minutes to another; and so are w and M, which is a month to some. Pure.
 
 use std::time::Duration;
 

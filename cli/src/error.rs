@@ -128,6 +128,17 @@ impl Error {
     }
 }
 
+/// As the agent would refuse the line.
+impl From<pipes_syntax::Error> for Error {
+    fn from(error: pipes_syntax::Error) -> Error {
+        Error::Refused {
+            uri: SYNTAX.to_owned(),
+            message: error.message,
+            arguments: vec![error.offset.into()],
+        }
+    }
+}
+
 /// An error of the system as a sentence has it: without its number.
 pub fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();

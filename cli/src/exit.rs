@@ -8,6 +8,8 @@
 //! | a stage cannot be started | 126 | 1 |
 //! | the run ended | the run's own | |
 //! | the CLI's own Ctrl-C ended the run, its stdout's reader gone | dies of that signal | |
+//!
+//! What a run's own status is (124 after its timeout, 128+n after signal n, ...) the agent decides: its `outcome.rs`.
 
 use std::process::ExitCode;
 

@@ -3,31 +3,27 @@
 //! | part | what it knows |
 //! |---|---|
 //! | `args` | the command line, and mistakes in it in one sentence |
-//! | `command/` | one file a command: its help, its arguments, what it does |
-//! | `pump/` | a run: stdin, stdout, stderr and signals to and from one call |
+//! | `command/` | one file a command: its help, its arguments, what it does; a folder for `run`, which carries bytes, and `build` |
+//! | `local/` | clusters on this machine's loopback |
+//! | `upload/` | a file's bytes, and sending them |
 //! | `client`, `context` | a session with any agent; which cluster, with which key |
-//! | `local` | clusters on this machine's loopback |
-//! | `executable`, `line` | what a name means, what a line names |
-//! | `content`, `upload` | a file's bytes, and sending them |
-//! | `object`, `output/` | what listings show, and how |
+//! | `output/` | tables, JSON, progress and errors, as they are shown |
+//! | `object/` | what listings show: a file a noun, with its fields |
 //! | `error`, `exit` | what went wrong, and the status that says so |
+//! | `duration` | durations as options take them |
 //! | `inherited` | what the process was given and Rust hides |
 
 mod args;
 mod client;
 mod command;
-mod content;
 mod context;
 mod duration;
 mod error;
-mod executable;
 mod exit;
 mod inherited;
-mod line;
 mod local;
 mod object;
 mod output;
-mod pump;
 mod upload;
 
 use std::process::ExitCode;

@@ -7,4 +7,3 @@
 pub mod coordinator;
 pub mod placement;
 pub mod runs;
-pub mod syntax;

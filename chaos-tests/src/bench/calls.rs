@@ -12,7 +12,7 @@ use rmpv::Value;
 
 use super::{Aim, Table, forwarder, percentiles};
 use crate::cluster::Cluster;
-use crate::wire::{Address, Session, Stream, map, pack};
+use crate::wamp::{Address, Session, Stream, map, pack};
 
 /// How long calls are made for one figure.
 const TIME: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 2 });

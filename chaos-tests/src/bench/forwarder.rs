@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::wire::{Stream, pack};
+use crate::wamp::{Stream, pack};
 
 /// One read at most.
 const BUFFER: usize = 512 * 1024;

@@ -9,7 +9,7 @@ use rmpv::Value;
 use super::{Aim, Table, milliseconds, percentiles};
 use crate::cluster::{Cluster, Node};
 use crate::command::{self, Input};
-use crate::wire::{self, Session, map};
+use crate::wamp::{self, Session, map};
 
 /// Runs of each form; p99 is then the second or third worst.
 const RUNS: usize = 200;
@@ -38,7 +38,7 @@ pub fn run_over(session: &mut Session, line: &str) -> Result<Vec<u8>> {
     loop {
         let message = session.receive()?;
         match message.kind() {
-            50 if message.items.get(2).is_some_and(wire::is_progress) => {
+            50 if message.items.get(2).is_some_and(wamp::is_progress) => {
                 let arguments = message
                     .items
                     .get(3)

@@ -12,10 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, Result, bail};
 use pipes_chaos::cluster::Cluster;
 use pipes_chaos::command::{self, Input};
-use pipes_chaos::lines::{self, Line};
+use pipes_chaos::differential::lines::{self, Line};
+use pipes_chaos::differential::{
+    Kind, TOOLS,
+    shell::{self, Correct},
+};
 use pipes_chaos::random;
 use pipes_chaos::report::Report;
-use pipes_chaos::shell::{self, Correct};
 
 /// How many lines are compared: at least 500 are promised.
 const LINES: usize = 520;
@@ -36,7 +39,7 @@ fn five_hundred_random_lines_are_as_in_sh() -> Result<()> {
         assert!(count >= 20, "{what} is in {count} lines only");
     }
     let cluster = Cluster::start(3)?;
-    cluster.build(&lines::TOOLS)?;
+    cluster.build(&TOOLS)?;
     let next = AtomicUsize::new(0);
     let tally = Mutex::new(Tally::default());
     std::thread::scope(|scope| {
@@ -240,7 +243,7 @@ fn plain(text: &str) -> Line {
         .collect();
     Line {
         stages,
-        input: lines::Kind::Empty,
+        input: Kind::Empty,
     }
 }
 

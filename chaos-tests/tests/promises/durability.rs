@@ -11,7 +11,7 @@ use pipes_chaos::cluster::{Cluster, START_LIMIT};
 use pipes_chaos::command::{self, Input, tool};
 use pipes_chaos::store::{self, Client};
 use pipes_chaos::wait::{let_pass, wait_for, wait_until};
-use pipes_chaos::wire::Outcome;
+use pipes_chaos::wamp::Outcome;
 
 /// How often all agents are killed; `scripts/chaos` multiplies it.
 const KILLS: usize = 5;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use pipes_chaos::cluster::{Cluster, MESH_PORT, START_LIMIT};
 use pipes_chaos::command::{self, Finished, Input, tool};
-use pipes_chaos::wire::{Address, Session, Stream, map, pack};
+use pipes_chaos::wamp::{Address, Session, Stream, map, pack};
 use rmpv::Value;
 
 /// A user's mistake is one sentence: `error: ...`, and no backtrace.

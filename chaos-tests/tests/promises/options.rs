@@ -368,7 +368,7 @@ fn retry_runs_a_lost_line_no_third_time() -> Result<()> {
             .filter_map(pipes_chaos::proc::parent)
             .find(|parent| pipes_chaos::proc::is_shim(*parent))
             .context("no shim of slow")?;
-        pipes_chaos::fault::signal(shim, libc::SIGKILL)?;
+        pipes_chaos::proc::signal(shim, libc::SIGKILL)?;
     }
     let done = running.finish()?.expect(125)?;
     assert!(done.errors().contains("once more already"), "{}", done.errors());

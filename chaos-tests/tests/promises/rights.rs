@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use pipes_chaos::cluster::{Cluster, MESH_PORT, WAMP_PORT};
 use pipes_chaos::command::{self, Input, tool};
 use pipes_chaos::wait::{let_pass, wait_for};
-use pipes_chaos::wire::{Address, Session, Stream};
+use pipes_chaos::wamp::{Address, Session, Stream};
 
 /// What a shim is given at its start, as its agent hands it over.
 struct Credentials {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use pipes_chaos::cluster::{Cluster, GONE_LIMIT, START_LIMIT};
 use pipes_chaos::command::Input;
-use pipes_chaos::fault;
 use pipes_chaos::proc;
 use pipes_chaos::wait::wait_until;
 
@@ -120,7 +119,7 @@ fn a_replica_that_was_killed_is_replaced_unseen_where_there_is_no_other_node() -
     line().finish()?.success()?;
     for _ in 0..5 {
         for shim in proc::shims(cluster.nodes[0].pid()?) {
-            fault::signal(shim, libc::SIGKILL)?;
+            proc::signal(shim, libc::SIGKILL)?;
         }
         // At once: the agent may not have missed it yet.
         line().finish()?.success()?;

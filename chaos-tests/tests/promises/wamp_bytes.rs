@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use pipes_chaos::cluster::Cluster;
-use pipes_chaos::wire::{Address, Session, assemble, map, pack};
+use pipes_chaos::wamp::{Address, Session, assemble, map, pack};
 use rmpv::Value;
 
 /// `[args, kwargs]` that no encoder would write: integers longer than need be, a NaN with payload bits, a map whose

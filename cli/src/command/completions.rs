@@ -2,7 +2,6 @@
 
 use clap_complete::Shell;
 
-use crate::args;
 use crate::error::Error;
 use crate::output;
 
@@ -16,6 +15,6 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<(), Error> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut args::command(), "pipes", &mut script);
+    clap_complete::generate(arguments.shell, &mut super::definition(), "pipes", &mut script);
     output::print(&String::from_utf8_lossy(&script))
 }

@@ -15,11 +15,32 @@ mod stop;
 mod token;
 mod version;
 
-use clap::Subcommand;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::error::Error;
 use crate::exit::{self, Outcome};
 use crate::output;
+pub use run::line::one_argument;
+
+/// Unix pipes over a cluster of servers.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pipes",
+    version,
+    about,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+#[command(disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The whole command line, for completions.
+pub fn definition() -> clap::Command {
+    Arguments::command()
+}
 
 /// The commands. What is not built yet is not here.
 #[derive(Debug, Subcommand)]

@@ -18,7 +18,7 @@ use crate::client::{self, Client};
 use crate::context::{Context, Contexts, Server, Target};
 use crate::error::Error;
 use crate::object::{self, Node};
-use crate::output::progress::Waiting;
+use crate::output::spinner::Spinner;
 
 /// So many nodes get a vote; further ones do without (`VOTERS_MAX` of the store, of which a CLI has no part).
 const VOTERS: usize = 5;
@@ -107,7 +107,7 @@ async fn wait_until_up(
     context: &Context,
     children: &mut [(&Member, Child)],
 ) -> Result<(), Error> {
-    let mut waiting = Waiting::new(&format!("starting cluster {}", cluster.name));
+    let mut waiting = Spinner::new(&format!("starting cluster {}", cluster.name));
     let begun = Instant::now();
     let target = Target::of(context)?;
     for member in &cluster.members {

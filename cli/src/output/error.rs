@@ -4,8 +4,8 @@ use std::io::{IsTerminal, Write};
 
 use rmpv::Value;
 
+use super::caret::caret;
 use crate::error::{self, Error};
-use crate::line;
 
 /// Whether stderr may be coloured: a terminal, and NO_COLOR not set (no-color.org).
 pub fn is_coloured() -> bool {
@@ -44,7 +44,7 @@ fn of_line(error: &Error, shown: &str) -> String {
         && let Some(offset) = arguments.first().and_then(Value::as_u64)
     {
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        return format!("{message}\n{}", line::caret(shown, offset));
+        return format!("{message}\n{}", caret(shown, offset));
     }
     error.to_string()
 }

@@ -1,10 +1,11 @@
 //! All that is shown: tables and JSON on stdout, progress and errors on stderr. Commands decide what, these how.
 
+mod caret;
 pub mod error;
 pub mod json;
-pub mod progress;
+pub mod run_progress;
+pub mod spinner;
 pub mod table;
-pub mod traffic;
 
 use std::io::Write;
 

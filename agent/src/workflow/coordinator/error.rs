@@ -5,7 +5,6 @@ use pipes_wamp::error::uri::CANCELED;
 use rmpv::Value;
 
 use crate::service;
-use crate::workflow::syntax;
 
 /// Reasons, each with its error URI.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +58,7 @@ fn did_you_mean(name: &Option<String>) -> String {
 /// The command that makes the service, and how to call it where that is not as the line does.
 fn how_to_build(name: &str) -> String {
     let (name, _) = service::split(name);
-    let shown = syntax::quote(name);
+    let shown = pipes_syntax::quote(name);
     let file = name.rsplit('/').next().unwrap_or(name);
     if service::check_name(name).is_ok() {
         format!("build it with: pipes build {shown}")

@@ -5,11 +5,10 @@ use crate::workflow::coordinator::context::Context;
 use crate::workflow::coordinator::error::Error;
 use crate::workflow::coordinator::plan::{Plan, Planned};
 use crate::workflow::coordinator::request::Request;
-use crate::workflow::syntax;
 
 /// Plans a run; a line that cannot run whole is refused whole.
 pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
-    let line = syntax::parse(&request.line).map_err(|error| Error::Syntax {
+    let line = pipes_syntax::parse(&request.line).map_err(|error| Error::Syntax {
         message: error.message.clone(),
         offset: error.offset,
     })?;

@@ -1,0 +1,473 @@
+//! A cluster of one test: started as a user starts one, damaged as machines are, and always ended.
+//!
+//! ```text
+//! /tmp/pc-XXXXXX/              one folder a cluster, gone with it
+//!   s/pipes/local/n1/...       XDG_STATE_HOME: the nodes' folders (agent.pid, agent.log, agent.sock, ...)
+//!   c/pipes/contexts/...       XDG_CONFIG_HOME: the context that `init` made
+//!   w/                         what the test itself writes (scripts, inputs, reports)
+//! ```
+//!
+//! Always: (1) nothing outside the folder is touched, so clusters of several tests do not meet; (2) on drop every
+//! process that names the folder or the cluster's id is ended by its id, and if one had to be ended after
+//! `pipes cluster stop`, the test fails; (3) a failing test shows the end of each agent's log.
+
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::command::{self, Finished, Input};
+use crate::fault::Cut;
+use crate::wait::{wait_for, wait_until};
+use crate::wamp::{Address, Session};
+use crate::{proc, store};
+pub use run::Run;
+
+/// How long a cluster may take to be started, or an agent to be back: a start is 1 to 2 s, an election 1 s more.
+pub const START_LIMIT: Duration = Duration::from_secs(40);
+/// How long an ordered stop may take.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// How long processes may take to be gone after whatever ended them (interface.md: 5 s).
+pub const GONE_LIMIT: Duration = Duration::from_secs(5);
+/// The port of WAMP RawSocket.
+pub const WAMP_PORT: u16 = 7072;
+/// The port of the mesh.
+pub const MESH_PORT: u16 = 7071;
+
+/// Where the binaries under test lie: `PIPES_BIN_DIR`, else the profile's folder of this very test.
+pub fn binaries() -> PathBuf {
+    if let Some(folder) = std::env::var_os("PIPES_BIN_DIR") {
+        return PathBuf::from(folder);
+    }
+    let own = std::env::current_exe().unwrap_or_default();
+    let folder = own.parent().unwrap_or(Path::new("."));
+    // A test lies in PROFILE/deps/, a binary of this crate in PROFILE/ itself.
+    if folder.ends_with("deps") {
+        folder.parent().unwrap_or(folder).to_owned()
+    } else {
+        folder.to_owned()
+    }
+}
+
+/// One node, known by its folder.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// `n1` and so on.
+    pub name: String,
+    /// Its loopback address.
+    pub address: String,
+    /// Its folder.
+    pub folder: PathBuf,
+}
+
+impl Node {
+    /// Its agent's process id.
+    pub fn pid(&self) -> Result<i32> {
+        let path = self.folder.join("agent.pid");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        text.trim()
+            .parse()
+            .with_context(|| format!("a process id in {}", path.display()))
+    }
+
+    /// Whether its agent runs.
+    pub fn is_up(&self) -> bool {
+        self.pid().is_ok_and(proc::is_alive)
+    }
+
+    /// The operators' socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("agent.sock")
+    }
+
+    /// The shims' socket.
+    pub fn stages_socket(&self) -> PathBuf {
+        self.folder.join("stages/agent.sock")
+    }
+
+    /// Its address and port for WAMP clients.
+    pub fn wamp(&self) -> String {
+        format!("{}:{WAMP_PORT}", self.address)
+    }
+
+    /// A session in realm `pipes`, on the operators' socket.
+    pub fn operator(&self) -> Result<Session> {
+        Session::join(&Address::Unix(self.socket()), "pipes", "anonymous", None)
+    }
+
+    /// What its agent has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("agent.log")).unwrap_or_default()
+    }
+}
+
+/// What `pipes cluster status` says.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The leader's name.
+    pub leader: String,
+    /// The Raft term.
+    pub term: i64,
+    /// The whole object.
+    pub whole: Value,
+}
+
+/// A running cluster.
+pub struct Cluster {
+    home: tempfile::TempDir,
+    /// Its name.
+    pub name: String,
+    /// Its id, `PIPES_NODE`'s first half.
+    pub id: String,
+    /// Its nodes, in order.
+    pub nodes: Vec<Node>,
+    checked: bool,
+}
+
+impl Cluster {
+    /// Starts a cluster of `size` agents.
+    pub fn start(size: usize) -> Result<Cluster> {
+        Cluster::start_with(size, &[])
+    }
+
+    /// The same, with more options for `init`.
+    pub fn start_with(size: usize, options: &[&str]) -> Result<Cluster> {
+        // The path is short because a socket's path may have 107 bytes at most.
+        let home = tempfile::Builder::new()
+            .prefix("pc-")
+            .tempdir_in("/tmp")
+            .context("make a folder in /tmp")?;
+        for folder in ["s", "c", "w"] {
+            std::fs::create_dir(home.path().join(folder))?;
+        }
+        let mut cluster = Cluster {
+            home,
+            name: "local".into(),
+            id: String::new(),
+            nodes: Vec::new(),
+            checked: false,
+        };
+        let mut command = cluster.pipes(&["init", "--local", &size.to_string()]);
+        command.args(options);
+        command::start(command, Input::None)?
+            .finish_within(START_LIMIT)?
+            .success()
+            .context("pipes init --local")?;
+        for number in 1..=size {
+            let node = cluster.find_node(&format!("n{number}"))?;
+            cluster.nodes.push(node);
+        }
+        cluster.id = cluster.setting(0, "cluster_id")?;
+        Ok(cluster)
+    }
+
+    fn find_node(&self, name: &str) -> Result<Node> {
+        let folder = self.home.path().join("s/pipes").join(&self.name).join(name);
+        let mut node = Node {
+            name: name.to_owned(),
+            address: String::new(),
+            folder,
+        };
+        node.address = setting(&node, "address")?;
+        Ok(node)
+    }
+
+    /// A word of a node's configuration.
+    pub fn setting(&self, node: usize, key: &str) -> Result<String> {
+        setting(&self.nodes[node], key)
+    }
+
+    /// The cluster's own folder.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// A path in the folder for the test's own files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.home.path().join("w").join(name)
+    }
+
+    /// Writes a file of the test and gives its path.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
+        let path = self.file(name);
+        std::fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Writes an executable with this text and builds it as a service.
+    pub fn script(&self, name: &str, text: &str) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.write(name, text.as_bytes())?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+        self.call(&["build", &path.to_string_lossy()])?;
+        Ok(())
+    }
+
+    /// The CLI, in this cluster's surroundings.
+    pub fn pipes(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binaries().join("pipes"));
+        command.args(arguments).current_dir(self.home.path().join("w"));
+        command.env("XDG_STATE_HOME", self.home.path().join("s"));
+        command.env("XDG_CONFIG_HOME", self.home.path().join("c"));
+        command.env_remove("PIPES_AGENT").env_remove("PIPES_CONTEXT");
+        // One language, so that tools sort and classify alike here and in `sh`.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name == "LANG" || name == "TZ" || name.starts_with("LC_") {
+                command.env_remove(name);
+            }
+        }
+        command.env("LANG", "C");
+        command
+    }
+
+    /// A command of the CLI that must succeed; gives its stdout.
+    pub fn call(&self, arguments: &[&str]) -> Result<String> {
+        let done = command::run(self.pipes(arguments), Input::None)?;
+        Ok(done
+            .success()
+            .with_context(|| format!("pipes {}", arguments.join(" ")))?
+            .output())
+    }
+
+    /// A command of the CLI, however it ends.
+    pub fn attempt(&self, arguments: &[&str]) -> Result<Finished> {
+        command::run(self.pipes(arguments), Input::None)
+    }
+
+    /// A listing as JSON.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self.call(&[arguments, &["--format", "json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("JSON of pipes {}: {text}", arguments.join(" ")))
+    }
+
+    /// Builds services out of programs on PATH.
+    pub fn build(&self, programs: &[&str]) -> Result<()> {
+        let mut arguments = vec!["build".to_owned()];
+        for program in programs {
+            // By path: NAME alone would take a file of that name in the working directory first.
+            arguments.push(command::tool(program)?.to_string_lossy().into_owned());
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.call(&arguments)?;
+        Ok(())
+    }
+
+    /// A line to be run.
+    pub fn run(&self, line: &str) -> Run<'_> {
+        Run::new(self, line)
+    }
+
+    /// What `pipes cluster status` says.
+    pub fn status(&self) -> Result<Status> {
+        let whole = self.json(&["cluster", "status"])?;
+        let leader = match &whole["leader"] {
+            Value::String(name) => name.clone(),
+            other => bail!("no leader: {other} in {whole}"),
+        };
+        Ok(Status {
+            leader,
+            term: whole["term"].as_i64().context("a term")?,
+            whole,
+        })
+    }
+
+    /// The index of the leader among the nodes.
+    pub fn leader(&self) -> Result<usize> {
+        let name = wait_for("a leader", START_LIMIT, || Ok(self.status()?.leader))?;
+        self.nodes
+            .iter()
+            .position(|node| node.name == name)
+            .with_context(|| format!("leader {name} is no node"))
+    }
+
+    /// Ends an agent as a power cut would.
+    pub fn kill(&self, node: usize) -> Result<()> {
+        let pid = self.nodes[node].pid()?;
+        proc::signal(pid, libc::SIGKILL)?;
+        wait_until("a killed agent is gone", GONE_LIMIT, || !proc::is_alive(pid))?;
+        Ok(())
+    }
+
+    /// Ends all agents at once.
+    pub fn kill_all(&self) -> Result<()> {
+        let pids: Vec<i32> = self.nodes.iter().filter_map(|node| node.pid().ok()).collect();
+        for pid in &pids {
+            let _ = proc::signal(*pid, libc::SIGKILL);
+        }
+        wait_until("killed agents are gone", GONE_LIMIT, || {
+            !pids.iter().any(|pid| proc::is_alive(*pid))
+        })?;
+        Ok(())
+    }
+
+    /// Stops an agent's clock: it neither answers nor dies.
+    pub fn pause(&self, node: usize) -> Result<()> {
+        proc::signal(self.nodes[node].pid()?, libc::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self, node: usize) -> Result<()> {
+        proc::signal(self.nodes[node].pid()?, libc::SIGCONT)
+    }
+
+    /// Starts every agent that is down, as a user does.
+    pub fn start_again(&self) -> Result<()> {
+        let command = self.pipes(&["cluster", "start"]);
+        command::start(command, Input::None)?
+            .finish_within(START_LIMIT)?
+            .success()
+            .context("pipes cluster start")?;
+        Ok(())
+    }
+
+    /// Waits until every node is `up` in `pipes node ls`.
+    pub fn all_up(&self, limit: Duration) -> Result<()> {
+        wait_for("all nodes up", limit, || {
+            let nodes = self.json(&["node", "ls"])?;
+            let up = nodes
+                .as_array()
+                .context("an array")?
+                .iter()
+                .filter(|node| node["state"] == "up")
+                .count();
+            if up == self.nodes.len() {
+                Ok(())
+            } else {
+                bail!("{nodes}")
+            }
+        })
+    }
+
+    /// Cuts the link between two agents.
+    pub fn cut(&self, one: usize, other: usize) -> Result<Cut> {
+        Cut::between(&self.nodes[one].address, &self.nodes[other].address)
+    }
+
+    /// Waits until no process of any stage is left; fails naming those that are.
+    pub fn no_stages(&self, limit: Duration) -> Result<Duration> {
+        wait_until("no stage is left", limit, || {
+            proc::stages(&self.id, None).is_empty()
+        })
+        .map_err(|error| {
+            let left: Vec<String> = proc::stages(&self.id, None)
+                .into_iter()
+                .map(|pid| {
+                    format!(
+                        "{pid}: {} (child of {:?})",
+                        proc::command_line(pid),
+                        proc::parent(pid)
+                    )
+                })
+                .collect();
+            error.context(format!("stages left over: {left:?}"))
+        })
+    }
+
+    /// Waits until so many stage processes run.
+    pub fn stages_run(&self, count: usize) -> Result<Duration> {
+        wait_until("the stages run", Duration::from_secs(15), || {
+            proc::stages(&self.id, None).len() >= count
+        })
+    }
+
+    /// A client of the store at one node.
+    pub fn store(&self, node: usize) -> Result<store::Client> {
+        Ok(store::Client::new(self.nodes[node].operator()?))
+    }
+
+    /// Stops the cluster in order and checks that nothing of it is left: what drop does, with an error to see.
+    pub fn finish(mut self) -> Result<()> {
+        self.checked = true;
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        for node in &self.nodes {
+            if let Ok(pid) = node.pid() {
+                let _ = proc::signal(pid, libc::SIGCONT);
+            }
+        }
+        let stop = command::start(self.pipes(&["cluster", "stop"]), Input::None)
+            .and_then(|running| running.finish_within(STOP_LIMIT))
+            .and_then(Finished::success);
+        let begun = Instant::now();
+        let left = loop {
+            let left = self.processes();
+            if left.is_empty() || begun.elapsed() > GONE_LIMIT {
+                break left;
+            }
+            crate::wait::let_pass(Duration::from_millis(20));
+        };
+        let named: Vec<String> = left
+            .iter()
+            .map(|pid| format!("{pid} {}", proc::command_line(*pid)))
+            .collect();
+        for pid in left {
+            let _ = proc::signal(pid, libc::SIGKILL);
+        }
+        if !named.is_empty() {
+            bail!(
+                "processes left over after the cluster's stop ({:?}): {named:?}",
+                stop.map(|_| "it succeeded")
+            );
+        }
+        // A test may have removed it.
+        if self.nodes.iter().all(|node| !node.folder.exists()) {
+            return Ok(());
+        }
+        stop.context("pipes cluster stop").map(|_| ())
+    }
+
+    /// Every process of this cluster.
+    pub fn processes(&self) -> Vec<i32> {
+        let mut found = proc::mentioning(&self.home.path().to_string_lossy());
+        if !self.id.is_empty() {
+            found.extend(proc::stages(&self.id, None));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    fn show_logs(&self) {
+        for node in &self.nodes {
+            let log = node.log();
+            let lines: Vec<&str> = log.lines().collect();
+            println!("--- the end of {}'s log", node.name);
+            for line in &lines[lines.len().saturating_sub(25)..] {
+                println!("{line}");
+            }
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        }
+        if self.checked {
+            return;
+        }
+        let ended = self.end();
+        if let Err(error) = ended {
+            println!("{error:#}");
+            assert!(std::thread::panicking(), "{error:#}");
+        }
+    }
+}
+
+fn setting(node: &Node, key: &str) -> Result<String> {
+    let path = node.folder.join("agent.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let value = text.lines().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        (name.trim() == key).then(|| value.trim().trim_matches('"').to_owned())
+    });
+    value.with_context(|| format!("{key} in {}", path.display()))
+}

@@ -1,0 +1,262 @@
+//! `pipes run "a x | b | c"`
+
+pub mod line;
+mod options;
+mod report;
+mod stdio;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rmpv::Value;
+
+use crate::client::{self, Client};
+use crate::command::build;
+use crate::context::Contexts;
+use crate::duration;
+use crate::error::Error;
+use crate::exit::{self, Outcome};
+use crate::inherited;
+use crate::output;
+use crate::output::run_progress::RunProgress;
+use crate::upload;
+use crate::upload::content;
+use report::Report;
+use stdio::{Ended, Input, Request};
+
+/// Runs a workflow as a shell would, over the cluster
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exits as the last stage does: 128+n after signal n, 127 for an unknown service, 126 when a stage cannot be started, 125 when Pipes itself failed, 124 when --timeout ran out."
+)]
+pub struct Arguments {
+    /// The workflow as one argument: "service args | service args"
+    #[arg(value_name = "LINE")]
+    line: Vec<String>,
+    /// The line from a file: # begins a comment, a newline may follow |
+    #[arg(short, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// Reads stdin even from a terminal
+    #[arg(short, conflicts_with = "no_input")]
+    input: bool,
+    /// Gives no stdin
+    #[arg(short)]
+    no_input: bool,
+    /// Exits as the last stage that failed
+    #[arg(long)]
+    pipefail: bool,
+    /// Ends the run after this time
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
+    timeout: Option<Duration>,
+    /// A variable for every stage; K alone takes the caller's value
+    #[arg(long, value_name = "K=V")]
+    env: Vec<String>,
+    /// Where a stage runs: its number or its service's name, and a node
+    #[arg(long, value_name = "STAGE=NODE", value_parser = options::pair)]
+    place: Vec<(String, String)>,
+    /// A file that lies in each stage's working directory, under NAME
+    #[arg(long, value_name = "PATH[=NAME]")]
+    file: Vec<String>,
+    /// First builds what is missing or changed of the stages' executables
+    #[arg(long)]
+    build: bool,
+    /// Uses no warm replica
+    #[arg(long)]
+    fresh: bool,
+    /// Once more from the beginning when a server was lost and stdin was not read
+    #[arg(long)]
+    retry: bool,
+    /// Writes what became of the run into a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Shows no progress
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    confined: options::Confined,
+}
+
+pub fn run(arguments: Arguments) -> Outcome {
+    let shown = match line::given(arguments.from.as_deref(), &arguments.line) {
+        Ok(line) => line,
+        Err(error) => return failed(&error, ""),
+    };
+    match carried(&arguments, &shown) {
+        Ok((ended, report)) => end(ended, report, &shown),
+        Err(error) => failed(&error, &shown),
+    }
+}
+
+/// Carries the run to its end, where it begins at all.
+fn carried(arguments: &Arguments, shown: &str) -> Result<(Ended, Option<Report>), Error> {
+    // Offsets in it are those of what was given.
+    let line = match arguments.from {
+        Some(_) => pipes_syntax::line_of_file(shown)?,
+        None => shown.to_owned(),
+    };
+    let options = options::of(arguments);
+    let reads_stdin = !arguments.no_input && (arguments.input || !std::io::stdin().is_terminal());
+    if reads_stdin && inherited::was_closed(libc::STDIN_FILENO) {
+        let why = "standard input is closed; give one, such as </dev/null, or none with -n";
+        return Err(Error::Usage(why.into()));
+    }
+    let report = arguments.report.as_deref().map(Report::prepare).transpose()?;
+    let ended = client::block_on(carry(arguments, Request { line, options }, reads_stdin))?;
+    Ok((ended, report))
+}
+
+fn failed(error: &Error, shown: &str) -> Outcome {
+    output::error::show_for_line(error, shown);
+    exit::of_run_error(error)
+}
+
+async fn carry(arguments: &Arguments, mut request: Request, reads_stdin: bool) -> Result<Ended, Error> {
+    let mut client = Client::connect(&Contexts::open()?.target()?).await?;
+    if arguments.build {
+        build::build_changed(&mut client, &line::services(&request.line)).await?;
+    }
+    if !arguments.file.is_empty() {
+        let mut files = Vec::new();
+        for file in &arguments.file {
+            files.push(send_file(&mut client, file).await?);
+        }
+        request.options.push(("file".into(), Value::Array(files)));
+    }
+    let input = if reads_stdin {
+        Input::stdin()
+    } else {
+        Input::none()
+    };
+    let reads_terminal = reads_stdin && std::io::stdin().is_terminal();
+    let progress = RunProgress::new(arguments.quiet, reads_terminal);
+    stdio::carry(client, &request, input, progress).await
+}
+
+/// Makes the cluster have a file; gives back its digest and its name in the stages.
+async fn send_file(client: &mut Client, file: &str) -> Result<Value, Error> {
+    let (path, name) = match file.rsplit_once('=') {
+        // A path may hold the sign itself.
+        Some((path, name)) if !Path::new(file).exists() => (path, name.to_owned()),
+        _ => (
+            file,
+            Path::new(file)
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+        ),
+    };
+    let content = content::of(Path::new(path))?;
+    upload::blob(client, Path::new(path), &content).await?;
+    Ok(Value::Array(vec![content.digest.into(), name.into()]))
+}
+
+/// Reports, says what there is to say, and decides how the process ends.
+fn end(ended: Ended, report: Option<Report>, shown: &str) -> Outcome {
+    let run = match ended.run {
+        Ok(run) => run,
+        Err(error) => return failed(&error, shown),
+    };
+    let (exit, message) = (
+        field(&run, "exit").and_then(Value::as_i64),
+        field(&run, "message"),
+    );
+    let message = message.and_then(Value::as_str).map(str::to_owned);
+    if let Some(message) = &message {
+        output::error::say(message);
+    }
+    let status = exit.or_else(|| field(&run, "status").and_then(Value::as_i64));
+    // Of a run that was given up nothing is known.
+    if let Some(report) = report
+        && !run.is_nil()
+        && let Err(error) = report.write(run)
+    {
+        return failed(&error, shown);
+    }
+    // As a shell does: a program that caught the signal and ended by itself was not interrupted. A run that was given up
+    // has no status.
+    let was_interrupted = status.is_none_or(|status| status > 128);
+    if let Some(signal) = ended.dies_of.filter(|_| was_interrupted) {
+        return Outcome::Signal(signal);
+    }
+    if ended.is_stdout_gone && message.is_none() {
+        return Outcome::Signal(libc::SIGPIPE);
+    }
+    Outcome::of_run(
+        status
+            .and_then(|status| i32::try_from(status).ok())
+            .unwrap_or(i32::from(exit::RUN_FAILED)),
+    )
+}
+
+fn field<'a>(run: &'a Value, name: &str) -> Option<&'a Value> {
+    run.as_map()?
+        .iter()
+        .find(|(key, _)| key.as_str() == Some(name))
+        .map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(exit: i64, message: Option<&str>) -> Ended {
+        let run = vec![
+            ("exit".into(), exit.into()),
+            ("message".into(), message.map_or(Value::Nil, Value::from)),
+        ];
+        Ended {
+            run: Ok(Value::Map(run)),
+            dies_of: None,
+            is_stdout_gone: false,
+        }
+    }
+
+    #[test]
+    fn the_process_ends_as_the_run_did() {
+        assert_eq!(end(ended(3, None), None, ""), Outcome::Status(3));
+        assert_eq!(end(ended(141, None), None, ""), Outcome::Status(141));
+        assert_eq!(
+            end(ended(125, Some("server n2 was lost")), None, ""),
+            Outcome::Status(125)
+        );
+    }
+
+    #[test]
+    fn after_its_own_ctrl_c_or_without_a_reader_it_dies_of_the_signal() {
+        let interrupted = Ended {
+            dies_of: Some(libc::SIGINT),
+            ..ended(130, None)
+        };
+        assert_eq!(end(interrupted, None, ""), Outcome::Signal(libc::SIGINT));
+        let given_up = Ended {
+            run: Ok(Value::Nil),
+            dies_of: Some(libc::SIGTERM),
+            is_stdout_gone: false,
+        };
+        assert_eq!(end(given_up, None, ""), Outcome::Signal(libc::SIGTERM));
+        let gone = || Ended {
+            is_stdout_gone: true,
+            ..ended(141, None)
+        };
+        assert_eq!(end(gone(), None, ""), Outcome::Signal(libc::SIGPIPE));
+        // A failure of Pipes itself is not hidden behind a reader that had enough.
+        let lost = Ended {
+            is_stdout_gone: true,
+            ..ended(125, Some("server n2 was lost"))
+        };
+        assert_eq!(end(lost, None, ""), Outcome::Status(125));
+    }
+
+    #[test]
+    fn a_run_that_caught_the_ctrl_c_ends_as_its_record_says() {
+        for (status, message) in [(0, None), (3, None), (125, Some("server n2 was lost"))] {
+            let caught = Ended {
+                dies_of: Some(libc::SIGINT),
+                ..ended(status.into(), message)
+            };
+            assert_eq!(end(caught, None, ""), Outcome::Status(status));
+        }
+    }
+}

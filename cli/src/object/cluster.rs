@@ -1,0 +1,53 @@
+//! A cluster, as `cluster ls` and `cluster status` show it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Object, mark, text};
+
+/// A cluster.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cluster {
+    /// Its context's name here.
+    pub name: Option<String>,
+    /// Never the same for two.
+    pub id: Option<String>,
+    /// Whether commands go to it.
+    pub current: bool,
+    /// Name of the leader's node.
+    pub leader: Option<serde_json::Value>,
+    /// Raft's.
+    pub term: Option<u64>,
+    /// The store's.
+    pub revision: Option<i64>,
+    /// Its nodes.
+    pub nodes: Option<serde_json::Value>,
+}
+
+impl Object for Cluster {
+    const TITLES: &'static [&'static str] = &["CURRENT", "NAME", "LEADER", "TERM", "REVISION", "NODES"];
+
+    fn row(&self) -> Vec<String> {
+        let numbers = [
+            self.term.map(|term| term.to_string()),
+            self.revision.map(|revision| revision.to_string()),
+        ];
+        let [leader, nodes] = [&self.leader, &self.nodes].map(|value| value.as_ref().map(brief));
+        let fields = [&self.name, &leader, &numbers[0], &numbers[1], &nodes].map(text);
+        std::iter::once(mark(self.current)).chain(fields).collect()
+    }
+
+    fn id(&self) -> String {
+        text(&self.name)
+    }
+}
+
+/// What fits into a table's cell: of a list its length.
+fn brief(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Array(list) => list.len().to_string(),
+        serde_json::Value::Null => "-".into(),
+        other => other.to_string(),
+    }
+}
