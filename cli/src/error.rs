@@ -1,5 +1,6 @@
 //! What can go wrong, as the user reads it: one sentence each, with what to do.
 
+use pipes_protocol::uris;
 use std::path::PathBuf;
 
 use pipes_wamp::payload::PayloadBuf;
@@ -66,19 +67,6 @@ pub enum Error {
     },
 }
 
-/// URI of a line that is refused; its second argument is the byte.
-pub const SYNTAX: &str = "pipes.error.syntax";
-/// URI of a name that no service has.
-pub const UNKNOWN_SERVICE: &str = "pipes.error.unknown_service";
-/// URI of a stage that cannot be started.
-pub const CANNOT_START: &str = "pipes.error.cannot_start";
-/// URI of arguments that cannot be meant.
-pub const USAGE: &str = "pipes.error.usage";
-/// URI of what is not there.
-pub const NOT_FOUND: &str = "pipes.error.not_found";
-/// Something it needs is not there now.
-pub const UNAVAILABLE: &str = "pipes.error.unavailable";
-
 impl Error {
     /// An error the agent answered with.
     pub fn refused(uri: &str, payload: &PayloadBuf) -> Error {
@@ -132,7 +120,7 @@ impl Error {
 impl From<pipes_syntax::Error> for Error {
     fn from(error: pipes_syntax::Error) -> Error {
         Error::Refused {
-            uri: SYNTAX.to_owned(),
+            uri: uris::error::SYNTAX.to_owned(),
             message: error.message,
             arguments: vec![error.offset.into()],
         }
@@ -168,7 +156,7 @@ mod tests {
     #[test]
     fn an_answers_sentence_is_the_message() {
         let payload = PayloadBuf::of_values(vec!["no '|' here".into(), 4.into()], None);
-        let error = Error::refused(SYNTAX, &payload);
+        let error = Error::refused(uris::error::SYNTAX, &payload);
         assert_eq!(error.to_string(), "no '|' here");
         let Error::Refused { arguments, .. } = error else {
             panic!("another error")

@@ -13,8 +13,9 @@
 
 use std::process::ExitCode;
 
-use crate::error::{self, Error};
+use crate::error::Error;
 use crate::inherited;
+use pipes_protocol::uris;
 
 /// A failed command.
 pub const FAILED: u8 = 1;
@@ -56,15 +57,15 @@ impl Outcome {
 
 /// Of an error of any command but `run`.
 pub fn of_error(error: &Error) -> Outcome {
-    let is_usage = matches!(error, Error::Usage(_)) || error.uri() == Some(error::USAGE);
+    let is_usage = matches!(error, Error::Usage(_)) || error.uri() == Some(uris::error::USAGE);
     Outcome::Status(if is_usage { USAGE } else { FAILED })
 }
 
 /// Of an error of `run`, before or instead of a run.
 pub fn of_run_error(error: &Error) -> Outcome {
     Outcome::Status(match error.uri() {
-        Some(error::UNKNOWN_SERVICE) => RUN_UNKNOWN,
-        Some(error::CANNOT_START) => RUN_CANNOT_START,
+        Some(uris::error::UNKNOWN_SERVICE) => RUN_UNKNOWN,
+        Some(uris::error::CANNOT_START) => RUN_CANNOT_START,
         _ => RUN_FAILED,
     })
 }
@@ -127,12 +128,12 @@ mod tests {
                 FAILED,
             ),
             (lost(), RUN_FAILED, FAILED),
-            (refused(error::SYNTAX), RUN_FAILED, FAILED),
-            (refused(error::USAGE), RUN_FAILED, USAGE),
+            (refused(uris::error::SYNTAX), RUN_FAILED, FAILED),
+            (refused(uris::error::USAGE), RUN_FAILED, USAGE),
             (refused("pipes.error.unavailable"), RUN_FAILED, FAILED),
-            (refused(error::NOT_FOUND), RUN_FAILED, FAILED),
-            (refused(error::UNKNOWN_SERVICE), RUN_UNKNOWN, FAILED),
-            (refused(error::CANNOT_START), RUN_CANNOT_START, FAILED),
+            (refused(uris::error::NOT_FOUND), RUN_FAILED, FAILED),
+            (refused(uris::error::UNKNOWN_SERVICE), RUN_UNKNOWN, FAILED),
+            (refused(uris::error::CANNOT_START), RUN_CANNOT_START, FAILED),
         ];
         for (error, of_run, of_others) in table {
             assert_eq!(of_run_error(&error), Outcome::Status(of_run), "{error:?}");

@@ -1,5 +1,6 @@
 //! `pipes cluster ls|status|start|stop|rm|set`
 
+use pipes_protocol::uris;
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ pub fn run(command: Command) -> Result<(), Error> {
             setting: (key, value),
         } => {
             let kwargs = vec![("key", Value::from(key)), ("value", Value::from(value))];
-            client::call_once("pipes.cluster.set", kwargs).map(drop)
+            client::call_once(uris::CLUSTER_SET, kwargs).map(drop)
         }
     }
 }
@@ -158,7 +159,7 @@ fn status(contexts: &Contexts, name: Option<&str>, listing: Listing) -> Result<(
 
 async fn ask(target: &Target) -> Result<Cluster, Error> {
     let mut client = Client::connect(target).await?;
-    object::parse(client.call("pipes.cluster.status", Vec::new()).await?)
+    object::parse(client.call(uris::CLUSTER_STATUS, Vec::new()).await?)
 }
 
 fn rm(contexts: &Contexts, name: Option<String>, yes: bool) -> Result<(), Error> {

@@ -1,11 +1,12 @@
 //! `pipes inspect X`
 
+use pipes_protocol::uris;
 use rmpv::Value;
 use serde::Serialize;
 
 use crate::client::{self, Client};
 use crate::context::Contexts;
-use crate::error::{self, Error};
+use crate::error::Error;
 use crate::object::{self, Object, Run, Service, Stage};
 use crate::output::{self, Format, json, table};
 
@@ -61,8 +62,8 @@ async fn find(client: &mut Client, name: &str) -> Result<Found, Error> {
     }
     match service_of(client, name).await {
         Ok(service) => Ok(Found::Service(service)),
-        Err(error) if error.uri() == Some(error::NOT_FOUND) => match run_of(client, name).await {
-            Err(error) if error.uri() == Some(error::NOT_FOUND) => Err(Error::Local(format!(
+        Err(error) if error.uri() == Some(uris::error::NOT_FOUND) => match run_of(client, name).await {
+            Err(error) if error.uri() == Some(uris::error::NOT_FOUND) => Err(Error::Local(format!(
                 "there is no run or service '{name}'; pipes ps -a and pipes service ls list them"
             ))),
             found => found.map(Found::Run),
@@ -72,17 +73,13 @@ async fn find(client: &mut Client, name: &str) -> Result<Found, Error> {
 }
 
 async fn run_of(client: &mut Client, id: &str) -> Result<Run, Error> {
-    object::parse(
-        client
-            .call("pipes.run.get", vec![("id", Value::from(id))])
-            .await?,
-    )
+    object::parse(client.call(uris::RUN_GET, vec![("id", Value::from(id))]).await?)
 }
 
 async fn service_of(client: &mut Client, name: &str) -> Result<Service, Error> {
     object::parse(
         client
-            .call("pipes.service.get", vec![("name", Value::from(name))])
+            .call(uris::SERVICE_GET, vec![("name", Value::from(name))])
             .await?,
     )
 }

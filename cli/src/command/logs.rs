@@ -1,5 +1,6 @@
 //! `pipes logs X`
 
+use pipes_protocol::uris;
 use std::time::Duration;
 
 use pipes_wamp::message::CallOptions;
@@ -46,7 +47,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         };
         let request = client
             .send(
-                "pipes.run.logs",
+                uris::RUN_LOGS,
                 options,
                 PayloadBuf::of_kwargs(kwargs).as_payload(),
             )

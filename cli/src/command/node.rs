@@ -1,6 +1,7 @@
 //! `pipes node ls`
 
 use clap::Subcommand;
+use pipes_protocol::uris;
 
 use crate::client;
 use crate::command::objects;
@@ -16,6 +17,6 @@ pub enum Command {
 
 pub fn run(command: Command) -> Result<(), Error> {
     let Command::Ls(listing) = command;
-    let answer = client::call_once("pipes.node.list", Vec::new())?;
+    let answer = client::call_once(uris::NODE_LIST, Vec::new())?;
     listing.show(&objects::<Node>(answer)?)
 }

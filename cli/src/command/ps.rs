@@ -5,6 +5,7 @@ use crate::command::objects;
 use crate::error::Error;
 use crate::object::Run;
 use crate::output::Listing;
+use pipes_protocol::uris;
 
 /// Runs under way
 #[derive(Debug, clap::Args)]
@@ -17,6 +18,6 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Error> {
-    let answer = client::call_once("pipes.run.list", vec![("all", arguments.all.into())])?;
+    let answer = client::call_once(uris::RUN_LIST, vec![("all", arguments.all.into())])?;
     arguments.listing.show(&objects::<Run>(answer)?)
 }

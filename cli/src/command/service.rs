@@ -1,6 +1,7 @@
 //! `pipes service ls|rm`
 
 use clap::Subcommand;
+use pipes_protocol::uris;
 
 use crate::client::{self, Client};
 use crate::command::{each, objects};
@@ -24,7 +25,7 @@ pub enum Command {
 pub fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Ls(listing) => {
-            let answer = client::call_once("pipes.service.list", Vec::new())?;
+            let answer = client::call_once(uris::SERVICE_LIST, Vec::new())?;
             listing.show(&objects::<Service>(answer)?)
         }
         Command::Rm { names } => client::block_on(async {
@@ -32,7 +33,7 @@ pub fn run(command: Command) -> Result<(), Error> {
             each(&names, async |name| {
                 let name = name.strip_prefix("service/").unwrap_or(name);
                 client
-                    .call("pipes.service.remove", vec![("name", name.into())])
+                    .call(uris::SERVICE_REMOVE, vec![("name", name.into())])
                     .await?;
                 output::print(&format!("{name}\n"))
             })

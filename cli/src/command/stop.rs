@@ -1,5 +1,6 @@
 //! `pipes stop RUN`
 
+use pipes_protocol::uris;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -8,7 +9,7 @@ use crate::client::{self, Client};
 use crate::command::each;
 use crate::context::Contexts;
 use crate::duration;
-use crate::error::{self, Error};
+use crate::error::Error;
 use crate::object::{self, Run};
 use crate::output;
 
@@ -39,7 +40,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         let told = each(&runs, async |run| {
             let id = run.strip_prefix("run/").unwrap_or(run);
             let kwargs = vec![("id", id.into()), ("grace", grace.as_secs_f64().into())];
-            let stopped = client.call("pipes.run.stop", kwargs).await?;
+            let stopped = client.call(uris::RUN_STOP, kwargs).await?;
             stopping.push(stopped.as_str().unwrap_or(id).to_owned());
             Ok(())
         })
@@ -67,20 +68,20 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
 async fn has_ended(client: &mut Client, id: &str, until: Option<Instant>) -> Result<bool, Error> {
     let mut unknown_since = None;
     while until.is_none_or(|until| Instant::now() < until) {
-        match client.call("pipes.run.get", vec![("id", id.into())]).await {
+        match client.call(uris::RUN_GET, vec![("id", id.into())]).await {
             Ok(run) => {
                 let run: Run = object::parse(run)?;
                 if run.status.is_some() {
                     return Ok(true);
                 }
             }
-            Err(error) if error.uri() == Some(error::NOT_FOUND) => {
+            Err(error) if error.uri() == Some(uris::error::NOT_FOUND) => {
                 if unknown_since.get_or_insert_with(Instant::now).elapsed() > RECORD_WITHIN {
                     return Ok(true);
                 }
             }
             // A leader may have to be elected.
-            Err(error) if error.uri() == Some(error::UNAVAILABLE) => {}
+            Err(error) if error.uri() == Some(uris::error::UNAVAILABLE) => {}
             Err(error) => return Err(error),
         }
         sleep(LOOK_EVERY).await;

@@ -1,6 +1,7 @@
 //! `pipes token create|ls|rm`
 
 use clap::Subcommand;
+use pipes_protocol::uris;
 use rmpv::Value;
 
 use crate::client;
@@ -28,7 +29,7 @@ pub enum Command {
 pub fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Create { name } => {
-            let made = client::call_once("pipes.token.create", vec![("name", name.into())])?;
+            let made = client::call_once(uris::TOKEN_CREATE, vec![("name", name.into())])?;
             let token = made
                 .as_map()
                 .and_then(|map| map.iter().find(|(key, _)| key.as_str() == Some("token")));
@@ -37,12 +38,12 @@ pub fn run(command: Command) -> Result<(), Error> {
             output::print(&format!("{token}\n"))
         }
         Command::Ls(listing) => {
-            let answer = client::call_once("pipes.token.list", Vec::new())?;
+            let answer = client::call_once(uris::TOKEN_LIST, Vec::new())?;
             listing.show(&objects::<Token>(answer)?)
         }
         Command::Rm { name } => {
             let kwargs = vec![("name", Value::from(name.as_str()))];
-            client::call_once("pipes.token.remove", kwargs)?;
+            client::call_once(uris::TOKEN_REMOVE, kwargs)?;
             output::print(&format!("{name}\n"))
         }
     }

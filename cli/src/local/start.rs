@@ -1,5 +1,6 @@
 //! Making, starting and stopping a local cluster.
 
+use pipes_protocol::uris;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
@@ -147,7 +148,7 @@ async fn is_up(member: &Member, target: &Target, count: usize) -> Result<(), Str
     let nodes = async {
         let nodes = Client::connect(&own)
             .await?
-            .call("pipes.node.list", Vec::<(&str, Value)>::new())
+            .call(uris::NODE_LIST, Vec::<(&str, Value)>::new())
             .await?;
         client::list(nodes)
             .into_iter()

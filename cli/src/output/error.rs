@@ -5,7 +5,8 @@ use std::io::{IsTerminal, Write};
 use rmpv::Value;
 
 use super::caret::caret;
-use crate::error::{self, Error};
+use crate::error::Error;
+use pipes_protocol::uris;
 
 /// Whether stderr may be coloured: a terminal, and NO_COLOR not set (no-color.org).
 pub fn is_coloured() -> bool {
@@ -40,7 +41,7 @@ fn of_line(error: &Error, shown: &str) -> String {
         message,
         arguments,
     } = error
-        && uri == error::SYNTAX
+        && uri == uris::error::SYNTAX
         && let Some(offset) = arguments.first().and_then(Value::as_u64)
     {
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -56,7 +57,7 @@ mod tests {
     #[test]
     fn a_refused_line_is_shown_with_its_place() {
         let error = Error::Refused {
-            uri: error::SYNTAX.into(),
+            uri: uris::error::SYNTAX.into(),
             message: "'>' would redirect: quote it".into(),
             arguments: vec![4.into()],
         };

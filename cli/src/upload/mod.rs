@@ -4,6 +4,7 @@
 //! {name, size, digest}   [bytes] ...   the last chunk without progress    <- [credit] ...   <- {name, digest, ...}
 //! ```
 
+use pipes_protocol::uris;
 use std::io::Read;
 use std::path::Path;
 
@@ -29,7 +30,7 @@ pub async fn service(
 ) -> Result<Value, Error> {
     send(
         client,
-        "pipes.service.put",
+        uris::SERVICE_PUT,
         path,
         content,
         vec![("name", name.into())],
@@ -40,10 +41,10 @@ pub async fn service(
 /// Stores a file by its digest, unless the cluster has it.
 pub async fn blob(client: &mut Client, path: &Path, content: &Content) -> Result<(), Error> {
     let kept = client
-        .call("pipes.blob.has", vec![("digest", content.digest.as_str().into())])
+        .call(uris::BLOB_HAS, vec![("digest", content.digest.as_str().into())])
         .await?;
     if kept != Value::Boolean(true) {
-        send(client, "pipes.blob.put", path, content, Vec::new()).await?;
+        send(client, uris::BLOB_PUT, path, content, Vec::new()).await?;
     }
     Ok(())
 }

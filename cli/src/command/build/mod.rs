@@ -2,6 +2,7 @@
 
 mod executable;
 
+use pipes_protocol::uris;
 use std::path::PathBuf;
 
 use crate::client::{self, Client};
@@ -101,7 +102,7 @@ async fn build(client: &mut Client, executable: &Executable) -> Result<Service, 
 /// Builds each of these services whose executable is found here, and is missing in the cluster or another there.
 pub async fn build_changed(client: &mut Client, names: &[String]) -> Result<(), Error> {
     let (folder, search) = (folder()?, executable::search_path());
-    let known = client.call("pipes.service.list", Vec::new()).await?;
+    let known = client.call(uris::SERVICE_LIST, Vec::new()).await?;
     let known: Vec<Service> = super::objects(known)?;
     let mut done: Vec<&str> = Vec::new();
     for name in names {

@@ -1,5 +1,6 @@
 //! What a run's call says in each direction, as messages.
 
+use pipes_protocol::uris;
 use pipes_wamp::client::Writer;
 use pipes_wamp::message::{CallOptions, Message, Payload};
 use pipes_wamp::payload::{self, PayloadBuf};
@@ -9,8 +10,6 @@ use rmpv::Value;
 use crate::error::Error;
 
 /// The procedure.
-const URI: &str = "pipes.run.start";
-
 /// Output the agent may have under way to us; given back by halves.
 pub const WINDOW: u64 = 1 << 20;
 
@@ -94,7 +93,7 @@ impl Outgoing {
         Message::Call {
             request: self.request,
             options: OPTIONS,
-            procedure: URI,
+            procedure: uris::RUN_START,
             payload,
         }
     }
