@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use pipes_wamp::message::{EMPTY_MAP, InvocationDetails, MESSAGE_MAX, Message, Payload};
+use pipes_wamp::message::{EMPTY_MAP, InvocationDetails, Message, Payload};
 use pipes_wamp::payload::{PayloadBuf, bytes_arg};
+use pipes_wamp::transport::rawsocket::MESSAGE_MAX;
 use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD};
 use rmpv::Value;
 

@@ -17,9 +17,6 @@ mod options;
 
 pub use options::{CallOptions, CancelMode, HelloDetails, InvocationDetails, RegisterOptions, RoleFeatures};
 
-/// The largest message: what the 24 bits of a RawSocket frame can say. A longer one is refused before anything is allocated
-/// for it.
-pub const MESSAGE_MAX: usize = (1 << 24) - 1;
 /// The longest message while a session joins: names and a key. A longer one ends the connection.
 pub const MESSAGE_MAX_JOINING: usize = 64 << 10;
 

@@ -15,8 +15,9 @@ use std::net::Shutdown;
 use mio::event::{Event, Source};
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
-use pipes_wamp::message::{MESSAGE_MAX, MESSAGE_MAX_JOINING};
+use pipes_wamp::message::MESSAGE_MAX_JOINING;
 use pipes_wamp::router::{Handshake, Key, SessionKey};
+use pipes_wamp::transport::rawsocket::MESSAGE_MAX;
 use pipes_wamp::transport::rawsocket::{self, HEAD};
 
 use crate::buffers::Buffers;

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use pipes_wamp::message::MESSAGE_MAX;
 use pipes_wamp::router::Way;
+use pipes_wamp::transport::rawsocket::MESSAGE_MAX;
 
 use crate::buffers::BLOCK;
 use crate::peers::frame::{FRAME_MAX, Frame, Malformed};

@@ -4,8 +4,7 @@ use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 
 use pipes_flow::CHUNK_MAX;
-use pipes_wamp::message::MESSAGE_MAX;
-use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD};
+use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD, MESSAGE_MAX};
 
 use crate::connection::buffer::{PAGE, aligned};
 

@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep_until};
 use crate::workflow::coordinator::attempt::{Attempt, Phase};
 use crate::workflow::coordinator::bridge::{Action, Bridge, Event, Start};
 use crate::workflow::coordinator::caller::{CallerIn, CallerOut, Input};
-use crate::workflow::coordinator::outcome::Outcome;
+use crate::workflow::coordinator::outcome::{Outcome, TIMEOUT};
 use crate::workflow::coordinator::publish::Publisher;
+use crate::workflow::runs::record::LOST;
 use crate::workflow::runs::registry::Notice;
-use crate::workflow::runs::status;
 use pipes_router::{Onto, Router};
 
 /// Queued bytes beyond which the other side is not read.
@@ -156,7 +156,7 @@ pub async fn wait(longest: Duration, sides: &mut Sides) -> Option<Outcome> {
                 Some(Notice::Stop { .. }) | None => Some(Outcome::cancelled(128 + libc::SIGTERM)),
             },
             said = sides.input.next() => match said {
-                Input::Gone => return Some(Outcome::cancelled(status::LOST)),
+                Input::Gone => return Some(Outcome::cancelled(LOST)),
                 Input::Chunk(chunk) => {
                     if let Some(signal) = chunk.signal {
                         return Some(Outcome::cancelled(128 + signal.number()));
@@ -168,7 +168,7 @@ pub async fn wait(longest: Duration, sides: &mut Sides) -> Option<Outcome> {
             () = sleep_until(until) => {
                 let why = "the timeout ran out while the run waited for a free slot";
                 let is_timed_out = sides.bridge.deadlines.is_timed_out(Instant::now());
-                return is_timed_out.then(|| Outcome::failed(status::TIMEOUT, why.into()));
+                return is_timed_out.then(|| Outcome::failed(TIMEOUT, why.into()));
             }
         }
     }

@@ -12,7 +12,12 @@ use pipes_wamp::error::uri;
 use crate::workflow::coordinator::attempt::stage::Stage;
 use crate::workflow::coordinator::attempt::{Attempt, Stop};
 use crate::workflow::coordinator::plan::Plan;
-use crate::workflow::runs::status;
+use crate::workflow::runs::record::LOST;
+
+/// Status when the time given ran out.
+pub const TIMEOUT: i32 = 124;
+/// Status when a stage cannot be started.
+const CANNOT_START: i32 = 126;
 
 /// Who ended a run that was under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +67,7 @@ impl Outcome {
 /// Judges an attempt that is over; `was_repeated`: it was the second after a start.
 pub fn judge(plan: &Plan, attempt: &Attempt<'_>, ended: Ended, was_repeated: bool) -> Outcome {
     match (ended, &attempt.stop) {
-        (Ended::Timeout, _) => Outcome::failed(status::TIMEOUT, "the timeout ran out".into()),
+        (Ended::Timeout, _) => Outcome::failed(TIMEOUT, "the timeout ran out".into()),
         (_, Some(stop)) => {
             let again = match plan.options.retry {
                 true if was_repeated => "--retry ran it once more already",
@@ -85,14 +90,14 @@ pub fn judge(plan: &Plan, attempt: &Attempt<'_>, ended: Ended, was_repeated: boo
 }
 
 fn stopped(plan: &Plan, stages: &[Stage], stop: &Stop, again: &str) -> Outcome {
-    let lost = |why: String| Outcome::failed(status::LOST, why);
+    let lost = |why: String| Outcome::failed(LOST, why);
     match stop {
         Stop::CannotStart { stage, why } => {
             let (name, node) = (plan.name(*stage), &stages[*stage].node_name);
             let message = format!("{name} cannot be started on {node}: {why}");
-            Outcome::failed(status::CANNOT_START, message)
+            Outcome::failed(CANNOT_START, message)
         }
-        Stop::Gone => Outcome::cancelled(status::LOST),
+        Stop::Gone => Outcome::cancelled(LOST),
         Stop::Signalled(number) => Outcome::cancelled(128 + number),
         Stop::Usage(why) | Stop::Unavailable { why, .. } => lost(why.clone()),
         Stop::Full => lost("busy: no node has a free slot".into()),
@@ -104,7 +109,7 @@ fn stopped(plan: &Plan, stages: &[Stage], stop: &Stop, again: &str) -> Outcome {
 fn exit(plan: &Plan, stages: &[Stage]) -> i32 {
     let statuses = stages
         .iter()
-        .map(|stage| stage.exit.map_or(status::LOST, |exit| exit.status));
+        .map(|stage| stage.exit.map_or(LOST, |exit| exit.status));
     let last = statuses.clone().next_back().unwrap_or(0);
     if plan.options.pipefail {
         statuses.rev().find(|status| *status != 0).unwrap_or(0)

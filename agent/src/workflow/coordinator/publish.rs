@@ -24,9 +24,9 @@ use crate::workflow::coordinator::context::Context;
 use crate::workflow::coordinator::error::Error;
 use crate::workflow::coordinator::outcome::Outcome;
 use crate::workflow::coordinator::plan::Plan;
+use crate::workflow::runs::record::{self, LOST};
 use crate::workflow::runs::registry::Guard;
 use crate::workflow::runs::view::{Run, RunStage, time};
-use crate::workflow::runs::{record, status};
 
 /// How old a run becomes before it is recorded, and the time between two showings of how far it came.
 const EVERY: Duration = Duration::from_secs(1);
@@ -112,7 +112,7 @@ impl<'c> Publisher<'c> {
     pub fn refused(self, error: &Error) {
         if self.is_recorded {
             let mut run = accepted(self.plan, self.started);
-            run.fail(status::LOST, error.to_string());
+            run.fail(LOST, error.to_string());
             run.finished = Some(time(SystemTime::now()));
             self.finish(run);
         }

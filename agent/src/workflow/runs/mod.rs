@@ -4,7 +4,7 @@
 //! under way   registry.rs: in its coordinator's memory, told at once
 //! kept        record.rs: in the store, once it is over or has lasted a second
 //! found       find.rs asks for both, reconcile.rs puts them together, view.rs is what is told
-//! words       status.rs: what Pipes itself exits with; signal.rs: what may be sent to a run
+//! words       signal.rs: what may be sent to a run
 //! stderr      stderr_log.rs: what the stages of runs said, kept on their coordinator's disk
 //! ```
 
@@ -13,6 +13,5 @@ pub mod reconcile;
 pub mod record;
 pub mod registry;
 pub mod signal;
-pub mod status;
 pub mod stderr_log;
 pub mod view;

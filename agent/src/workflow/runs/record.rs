@@ -7,9 +7,10 @@ use pipes_raft::{Compare, Op, Txn};
 use serde::{Deserialize, Serialize};
 
 use crate::keys;
-use crate::workflow::runs::status;
 use crate::workflow::runs::view::Run;
 
+/// Status when Pipes itself failed, or a server, link or shim was lost.
+pub const LOST: i32 = 125;
 /// Finished runs whose records are kept; the oldest goes when another comes.
 pub const RECORDS_MAX: usize = 1_000;
 /// How many go at once.
@@ -32,7 +33,7 @@ impl Record {
     /// The run, where its coordinator was lost; `server` is that node's name.
     pub fn lost(mut self, server: &str) -> Run {
         let why = format!("server {server}, which coordinated it, was lost or started anew");
-        self.run.fail(status::LOST, why);
+        self.run.fail(LOST, why);
         self.run
     }
 }

@@ -17,10 +17,10 @@ use crate::client::outgoing::Outgoing;
 use crate::client::read_buffer::ReadBuffer;
 use crate::client::stream::{self, ReadHalf, WriteHalf};
 use crate::error::Error;
-use crate::message::{MESSAGE_MAX, Message, Payload};
+use crate::message::{Message, Payload};
 use crate::payload;
 use crate::streaming::Queue;
-use crate::transport::rawsocket::{FrameKind, HEAD, read_frame_head};
+use crate::transport::rawsocket::{FrameKind, HEAD, MESSAGE_MAX, read_frame_head};
 
 /// A joined session on a connection.
 pub struct Connection {

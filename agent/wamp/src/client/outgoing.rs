@@ -4,7 +4,8 @@
 //! written: the caller counts on what it queued, and a hole in it would be silent.
 
 use crate::error::Error;
-use crate::message::{MESSAGE_MAX, Message};
+use crate::message::Message;
+use crate::transport::rawsocket::MESSAGE_MAX;
 use crate::transport::rawsocket::{FrameKind, HEAD, frame_head};
 
 /// A buffer that grew for a large message is given back beyond this.

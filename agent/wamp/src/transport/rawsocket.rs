@@ -10,8 +10,9 @@
 //! ([`MESSAGE_MAX`]).
 
 use crate::error::Error;
-use crate::message::MESSAGE_MAX;
 
+/// The largest message: what the 24 bits of a frame can say. A longer one is refused before anything is allocated for it.
+pub const MESSAGE_MAX: usize = (1 << 24) - 1;
 /// Octets of the handshake and of a frame's head.
 pub const HEAD: usize = 4;
 /// A PING's payload may be as long as a message; ours never is, and a longer one ends the connection.

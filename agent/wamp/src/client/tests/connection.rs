@@ -4,7 +4,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::error::Error;
-use crate::message::{EMPTY_MAP, MESSAGE_MAX};
+use crate::message::EMPTY_MAP;
+use crate::transport::rawsocket::MESSAGE_MAX;
 use crate::transport::rawsocket::{FrameKind, frame_head};
 
 /// A non-shortest integer, a NaN with payload bits, a key twice: what a router must not touch.
