@@ -10,14 +10,12 @@
 //! | `output/` | tables, JSON, progress and errors, as they are shown |
 //! | `object/` | what listings show: a file a noun, with its fields |
 //! | `error`, `exit` | what went wrong, and the status that says so |
-//! | `duration` | durations as options take them |
 //! | `inherited` | what the process was given and Rust hides |
 
 mod args;
 mod client;
 mod command;
 mod context;
-mod duration;
 mod error;
 mod exit;
 mod inherited;

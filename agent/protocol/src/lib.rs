@@ -7,10 +7,12 @@
 //! | [`stage`] | coordinator and shim | `pipes.node.N.replica.R.stage`: lives as long as the process |
 //! | [`pipe`] | a shim and the next one | `pipes.node.N.replica.R.pipe`: lives as long as the pipe |
 //! | [`uris`] | all | how these, and every other procedure, are called |
+//! | [`duration`] | all | how people write durations |
 //!
 //! Always: (1) what is not known is ignored, so that a newer side may say more; (2) nothing here sends, waits or
 //! decides: `pipes_wamp::streaming` forms the messages that carry these payloads.
 
+pub mod duration;
 pub mod pipe;
 pub mod reservation;
 pub mod run;

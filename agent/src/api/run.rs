@@ -65,9 +65,8 @@ pub(super) async fn stop_own(api: &Api, arguments: &mut Arguments) -> Result<Val
 
 /// A node has a free slot for a run of ours that it turned away.
 pub(super) fn freed(api: &Api, payload: Payload<'_>) -> Result<Value, Error> {
-    if let Some(freed) = Freed::parse(payload) {
-        api.runs.registry.notify(&freed.run, Notice::Freed);
-    }
+    let freed = Freed::parse(payload).ok_or_else(|| Error::Usage("freed must name a run".into()))?;
+    api.runs.registry.notify(&freed.run, Notice::Freed);
     Ok(Value::Nil)
 }
 

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use pipes_protocol::duration;
 use pipes_raft::Store;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -72,7 +73,7 @@ impl Settings {
         match key {
             "warm" => {
                 let what = "duration from 0s to 31d such as 90s or 10m";
-                let warm = humantime::parse_duration(text)
+                let warm = duration::parse(text)
                     .ok()
                     .filter(|warm| *warm <= WARM_MAX)
                     .ok_or_else(|| refuse(what))?;
@@ -178,6 +179,9 @@ mod tests {
                 replicas: 1
             }
         );
+        for text in ["1M", "4w", "10", "32d"] {
+            assert!(Settings::parse("warm", text).is_err(), "{text}");
+        }
         settings.apply("slots", None);
         assert_eq!(settings.slots, 16, "a key that is removed is the default again");
     }

@@ -49,7 +49,7 @@ const LAYERS: [(&str, &str); 12] = [
          error",
     ),
     ("agent/flow/src", "sink source credit pipe window error"),
-    ("agent/protocol/src", "run reservation stage pipe"),
+    ("agent/protocol/src", "run reservation stage pipe duration"),
     ("agent/syntax/src", "file line stage word quoting cursor error"),
     (
         "agent/shim/src",
@@ -57,7 +57,7 @@ const LAYERS: [(&str, &str); 12] = [
     ),
     (
         "cli/src",
-        "args command local upload client context output exit object error duration inherited",
+        "args command local upload client context output exit object error inherited",
     ),
     (
         "chaos-tests/src",

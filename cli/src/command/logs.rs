@@ -9,9 +9,9 @@ use rmpv::Value;
 
 use crate::client::{self, Answer, Client};
 use crate::context::Contexts;
-use crate::duration;
 use crate::error::Error;
 use crate::output;
+use pipes_protocol::duration;
 
 /// What a run's stages said on standard error
 #[derive(Debug, clap::Args)]

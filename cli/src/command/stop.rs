@@ -8,10 +8,10 @@ use tokio::time::{Instant, sleep};
 use crate::client::{self, Client};
 use crate::command::each;
 use crate::context::Contexts;
-use crate::duration;
 use crate::error::Error;
 use crate::object::{self, Run};
 use crate::output;
+use pipes_protocol::duration;
 
 /// Ends runs: SIGTERM to their stages, SIGKILL after the grace
 #[derive(Debug, clap::Args)]

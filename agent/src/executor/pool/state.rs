@@ -10,7 +10,7 @@
 //! Always: (1) a replica's used slots are the places that reservations have in it, and never more than its slots; (2) a
 //! run has one reservation here, all its stages or none; (3) a prepare that does not wait is answered at once: reserved or
 //! full; (4) those that wait are served in their order, and nobody who came later takes a service they wait for.
-//! Not here: processes and the clock (`mod.rs`, `process/`).
+//! Not here: processes and the clock (`event_loop.rs`, `../process/`).
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;

@@ -19,8 +19,9 @@ use pipes_wamp::message::Message;
 use crate::workflow::coordinator::attempt::replies::Effect;
 use crate::workflow::coordinator::attempt::{Attempt, Phase, Stop};
 use crate::workflow::coordinator::deadlines::{Deadlines, Due};
-use crate::workflow::coordinator::outcome::Ended;
+use crate::workflow::coordinator::outcome::{Ended, Outcome};
 use crate::workflow::coordinator::request::{Chunk, Request};
+use crate::workflow::runs::record::LOST;
 use crate::workflow::runs::registry::Notice;
 use crate::workflow::runs::signal::Signal;
 
@@ -39,6 +40,8 @@ pub struct Bridge {
     /// read and written.
     may_splice: bool,
     is_caller_gone: bool,
+    /// Status of the run where somebody ended it: no other attempt follows.
+    cancelled: Option<i32>,
     /// The run's limits in time, and who ended it.
     pub deadlines: Deadlines,
 }
@@ -132,6 +135,7 @@ impl Bridge {
             stderr_unreturned: vec![0; stages],
             may_splice: request.takes_progress && !request.options.retry,
             is_caller_gone: false,
+            cancelled: None,
             deadlines: Deadlines::new(begun, request.options.timeout),
         }
     }
@@ -139,6 +143,15 @@ impl Bridge {
     /// Whether the caller is gone: nothing more is to be read of it.
     pub fn is_caller_gone(&self) -> bool {
         self.is_caller_gone
+    }
+
+    /// What the run comes to instead of another attempt: somebody ended it, while this one was failing perhaps.
+    pub fn cancelled(&self) -> Option<Outcome> {
+        self.cancelled.map(Outcome::cancelled)
+    }
+
+    fn cancel(&mut self, exit: i32) {
+        self.cancelled.get_or_insert(exit);
     }
 
     /// Takes an event to the attempt, and says what else it asks for.
@@ -155,9 +168,11 @@ impl Bridge {
             Event::Caller(chunk) => self.chunk(attempt, chunk),
             Event::CallerGone => {
                 self.is_caller_gone = true;
+                self.cancel(LOST);
                 attempt.stop(Stop::Gone);
             }
             Event::Notice(Notice::Stop { grace }) => {
+                self.cancel(128 + libc::SIGTERM);
                 self.deadlines.terminate(Ended::Stopped, now, grace);
                 attempt.signal(Signal::Group(libc::SIGTERM));
             }
@@ -275,6 +290,7 @@ impl Bridge {
         self.output.credit = self.output.credit.saturating_add(chunk.credit);
         self.lend(attempt);
         if let Some(signal) = chunk.signal {
+            self.cancel(128 + signal.number());
             attempt.signal(signal);
         }
         if chunk.eof && !self.stdin.is_over {

@@ -9,7 +9,7 @@
 //! the run      --timeout, once                                                  SIGTERM, SIGKILL after 5 s
 //! ```
 //!
-//! Always: every phase but running has an end by the clock.
+//! Always: every phase has an end by the clock, but running, and waiting in turn for slots.
 
 use std::time::Duration;
 
@@ -41,7 +41,9 @@ pub struct Deadlines {
     /// Who ended the run.
     ended: Ended,
     phase: Phase,
-    /// When the attempt came to this phase.
+    /// Nodes that the attempt has asked.
+    asked: usize,
+    /// When the attempt came to this phase, or asked the last of them.
     since: Instant,
 }
 
@@ -71,6 +73,7 @@ impl Deadlines {
             kill_at: None,
             ended: Ended::Itself,
             phase: Phase::Reserving,
+            asked: 0,
             since: begun,
         }
     }
@@ -85,10 +88,11 @@ impl Deadlines {
         (self.phase, self.since) = (Phase::Reserving, now);
     }
 
-    /// Notes the phase that an attempt is in.
-    pub fn enter(&mut self, phase: Phase, now: Instant) {
-        if self.phase != phase {
-            (self.phase, self.since) = (phase, now);
+    /// Notes the phase that an attempt is in, and how many nodes it has asked: one that is asked in turn has its whole
+    /// time, whatever the one before it took.
+    pub fn enter(&mut self, phase: Phase, asked: usize, now: Instant) {
+        if (self.phase, self.asked) != (phase, asked) {
+            (self.phase, self.asked, self.since) = (phase, asked, now);
         }
     }
 

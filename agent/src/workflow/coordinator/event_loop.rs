@@ -62,7 +62,9 @@ pub async fn drive(
     attempt.begin();
     bridge.deadlines.begin(Instant::now());
     while attempt.phase != Phase::Over {
-        bridge.deadlines.enter(attempt.phase, Instant::now());
+        bridge
+            .deadlines
+            .enter(attempt.phase, attempt.asked.len(), Instant::now());
         if output.pending() == 0 {
             bridge.taken(attempt);
         }

@@ -3,7 +3,7 @@
 //! The story of `pipes run "a | b"`, and where each part of it is told:
 //!
 //! ```text
-//!  1  the CLI calls pipes.run.start              cli/src/command/run.rs, agent/src/api/serve.rs
+//!  1  the CLI calls pipes.run.start              cli/src/command/run/mod.rs, agent/src/api/serve.rs
 //!  2  its request is read                        caller.rs, request.rs
 //!  3  the line is parsed, its names looked up    lookup.rs, plan.rs; a refusal: error.rs
 //!  4  the run is in the registry: ps shows it    ../runs/registry.rs, publish.rs

@@ -111,8 +111,10 @@ impl Attempts<'_> {
             if next != Next::Over {
                 self.abort_reservations(number.into()).await;
             }
+            let cancelled = sides.bridge.cancelled();
             let outcome = match next {
                 Next::Over => Some(judge(self.plan, &attempt, ended, self.retries.was_repeated())),
+                _ if cancelled.is_some() => cancelled,
                 Next::Again => None,
                 Next::WhenFreed(longest) => wait(longest, sides).await,
                 Next::Elsewhere(pause) => {

@@ -14,7 +14,6 @@ use rmpv::Value;
 use crate::client::{self, Client};
 use crate::command::build;
 use crate::context::Contexts;
-use crate::duration;
 use crate::error::Error;
 use crate::exit::{self, Outcome};
 use crate::inherited;
@@ -22,6 +21,7 @@ use crate::output;
 use crate::output::run_progress::RunProgress;
 use crate::upload;
 use crate::upload::content;
+use pipes_protocol::duration;
 use report::Report;
 use stdio::{Ended, Input, Request};
 

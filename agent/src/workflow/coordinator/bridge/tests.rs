@@ -170,3 +170,34 @@ async fn a_caller_that_is_gone_ends_the_attempt() {
         (Some(Stop::Gone), Phase::Failing)
     );
 }
+
+#[tokio::test]
+async fn who_ends_a_run_while_its_attempt_fails_ends_it_for_good() {
+    let plan = plan();
+    let stop = || {
+        Event::Notice(Notice::Stop {
+            grace: Duration::ZERO,
+        })
+    };
+    let interrupt = || {
+        Event::Caller(Chunk {
+            signal: Some(Signal::Group(libc::SIGINT)),
+            ..Chunk::default()
+        })
+    };
+    let ends: [(fn() -> Event<'static>, i32); 3] = [
+        (|| Event::CallerGone, LOST),
+        (stop, 128 + 15),
+        (interrupt, 128 + 2),
+    ];
+    for (end, exit) in ends {
+        let mut table = Table::of(&plan);
+        let mut bridge = Bridge::new(request(), 2, Instant::now());
+        table.connect();
+        let (node, why) = (Some(2), "it was lost".into());
+        table.attempt.stop(Stop::Unavailable { node, why });
+        assert_eq!(bridge.cancelled(), None);
+        on(&mut bridge, &mut table, end());
+        assert_eq!(bridge.cancelled(), Some(Outcome::cancelled(exit)));
+    }
+}

@@ -7,7 +7,7 @@ use crate::workflow::coordinator::attempt::tests::{Table, plan};
 fn at_its_end(table: &Table<'_>, limit: Duration) -> Option<Due> {
     let begun = Instant::now();
     let mut deadlines = Deadlines::new(begun, None);
-    deadlines.enter(table.attempt.phase, begun);
+    deadlines.enter(table.attempt.phase, 0, begun);
     assert_eq!(deadlines.next(&table.attempt), begun + limit);
     let before = begun + limit - Duration::from_millis(1);
     assert_eq!(deadlines.due(&table.attempt, before), None);
@@ -63,11 +63,11 @@ async fn another_attempt_has_its_whole_time() {
     let table = Table::of(&plan);
     let begun = Instant::now();
     let mut deadlines = Deadlines::new(begun, None);
-    deadlines.enter(Phase::Reserving, begun);
+    deadlines.enter(Phase::Reserving, 1, begun);
     let again = begun + RESERVE_MAX;
     assert!(deadlines.due(&table.attempt, again).is_some());
     deadlines.begin(again);
-    deadlines.enter(Phase::Reserving, again);
+    deadlines.enter(Phase::Reserving, 1, again);
     assert_eq!(deadlines.due(&table.attempt, again), None);
     assert_eq!(deadlines.next(&table.attempt), again + RESERVE_MAX);
 }
@@ -80,7 +80,7 @@ async fn a_timeout_terminates_once_and_kills_after_its_grace() {
     let begun = Instant::now();
     let second = Duration::from_secs(1);
     let mut deadlines = Deadlines::new(begun, Some(second));
-    deadlines.enter(Phase::Running, begun);
+    deadlines.enter(Phase::Running, 1, begun);
     assert_eq!(deadlines.next(&table.attempt), begun + second);
     assert_eq!(
         deadlines.due(&table.attempt, begun + second),
@@ -100,7 +100,7 @@ async fn who_ended_a_run_first_ended_it() {
     table.run();
     let begun = Instant::now();
     let mut deadlines = Deadlines::new(begun, Some(Duration::from_secs(1)));
-    deadlines.enter(Phase::Running, begun);
+    deadlines.enter(Phase::Running, 1, begun);
     deadlines.terminate(Ended::Stopped, begun, Duration::from_secs(30));
     let timeout = begun + Duration::from_secs(1);
     assert_eq!(deadlines.due(&table.attempt, timeout), None);
@@ -113,4 +113,19 @@ fn a_timeout_beyond_the_clock_is_none() {
     let later = Instant::now() + Duration::from_secs(1);
     assert_eq!(deadlines.while_waiting(later), later);
     assert!(!deadlines.is_timed_out(later));
+}
+
+#[tokio::test]
+async fn each_node_that_is_asked_in_turn_has_its_whole_time() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.attempt.in_turn = true;
+    let begun = Instant::now();
+    let mut deadlines = Deadlines::new(begun, None);
+    deadlines.enter(Phase::Reserving, 1, begun);
+    // The first one let it wait for a slot; now the second is asked, and has said nothing yet.
+    let second = begun + Duration::from_secs(60);
+    deadlines.enter(Phase::Reserving, 2, second);
+    assert_eq!(deadlines.due(&table.attempt, second), None);
+    assert_eq!(deadlines.next(&table.attempt), second + RESERVE_MAX);
 }

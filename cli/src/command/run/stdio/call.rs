@@ -9,7 +9,6 @@ use rmpv::Value;
 
 use crate::error::Error;
 
-/// The procedure.
 /// Output the agent may have under way to us; given back by halves.
 pub const WINDOW: u64 = 1 << 20;
 
