@@ -224,9 +224,11 @@ impl Sockets {
         self.ledger.open(session);
     }
 
-    /// A session has left its connection.
-    pub fn unbind(&mut self, session: SessionKey) {
-        self.of_sessions[session.index()] = None;
+    /// A session has left its connection. Its place may be another session's by now.
+    pub fn unbind(&mut self, session: SessionKey, connection: ConnectionKey) {
+        if self.of_sessions[session.index()] == Some(connection) {
+            self.of_sessions[session.index()] = None;
+        }
         self.ledger.close(session);
     }
 
@@ -236,7 +238,7 @@ impl Sockets {
             return;
         };
         if let Some(session) = connection.session() {
-            self.unbind(session);
+            self.unbind(session, key);
         }
         connection.shut(&self.registry);
         for mark in connection.drop_output(&mut self.buffers) {

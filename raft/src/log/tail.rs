@@ -3,7 +3,7 @@
 //! | the bytes | are | because |
 //! |---|---|---|
 //! | none, or zeros behind a frame of this segment | room | a segment grows ahead of its frames, and its first frame was synced with its name |
-//! | in the last segment, anything before which no later frame lies | torn | a frame is written when the one before it has been synced: this one never was |
+//! | in the last segment, anything in which no later frame lies | torn | a frame is written when the one before it has been synced: this one never was |
 //! | anything else | damage | it was synced, and somebody was told so |
 
 use crate::format::holds_later_frame;

@@ -245,6 +245,7 @@ impl Flusher {
     fn run(mut self, requests: &Receiver<Request>) {
         let mut due: Option<Instant> = None;
         while let Some(request) = next(requests, due) {
+            let is_wake = matches!(request, Request::Wake);
             match request {
                 Request::Wake => {}
                 // Who does not wait any more need not be told.
@@ -259,7 +260,8 @@ impl Flusher {
                 let recent = read(&self.recent);
                 (recent.waits(), recent.bytes)
             };
-            if waits {
+            // What was put may be flushed already, by one who asked for it; what it made unreachable is still there.
+            if waits || (is_wake && !self.unreachable.is_empty()) {
                 due = due.or_else(|| Some(Instant::now() + PATIENCE));
             }
             let is_urgent = waits && bytes >= URGENT_BYTES;

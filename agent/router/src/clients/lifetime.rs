@@ -32,8 +32,6 @@ const ACCEPTED_AT_ONCE: usize = 64;
 const ENTER_WITHIN: Duration = Duration::from_secs(5);
 /// How long what waits for a connection that ends may take to be written.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
-/// After how long a listener that had to stop is tried again.
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl State {
     /// Accepts who waits at the listeners.
@@ -57,7 +55,7 @@ impl State {
                     io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
                     _ => {
                         warn!(%error, "no connection can be accepted now");
-                        self.listeners.is_stuck(place);
+                        self.listeners.is_stuck(place, self.sockets.now());
                         return false;
                     }
                 },
@@ -134,7 +132,7 @@ impl State {
         let session = connection.session();
         connection.phase = Phase::Closing;
         if let Some(session) = session {
-            self.sockets.unbind(session);
+            self.sockets.unbind(session, key);
         }
         self.closing.push_back((self.sockets.now(), key));
         self.sockets.mark_dirty(key);
@@ -191,7 +189,7 @@ impl State {
             );
             self.drop_large(key);
         }
-        self.listeners.retry_stuck();
+        self.listeners.retry_stuck(now);
     }
 
     /// When `end_overdue_connections` has something to do.
@@ -199,12 +197,11 @@ impl State {
         let of = |queue: &VecDeque<(Instant, ConnectionKey)>, limit| {
             queue.front().map(|(since, _)| *since + limit)
         };
-        let again = self.sockets.now() + ACCEPT_AGAIN_AFTER;
         let all = [
             of(&self.entering, ENTER_WITHIN),
             of(&self.closing, CLOSE_WITHIN),
             self.large_room.next_overdue(),
-            self.listeners.has_stuck().then_some(again),
+            self.listeners.next_retry(),
         ];
         all.into_iter().flatten().min()
     }

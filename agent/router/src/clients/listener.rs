@@ -1,9 +1,10 @@
 //! Listeners: the sockets by which clients come in, and how a waiting one is accepted.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
@@ -12,6 +13,9 @@ use socket2::{SockRef, TcpKeepalive};
 use crate::clients::authentication::Origin;
 use crate::clients::connection::Stream;
 use crate::token;
+
+/// After how long a listener that had to stop is tried again.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// A bound socket to be served.
 pub enum Listener {
@@ -40,8 +44,8 @@ pub(crate) struct Listeners {
     watched: Vec<Watched>,
     /// Where an accept may give a connection.
     pending: Vec<usize>,
-    /// Those that could not accept, to be tried again at the next tick.
-    stuck: Vec<usize>,
+    /// Those that could not accept, and since when.
+    stuck: VecDeque<(Instant, usize)>,
     /// The user the agent runs as, who is an operator.
     agent_uid: u32,
 }
@@ -51,7 +55,7 @@ impl Listeners {
         Listeners {
             watched: Vec::new(),
             pending: Vec::new(),
-            stuck: Vec::new(),
+            stuck: VecDeque::new(),
             agent_uid,
         }
     }
@@ -93,18 +97,23 @@ impl Listeners {
     }
 
     /// A listener cannot accept now: out of descriptors, mostly.
-    pub fn is_stuck(&mut self, place: usize) {
-        self.stuck.push(place);
+    pub fn is_stuck(&mut self, place: usize, now: Instant) {
+        if self.stuck.iter().all(|(_, other)| *other != place) {
+            self.stuck.push_back((now, place));
+        }
     }
 
-    /// Whether one is to be tried again.
-    pub fn has_stuck(&self) -> bool {
-        !self.stuck.is_empty()
+    /// When one is to be tried again.
+    pub fn next_retry(&self) -> Option<Instant> {
+        self.stuck.front().map(|(since, _)| *since + ACCEPT_AGAIN_AFTER)
     }
 
-    /// Tries those again that could not accept.
-    pub fn retry_stuck(&mut self) {
-        self.pending.append(&mut self.stuck);
+    /// Tries those again that could not accept a while ago.
+    pub fn retry_stuck(&mut self, now: Instant) {
+        while self.next_retry().is_some_and(|at| at <= now) {
+            let place = self.stuck.pop_front().map(|(_, place)| place);
+            self.pending.extend(place);
+        }
     }
 
     /// Accepts one connection; `None`: there is no such listener.

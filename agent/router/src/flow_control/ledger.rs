@@ -10,7 +10,7 @@
 //! A session whose flow has no window, or that owes too much, is not read: the ledger says when that begins and ends
 //! ([`Effect`]), and the outbox does so. It knows no sockets.
 //!
-//! Always (`Ledger::check`): (1) a session's debts are the sums of what its flows say, and it waits once for each of its
+//! Always (the tests assert it): (1) a session's debts are the sums of what its flows say, and it waits once for each of its
 //! flows without window; (2) of what a flow holds, no more is a debt than is held, nor on its way over a link; (3) a flow
 //! that is closed and holds nothing is gone; (4) what is on its way over a link is one flow's to pay.
 
@@ -54,6 +54,11 @@ struct Account {
 impl Account {
     fn may_send(&self) -> bool {
         self.waits == 0 && self.send_debt < SEND_DEBT_MAX && self.receive_debt < RECEIVE_DEBT_MAX
+    }
+
+    fn end_wait(&mut self) {
+        debug_assert!(self.waits > 0, "a wait ends that never began");
+        self.waits = self.waits.saturating_sub(1);
     }
 
     fn debt(&mut self, side: Side) -> &mut usize {
@@ -161,7 +166,7 @@ impl Ledger {
             self.pay(debt);
         }
         if let Some(session) = woken {
-            self.change(session, |account| account.waits -= 1);
+            self.change(session, Account::end_wait);
         }
         self.give_back(way, due);
         if is_gone {
@@ -236,7 +241,7 @@ impl Ledger {
             self.change(session, |account| *account.debt(side) += moved);
         }
         if let Some(session) = woken {
-            self.change(session, |account| account.waits -= 1);
+            self.change(session, Account::end_wait);
         }
         self.give_back(way, due);
         if is_done {
@@ -279,7 +284,12 @@ impl Ledger {
     }
 
     fn pay(&mut self, paid: Debt) {
-        self.change(paid.session, |account| *account.debt(paid.side) -= paid.amount);
+        self.change(paid.session, |account| {
+            let debt = account.debt(paid.side);
+            debug_assert!(*debt >= paid.amount, "more is paid than is owed");
+            // Nobody is shut out for ever by a sum that is wrong.
+            *debt = debt.saturating_sub(paid.amount);
+        });
     }
 
     fn give_back(&mut self, way: Way, due: Option<(LinkKey, u64, usize)>) {

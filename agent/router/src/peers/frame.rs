@@ -320,7 +320,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// What a frame of a waiting message costs, whose it is, and whether it is the message's last.
+    /// What a frame of a waiting message costs.
     pub fn cost(&self) -> usize {
         match self {
             Frame::Message { message, .. } => cost(message),
