@@ -138,20 +138,9 @@ fn a_put_is_on_two_disks_before_it_is_answered() -> Result<()> {
             .iter()
             .map(|text| synced_between(text, begun, answered))
             .collect();
-        assert!(
-            synced[leader],
-            "the leader n{} did not sync before it answered: {synced:?}",
-            leader + 1
-        );
-        let followers = synced
-            .iter()
-            .enumerate()
-            .filter(|(node, synced)| *node != leader && **synced)
-            .count();
-        assert!(
-            followers >= 1,
-            "no follower had synced before the answer: {synced:?}"
-        );
+        // Which two is nobody's promise: two followers are a majority, though the leader's disk is slow.
+        let disks = synced.iter().filter(|synced| **synced).count();
+        assert!(disks >= 2, "it was answered with one disk's word: {synced:?}");
     }
     drop(client);
     cluster.finish()
