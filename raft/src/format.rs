@@ -21,7 +21,7 @@
 //! in it was ever answered, and it may be cut off. If one follows, something that was synced is damaged, and the file
 //! is refused: never misread, never dropped in silence.
 
-use std::fs::File;
+use crate::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 

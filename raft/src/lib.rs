@@ -83,9 +83,30 @@ mod options;
 mod replica;
 mod request;
 mod rpc;
+#[cfg(sim)]
+pub mod sim;
 mod snapshot;
 mod state;
+mod task;
 mod type_config;
+
+// What lies on disk is reached through this name: a simulation has a disk of its own.
+#[cfg(sim)]
+use pipes_sim_seam::fs;
+#[cfg(not(sim))]
+use std::fs;
+
+/// A limit that a simulation draws small, so that its edges are met often.
+macro_rules! limit {
+    ($name:literal, $earnest:expr) => {{
+        #[cfg(not(sim))]
+        let limit = $earnest;
+        #[cfg(sim)]
+        let limit = pipes_sim_seam::limit($name, $earnest as u64) as _;
+        limit
+    }};
+}
+use limit;
 
 pub use client::{Store, Watch};
 pub use error::{Error, Fault};

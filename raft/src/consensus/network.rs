@@ -96,8 +96,8 @@ impl PeerClient {
         let mut offset = 0;
         loop {
             let file = snapshot.clone();
-            let read = tokio::task::spawn_blocking(move || {
-                let mut data = vec![0; PIECE_LEN];
+            let read = crate::task::blocking(move || {
+                let mut data = vec![0; crate::limit!("piece_bytes", PIECE_LEN)];
                 file.read_at(&mut data, offset).map(|read| {
                     data.truncate(read);
                     data
@@ -105,7 +105,6 @@ impl PeerClient {
             });
             let broken = |why: String| StreamingError::Network(NetworkError::from_string(why));
             let data = read.await.map_err(|error| broken(error.to_string()))?;
-            let data = data.map_err(|error| broken(error.to_string()))?;
             let end = offset + data.len() as u64;
             let last = (end >= snapshot.len).then_some(vote);
             let piece = Piece {

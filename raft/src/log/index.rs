@@ -1,7 +1,7 @@
 //! Where each entry lies, and the newest entries themselves; what the owner, the readers and the writer share.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
+use crate::fs::File;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -64,6 +64,15 @@ impl Index {
 }
 
 impl Inner {
+    #[cfg(sim)]
+    pub(super) fn seen(&self) -> crate::sim::Deed {
+        crate::sim::Deed::LogOpened {
+            vote: self.vote.as_ref().map(crate::sim::vote),
+            last: self.last.as_ref().map(crate::sim::place),
+            purged: self.purged.as_ref().map(crate::sim::place),
+        }
+    }
+
     pub(super) fn end(&self) -> u64 {
         self.first + self.slots.len() as u64
     }
@@ -102,7 +111,8 @@ impl Inner {
 
     /// Lets the oldest entries of the cache go while it is too large, but none that is not on disk.
     pub(super) fn evict(&mut self) {
-        while self.cache_bytes > CACHE_BYTES_MAX {
+        let most: usize = crate::limit!("cache_bytes", CACHE_BYTES_MAX);
+        while self.cache_bytes > most {
             let oldest = self.cache_first();
             if self.slot(oldest).is_none_or(|slot| *slot == NOT_WRITTEN) {
                 break;

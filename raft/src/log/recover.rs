@@ -1,6 +1,6 @@
 //! Opening the log: reads every segment up to its room, rebuilds the index, cuts a torn tail off, refuses damage.
 
-use std::fs::{File, OpenOptions};
+use crate::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -43,7 +43,7 @@ struct Segment {
 
 /// Reads the log in `dir`, making an empty one if there is none.
 pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
-    std::fs::create_dir_all(dir).map_err(|error| format::disk(dir, &error))?;
+    crate::fs::create_dir_all(dir).map_err(|error| format::disk(dir, &error))?;
     let numbers = segments(dir)?;
     let (&last, closed) = numbers.split_last().unwrap_or((&1, &[]));
     let mut reading = Reading {
@@ -101,7 +101,7 @@ fn segments(dir: &Path) -> Result<Vec<u32>, Error> {
 fn remove_unborn(dir: &Path, number: u32) -> Result<bool, Error> {
     let path = record::path(dir, number);
     let io_error = |error: std::io::Error| format::disk(&path, &error);
-    let bytes = std::fs::read(&path).map_err(io_error)?;
+    let bytes = crate::fs::read(&path).map_err(io_error)?;
     let body = bytes.get(FILE_HEAD_LEN..).unwrap_or_default();
     let is_born = matches!(
         FrameReader::new(body, 0).next().map_err(io_error)?,
@@ -111,7 +111,7 @@ fn remove_unborn(dir: &Path, number: u32) -> Result<bool, Error> {
         return Ok(false);
     }
     tracing::warn!(file = %path.display(), "a segment whose creation was interrupted is removed");
-    std::fs::remove_file(&path).map_err(io_error)?;
+    crate::fs::remove_file(&path).map_err(io_error)?;
     format::sync_dir(dir)?;
     Ok(true)
 }

@@ -4,7 +4,7 @@
 //! fdatasync, no allocation of its own; each mebibyte is also written once as zeros. A failure of the disk is final:
 //! fsync tells it once and may then lie.
 
-use std::fs::{File, OpenOptions};
+use crate::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -29,6 +29,14 @@ pub(super) const ROOM: u64 = 1024 * 1024;
 const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The frame's buffer is given back when one large frame has left it bigger than this.
 const BUFFER_KEPT_MAX: usize = 1024 * 1024;
+
+fn segment_bytes_max() -> u64 {
+    crate::limit!("segment_bytes", SEGMENT_BYTES_MAX)
+}
+
+fn frame_bytes_max() -> usize {
+    crate::limit!("frame_bytes", FRAME_BYTES_MAX)
+}
 
 /// What is asked of the writer.
 pub(super) enum Request {
@@ -80,6 +88,8 @@ struct Afterwards {
     done: Vec<Done>,
     permits: Vec<OwnedSemaphorePermit>,
     purged: Option<LogId>,
+    #[cfg(sim)]
+    seen: Vec<crate::sim::Deed>,
 }
 
 impl Writer {
@@ -93,9 +103,9 @@ impl Writer {
         }
     }
 
-    pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut is_open = true;
-        while is_open && let Some(first) = requests.blocking_recv() {
+        while is_open && let Some(first) = requests.recv().await {
             let mut afterwards = Afterwards::default();
             self.begin();
             let mut next = Some(first);
@@ -104,14 +114,16 @@ impl Writer {
                     is_open = false;
                     break;
                 }
-                let outcome = self.take(request, &mut afterwards);
+                let outcome = self.take(request, &mut afterwards).await;
                 self.note(outcome);
-                if self.frame.len() < FRAME_BYTES_MAX {
+                if self.frame.len() < frame_bytes_max() {
                     next = requests.try_recv().ok();
                 }
             }
-            let outcome = self.commit(&mut afterwards);
+            let outcome = self.commit(&mut afterwards).await;
             self.note(outcome);
+            #[cfg(sim)]
+            afterwards.show(&self.dir, self.failed.is_none());
             afterwards.tell(self.failed.as_deref());
         }
     }
@@ -131,14 +143,16 @@ impl Writer {
     }
 
     /// Encodes a request into the frame.
-    fn take(&mut self, request: Request, afterwards: &mut Afterwards) -> io::Result<()> {
+    async fn take(&mut self, request: Request, afterwards: &mut Afterwards) -> io::Result<()> {
+        #[cfg(sim)]
+        afterwards.see(&self.dir, &request);
         match request {
             Request::Append(entries, flushed, permit) => {
                 afterwards.flushed.push(flushed);
                 afterwards.permits.push(permit);
                 for entry in &entries {
-                    if self.frame.len() >= FRAME_BYTES_MAX {
-                        self.commit(afterwards)?;
+                    if self.frame.len() >= frame_bytes_max() {
+                        self.commit(afterwards).await?;
                         self.begin();
                     }
                     let (offset, len) = Record::write_entry(entry, &mut self.frame)?;
@@ -170,7 +184,7 @@ impl Writer {
     }
 
     /// Writes the frame, syncs, and makes known where the entries lie.
-    fn commit(&mut self, afterwards: &mut Afterwards) -> io::Result<()> {
+    async fn commit(&mut self, afterwards: &mut Afterwards) -> io::Result<()> {
         if self.failed.is_some() || self.frame.len() == format::FRAME_HEAD_LEN {
             return Ok(());
         }
@@ -180,13 +194,15 @@ impl Writer {
         {
             Record::Committed(log_id).write(&mut self.frame)?;
         }
-        if self.end.len + self.frame.len() as u64 > SEGMENT_BYTES_MAX && !self.end.is_fresh() {
+        if self.end.len + self.frame.len() as u64 > segment_bytes_max() && !self.end.is_fresh() {
             self.rotate()?;
         }
         let sequence = self.end.sequence + 1;
         format::finish_frame(&mut self.frame, 0, sequence);
         self.end.file.write_all_at(&self.frame, self.end.len)?;
         self.grow();
+        #[cfg(sim)]
+        crate::sim::stall_at(&self.dir).await;
         self.end.file.sync_data()?;
         let base = self.end.len;
         self.end.len += self.frame.len() as u64;
@@ -218,7 +234,7 @@ impl Writer {
         if end <= self.end.size {
             return;
         }
-        let size = end.next_multiple_of(ROOM);
+        let size = end.next_multiple_of(crate::limit!("room", ROOM));
         let zeros = vec![0; (size - end) as usize];
         let grown = self.end.file.write_all_at(&zeros, end);
         self.end.size = if grown.is_ok() { size } else { end };
@@ -263,7 +279,7 @@ impl Writer {
         }
         for (number, _) in removed {
             self.index.lock().segments.remove(&number);
-            std::fs::remove_file(record::path(&self.dir, number))?;
+            crate::fs::remove_file(record::path(&self.dir, number))?;
         }
         File::open(&self.dir)?.sync_all()
     }
@@ -273,6 +289,56 @@ impl End {
     /// Whether the segment holds no more than its first frame.
     fn is_fresh(&self) -> bool {
         self.highest == 0
+    }
+}
+
+#[cfg(sim)]
+impl Afterwards {
+    fn see(&mut self, dir: &std::path::Path, request: &Request) {
+        use crate::sim::{self, Deed};
+        let is_synced = false;
+        if let Request::Truncate(last, _) = request {
+            let last = last.as_ref().map(sim::place);
+            sim::tell(dir, Deed::Truncating { last });
+        }
+        self.seen.push(match request {
+            Request::Append(entries, ..) => Deed::Appended {
+                entries: entries
+                    .iter()
+                    .map(|entry| (sim::place(&entry.log_id()), sim::content(entry)))
+                    .collect(),
+                is_synced,
+            },
+            Request::Vote(vote, _) => Deed::VoteKept {
+                vote: sim::vote(vote),
+                is_synced,
+            },
+            Request::Truncate(last, _) => Deed::Truncated {
+                last: last.as_ref().map(sim::place),
+                is_synced,
+            },
+            Request::Purge(upto, _) => Deed::Purged {
+                upto: sim::place(upto),
+            },
+            Request::Close => return,
+        });
+    }
+
+    /// Says what whoever waits is about to be told is done.
+    fn show(&mut self, dir: &std::path::Path, is_done: bool) {
+        use crate::sim::{self, Deed};
+        let synced = sim::is_synced(dir);
+        for mut deed in self.seen.drain(..) {
+            if let Deed::Appended { is_synced, .. }
+            | Deed::VoteKept { is_synced, .. }
+            | Deed::Truncated { is_synced, .. } = &mut deed
+            {
+                *is_synced = synced;
+            }
+            if is_done {
+                sim::tell(dir, deed);
+            }
+        }
     }
 }
 

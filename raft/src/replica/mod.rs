@@ -6,13 +6,13 @@ mod membership;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::ClientWriteError;
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::command::Proposal;
 use crate::consensus::network::Network;
@@ -25,7 +25,7 @@ use crate::snapshot::receive::Receiver;
 use crate::state::State;
 use crate::state::watch::LocalWatch;
 use crate::type_config::{LogId, TypeConfig};
-use crate::{Consistency, Error, Member, Options, Range, RangeResult, Transport, Txn, TxnResult};
+use crate::{Consistency, Error, Member, Options, Range, RangeResult, Transport, Txn, TxnResult, task};
 
 /// Entries in one message to a peer.
 const MESSAGE_ENTRIES_MAX: u64 = 1024;
@@ -86,8 +86,10 @@ impl Replica {
     ) -> Result<Arc<Replica>, Error> {
         let config = config(options)?;
         let dir = options.dir.clone();
-        let opened = tokio::task::spawn_blocking(move || open_files(&dir, is_new)).await;
-        let (snapshots, state, log, closer) = opened.map_err(|error| Error::Disk(error.to_string()))??;
+        #[cfg(sim)]
+        crate::sim::tell(&dir, crate::sim::Deed::Identified { id });
+        let opened = task::blocking(move || open_files(&dir, is_new)).await;
+        let (snapshots, state, log, closer) = opened?;
         let had_log = !log.is_empty();
         let network = Network {
             own: id,
@@ -345,7 +347,7 @@ impl Replica {
             closer.close().await;
         }
         let state = self.state.clone();
-        let _ = tokio::task::spawn_blocking(move || state.stop()).await;
+        let _ = task::blocking(move || Ok(state.stop())).await;
     }
 }
 
@@ -353,7 +355,8 @@ type Files = (Arc<Snapshots>, Arc<State>, Log, Closer);
 
 fn open_files(dir: &Path, is_new: bool) -> Result<Files, Error> {
     let log_dir = dir.join("log");
-    if !is_new && !log_dir.exists() {
+    let has_log = crate::fs::exists(&log_dir).map_err(|error| crate::format::disk(&log_dir, &error))?;
+    if !is_new && !has_log {
         return Err(Error::Corrupt(format!(
             "{}: the log of this node is gone; remove the node from the cluster and let an empty folder join it",
             log_dir.display()

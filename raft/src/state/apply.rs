@@ -34,6 +34,8 @@ impl State {
                 }
             });
             inner.meta.applied = Some(entry.log_id);
+            #[cfg(sim)]
+            crate::sim::tell_applied(&self.dir, entry, answers.last(), inner.database.revision);
         }
         inner.meta.revision = inner.database.revision;
         inner.meta.compacted = inner.database.compacted;
