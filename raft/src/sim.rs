@@ -42,6 +42,8 @@ pub enum Deed {
         last: Option<Place>,
         /// The last entry purged.
         purged: Option<Place>,
+        /// Whether the disk would keep it.
+        is_synced: bool,
     },
     /// It was told that a vote is on disk.
     VoteKept {

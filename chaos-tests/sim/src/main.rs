@@ -44,9 +44,9 @@ fn args() -> anyhow::Result<Args> {
 
 fn main() -> anyhow::Result<ExitCode> {
     let args = args()?;
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let level = std::env::var("PIPES_LOG").ok().and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(level.unwrap_or(tracing::Level::ERROR))
         .with_writer(std::io::stderr)
         .without_time()
         .init();

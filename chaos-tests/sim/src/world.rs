@@ -130,6 +130,7 @@ impl World {
         self.is_healed = true;
         for host in &mut self.hosts {
             disk::set_faults(&host.name, disk::Faults::default());
+            disk::disarm(&host.name);
             if let Some(until) = &mut host.stands_until {
                 *until = self.now_ms + 1;
             }

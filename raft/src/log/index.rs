@@ -65,11 +65,12 @@ impl Index {
 
 impl Inner {
     #[cfg(sim)]
-    pub(super) fn seen(&self) -> crate::sim::Deed {
+    pub(super) fn seen(&self, is_synced: bool) -> crate::sim::Deed {
         crate::sim::Deed::LogOpened {
             vote: self.vote.as_ref().map(crate::sim::vote),
             last: self.last.as_ref().map(crate::sim::place),
             purged: self.purged.as_ref().map(crate::sim::place),
+            is_synced,
         }
     }
 

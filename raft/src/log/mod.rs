@@ -105,7 +105,7 @@ impl Log {
     pub(crate) fn open(dir: &Path) -> Result<(Log, Closer), Error> {
         let recovered = recover::recover(dir)?;
         #[cfg(sim)]
-        crate::sim::tell(dir, recovered.inner.seen());
+        crate::sim::tell(dir, recovered.inner.seen(crate::sim::is_synced(dir)));
         let index = Arc::new(Index::new(recovered.inner));
         let (requests, received) = mpsc::channel(REQUESTS_MAX);
         let writer = Writer::new(dir.to_path_buf(), index.clone(), recovered.end);

@@ -114,6 +114,11 @@ pub fn arm(host: &str, operations: u64, loss: Loss) {
     of(host, |disk| disk.armed = Some((operations, loss)));
 }
 
+/// Lets the process go on.
+pub fn disarm(host: &str) {
+    of(host, |disk| disk.armed = None);
+}
+
 /// Whether the host's process was ended.
 pub fn is_off(host: &str) -> bool {
     of(host, |disk| disk.is_off)

@@ -20,6 +20,8 @@ struct Log {
     places: BTreeMap<u64, Place>,
     /// All up to here is in a snapshot or a state.
     covered: u64,
+    /// What was found up to here when it was opened, whether it had been told of or not.
+    opened: u64,
 }
 
 impl Log {
@@ -28,7 +30,8 @@ impl Log {
     }
 
     fn holds(&self, place: Place) -> bool {
-        place.2 <= self.covered || self.places.get(&place.2) == Some(&place)
+        let known = self.places.get(&place.2);
+        place.2 <= self.covered || known == Some(&place) || (known.is_none() && place.2 <= self.opened)
     }
 }
 
@@ -44,11 +47,16 @@ impl Kept {
             Deed::Truncating { last } | Deed::Truncated { last, .. } => {
                 let end = last.map_or(0, |last| last.2 + 1);
                 drop(log.places.split_off(&end));
+                log.opened = log.opened.min(end.saturating_sub(1));
             }
             Deed::Purged { upto } => {
                 log.places = log.places.split_off(&(upto.2 + 1));
             }
-            Deed::LogOpened { last, .. } => {
+            Deed::LogOpened { last, is_synced, .. } => {
+                if !is_synced {
+                    history.fail(format!("{host} begins with a log that a power loss would take"));
+                }
+                log.opened = last.map_or(0, |last| last.2);
                 let known = log.last();
                 let order = |place: Option<Place>| place.map(|(term, node, index)| (term, node, index));
                 if order(*last) < order(known) {
