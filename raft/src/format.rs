@@ -128,7 +128,8 @@ impl FrameHead {
 
     /// Whether `body` is the one the head was written for.
     pub(crate) fn checks(&self, body: &[u8]) -> bool {
-        body.len() == self.len && crc32fast::hash(body) == self.body_crc
+        body.len() == self.len
+            && (crc32fast::hash(body) == self.body_crc || crate::mutant!(ChecksumIgnored))
     }
 }
 
@@ -221,6 +222,9 @@ fn read_up_to(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 
 /// Makes what was created, renamed or removed in `dir` durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
+    if crate::mutant!(FolderUnsynced) {
+        return Ok(());
+    }
     File::open(dir)
         .and_then(|dir| dir.sync_all())
         .map_err(|error| disk(dir, &error))

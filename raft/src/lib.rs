@@ -108,6 +108,18 @@ macro_rules! limit {
 }
 use limit;
 
+/// Whether a simulation wants this mistake to be made; never in earnest.
+macro_rules! mutant {
+    ($name:ident) => {{
+        #[cfg(not(sim))]
+        let is_wanted = false;
+        #[cfg(sim)]
+        let is_wanted = crate::sim::is_mutant(crate::sim::Mutant::$name);
+        is_wanted
+    }};
+}
+use mutant;
+
 pub use client::{Store, Watch};
 pub use error::{Error, Fault};
 pub use node::Node;

@@ -139,6 +139,17 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let timeout = option.hard_ttl().max(APPEND_TIMEOUT_MIN);
+        #[cfg(sim)]
+        if crate::mutant!(AnsweredEarly) && !request.entries.is_empty() {
+            let (peer, transport) = (self.peer.clone(), self.transport.clone());
+            let bytes = rpc::encode(&Request::Append(request)).unwrap_or_default();
+            tokio::spawn(async move {
+                if let Some(peer) = peer {
+                    let _ = transport.call(&peer, Class::Raft, bytes, timeout).await;
+                }
+            });
+            return Ok(AppendEntriesResponse::Success);
+        }
         match self.call(&Request::Append(request), Class::Raft, timeout).await? {
             Response::Append(response) => Ok(response),
             _ => Err(other()),

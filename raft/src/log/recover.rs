@@ -132,7 +132,7 @@ impl Reading<'_> {
 
         let mut frames = FrameReader::new(reader, FILE_HEAD_LEN as u64);
         let mut highest = 0;
-        let len = loop {
+        let mut len = loop {
             match frames.next().map_err(io_error)? {
                 ReadFrame::Whole(head, offset, body) => {
                     let before = self.sequence.replace(head.sequence);
@@ -155,8 +155,12 @@ impl Reading<'_> {
         match Tail::of(&rest, &place) {
             Tail::Room => {}
             Tail::Torn => {
-                cut(&file, &path, len)?;
-                size = len;
+                if crate::mutant!(TailUncut) {
+                    len = size;
+                } else {
+                    cut(&file, &path, len)?;
+                    size = len;
+                }
             }
             Tail::Damage => {
                 let why = "entries that were acknowledged cannot be read any more";

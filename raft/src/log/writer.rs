@@ -203,7 +203,13 @@ impl Writer {
         self.grow();
         #[cfg(sim)]
         crate::sim::stall_at(&self.dir).await;
-        self.end.file.sync_data()?;
+        #[cfg(sim)]
+        let is_left_out = afterwards.is_sync_left_out();
+        #[cfg(not(sim))]
+        let is_left_out = false;
+        if !is_left_out {
+            self.end.file.sync_data()?;
+        }
         let base = self.end.len;
         self.end.len += self.frame.len() as u64;
         self.end.sequence = sequence;
@@ -324,6 +330,18 @@ impl Afterwards {
         });
     }
 
+    /// Whether a mistake is wanted that leaves the sync of this frame out.
+    fn is_sync_left_out(&self) -> bool {
+        use crate::sim::Deed;
+        let is_append = |deed: &Deed| matches!(deed, Deed::Appended { .. });
+        let is_vote = |deed: &Deed| matches!(deed, Deed::VoteKept { .. });
+        let is_truncate = |deed: &Deed| matches!(deed, Deed::Truncated { .. });
+        let all = |kind: fn(&Deed) -> bool| self.seen.iter().all(kind);
+        (crate::mutant!(AppendUnsynced) && all(is_append))
+            || (crate::mutant!(VoteUnsynced) && all(is_vote))
+            || (crate::mutant!(TruncateUnsynced) && all(is_truncate))
+    }
+
     /// Says what whoever waits is about to be told is done.
     fn show(&mut self, dir: &std::path::Path, is_done: bool) {
         use crate::sim::{self, Deed};
@@ -376,6 +394,8 @@ pub(super) fn create(
         .open(path)?;
     file.write_all_at(&bytes, 0)?;
     file.sync_all()?;
-    File::open(dir)?.sync_all()?;
+    if !crate::mutant!(FolderUnsynced) {
+        File::open(dir)?.sync_all()?;
+    }
     Ok((Arc::new(file), bytes.len() as u64))
 }

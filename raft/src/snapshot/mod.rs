@@ -115,7 +115,9 @@ impl Snapshots {
     pub(crate) fn keep(&self, part: &Path) -> Result<Snapshot, Error> {
         let io_error = |error: std::io::Error| format::disk(part, &error);
         let mut snapshot = Snapshot::open(part)?;
-        snapshot.file.sync_all().map_err(io_error)?;
+        if !crate::mutant!(SnapshotUnsynced) {
+            snapshot.file.sync_all().map_err(io_error)?;
+        }
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(newest) = newest.as_ref()
             && newest.meta.last_log_id > snapshot.meta.last_log_id
@@ -125,6 +127,10 @@ impl Snapshots {
         }
         let index = snapshot.meta.last_log_id.map_or(0, |log_id| log_id.index);
         let path = self.dir.join(format!("{index:020}.snap"));
+        if crate::mutant!(PurgedBeforeSnapshot) {
+            *newest = Some(snapshot.clone());
+            return Ok(snapshot);
+        }
         crate::fs::rename(part, &path).map_err(io_error)?;
         format::sync_dir(&self.dir)?;
         snapshot.path = path;
@@ -321,6 +327,9 @@ fn write_file(
     let mut file = file.into_inner().map_err(|error| io_error(error.into_error()))?;
     file.flush().map_err(io_error)?;
     file.rewind().map_err(io_error)?;
+    if crate::mutant!(SnapshotUnsynced) {
+        return Ok(());
+    }
     file.sync_all().map_err(io_error)
 }
 
