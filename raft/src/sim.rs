@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use openraft::EntryPayload;
-use openraft::rt::DeterministicRng;
+use openraft::rt::deterministic_rng::DeterministicRng;
 
 pub use pipes_sim_seam::{Mutant, is_mutant};
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pipes_raft::{Error, TxnResult};
 
+use crate::check::Checks;
 use crate::model::Model;
 use crate::trace::Trace;
 
@@ -69,6 +70,8 @@ pub struct History {
     pub trace: Trace,
     /// Writes acknowledged since the last step, by serial.
     pub acknowledged: Vec<u64>,
+    /// What must always hold.
+    pub checks: Checks,
     /// Requests by kind and outcome.
     pub counts: BTreeMap<&'static str, u64>,
 }
@@ -78,13 +81,32 @@ pub struct History {
 pub struct Shared(Arc<Mutex<History>>);
 
 impl Shared {
-    /// The history.
+    /// The history, with all that the stores have done until now.
     pub fn lock(&self) -> MutexGuard<'_, History> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut history = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        history.catch_up();
+        history
     }
 }
 
 impl History {
+    /// Takes and checks what the stores have done since the last time.
+    fn catch_up(&mut self) {
+        self.check(|checks, history| {
+            for event in pipes_raft::sim::take_events() {
+                checks.take(&event, history);
+            }
+        });
+    }
+
+    /// Does something with the checks.
+    pub fn check<T>(&mut self, work: impl FnOnce(&mut Checks, &mut History) -> T) -> T {
+        let mut checks = std::mem::take(&mut self.checks);
+        let done = work(&mut checks, self);
+        self.checks = checks;
+        done
+    }
+
     /// Notes an event.
     pub fn note(&mut self, what: String) {
         self.trace.add(self.now_ms, what);

@@ -155,7 +155,7 @@ impl Host {
         let whole_ms = self.owed / 1000;
         self.owed %= 1000;
         if whole_ms > 0 {
-            runtime.block_on(tokio::time::sleep(Duration::from_millis(whole_ms)));
+            runtime.block_on(async move { tokio::time::sleep(Duration::from_millis(whole_ms)).await });
         }
     }
 

@@ -1,5 +1,7 @@
 //! The world: hosts, network, faults and checks, a millisecond at a time.
 
+use std::panic::AssertUnwindSafe;
+
 use pipes_raft::{Error, sim};
 use pipes_sim_seam::disk::{self, Loss};
 use pipes_sim_seam::{Chance, Mutant};
@@ -30,7 +32,6 @@ pub struct World {
     /// What clients and world share.
     pub shared: Shared,
     hosts: Vec<Host>,
-    checks: Checks,
     crashes: u64,
     restarts: u64,
     /// Nothing is to fail any more, whatever happens.
@@ -67,7 +68,10 @@ pub fn run_plan(plan: Plan, mutant: Option<Mutant>, is_loud: bool) -> Report {
     }
     let mut world = World::new(plan);
     world.shared.lock().trace.is_loud = is_loud;
-    world.live();
+    let lived = std::panic::catch_unwind(AssertUnwindSafe(|| world.live()));
+    if lived.is_err() {
+        world.fail(format!("a panic of the world itself: {:?}", panics::take()));
+    }
     world.end()
 }
 
@@ -77,13 +81,16 @@ impl World {
         let network = Network::new(chance.part("network"), plan.delay_ms_max, plan.loss);
         let hosts = (1..=plan.hosts).map(|number| Host::new(number, &plan, &mut chance)).collect();
         let shared = Shared::default();
-        shared.lock().note(format!("{plan:?}"));
+        {
+            let mut history = shared.lock();
+            history.checks = Checks::new(plan.drift_max);
+            history.note(format!("{plan:?}"));
+        }
         World {
             now_ms: 0,
             network,
             shared,
             hosts,
-            checks: Checks::new(plan.drift_max),
             crashes: 0,
             restarts: 0,
             is_healed: false,
@@ -122,7 +129,7 @@ impl World {
             return self.fail(format!("not settled within {HEALED_MS} ms: {why}"));
         }
         let nodes: Vec<_> = self.hosts.iter().filter_map(|host| host.slot.node()).collect();
-        self.checks.at_end(&nodes, &mut self.shared.lock());
+        self.shared.lock().check(|checks, history| checks.at_end(&nodes, history));
     }
 
     fn heal(&mut self) {
@@ -168,10 +175,7 @@ impl World {
             self.look_after(at);
         }
         let mut history = self.shared.lock();
-        for event in sim::take_events() {
-            self.checks.take(&event, &mut history);
-        }
-        self.checks.acknowledged(&mut history);
+        history.check(Checks::acknowledged);
         for panic in panics::take() {
             history.fail(format!("a panic: {panic}"));
         }
@@ -292,7 +296,7 @@ impl World {
         let all = self.statuses();
         let mut applied = all.iter().filter(|status| status.term > 0).map(|status| status.applied);
         let first = applied.next();
-        self.is_whole() && applied.all(|other| Some(other) == first) && self.checks.is_quiet(self.now_ms)
+        self.is_whole() && applied.all(|other| Some(other) == first) && self.shared.lock().checks.is_quiet(self.now_ms)
     }
 
     fn why_not_whole(&self) -> String {
@@ -315,7 +319,7 @@ impl World {
         let mut counts: Vec<(&'static str, u64)> = history.counts.iter().map(|(name, count)| (*name, *count)).collect();
         counts.push(("crashes", self.crashes));
         counts.push(("starts", self.restarts));
-        counts.extend(self.checks.counts());
+        counts.extend(history.checks.counts());
         counts.push(("messages", self.network.lock().delivered));
         counts.push(("simulated seconds", self.now_ms / 1000));
         let disks: Vec<_> = self.hosts.iter().map(|host| disk::counts(&host.name)).collect();

@@ -116,7 +116,7 @@ impl Node {
     #[cfg(sim)]
     pub fn has_ended(&self) -> bool {
         let replica = self.routing.peers.replica();
-        replica.is_some_and(|replica| replica.raft.metrics().borrow_watched().running_state.is_err())
+        replica.is_some_and(|replica| replica.has_ended())
     }
 
     /// What the replica holds.

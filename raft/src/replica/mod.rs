@@ -115,6 +115,12 @@ impl Replica {
         }))
     }
 
+    /// Whether Raft has ended by itself.
+    #[cfg(sim)]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.raft.metrics().borrow_watched().running_state.is_err()
+    }
+
     /// Whether this node has been of a group: it holds a vote or an entry.
     pub(crate) fn has_log(&self) -> bool {
         self.had_log || self.raft.metrics().borrow_watched().last_log_index.is_some()

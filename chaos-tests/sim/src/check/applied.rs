@@ -41,9 +41,12 @@ impl Applied {
         match &event.deed {
             Deed::StateSet { applied, revision, .. } => {
                 let index = applied.map_or(0, |place| place.2);
-                self.hosts.insert(host.clone(), index);
+                match applied {
+                    Some(_) => self.hosts.insert(host.clone(), index),
+                    None => self.hosts.remove(host),
+                };
                 let known = self.entries.get(&index).map(|entry| (Some(entry.place), entry.revision));
-                if known.is_some_and(|known| known != (*applied, *revision)) {
+                if applied.is_some() && known.is_some_and(|known| known != (*applied, *revision)) {
                     let found = (applied, revision);
                     history.fail(format!("{host} has a state of {found:?}, and it should be {known:?}"));
                 }
@@ -74,7 +77,7 @@ impl Applied {
     fn apply(&mut self, host: &str, entry: Entry, history: &mut History) -> Option<Entry> {
         let index = entry.place.2;
         let before = self.hosts.insert(host.to_owned(), index);
-        if before.is_some_and(|before| before > 0 && before + 1 != index) {
+        if before.map_or(0, |before| before + 1) != index {
             history.fail(format!("{host} applies entry {index} after {before:?}"));
         }
         if let Some(known) = self.entries.get(&index) {

@@ -6,6 +6,7 @@ use super::applied::Entry;
 use crate::history::History;
 
 /// What is known of clocks.
+#[derive(Default)]
 pub struct Leases {
     drift_max: u64,
 }

@@ -15,6 +15,7 @@ use pipes_raft::sim::{Deed, Event};
 use crate::history::History;
 
 /// All checks with what they remember.
+#[derive(Default)]
 pub struct Checks {
     applied: applied::Applied,
     kept: kept::Kept,
@@ -26,18 +27,18 @@ pub struct Checks {
     last_applied_ms: u64,
 }
 
+impl std::fmt::Debug for Checks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Checks")
+    }
+}
+
 impl Checks {
     /// Clocks run up to `drift_max` parts of a thousand fast or slow.
     pub fn new(drift_max: u64) -> Checks {
         Checks {
-            applied: applied::Applied::default(),
-            kept: kept::Kept::default(),
-            leaders: leaders::Leaders::default(),
             leases: leases::Leases::new(drift_max),
-            logs: logs::Logs::default(),
-            snapshots: 0,
-            installed: 0,
-            last_applied_ms: 0,
+            ..Checks::default()
         }
     }
 
