@@ -68,6 +68,9 @@ fn config(options: &Options) -> Result<Arc<Config>, Error> {
         api_channel_size: Some(CHANNEL_LEN),
         notification_channel_size: Some(CHANNEL_LEN),
         enable_pre_vote: Some(true),
+        // Who comes back is elected before it leads. Its log may be shorter than what its followers committed without
+        // it, and it would give a place in the log, a term and an index, away a second time.
+        enable_leader_restore: Some(crate::mutant!(LeaderRestored)),
         ..Config::default()
     };
     config
