@@ -110,6 +110,14 @@ impl Inner {
         self.evict();
     }
 
+    /// What is committed is noted with whatever frame comes next, also with one whose entries end before it: it is a
+    /// hint, and says no more than there are entries.
+    pub(super) fn bound_committed(&mut self) {
+        if self.committed > self.last && !crate::mutant!(CommittedAhead) {
+            self.committed = self.last;
+        }
+    }
+
     /// Lets the oldest entries of the cache go while it is too large, but none that is not on disk.
     pub(super) fn evict(&mut self) {
         let most: usize = crate::limit!("cache_bytes", CACHE_BYTES_MAX);

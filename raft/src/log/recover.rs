@@ -56,6 +56,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
         highest.push((number, reading.segment(number, false)?.highest));
     }
     let segment = reading.segment(last, true)?;
+    reading.inner.bound_committed();
     let end = End {
         number: last,
         file: segment.file,

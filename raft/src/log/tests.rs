@@ -207,6 +207,22 @@ async fn what_was_dropped_or_voted_is_so_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_committed_place_beyond_the_last_entry_is_taken_for_no_more_than_a_hint() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    append(&mut log, 1..4, 50).await;
+    // As when the frame of the entries up to there was never written.
+    log.note_committed(Some(id(9)));
+    log.save_vote(openraft::alias::VoteOf::<TypeConfig>::new(2, 1)).await.unwrap();
+    drop(log);
+    closer.close().await;
+    let (log, closer) = Log::open(dir.path()).unwrap();
+    assert_eq!(log.committed(), Some(id(3)));
+    drop(log);
+    closer.close().await;
+}
+
+#[tokio::test]
 async fn entries_beyond_the_cache_are_read_from_their_segments_and_purged_segments_go() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, closer) = Log::open(dir.path()).unwrap();
