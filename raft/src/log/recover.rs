@@ -64,6 +64,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
         size: segment.size,
         sequence: reading.sequence.unwrap_or(0),
         committed: reading.inner.committed,
+        purged: reading.inner.purged,
         closed: highest,
         highest: segment.highest,
     };

@@ -66,6 +66,8 @@ pub(super) struct End {
     pub(super) sequence: u64,
     /// The committed place as the disk has it.
     pub(super) committed: Option<LogId>,
+    /// The purge as the frames say it. The index in memory may be ahead, of entries too that wait to be written.
+    pub(super) purged: Option<LogId>,
     /// The highest index that a segment before the last ever held, by segment.
     pub(super) closed: Vec<(u32, u64)>,
     /// The highest index that the last segment ever held.
@@ -214,6 +216,7 @@ impl Writer {
         self.end.len += self.frame.len() as u64;
         self.end.sequence = sequence;
         self.end.committed = committed;
+        self.end.purged = self.end.purged.max(afterwards.purged);
 
         let mut inner = self.index.lock();
         for (index, mut slot) in afterwards.slots.drain(..) {
@@ -254,7 +257,7 @@ impl Writer {
             [
                 inner.vote.map(Record::Vote),
                 inner.committed.map(Record::Committed),
-                inner.purged.map(Record::Purge),
+                if crate::mutant!(PurgedAhead) { inner.purged } else { self.end.purged }.map(Record::Purge),
             ]
         };
         let (file, len) = create(&self.dir, number, self.end.sequence + 1, &state)?;
