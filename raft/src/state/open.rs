@@ -5,6 +5,7 @@
 //! state.2.bad        one that did not open or check, set aside
 //! ```
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
@@ -110,8 +111,11 @@ impl Loaded {
     }
 }
 
+/// Reads it all. sled panics on some damage, while it opens and while it is read: that is an error like any other.
 fn load(sled: Sled) -> Result<Loaded, Error> {
-    let (stored, database) = sled.load()?;
+    let read = std::panic::catch_unwind(AssertUnwindSafe(|| sled.load()));
+    let panicked = |_| Error::Corrupt(format!("{}: sled cannot read it", sled.dir().display()));
+    let (stored, database) = read.map_err(panicked)??;
     Ok(Loaded {
         sled,
         stored,
