@@ -17,11 +17,14 @@ use super::{Inner, State};
 use crate::mvcc::{Changes, Database, Watchers};
 use crate::snapshot::meta::{Header, Meta};
 use crate::snapshot::{Snapshot, Snapshots};
+use crate::type_config::LogId;
 use crate::{Error, format};
 
 impl State {
-    /// Opens the state in `dir`; one that does not open or check is set aside and made from the newest snapshot.
-    pub(crate) fn open(dir: &Path, snapshots: &Snapshots) -> Result<State, Error> {
+    /// Opens the state in `dir`; one that does not open or check is set aside and made from the newest snapshot. So is
+    /// one that is ahead of the log, whose last entry is `logged`, and of the snapshot: openraft would purge the log up
+    /// to it, and then nothing but sled would have what lies between.
+    pub(crate) fn open(dir: &Path, snapshots: &Snapshots, logged: Option<LogId>) -> Result<State, Error> {
         let io_error = |error: std::io::Error| format::disk(dir, &error);
         crate::fs::create_dir_all(dir).map_err(io_error)?;
         let newest = snapshots.newest();
@@ -35,6 +38,14 @@ impl State {
                 continue;
             }
             match Sled::open(&path).and_then(load) {
+                Ok(found)
+                    if found.stored.meta.applied > logged.max(covered) && !crate::mutant!(PurgedToApplied) =>
+                {
+                    let applied = found.stored.meta.applied.map_or(0, |log_id| log_id.index);
+                    tracing::warn!(applied, "the state is ahead of the log, and is made anew from the snapshot");
+                    drop(found);
+                    remove_dir(&path);
+                }
                 Ok(found) if found.stored.meta.applied >= covered => loaded = Some(found),
                 // Older than the snapshot, which has it all. It is closed before it goes.
                 Ok(older) => {
