@@ -40,8 +40,9 @@ fn frame_bytes_max() -> usize {
 
 /// What is asked of the writer.
 pub(super) enum Request {
-    /// Write entries, then call back. The permit is the share of memory they take while they wait.
-    Append(Vec<Entry>, IOFlushed<TypeConfig>, OwnedSemaphorePermit),
+    /// Write entries, the first of which has this number in the index, then call back. The permit is the share of memory
+    /// they take while they wait.
+    Append(Vec<Entry>, u32, IOFlushed<TypeConfig>, OwnedSemaphorePermit),
     /// Write a vote.
     Vote(Vote, Done),
     /// Write that entries were dropped at the end.
@@ -85,7 +86,7 @@ pub(super) struct Writer {
 /// What is to be done once the frame is on disk.
 #[derive(Default)]
 struct Afterwards {
-    slots: Vec<(u64, Slot)>,
+    slots: Vec<(u64, u32, Slot)>,
     flushed: Vec<IOFlushed<TypeConfig>>,
     done: Vec<Done>,
     permits: Vec<OwnedSemaphorePermit>,
@@ -149,7 +150,7 @@ impl Writer {
         #[cfg(sim)]
         afterwards.see(&self.dir, &request);
         match request {
-            Request::Append(entries, flushed, permit) => {
+            Request::Append(entries, mut number, flushed, permit) => {
                 afterwards.flushed.push(flushed);
                 afterwards.permits.push(permit);
                 for entry in &entries {
@@ -163,7 +164,8 @@ impl Writer {
                         offset: offset as u32,
                         len: len as u32,
                     };
-                    afterwards.slots.push((entry.log_id().index, slot));
+                    afterwards.slots.push((entry.log_id().index, number, slot));
+                    number = number.wrapping_add(1);
                 }
                 Ok(())
             }
@@ -219,14 +221,11 @@ impl Writer {
         self.end.purged = self.end.purged.max(afterwards.purged);
 
         let mut inner = self.index.lock();
-        for (index, mut slot) in afterwards.slots.drain(..) {
+        for (index, number, mut slot) in afterwards.slots.drain(..) {
             self.end.highest = self.end.highest.max(index);
             slot.segment = self.end.number;
             slot.offset += base as u32;
-            // An entry that was dropped meanwhile has no slot any more.
-            if let Some(known) = inner.slot(index) {
-                *known = slot;
-            }
+            inner.written(index, number, slot);
         }
         inner.evict();
         drop(inner);
