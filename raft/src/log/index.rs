@@ -133,6 +133,12 @@ impl Inner {
         self.evict();
     }
 
+    /// Whether entries between the purge and the first one are not there.
+    pub(super) fn has_gap(&self) -> bool {
+        // A log may begin with index 0 or 1.
+        !self.slots.is_empty() && self.first > self.purged.map_or(1, |purged| purged.index + 1)
+    }
+
     /// What is committed is noted with whatever frame comes next, also with one whose entries end before it: it is a
     /// hint, and says no more than there are entries.
     pub(super) fn bound_committed(&mut self) {

@@ -101,9 +101,9 @@ fn start(writer: Writer, requests: mpsc::Receiver<Request>) -> io::Result<Thread
 }
 
 impl Log {
-    /// Opens the log in `dir`, making it if it is not there.
-    pub(crate) fn open(dir: &Path) -> Result<(Log, Closer), Error> {
-        let recovered = recover::recover(dir)?;
+    /// Opens the log in `dir`; `is_new` says that nothing needs to lie there yet.
+    pub(crate) fn open(dir: &Path, is_new: bool) -> Result<(Log, Closer), Error> {
+        let recovered = recover::recover(dir, is_new)?;
         #[cfg(sim)]
         crate::sim::tell(dir, recovered.inner.seen(crate::sim::is_synced(dir)));
         let index = Arc::new(Index::new(recovered.inner));

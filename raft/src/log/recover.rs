@@ -41,10 +41,13 @@ struct Segment {
     highest: u64,
 }
 
-/// Reads the log in `dir`, making an empty one if there is none.
-pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
-    crate::fs::create_dir_all(dir).map_err(|error| format::disk(dir, &error))?;
-    let numbers = segments(dir)?;
+/// Reads the log in `dir`. An empty one is made for a node that is new, and for no other: with an empty log a node
+/// could vote away what it had acknowledged.
+pub(super) fn recover(dir: &Path, is_new: bool) -> Result<Recovered, Error> {
+    if is_new {
+        crate::fs::create_dir_all(dir).map_err(|error| format::disk(dir, &error))?;
+    }
+    let numbers = segments(dir, is_new)?;
     let (&last, closed) = numbers.split_last().unwrap_or((&1, &[]));
     let mut reading = Reading {
         dir,
@@ -57,6 +60,10 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
     }
     let segment = reading.segment(last, true)?;
     reading.inner.bound_committed();
+    if reading.inner.has_gap() {
+        let why = "the log begins after entries that were not purged";
+        return Err(format::corrupt(&record::path(dir, numbers[0]), 0, why));
+    }
     let end = End {
         number: last,
         file: segment.file,
@@ -75,12 +82,19 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
 }
 
 /// The numbers of the segments, of which none is missing and the last is whole; the first is made where there is none.
-fn segments(dir: &Path) -> Result<Vec<u32>, Error> {
-    let mut numbers = record::numbers(dir)?;
+fn segments(dir: &Path, is_new: bool) -> Result<Vec<u32>, Error> {
+    let has_log = crate::fs::exists(dir).map_err(|error| format::disk(dir, &error))?;
+    let mut numbers = if has_log { record::numbers(dir)? } else { Vec::new() };
     if let Some(&last) = numbers.last()
         && remove_unborn(dir, last)?
     {
         numbers.pop();
+    }
+    if numbers.is_empty() && !is_new {
+        return Err(Error::Corrupt(format!(
+            "{}: the log of this node is gone; remove the node from the cluster and let an empty folder join it",
+            dir.display()
+        )));
     }
     if numbers.is_empty() {
         writer::create(dir, 1, 1, &[]).map_err(|error| format::disk(dir, &error))?;

@@ -368,15 +368,8 @@ type Files = (Arc<Snapshots>, Arc<State>, Log, Closer);
 
 fn open_files(dir: &Path, is_new: bool) -> Result<Files, Error> {
     let log_dir = dir.join("log");
-    let has_log = crate::fs::exists(&log_dir).map_err(|error| crate::format::disk(&log_dir, &error))?;
-    if !is_new && !has_log {
-        return Err(Error::Corrupt(format!(
-            "{}: the log of this node is gone; remove the node from the cluster and let an empty folder join it",
-            log_dir.display()
-        )));
-    }
     let snapshots = Arc::new(Snapshots::open(&dir.join("snapshots"))?);
-    let (log, closer) = Log::open(&log_dir)?;
+    let (log, closer) = Log::open(&log_dir, is_new)?;
     let state = Arc::new(State::open(dir, &snapshots, log.last())?);
     let (applied, _) = state.applied();
     let purged: Option<LogId> = log.purged();
