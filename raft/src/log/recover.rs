@@ -59,6 +59,8 @@ pub(super) fn recover(dir: &Path, is_new: bool) -> Result<Recovered, Error> {
         highest.push((number, reading.segment(number, false)?.highest));
     }
     let segment = reading.segment(last, true)?;
+    // The names too: a segment may have been made just before a kill.
+    format::sync_dir(dir)?;
     reading.inner.bound_committed();
     if reading.inner.has_gap() {
         let why = "the log begins after entries that were not purged";
@@ -168,6 +170,11 @@ impl Reading<'_> {
             sequence: self.sequence.unwrap_or(0),
             is_last,
         };
+        if is_last && !crate::mutant!(OpenedUnsynced) {
+            // What a process that was killed had written is there, and maybe not on disk: whoever reads it here
+            // answers for it. A segment before the last was synced before the last was made.
+            file.sync_all().map_err(io_error)?;
+        }
         match Tail::of(&rest, &place) {
             Tail::Room => {}
             Tail::Torn => {

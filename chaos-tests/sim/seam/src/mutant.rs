@@ -15,6 +15,8 @@ pub enum Mutant {
     PurgedToApplied,
     /// An append is answered without a sync.
     AppendUnsynced,
+    /// A log that is opened is not synced, though a process that was killed may have left it so.
+    OpenedUnsynced,
     /// A vote is answered without a sync.
     VoteUnsynced,
     /// A truncation is answered without a sync.
@@ -43,12 +45,13 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them, by the name that a command line gives.
-    pub const ALL: [(&'static str, Mutant); 17] = [
+    pub const ALL: [(&'static str, Mutant); 18] = [
         ("leader-restored", Mutant::LeaderRestored),
         ("committed-ahead", Mutant::CommittedAhead),
         ("purged-ahead", Mutant::PurgedAhead),
         ("purged-to-applied", Mutant::PurgedToApplied),
         ("append-unsynced", Mutant::AppendUnsynced),
+        ("opened-unsynced", Mutant::OpenedUnsynced),
         ("vote-unsynced", Mutant::VoteUnsynced),
         ("truncate-unsynced", Mutant::TruncateUnsynced),
         ("snapshot-unsynced", Mutant::SnapshotUnsynced),
