@@ -336,8 +336,7 @@ fn unexpected() -> Error {
 }
 
 fn lock_folder(options: &Options) -> Result<File, Error> {
-    let io_error = |error: std::io::Error| format::disk(&options.dir, &error);
-    crate::fs::create_dir_all(&options.dir).map_err(io_error)?;
+    format::make_dir(&options.dir)?;
     let path = options.dir.join("lock");
     let lock = File::create(&path).map_err(|error| format::disk(&path, &error))?;
     if lock.try_lock().is_err() {
