@@ -52,6 +52,13 @@ pub enum Deed {
         /// Whether the disk would keep it.
         is_synced: bool,
     },
+    /// Members were put into the log; they count from now on.
+    MembersProposed {
+        /// Where.
+        place: Place,
+        /// The voters, of which each list needs a majority.
+        voters: Vec<Vec<u64>>,
+    },
     /// It was told that entries are on disk.
     Appended {
         /// Where they lie, each with its content's checksum.
@@ -220,6 +227,17 @@ pub(crate) fn tell(dir: &Path, deed: Deed) {
     // What a process's destructors do is not done.
     if !pipes_sim_seam::disk::is_off(&host) {
         EVENTS.with_borrow_mut(|events| events.push(Event { host, deed }));
+    }
+}
+
+/// Notes members among entries that are put into the log of whose writer this host runs.
+pub(crate) fn tell_members(entries: &[Entry]) {
+    let host = HOST.with_borrow(|known| known.0.clone());
+    for entry in entries {
+        if let Write::Members(voters) = write(entry) {
+            let place = place(&entry.log_id);
+            tell(Path::new(&host), Deed::MembersProposed { place, voters });
+        }
     }
 }
 

@@ -156,6 +156,8 @@ impl Log {
         let share = (bytes / 1024 + 1).min(WAITING_KIB_MAX) as u32;
         let room = self.waiting.clone().acquire_many_owned(share).await;
         let room = room.map_err(io::Error::other)?;
+        #[cfg(sim)]
+        crate::sim::tell_members(&entries);
         let number = self.index.lock().extend(&entries);
         self.send(Request::Append(entries, number, flushed, room)).await
     }

@@ -30,6 +30,8 @@ pub struct Applied {
     serials: BTreeMap<u64, u64>,
     /// The voters from an index on.
     configs: BTreeMap<u64, Vec<Vec<u64>>>,
+    /// Those that some leader put into its log, whatever became of them.
+    proposed: BTreeMap<u64, Vec<Vec<Vec<u64>>>>,
     /// Whose store wrote under which node id.
     ids: BTreeMap<u64, String>,
 }
@@ -50,6 +52,10 @@ impl Applied {
                     let found = (applied, revision);
                     history.fail(format!("{host} has a state of {found:?}, and it should be {known:?}"));
                 }
+                None
+            }
+            Deed::MembersProposed { place, voters } => {
+                self.proposed.entry(place.2).or_default().push(voters.clone());
                 None
             }
             Deed::Identified { id } => {
@@ -125,11 +131,13 @@ impl Applied {
         Some(entry.place)
     }
 
-    /// The voters when an entry was applied, and those of now.
+    /// The voters when an entry was applied, and those that some leader has named since: a leader goes by what is in
+    /// its log.
     pub fn configs(&self, index: u64) -> Vec<&Vec<Vec<u64>>> {
         let then = self.configs.range(..=index).next_back();
-        let later = self.configs.range(index..);
-        then.into_iter().chain(later).map(|(_, config)| config).collect()
+        let from = then.map_or(0, |(index, _)| *index);
+        let later = self.proposed.range(from..).flat_map(|(_, configs)| configs);
+        then.map(|(_, config)| config).into_iter().chain(later).collect()
     }
 
     /// The host of a node id.
