@@ -242,12 +242,12 @@ pub(crate) fn tell_members(entries: &[Entry]) {
 }
 
 /// Notes that a snapshot has its name.
-pub(crate) fn tell_kept(dir: &Path, upto: Option<&LogId>) {
+pub(crate) fn tell_kept(path: &Path, upto: Option<&LogId>) {
     let deed = Deed::SnapshotKept {
         upto: upto.map(place),
-        is_synced: is_synced(dir),
+        is_synced: pipes_sim_seam::disk::is_file_synced(path),
     };
-    tell(dir, deed);
+    tell(path, deed);
 }
 
 /// Whether an entry is passed over, where that mistake is wanted.

@@ -135,7 +135,7 @@ impl Snapshots {
         format::sync_dir(&self.dir)?;
         snapshot.path = path;
         #[cfg(sim)]
-        crate::sim::tell_kept(&self.dir, snapshot.meta.last_log_id.as_ref());
+        crate::sim::tell_kept(&snapshot.path, snapshot.meta.last_log_id.as_ref());
         if let Some(before) = newest.replace(snapshot.clone())
             && before.path != snapshot.path
             && let Err(error) = crate::fs::remove_file(&before.path)

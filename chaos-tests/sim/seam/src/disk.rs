@@ -179,6 +179,18 @@ pub fn is_synced(dir: &Path) -> bool {
     looked.unwrap_or(false)
 }
 
+/// Whether a file, its name and its content, would outlast a power loss; one that is gone already need not.
+pub fn is_file_synced(path: &Path) -> bool {
+    let Ok((host, names)) = split(path) else { return false };
+    let looked = with(&host, |disk| {
+        let Ok(ino) = disk.inodes.find(&names) else { return Ok(true) };
+        let (folder, name) = disk.parent(&names)?;
+        let is_named = folder.durable.get(name) == Some(&ino);
+        Ok(is_named && disk.inodes.file_mut(ino)?.pending.is_empty())
+    });
+    looked.unwrap_or(false)
+}
+
 /// The files of a host with their sizes.
 pub fn files(host: &str) -> Vec<(String, u64)> {
     let mut files = Vec::new();
