@@ -83,9 +83,42 @@ mod options;
 mod replica;
 mod request;
 mod rpc;
+#[cfg(sim)]
+pub mod sim;
 mod snapshot;
 mod state;
+mod task;
 mod type_config;
+
+// What lies on disk is reached through this name: a simulation has a disk of its own.
+#[cfg(sim)]
+use pipes_sim_seam::fs;
+#[cfg(not(sim))]
+use std::fs;
+
+/// A limit that a simulation draws small, so that its edges are met often.
+macro_rules! limit {
+    ($name:literal, $earnest:expr) => {{
+        #[cfg(not(sim))]
+        let limit = $earnest;
+        #[cfg(sim)]
+        let limit = pipes_sim_seam::limit($name, $earnest as u64) as _;
+        limit
+    }};
+}
+use limit;
+
+/// Whether a simulation wants this mistake to be made; never in earnest.
+macro_rules! mutant {
+    ($name:ident) => {{
+        #[cfg(not(sim))]
+        let is_wanted = false;
+        #[cfg(sim)]
+        let is_wanted = crate::sim::is_mutant(crate::sim::Mutant::$name);
+        is_wanted
+    }};
+}
+use mutant;
 
 pub use client::{Store, Watch};
 pub use error::{Error, Fault};

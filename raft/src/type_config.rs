@@ -14,7 +14,14 @@ openraft::declare_raft_types!(
         R = ApplyResult,
         NodeId = u64,
         Node = Member,
+        AsyncRuntime = Runtime,
 );
+
+/// What openraft runs on.
+#[cfg(not(sim))]
+pub(crate) type Runtime = openraft::impls::TokioRuntime;
+#[cfg(sim)]
+pub(crate) use crate::sim::Runtime;
 
 /// A place in the log.
 pub(crate) type LogId = openraft::alias::LogIdOf<TypeConfig>;

@@ -32,7 +32,7 @@ impl RaftLogReader<TypeConfig> for Reader {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read(start..end, MESSAGE_BYTES_MAX)
+        self.read(start..end, crate::limit!("message_bytes", MESSAGE_BYTES_MAX))
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {

@@ -96,8 +96,8 @@ impl PeerClient {
         let mut offset = 0;
         loop {
             let file = snapshot.clone();
-            let read = tokio::task::spawn_blocking(move || {
-                let mut data = vec![0; PIECE_LEN];
+            let read = crate::task::blocking(move || {
+                let mut data = vec![0; crate::limit!("piece_bytes", PIECE_LEN)];
                 file.read_at(&mut data, offset).map(|read| {
                     data.truncate(read);
                     data
@@ -105,7 +105,6 @@ impl PeerClient {
             });
             let broken = |why: String| StreamingError::Network(NetworkError::from_string(why));
             let data = read.await.map_err(|error| broken(error.to_string()))?;
-            let data = data.map_err(|error| broken(error.to_string()))?;
             let end = offset + data.len() as u64;
             let last = (end >= snapshot.len).then_some(vote);
             let piece = Piece {
@@ -140,6 +139,17 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let timeout = option.hard_ttl().max(APPEND_TIMEOUT_MIN);
+        #[cfg(sim)]
+        if crate::mutant!(AnsweredEarly) && !request.entries.is_empty() {
+            let (peer, transport) = (self.peer.clone(), self.transport.clone());
+            let bytes = rpc::encode(&Request::Append(request)).unwrap_or_default();
+            tokio::spawn(async move {
+                if let Some(peer) = peer {
+                    let _ = transport.call(&peer, Class::Raft, bytes, timeout).await;
+                }
+            });
+            return Ok(AppendEntriesResponse::Success);
+        }
         match self.call(&Request::Append(request), Class::Raft, timeout).await? {
             Response::Append(response) => Ok(response),
             _ => Err(other()),

@@ -32,8 +32,8 @@ impl StateMachine {
         work: impl FnOnce(&StateMachine) -> Result<T, Error> + Send + 'static,
     ) -> io::Result<T> {
         let machine = self.clone();
-        let done = tokio::task::spawn_blocking(move || work(&machine)).await;
-        done.map_err(io::Error::other)?.map_err(io::Error::other)
+        let done = crate::task::blocking(move || work(&machine)).await;
+        done.map_err(io::Error::other)
     }
 }
 
@@ -49,7 +49,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     where
         Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
     {
-        let mut chunks = entries.ready_chunks(APPLIED_AT_ONCE);
+        let mut chunks = entries.ready_chunks(crate::limit!("applied_at_once", APPLIED_AT_ONCE));
         while let Some(chunk) = chunks.next().await {
             let mut entries = Vec::with_capacity(chunk.len());
             let mut responders = Vec::with_capacity(chunk.len());

@@ -17,9 +17,9 @@ struct Builder;
 impl StoreBuilder<TypeConfig, Log, StateMachine, (TempDir, Closer)> for Builder {
     async fn build(&self) -> Result<((TempDir, Closer), Log, StateMachine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let (log, closer) = Log::open(&dir.path().join("log")).unwrap();
+        let (log, closer) = Log::open(&dir.path().join("log"), true).unwrap();
         let snapshots = Arc::new(Snapshots::open(&dir.path().join("snapshots")).unwrap());
-        let state = Arc::new(State::open(dir.path(), &snapshots).unwrap());
+        let state = Arc::new(State::open(dir.path(), &snapshots, None).unwrap());
         Ok(((dir, closer), log, StateMachine { state, snapshots }))
     }
 }

@@ -1,7 +1,7 @@
 //! Where each entry lies, and the newest entries themselves; what the owner, the readers and the writer share.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
+use crate::fs::File;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,6 +26,8 @@ pub(super) struct Inner {
     /// The index of the first slot.
     first: u64,
     pub(super) slots: VecDeque<Slot>,
+    /// How many entries were added.
+    added: u32,
     /// The newest entries, the last of them that of the last slot.
     cache: VecDeque<Entry>,
     pub(super) cache_bytes: usize,
@@ -36,7 +38,8 @@ pub(super) struct Inner {
     pub(super) last: Option<LogId>,
 }
 
-/// Where an entry lies on disk; segment 0 is "not yet".
+/// Where an entry lies on disk. Segment 0 is "not yet"; then the offset is its number among all that were added, by
+/// which an entry that was dropped is told from the one that took its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot {
     pub(super) segment: u32,
@@ -44,11 +47,19 @@ pub(super) struct Slot {
     pub(super) len: u32,
 }
 
-const NOT_WRITTEN: Slot = Slot {
-    segment: 0,
-    offset: 0,
-    len: 0,
-};
+impl Slot {
+    fn waiting(number: u32) -> Slot {
+        Slot {
+            segment: 0,
+            offset: number,
+            len: 0,
+        }
+    }
+
+    fn is_written(self) -> bool {
+        self.segment != 0
+    }
+}
 
 impl Index {
     pub(super) fn new(inner: Inner) -> Index {
@@ -64,6 +75,16 @@ impl Index {
 }
 
 impl Inner {
+    #[cfg(sim)]
+    pub(super) fn seen(&self, is_synced: bool) -> crate::sim::Deed {
+        crate::sim::Deed::LogOpened {
+            vote: self.vote.as_ref().map(crate::sim::vote),
+            last: self.last.as_ref().map(crate::sim::place),
+            purged: self.purged.as_ref().map(crate::sim::place),
+            is_synced,
+        }
+    }
+
     pub(super) fn end(&self) -> u64 {
         self.first + self.slots.len() as u64
     }
@@ -73,15 +94,27 @@ impl Inner {
         self.end() - self.cache.len() as u64
     }
 
-    pub(super) fn slot(&mut self, index: u64) -> Option<&mut Slot> {
+    fn slot(&mut self, index: u64) -> Option<&mut Slot> {
         self.slots
             .get_mut(usize::try_from(index.checked_sub(self.first)?).ok()?)
     }
 
-    /// Adds entries that are yet to be written.
-    pub(super) fn extend(&mut self, entries: &[Entry]) {
+    /// Adds entries that are yet to be written; gives the number of the first.
+    pub(super) fn extend(&mut self, entries: &[Entry]) -> u32 {
+        let first = self.added;
         for entry in entries {
-            self.push(entry.clone(), NOT_WRITTEN);
+            self.push(entry.clone(), Slot::waiting(self.added));
+            self.added = self.added.wrapping_add(1);
+        }
+        first
+    }
+
+    /// Notes where an entry was written, unless it was dropped meanwhile: its index may be another's by now.
+    pub(super) fn written(&mut self, index: u64, number: u32, slot: Slot) {
+        if let Some(known) = self.slot(index)
+            && *known == Slot::waiting(number)
+        {
+            *known = slot;
         }
     }
 
@@ -100,11 +133,26 @@ impl Inner {
         self.evict();
     }
 
+    /// Whether entries between the purge and the first one are not there.
+    pub(super) fn has_gap(&self) -> bool {
+        // A log may begin with index 0 or 1.
+        !self.slots.is_empty() && self.first > self.purged.map_or(1, |purged| purged.index + 1)
+    }
+
+    /// What is committed is noted with whatever frame comes next, also with one whose entries end before it: it is a
+    /// hint, and says no more than there are entries.
+    pub(super) fn bound_committed(&mut self) {
+        if self.committed > self.last && !crate::mutant!(CommittedAhead) {
+            self.committed = self.last;
+        }
+    }
+
     /// Lets the oldest entries of the cache go while it is too large, but none that is not on disk.
     pub(super) fn evict(&mut self) {
-        while self.cache_bytes > CACHE_BYTES_MAX {
+        let most: usize = crate::limit!("cache_bytes", CACHE_BYTES_MAX);
+        while self.cache_bytes > most {
             let oldest = self.cache_first();
-            if self.slot(oldest).is_none_or(|slot| *slot == NOT_WRITTEN) {
+            if self.slot(oldest).is_none_or(|slot| !slot.is_written()) {
                 break;
             }
             if let Some(entry) = self.cache.pop_front() {
@@ -181,4 +229,38 @@ pub(super) fn entry_bytes(entry: &Entry) -> usize {
         openraft::EntryPayload::Blank | openraft::EntryPayload::Membership(_) => 0,
     };
     body + ENTRY_OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::vote::RaftLeaderId as _;
+
+    use super::*;
+    use crate::type_config::TypeConfig;
+
+    fn entry(term: u64, index: u64) -> Entry {
+        type LeaderId = openraft::alias::LeaderIdOf<TypeConfig>;
+        Entry {
+            log_id: LogId::new(LeaderId::new(term, 1).to_committed(), index),
+            payload: openraft::EntryPayload::Blank,
+        }
+    }
+
+    #[test]
+    fn an_entry_that_took_the_index_of_a_dropped_one_does_not_lie_where_that_was_written() {
+        let mut inner = Inner::default();
+        let slot = |offset| Slot {
+            segment: 1,
+            offset,
+            len: 9,
+        };
+        let dropped = inner.extend(&[entry(1, 1), entry(1, 2)]) + 1;
+        inner.truncate(2, Some(entry(1, 1).log_id));
+        let later = inner.extend(&[entry(2, 2)]);
+        // The frames of the two are written apart.
+        inner.written(2, dropped, slot(100));
+        assert!(!inner.slots[1].is_written(), "the later one is in no file yet");
+        inner.written(2, later, slot(200));
+        assert_eq!(inner.slots[1], slot(200));
+    }
 }

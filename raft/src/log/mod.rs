@@ -47,7 +47,6 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use openraft::LogIdOptionExt as _;
 use openraft::storage::IOFlushed;
@@ -80,20 +79,37 @@ pub(crate) struct Reader {
 /// Ends the writer's thread.
 pub(crate) struct Closer {
     requests: mpsc::Sender<Request>,
-    thread: JoinHandle<()>,
+    thread: Thread,
+}
+
+#[cfg(not(sim))]
+type Thread = std::thread::JoinHandle<()>;
+/// A simulation has one thread for all.
+#[cfg(sim)]
+type Thread = tokio::task::JoinHandle<()>;
+
+#[cfg(not(sim))]
+fn start(writer: Writer, requests: mpsc::Receiver<Request>) -> io::Result<Thread> {
+    std::thread::Builder::new()
+        .name("raft-log".into())
+        .spawn(move || futures::executor::block_on(writer.run(requests)))
+}
+
+#[cfg(sim)]
+fn start(writer: Writer, requests: mpsc::Receiver<Request>) -> io::Result<Thread> {
+    Ok(crate::task::spawn(writer.run(requests)))
 }
 
 impl Log {
-    /// Opens the log in `dir`, making it if it is not there.
-    pub(crate) fn open(dir: &Path) -> Result<(Log, Closer), Error> {
-        let recovered = recover::recover(dir)?;
+    /// Opens the log in `dir`; `is_new` says that nothing needs to lie there yet.
+    pub(crate) fn open(dir: &Path, is_new: bool) -> Result<(Log, Closer), Error> {
+        let recovered = recover::recover(dir, is_new)?;
+        #[cfg(sim)]
+        crate::sim::tell(dir, recovered.inner.seen(crate::sim::is_synced(dir)));
         let index = Arc::new(Index::new(recovered.inner));
         let (requests, received) = mpsc::channel(REQUESTS_MAX);
         let writer = Writer::new(dir.to_path_buf(), index.clone(), recovered.end);
-        let thread = std::thread::Builder::new()
-            .name("raft-log".into())
-            .spawn(move || writer.run(received))
-            .map_err(|error| format::disk(dir, &error))?;
+        let thread = start(writer, received).map_err(|error| format::disk(dir, &error))?;
         let closer = Closer {
             requests: requests.clone(),
             thread,
@@ -140,8 +156,10 @@ impl Log {
         let share = (bytes / 1024 + 1).min(WAITING_KIB_MAX) as u32;
         let room = self.waiting.clone().acquire_many_owned(share).await;
         let room = room.map_err(io::Error::other)?;
-        self.index.lock().extend(&entries);
-        self.send(Request::Append(entries, flushed, room)).await
+        #[cfg(sim)]
+        crate::sim::tell_members(&entries);
+        let number = self.index.lock().extend(&entries);
+        self.send(Request::Append(entries, number, flushed, room)).await
     }
 
     /// Writes a vote; it is on disk when this returns.
@@ -214,6 +232,9 @@ impl Closer {
     /// Lets the writer finish what was asked of it, and waits for its end.
     pub(crate) async fn close(self) {
         let _ = self.requests.send(Request::Close).await;
-        let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        #[cfg(not(sim))]
+        let _ = crate::task::blocking(move || Ok(self.thread.join())).await;
+        #[cfg(sim)]
+        let _ = self.thread.await;
     }
 }

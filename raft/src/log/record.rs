@@ -6,7 +6,7 @@
 //!
 //! Each record has a checksum of its own beside its frame's, so that one entry can be read without its frame.
 
-use std::fs::File;
+use crate::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -115,7 +115,7 @@ pub(super) fn path(dir: &Path, number: u32) -> PathBuf {
 pub(super) fn numbers(dir: &Path) -> Result<Vec<u32>, Error> {
     let io_error = |error: std::io::Error| crate::format::disk(dir, &error);
     let mut numbers = Vec::new();
-    for file in std::fs::read_dir(dir).map_err(io_error)? {
+    for file in crate::fs::read_dir(dir).map_err(io_error)? {
         let name = file.map_err(io_error)?.file_name();
         numbers.extend(
             name.to_str()

@@ -1,6 +1,6 @@
 //! Opening the log: reads every segment up to its room, rebuilds the index, cuts a torn tail off, refuses damage.
 
-use std::fs::{File, OpenOptions};
+use crate::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -41,10 +41,13 @@ struct Segment {
     highest: u64,
 }
 
-/// Reads the log in `dir`, making an empty one if there is none.
-pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
-    std::fs::create_dir_all(dir).map_err(|error| format::disk(dir, &error))?;
-    let numbers = segments(dir)?;
+/// Reads the log in `dir`. An empty one is made for a node that is new, and for no other: with an empty log a node
+/// could vote away what it had acknowledged.
+pub(super) fn recover(dir: &Path, is_new: bool) -> Result<Recovered, Error> {
+    if is_new {
+        crate::fs::create_dir_all(dir).map_err(|error| format::disk(dir, &error))?;
+    }
+    let numbers = segments(dir, is_new)?;
     let (&last, closed) = numbers.split_last().unwrap_or((&1, &[]));
     let mut reading = Reading {
         dir,
@@ -56,6 +59,13 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
         highest.push((number, reading.segment(number, false)?.highest));
     }
     let segment = reading.segment(last, true)?;
+    // The names too: a segment may have been made just before a kill.
+    format::sync_dir(dir)?;
+    reading.inner.bound_committed();
+    if reading.inner.has_gap() {
+        let why = "the log begins after entries that were not purged";
+        return Err(format::corrupt(&record::path(dir, numbers[0]), 0, why));
+    }
     let end = End {
         number: last,
         file: segment.file,
@@ -63,6 +73,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
         size: segment.size,
         sequence: reading.sequence.unwrap_or(0),
         committed: reading.inner.committed,
+        purged: reading.inner.purged,
         closed: highest,
         highest: segment.highest,
     };
@@ -73,12 +84,19 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
 }
 
 /// The numbers of the segments, of which none is missing and the last is whole; the first is made where there is none.
-fn segments(dir: &Path) -> Result<Vec<u32>, Error> {
-    let mut numbers = record::numbers(dir)?;
+fn segments(dir: &Path, is_new: bool) -> Result<Vec<u32>, Error> {
+    let has_log = crate::fs::exists(dir).map_err(|error| format::disk(dir, &error))?;
+    let mut numbers = if has_log { record::numbers(dir)? } else { Vec::new() };
     if let Some(&last) = numbers.last()
         && remove_unborn(dir, last)?
     {
         numbers.pop();
+    }
+    if numbers.is_empty() && !is_new {
+        return Err(Error::Corrupt(format!(
+            "{}: the log of this node is gone; remove the node from the cluster and let an empty folder join it",
+            dir.display()
+        )));
     }
     if numbers.is_empty() {
         writer::create(dir, 1, 1, &[]).map_err(|error| format::disk(dir, &error))?;
@@ -101,7 +119,7 @@ fn segments(dir: &Path) -> Result<Vec<u32>, Error> {
 fn remove_unborn(dir: &Path, number: u32) -> Result<bool, Error> {
     let path = record::path(dir, number);
     let io_error = |error: std::io::Error| format::disk(&path, &error);
-    let bytes = std::fs::read(&path).map_err(io_error)?;
+    let bytes = crate::fs::read(&path).map_err(io_error)?;
     let body = bytes.get(FILE_HEAD_LEN..).unwrap_or_default();
     let is_born = matches!(
         FrameReader::new(body, 0).next().map_err(io_error)?,
@@ -111,7 +129,7 @@ fn remove_unborn(dir: &Path, number: u32) -> Result<bool, Error> {
         return Ok(false);
     }
     tracing::warn!(file = %path.display(), "a segment whose creation was interrupted is removed");
-    std::fs::remove_file(&path).map_err(io_error)?;
+    crate::fs::remove_file(&path).map_err(io_error)?;
     format::sync_dir(dir)?;
     Ok(true)
 }
@@ -132,7 +150,7 @@ impl Reading<'_> {
 
         let mut frames = FrameReader::new(reader, FILE_HEAD_LEN as u64);
         let mut highest = 0;
-        let len = loop {
+        let mut len = loop {
             match frames.next().map_err(io_error)? {
                 ReadFrame::Whole(head, offset, body) => {
                     let before = self.sequence.replace(head.sequence);
@@ -152,11 +170,20 @@ impl Reading<'_> {
             sequence: self.sequence.unwrap_or(0),
             is_last,
         };
+        if is_last && !crate::mutant!(OpenedUnsynced) {
+            // What a process that was killed had written is there, and maybe not on disk: whoever reads it here
+            // answers for it. A segment before the last was synced before the last was made.
+            file.sync_all().map_err(io_error)?;
+        }
         match Tail::of(&rest, &place) {
             Tail::Room => {}
             Tail::Torn => {
-                cut(&file, &path, len)?;
-                size = len;
+                if crate::mutant!(TailUncut) {
+                    len = size;
+                } else {
+                    cut(&file, &path, len)?;
+                    size = len;
+                }
             }
             Tail::Damage => {
                 let why = "entries that were acknowledged cannot be read any more";

@@ -39,7 +39,7 @@ async fn read(log: &Log, range: Range<u64>) -> Vec<Entry> {
 async fn last_after(bytes: &[u8]) -> Result<Option<u64>, Error> {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(record::path(dir.path(), 1), bytes).unwrap();
-    let (mut log, closer) = Log::open(dir.path())?;
+    let (mut log, closer) = Log::open(dir.path(), true)?;
     let last = log.get_log_state().await.unwrap().last_log_id;
     drop(log);
     closer.close().await;
@@ -58,7 +58,7 @@ fn ends(bytes: &[u8]) -> Vec<usize> {
 
 /// Three entries, each in a frame of its own: where each of these begins, and the file without the room after them.
 async fn three_frames(dir: &Path) -> (Vec<usize>, Vec<u8>) {
-    let (mut log, closer) = Log::open(dir).unwrap();
+    let (mut log, closer) = Log::open(dir, true).unwrap();
     for index in 1..=3 {
         append(&mut log, index..index + 1, 50).await;
     }
@@ -115,13 +115,13 @@ async fn frames_are_written_into_room_that_the_file_has_before_and_after_a_resta
     let dir = tempfile::tempdir().unwrap();
     let path = record::path(dir.path(), 1);
     for index in 1..=3 {
-        let (mut log, closer) = Log::open(dir.path()).unwrap();
+        let (mut log, closer) = Log::open(dir.path(), true).unwrap();
         append(&mut log, index..index + 1, 50).await;
         drop(log);
         closer.close().await;
         assert_eq!(std::fs::metadata(&path).unwrap().len(), writer::ROOM);
     }
-    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    let (mut log, closer) = Log::open(dir.path(), true).unwrap();
     assert_eq!(read(&log, 0..100).await.len(), 3);
     append(&mut log, 4..5, writer::ROOM as usize).await;
     drop(log);
@@ -144,12 +144,12 @@ async fn entries_written_after_a_torn_tail_are_there_at_the_next_opening() {
     ];
     for bytes in torn {
         std::fs::write(record::path(dir.path(), 1), bytes).unwrap();
-        let (mut log, closer) = Log::open(dir.path()).unwrap();
+        let (mut log, closer) = Log::open(dir.path(), true).unwrap();
         // A frame that is shorter: nothing of the torn one may be left behind it.
         append(&mut log, 3..4, 1).await;
         drop(log);
         closer.close().await;
-        let (mut log, closer) = Log::open(dir.path()).unwrap();
+        let (mut log, closer) = Log::open(dir.path(), true).unwrap();
         append(&mut log, 4..6, 20).await;
         assert_eq!(read(&log, 0..100).await.len(), 5);
         drop(log);
@@ -160,7 +160,7 @@ async fn entries_written_after_a_torn_tail_are_there_at_the_next_opening() {
 #[tokio::test]
 async fn zeros_in_the_place_of_synced_frames_of_a_closed_segment_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    let (mut log, closer) = Log::open(dir.path(), true).unwrap();
     for at in 0..40 {
         append(&mut log, 1 + at..2 + at, 512 * 1024).await;
     }
@@ -174,7 +174,7 @@ async fn zeros_in_the_place_of_synced_frames_of_a_closed_segment_are_refused() {
         let mut lost = bytes.clone();
         lost[from..].fill(0);
         std::fs::write(&path, lost).unwrap();
-        let error = Log::open(dir.path()).map(drop).expect_err("it opened");
+        let error = Log::open(dir.path(), true).map(drop).expect_err("it opened");
         assert!(error.to_string().contains("damaged at octet"), "{from}: {error}");
     }
 }
@@ -182,7 +182,7 @@ async fn zeros_in_the_place_of_synced_frames_of_a_closed_segment_are_refused() {
 #[tokio::test]
 async fn what_was_dropped_or_voted_is_so_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    let (mut log, closer) = Log::open(dir.path(), true).unwrap();
     append(&mut log, 1..11, 10).await;
     let vote = Vote::new(7, 3);
     log.save_vote(vote).await.unwrap();
@@ -192,7 +192,7 @@ async fn what_was_dropped_or_voted_is_so_after_a_restart() {
     drop(log);
     closer.close().await;
 
-    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    let (mut log, closer) = Log::open(dir.path(), true).unwrap();
     assert_eq!(log.reader().read_vote().await.unwrap(), Some(vote));
     let state = log.get_log_state().await.unwrap();
     assert_eq!(
@@ -207,9 +207,25 @@ async fn what_was_dropped_or_voted_is_so_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_committed_place_beyond_the_last_entry_is_taken_for_no_more_than_a_hint() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, closer) = Log::open(dir.path(), true).unwrap();
+    append(&mut log, 1..4, 50).await;
+    // As when the frame of the entries up to there was never written.
+    log.note_committed(Some(id(9)));
+    log.save_vote(openraft::alias::VoteOf::<TypeConfig>::new(2, 1)).await.unwrap();
+    drop(log);
+    closer.close().await;
+    let (log, closer) = Log::open(dir.path(), true).unwrap();
+    assert_eq!(log.committed(), Some(id(3)));
+    drop(log);
+    closer.close().await;
+}
+
+#[tokio::test]
 async fn entries_beyond_the_cache_are_read_from_their_segments_and_purged_segments_go() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    let (mut log, closer) = Log::open(dir.path(), true).unwrap();
     // 60 MiB: four segments, and fifteen times the cache.
     for at in 0..60 {
         append(&mut log, 1 + at * 4..5 + at * 4, 256 * 1024).await;
@@ -228,7 +244,7 @@ async fn entries_beyond_the_cache_are_read_from_their_segments_and_purged_segmen
     assert_eq!(record::numbers(dir.path()).unwrap(), [3, 4]);
     drop(log);
     closer.close().await;
-    let (log, closer) = Log::open(dir.path()).unwrap();
+    let (log, closer) = Log::open(dir.path(), true).unwrap();
     let entries = read(&log, 0..1000).await;
     assert_eq!(
         (entries.len(), entries.first()),
@@ -239,16 +255,40 @@ async fn entries_beyond_the_cache_are_read_from_their_segments_and_purged_segmen
 }
 
 #[tokio::test]
+async fn a_log_that_was_emptied_is_refused_by_a_node_that_is_not_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, closer) = Log::open(dir.path(), true).unwrap();
+    drop(log);
+    closer.close().await;
+    std::fs::remove_file(record::path(dir.path(), 1)).unwrap();
+    let error = Log::open(dir.path(), false).err().unwrap();
+    assert!(error.to_string().contains("the log of this node is gone"), "{error}");
+}
+
+#[tokio::test]
+async fn a_log_whose_first_segments_are_gone_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, closer) = Log::open(dir.path(), true).unwrap();
+    append(&mut log, 0..40, 1_000_000).await;
+    drop(log);
+    closer.close().await;
+    assert!(record::numbers(dir.path()).unwrap().len() > 1);
+    std::fs::remove_file(record::path(dir.path(), 1)).unwrap();
+    let error = Log::open(dir.path(), false).err().unwrap();
+    assert!(error.to_string().contains("were not purged"), "{error}");
+}
+
+#[tokio::test]
 async fn a_missing_segment_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut log, closer) = Log::open(dir.path()).unwrap();
+    let (mut log, closer) = Log::open(dir.path(), true).unwrap();
     for at in 0..40 {
         append(&mut log, 1 + at..2 + at, 1024 * 1024).await;
     }
     drop(log);
     closer.close().await;
     std::fs::remove_file(record::path(dir.path(), 2)).unwrap();
-    let error = Log::open(dir.path()).map(drop).unwrap_err();
+    let error = Log::open(dir.path(), true).map(drop).unwrap_err();
     assert!(error.to_string().contains("00000002.seg"), "{error}");
 }
 
@@ -257,7 +297,7 @@ async fn a_segment_whose_creation_was_interrupted_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let (_, _) = three_frames(dir.path()).await;
     std::fs::write(record::path(dir.path(), 2), b"PIPES").unwrap();
-    let (log, closer) = Log::open(dir.path()).unwrap();
+    let (log, closer) = Log::open(dir.path(), true).unwrap();
     assert_eq!(read(&log, 0..9).await.len(), 3);
     drop(log);
     closer.close().await;
@@ -266,7 +306,7 @@ async fn a_segment_whose_creation_was_interrupted_is_removed() {
 #[tokio::test]
 async fn appends_that_wait_share_one_sync() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, closer) = Log::open(dir.path()).unwrap();
+    let (log, closer) = Log::open(dir.path(), true).unwrap();
     let mut waiting = Vec::new();
     for index in 1..=200 {
         let (done, answer) = <TypeConfig as TypeConfigExt>::oneshot();

@@ -4,7 +4,7 @@
 //! fdatasync, no allocation of its own; each mebibyte is also written once as zeros. A failure of the disk is final:
 //! fsync tells it once and may then lie.
 
-use std::fs::{File, OpenOptions};
+use crate::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -30,10 +30,19 @@ const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The frame's buffer is given back when one large frame has left it bigger than this.
 const BUFFER_KEPT_MAX: usize = 1024 * 1024;
 
+fn segment_bytes_max() -> u64 {
+    crate::limit!("segment_bytes", SEGMENT_BYTES_MAX)
+}
+
+fn frame_bytes_max() -> usize {
+    crate::limit!("frame_bytes", FRAME_BYTES_MAX)
+}
+
 /// What is asked of the writer.
 pub(super) enum Request {
-    /// Write entries, then call back. The permit is the share of memory they take while they wait.
-    Append(Vec<Entry>, IOFlushed<TypeConfig>, OwnedSemaphorePermit),
+    /// Write entries, the first of which has this number in the index, then call back. The permit is the share of memory
+    /// they take while they wait.
+    Append(Vec<Entry>, u32, IOFlushed<TypeConfig>, OwnedSemaphorePermit),
     /// Write a vote.
     Vote(Vote, Done),
     /// Write that entries were dropped at the end.
@@ -58,6 +67,8 @@ pub(super) struct End {
     pub(super) sequence: u64,
     /// The committed place as the disk has it.
     pub(super) committed: Option<LogId>,
+    /// The purge as the frames say it. The index in memory may be ahead, of entries too that wait to be written.
+    pub(super) purged: Option<LogId>,
     /// The highest index that a segment before the last ever held, by segment.
     pub(super) closed: Vec<(u32, u64)>,
     /// The highest index that the last segment ever held.
@@ -75,11 +86,13 @@ pub(super) struct Writer {
 /// What is to be done once the frame is on disk.
 #[derive(Default)]
 struct Afterwards {
-    slots: Vec<(u64, Slot)>,
+    slots: Vec<(u64, u32, Slot)>,
     flushed: Vec<IOFlushed<TypeConfig>>,
     done: Vec<Done>,
     permits: Vec<OwnedSemaphorePermit>,
     purged: Option<LogId>,
+    #[cfg(sim)]
+    seen: Vec<crate::sim::Deed>,
 }
 
 impl Writer {
@@ -93,9 +106,9 @@ impl Writer {
         }
     }
 
-    pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut is_open = true;
-        while is_open && let Some(first) = requests.blocking_recv() {
+        while is_open && let Some(first) = requests.recv().await {
             let mut afterwards = Afterwards::default();
             self.begin();
             let mut next = Some(first);
@@ -104,14 +117,16 @@ impl Writer {
                     is_open = false;
                     break;
                 }
-                let outcome = self.take(request, &mut afterwards);
+                let outcome = self.take(request, &mut afterwards).await;
                 self.note(outcome);
-                if self.frame.len() < FRAME_BYTES_MAX {
+                if self.frame.len() < frame_bytes_max() {
                     next = requests.try_recv().ok();
                 }
             }
-            let outcome = self.commit(&mut afterwards);
+            let outcome = self.commit(&mut afterwards).await;
             self.note(outcome);
+            #[cfg(sim)]
+            afterwards.show(&self.dir, self.failed.is_none());
             afterwards.tell(self.failed.as_deref());
         }
     }
@@ -131,14 +146,16 @@ impl Writer {
     }
 
     /// Encodes a request into the frame.
-    fn take(&mut self, request: Request, afterwards: &mut Afterwards) -> io::Result<()> {
+    async fn take(&mut self, request: Request, afterwards: &mut Afterwards) -> io::Result<()> {
+        #[cfg(sim)]
+        afterwards.see(&self.dir, &request);
         match request {
-            Request::Append(entries, flushed, permit) => {
+            Request::Append(entries, mut number, flushed, permit) => {
                 afterwards.flushed.push(flushed);
                 afterwards.permits.push(permit);
                 for entry in &entries {
-                    if self.frame.len() >= FRAME_BYTES_MAX {
-                        self.commit(afterwards)?;
+                    if self.frame.len() >= frame_bytes_max() {
+                        self.commit(afterwards).await?;
                         self.begin();
                     }
                     let (offset, len) = Record::write_entry(entry, &mut self.frame)?;
@@ -147,7 +164,8 @@ impl Writer {
                         offset: offset as u32,
                         len: len as u32,
                     };
-                    afterwards.slots.push((entry.log_id().index, slot));
+                    afterwards.slots.push((entry.log_id().index, number, slot));
+                    number = number.wrapping_add(1);
                 }
                 Ok(())
             }
@@ -170,7 +188,7 @@ impl Writer {
     }
 
     /// Writes the frame, syncs, and makes known where the entries lie.
-    fn commit(&mut self, afterwards: &mut Afterwards) -> io::Result<()> {
+    async fn commit(&mut self, afterwards: &mut Afterwards) -> io::Result<()> {
         if self.failed.is_some() || self.frame.len() == format::FRAME_HEAD_LEN {
             return Ok(());
         }
@@ -180,28 +198,34 @@ impl Writer {
         {
             Record::Committed(log_id).write(&mut self.frame)?;
         }
-        if self.end.len + self.frame.len() as u64 > SEGMENT_BYTES_MAX && !self.end.is_fresh() {
+        if self.end.len + self.frame.len() as u64 > segment_bytes_max() && !self.end.is_fresh() {
             self.rotate()?;
         }
         let sequence = self.end.sequence + 1;
         format::finish_frame(&mut self.frame, 0, sequence);
         self.end.file.write_all_at(&self.frame, self.end.len)?;
         self.grow();
-        self.end.file.sync_data()?;
+        #[cfg(sim)]
+        crate::sim::stall_at(&self.dir).await;
+        #[cfg(sim)]
+        let is_left_out = afterwards.is_sync_left_out();
+        #[cfg(not(sim))]
+        let is_left_out = false;
+        if !is_left_out {
+            self.end.file.sync_data()?;
+        }
         let base = self.end.len;
         self.end.len += self.frame.len() as u64;
         self.end.sequence = sequence;
         self.end.committed = committed;
+        self.end.purged = self.end.purged.max(afterwards.purged);
 
         let mut inner = self.index.lock();
-        for (index, mut slot) in afterwards.slots.drain(..) {
+        for (index, number, mut slot) in afterwards.slots.drain(..) {
             self.end.highest = self.end.highest.max(index);
             slot.segment = self.end.number;
             slot.offset += base as u32;
-            // An entry that was dropped meanwhile has no slot any more.
-            if let Some(known) = inner.slot(index) {
-                *known = slot;
-            }
+            inner.written(index, number, slot);
         }
         inner.evict();
         drop(inner);
@@ -218,7 +242,7 @@ impl Writer {
         if end <= self.end.size {
             return;
         }
-        let size = end.next_multiple_of(ROOM);
+        let size = end.next_multiple_of(crate::limit!("room", ROOM));
         let zeros = vec![0; (size - end) as usize];
         let grown = self.end.file.write_all_at(&zeros, end);
         self.end.size = if grown.is_ok() { size } else { end };
@@ -232,7 +256,7 @@ impl Writer {
             [
                 inner.vote.map(Record::Vote),
                 inner.committed.map(Record::Committed),
-                inner.purged.map(Record::Purge),
+                if crate::mutant!(PurgedAhead) { inner.purged } else { self.end.purged }.map(Record::Purge),
             ]
         };
         let (file, len) = create(&self.dir, number, self.end.sequence + 1, &state)?;
@@ -263,7 +287,7 @@ impl Writer {
         }
         for (number, _) in removed {
             self.index.lock().segments.remove(&number);
-            std::fs::remove_file(record::path(&self.dir, number))?;
+            crate::fs::remove_file(record::path(&self.dir, number))?;
         }
         File::open(&self.dir)?.sync_all()
     }
@@ -273,6 +297,68 @@ impl End {
     /// Whether the segment holds no more than its first frame.
     fn is_fresh(&self) -> bool {
         self.highest == 0
+    }
+}
+
+#[cfg(sim)]
+impl Afterwards {
+    fn see(&mut self, dir: &std::path::Path, request: &Request) {
+        use crate::sim::{self, Deed};
+        let is_synced = false;
+        if let Request::Truncate(last, _) = request {
+            let last = last.as_ref().map(sim::place);
+            sim::tell(dir, Deed::Truncating { last });
+        }
+        self.seen.push(match request {
+            Request::Append(entries, ..) => Deed::Appended {
+                entries: entries
+                    .iter()
+                    .map(|entry| (sim::place(&entry.log_id()), sim::content(entry)))
+                    .collect(),
+                is_synced,
+            },
+            Request::Vote(vote, _) => Deed::VoteKept {
+                vote: sim::vote(vote),
+                is_synced,
+            },
+            Request::Truncate(last, _) => Deed::Truncated {
+                last: last.as_ref().map(sim::place),
+                is_synced,
+            },
+            Request::Purge(upto, _) => Deed::Purged {
+                upto: sim::place(upto),
+            },
+            Request::Close => return,
+        });
+    }
+
+    /// Whether a mistake is wanted that leaves the sync of this frame out.
+    fn is_sync_left_out(&self) -> bool {
+        use crate::sim::Deed;
+        let is_append = |deed: &Deed| matches!(deed, Deed::Appended { .. });
+        let is_vote = |deed: &Deed| matches!(deed, Deed::VoteKept { .. });
+        let is_truncate = |deed: &Deed| matches!(deed, Deed::Truncated { .. });
+        let all = |kind: fn(&Deed) -> bool| self.seen.iter().all(kind);
+        (crate::mutant!(AppendUnsynced) && all(is_append))
+            || (crate::mutant!(VoteUnsynced) && all(is_vote))
+            || (crate::mutant!(TruncateUnsynced) && all(is_truncate))
+    }
+
+    /// Says what whoever waits is about to be told is done.
+    fn show(&mut self, dir: &std::path::Path, is_done: bool) {
+        use crate::sim::{self, Deed};
+        let synced = sim::is_synced(dir);
+        for mut deed in self.seen.drain(..) {
+            if let Deed::Appended { is_synced, .. }
+            | Deed::VoteKept { is_synced, .. }
+            | Deed::Truncated { is_synced, .. } = &mut deed
+            {
+                *is_synced = synced;
+            }
+            if is_done {
+                sim::tell(dir, deed);
+            }
+        }
     }
 }
 
@@ -310,6 +396,8 @@ pub(super) fn create(
         .open(path)?;
     file.write_all_at(&bytes, 0)?;
     file.sync_all()?;
-    File::open(dir)?.sync_all()?;
+    if !crate::mutant!(FolderUnsynced) {
+        File::open(dir)?.sync_all()?;
+    }
     Ok((Arc::new(file), bytes.len() as u64))
 }

@@ -4,7 +4,7 @@
 //! lies in it, and where other members are, for a node without one.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use crate::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -31,7 +31,7 @@ pub(super) struct Identity {
 /// Reads the identity in `dir`; none in an empty folder.
 pub(super) fn read(dir: &Path) -> Result<Option<Identity>, Error> {
     let path = dir.join(NAME);
-    let bytes = match std::fs::read(&path) {
+    let bytes = match crate::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format::disk(&path, &error)),
@@ -57,7 +57,7 @@ pub(super) fn write(dir: &Path, identity: &Identity) -> Result<(), Error> {
     let mut file = File::create(&part).map_err(io_error)?;
     file.write_all(&bytes).map_err(io_error)?;
     file.sync_all().map_err(io_error)?;
-    std::fs::rename(&part, &path).map_err(io_error)?;
+    crate::fs::rename(&part, &path).map_err(io_error)?;
     format::sync_dir(dir)
 }
 
@@ -78,9 +78,9 @@ mod tests {
         write(dir.path(), &identity).unwrap();
         assert_eq!(read(dir.path()).unwrap(), Some(identity));
         let path = dir.path().join(NAME);
-        let mut bytes = std::fs::read(&path).unwrap();
+        let mut bytes = crate::fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
-        std::fs::write(&path, bytes).unwrap();
+        crate::fs::write(&path, bytes).unwrap();
         assert!(read(dir.path()).is_err());
     }
 }

@@ -10,11 +10,10 @@
 mod identity;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use crate::fs::File;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fs2::FileExt as _;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -26,7 +25,7 @@ use crate::client::peers::Peers;
 use crate::client::routing::Routing;
 use crate::replica::{Replica, leader_tasks};
 use crate::rpc::{self, ClientRequest, ClientResponse, Request, Response};
-use crate::{Error, Member, Options, Peer, Status, Transport, TransportError, format};
+use crate::{Error, Member, Options, Peer, Status, Transport, TransportError, format, task};
 
 /// The id of a group's first node.
 const FIRST_ID: u64 = 1;
@@ -93,7 +92,7 @@ impl Node {
             }
         }
         let stop = node.routing.stop.clone();
-        node.tasks.spawn(forward::run(peers, queue, stop));
+        node.tasks.spawn(task::scoped(forward::run(peers, queue, stop)));
         Ok(node)
     }
 
@@ -111,6 +110,20 @@ impl Node {
         initialized.map_err(|error| Error::Refused(error.to_string()))?;
         // The entry that names the members is the first of the log: once it is applied, the node leads.
         replica.applied(1, self.routing.options.request_timeout).await
+    }
+
+    /// Whether the replica has ended by itself.
+    #[cfg(sim)]
+    pub fn has_ended(&self) -> bool {
+        let replica = self.routing.peers.replica();
+        replica.is_some_and(|replica| replica.has_ended())
+    }
+
+    /// What the replica holds.
+    #[cfg(sim)]
+    pub fn held(&self) -> Option<crate::sim::Held> {
+        let replica = self.routing.peers.replica()?;
+        Some(crate::sim::Held(replica.state.clone()))
     }
 
     /// Whether a log lies here: this node has been of a group.
@@ -245,7 +258,9 @@ impl Node {
         let transport = self.routing.peers.transport();
         let opening = self
             .runtime
-            .spawn(async move { Replica::open(&options, id, transport, is_new).await });
+            .spawn(task::scoped(async move {
+                Replica::open(&options, id, transport, is_new).await
+            }));
         let replica = opening.await.map_err(|error| Error::Disk(error.to_string()))??;
         if is_new {
             let cluster = self.routing.options.cluster.clone();
@@ -264,7 +279,7 @@ impl Node {
     /// Puts the replica in its place, and has it do what a leader has to whenever it leads.
     fn put_replica(&self, replica: &Arc<Replica>) {
         let tasks = leader_tasks::run(replica.clone(), self.routing.stop.clone());
-        self.tasks.spawn_on(tasks, &self.runtime);
+        self.tasks.spawn_on(task::scoped(tasks), &self.runtime);
         self.routing.peers.set_replica(Some(replica.clone()));
     }
 
@@ -321,11 +336,10 @@ fn unexpected() -> Error {
 }
 
 fn lock_folder(options: &Options) -> Result<File, Error> {
-    let io_error = |error: std::io::Error| format::disk(&options.dir, &error);
-    std::fs::create_dir_all(&options.dir).map_err(io_error)?;
+    format::make_dir(&options.dir)?;
     let path = options.dir.join("lock");
     let lock = File::create(&path).map_err(|error| format::disk(&path, &error))?;
-    if lock.try_lock_exclusive().is_err() {
+    if lock.try_lock().is_err() {
         return Err(Error::Refused(format!(
             "{}: another process has this store open",
             options.dir.display()

@@ -52,7 +52,7 @@ async fn lead(replica: &Replica) {
         if replica.raft.metrics().borrow_watched().running_state.is_err() {
             tracing::error!("the store of this node has ended");
             let state = replica.state.clone();
-            let _ = tokio::task::spawn_blocking(move || state.stop()).await;
+            let _ = crate::task::blocking(move || Ok(state.stop())).await;
             return;
         }
         let led = replica
@@ -60,7 +60,7 @@ async fn lead(replica: &Replica) {
             .as_leader()
             .ok()
             .map(|leader| leader.to_committed_leader_id());
-        if led != term {
+        if led != term && !crate::mutant!(FollowerExpires) {
             replica
                 .clock
                 .lock()
@@ -68,7 +68,12 @@ async fn lead(replica: &Replica) {
                 .reset();
             term = led;
         }
-        if term.is_none() {
+        if led.is_none() && crate::mutant!(FollowerExpires) {
+            let leases = replica.state.leases();
+            let mut clock = replica.clock.lock().unwrap_or_else(PoisonError::into_inner);
+            clock.tick(leases.into_iter(), replica.now_ms());
+        }
+        if led.is_none() {
             continue;
         }
         // Deciding anything needs a leader whose quorum agrees, and all that was decided before.

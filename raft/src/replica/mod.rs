@@ -6,13 +6,13 @@ mod membership;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::ClientWriteError;
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::command::Proposal;
 use crate::consensus::network::Network;
@@ -25,7 +25,7 @@ use crate::snapshot::receive::Receiver;
 use crate::state::State;
 use crate::state::watch::LocalWatch;
 use crate::type_config::{LogId, TypeConfig};
-use crate::{Consistency, Error, Member, Options, Range, RangeResult, Transport, Txn, TxnResult};
+use crate::{Consistency, Error, Member, Options, Range, RangeResult, Transport, Txn, TxnResult, task};
 
 /// Entries in one message to a peer.
 const MESSAGE_ENTRIES_MAX: u64 = 1024;
@@ -68,6 +68,9 @@ fn config(options: &Options) -> Result<Arc<Config>, Error> {
         api_channel_size: Some(CHANNEL_LEN),
         notification_channel_size: Some(CHANNEL_LEN),
         enable_pre_vote: Some(true),
+        // Who comes back is elected before it leads. Its log may be shorter than what its followers committed without
+        // it, and it would give a place in the log, a term and an index, away a second time.
+        enable_leader_restore: Some(crate::mutant!(LeaderRestored)),
         ..Config::default()
     };
     config
@@ -86,8 +89,10 @@ impl Replica {
     ) -> Result<Arc<Replica>, Error> {
         let config = config(options)?;
         let dir = options.dir.clone();
-        let opened = tokio::task::spawn_blocking(move || open_files(&dir, is_new)).await;
-        let (snapshots, state, log, closer) = opened.map_err(|error| Error::Disk(error.to_string()))??;
+        #[cfg(sim)]
+        crate::sim::tell(&dir, crate::sim::Deed::Identified { id });
+        let opened = task::blocking(move || open_files(&dir, is_new)).await;
+        let (snapshots, state, log, closer) = opened?;
         let had_log = !log.is_empty();
         let network = Network {
             own: id,
@@ -111,6 +116,12 @@ impl Replica {
             closer: Mutex::new(Some(closer)),
             had_log,
         }))
+    }
+
+    /// Whether Raft has ended by itself.
+    #[cfg(sim)]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.raft.metrics().borrow_watched().running_state.is_err()
     }
 
     /// Whether this node has been of a group: it holds a vote or an entry.
@@ -180,6 +191,10 @@ impl Replica {
     /// What must be applied before a read here is linearizable, as one more than its index; nothing if this node
     /// does not lead.
     pub(crate) async fn read_index(&self, policy: ReadPolicy, limit: Duration) -> Option<u64> {
+        if crate::mutant!(ReadWithoutQuorum) {
+            let (id, _) = self.leader()?;
+            return (id == self.id).then(|| self.state.progress().borrow().applied_end);
+        }
         let linearizer = timeout(limit, self.raft.get_read_linearizer(policy))
             .await
             .ok()?
@@ -345,7 +360,7 @@ impl Replica {
             closer.close().await;
         }
         let state = self.state.clone();
-        let _ = tokio::task::spawn_blocking(move || state.stop()).await;
+        let _ = task::blocking(move || Ok(state.stop())).await;
     }
 }
 
@@ -353,15 +368,9 @@ type Files = (Arc<Snapshots>, Arc<State>, Log, Closer);
 
 fn open_files(dir: &Path, is_new: bool) -> Result<Files, Error> {
     let log_dir = dir.join("log");
-    if !is_new && !log_dir.exists() {
-        return Err(Error::Corrupt(format!(
-            "{}: the log of this node is gone; remove the node from the cluster and let an empty folder join it",
-            log_dir.display()
-        )));
-    }
     let snapshots = Arc::new(Snapshots::open(&dir.join("snapshots"))?);
-    let (log, closer) = Log::open(&log_dir)?;
-    let state = Arc::new(State::open(dir, &snapshots)?);
+    let (log, closer) = Log::open(&log_dir, is_new)?;
+    let state = Arc::new(State::open(dir, &snapshots, log.last())?);
     let (applied, _) = state.applied();
     let purged: Option<LogId> = log.purged();
     if purged > applied {

@@ -13,7 +13,7 @@
 pub(crate) mod meta;
 pub(crate) mod receive;
 
-use std::fs::{File, OpenOptions};
+use crate::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -50,12 +50,12 @@ impl Snapshots {
     /// Opens the folder, removes what was left half-written, and finds the newest snapshot that is whole.
     pub(crate) fn open(dir: &Path) -> Result<Snapshots, Error> {
         let io_error = |error: std::io::Error| format::disk(dir, &error);
-        std::fs::create_dir_all(dir).map_err(io_error)?;
+        crate::fs::create_dir_all(dir).map_err(io_error)?;
         let mut paths = Vec::new();
-        for file in std::fs::read_dir(dir).map_err(io_error)? {
+        for file in crate::fs::read_dir(dir).map_err(io_error)? {
             let path = file.map_err(io_error)?.path();
             match path.extension().and_then(|extension| extension.to_str()) {
-                Some(PART) => std::fs::remove_file(&path).map_err(io_error)?,
+                Some(PART) => crate::fs::remove_file(&path).map_err(io_error)?,
                 Some("snap") => paths.push(path),
                 _ => {}
             }
@@ -69,7 +69,7 @@ impl Snapshots {
                     newest = Some(snapshot);
                     // A kill may have come between a snapshot and the removal of the one before.
                     for older in paths.drain(..) {
-                        std::fs::remove_file(older).map_err(io_error)?;
+                        crate::fs::remove_file(older).map_err(io_error)?;
                     }
                 }
                 Err(error) => tracing::error!(%error, "a snapshot is passed over"),
@@ -115,22 +115,30 @@ impl Snapshots {
     pub(crate) fn keep(&self, part: &Path) -> Result<Snapshot, Error> {
         let io_error = |error: std::io::Error| format::disk(part, &error);
         let mut snapshot = Snapshot::open(part)?;
-        snapshot.file.sync_all().map_err(io_error)?;
+        if !crate::mutant!(SnapshotUnsynced) {
+            snapshot.file.sync_all().map_err(io_error)?;
+        }
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(newest) = newest.as_ref()
             && newest.meta.last_log_id > snapshot.meta.last_log_id
         {
-            std::fs::remove_file(part).map_err(io_error)?;
+            crate::fs::remove_file(part).map_err(io_error)?;
             return Ok(newest.clone());
         }
         let index = snapshot.meta.last_log_id.map_or(0, |log_id| log_id.index);
         let path = self.dir.join(format!("{index:020}.snap"));
-        std::fs::rename(part, &path).map_err(io_error)?;
+        if crate::mutant!(PurgedBeforeSnapshot) {
+            *newest = Some(snapshot.clone());
+            return Ok(snapshot);
+        }
+        crate::fs::rename(part, &path).map_err(io_error)?;
         format::sync_dir(&self.dir)?;
         snapshot.path = path;
+        #[cfg(sim)]
+        crate::sim::tell_kept(&snapshot.path, snapshot.meta.last_log_id.as_ref());
         if let Some(before) = newest.replace(snapshot.clone())
             && before.path != snapshot.path
-            && let Err(error) = std::fs::remove_file(&before.path)
+            && let Err(error) = crate::fs::remove_file(&before.path)
         {
             tracing::warn!(%error, file = %before.path.display(), "an old snapshot could not be removed");
         }
@@ -308,7 +316,7 @@ fn write_file(
         type_config::encode_into(&record?, &mut frame).map_err(encoded)?;
         let len = (frame.len() - at - 4) as u32;
         frame[at..at + 4].copy_from_slice(&len.to_le_bytes());
-        if frame.len() >= FRAME_BYTES {
+        if frame.len() >= crate::limit!("snapshot_frame_bytes", FRAME_BYTES) {
             flush(&mut frame, &mut file)?;
         }
     }
@@ -319,6 +327,9 @@ fn write_file(
     let mut file = file.into_inner().map_err(|error| io_error(error.into_error()))?;
     file.flush().map_err(io_error)?;
     file.rewind().map_err(io_error)?;
+    if crate::mutant!(SnapshotUnsynced) {
+        return Ok(());
+    }
     file.sync_all().map_err(io_error)
 }
 
@@ -350,12 +361,12 @@ mod tests {
         let mut kept = Vec::new();
         for index in [10, 20, 30] {
             let snapshot = snapshots.write(&header(index), &mut std::iter::empty()).unwrap();
-            kept.push((snapshot.path.clone(), std::fs::read(&snapshot.path).unwrap()));
+            kept.push((snapshot.path.clone(), crate::fs::read(&snapshot.path).unwrap()));
         }
         for (path, bytes) in &kept {
-            std::fs::write(path, bytes).unwrap();
+            crate::fs::write(path, bytes).unwrap();
         }
-        std::fs::write(&kept[2].0, &kept[2].1[..20]).unwrap();
+        crate::fs::write(&kept[2].0, &kept[2].1[..20]).unwrap();
         let opened = Snapshots::open(dir.path()).unwrap();
         assert_eq!(opened.newest().unwrap().path, kept[1].0);
         assert!(!kept[0].0.exists());

@@ -3,7 +3,7 @@
 //! One at a time: a new sending takes the place of the one before. A piece that is not the next one is refused, and
 //! the leader begins anew.
 
-use std::fs::File;
+use crate::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use crate::rpc::Piece;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::type_config::Vote;
-use crate::{Error, format};
+use crate::{Error, format, task};
 
 /// Takes pieces of snapshots.
 pub(crate) struct Receiver {
@@ -43,7 +43,7 @@ impl Receiver {
         if piece.offset == 0 {
             let snapshots = self.snapshots.clone();
             let name = format!("from-{}", piece.leader);
-            let (file, path) = blocking(move || snapshots.receive(&name)).await?;
+            let (file, path) = task::blocking(move || snapshots.receive(&name)).await?;
             *incoming = Some(Incoming {
                 from,
                 file: Arc::new(file),
@@ -63,22 +63,14 @@ impl Receiver {
         next.received += piece.data.len() as u64;
         let (offset, last) = (piece.offset, piece.last);
         let written = path.clone();
-        blocking(move || {
+        task::blocking(move || {
             file.write_all_at(&piece.data, offset)
                 .map_err(|error| format::disk(&written, &error))
         })
         .await?;
         let Some(vote) = last else { return Ok(None) };
         *incoming = None;
-        let snapshot = blocking(move || Snapshot::open(&path)).await?;
+        let snapshot = task::blocking(move || Snapshot::open(&path)).await?;
         Ok(Some((vote, snapshot)))
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::Disk(error.to_string()))?
 }

@@ -8,6 +8,8 @@ use super::memtable::Memtable;
 use super::{Inner, State};
 use crate::Error;
 use crate::command::ApplyResult;
+#[cfg(sim)]
+use crate::command::{Command, Proposal};
 use crate::mvcc::{Changes, Notification, Overlay};
 use crate::type_config::{Entry, Membership};
 
@@ -19,8 +21,16 @@ impl State {
         let memtable = inner.memtable()?;
         let mut changes = Changes::default();
         let mut answers = Vec::with_capacity(entries.len());
+        #[cfg(sim)]
+        let asked = entries;
+        #[cfg(sim)]
+        let judged = inner.judge_early(entries, &memtable)?;
+        #[cfg(sim)]
+        let entries = judged.as_slice();
         for entry in entries {
             answers.push(match &entry.payload {
+                #[cfg(sim)]
+                EntryPayload::Normal(_) if crate::sim::is_skipped(&self.dir, entry) => ApplyResult::Nothing,
                 EntryPayload::Blank => ApplyResult::Nothing,
                 EntryPayload::Membership(members) => {
                     inner.meta.membership = Membership::new(Some(entry.log_id), members.clone());
@@ -34,6 +44,8 @@ impl State {
                 }
             });
             inner.meta.applied = Some(entry.log_id);
+            #[cfg(sim)]
+            crate::sim::tell_applied(&self.dir, &asked[answers.len() - 1], answers.last(), inner.database.revision);
         }
         inner.meta.revision = inner.database.revision;
         inner.meta.compacted = inner.database.compacted;
@@ -51,6 +63,24 @@ impl State {
         if let Some(memtable) = memtable {
             memtable.room().await;
         }
+    }
+}
+
+#[cfg(sim)]
+impl Inner {
+    /// The entries; where that mistake is wanted, with their comparisons judged by the state before them all.
+    fn judge_early(&self, entries: &[Entry], records: &Memtable) -> Result<Vec<Entry>, Error> {
+        let mut judged = entries.to_vec();
+        if crate::mutant!(ComparedEarly) {
+            for entry in &mut judged {
+                if let EntryPayload::Normal(proposal) = &mut entry.payload
+                    && let Command::Txn(txn) = proposal.command()?
+                {
+                    *proposal = Proposal::new(&Command::Txn(self.database.judge(txn, records)?))?;
+                }
+            }
+        }
+        Ok(judged)
     }
 }
 

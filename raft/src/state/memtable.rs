@@ -55,6 +55,8 @@ pub(super) struct Memtable {
     pinned: Arc<Mutex<()>>,
     requests: SyncSender<Request>,
     thread: Option<JoinHandle<()>>,
+    #[cfg(sim)]
+    flusher: Option<Arc<Mutex<Flusher>>>,
 }
 
 /// What is not in sled yet.
@@ -112,6 +114,7 @@ impl Records for Memtable {
 }
 
 impl Memtable {
+    #[cfg(not(sim))]
     /// Begins to collect for `sled`, in which lies what `stored` says; the `unreachable` records are removed in time.
     pub(super) fn start(sled: Sled, stored: Stored, unreachable: Vec<Revision>) -> Result<Memtable, Error> {
         let (mut memtable, flusher, requests) = Memtable::with_flusher(sled, stored, unreachable);
@@ -135,6 +138,8 @@ impl Memtable {
             pinned: Arc::default(),
             requests,
             thread: None,
+            #[cfg(sim)]
+            flusher: None,
         };
         let flusher = Flusher {
             sled: memtable.sled.clone(),
@@ -171,7 +176,7 @@ impl Memtable {
     pub(super) async fn room(self: Arc<Memtable>) {
         if read(&self.recent).bytes >= FULL_BYTES {
             // A failure is told to who puts next.
-            let _ = tokio::task::spawn_blocking(move || self.flush()).await;
+            let _ = crate::task::blocking(move || self.flush()).await;
         }
     }
 
@@ -207,11 +212,45 @@ impl Memtable {
         self.sled.dir()
     }
 
+    #[cfg(not(sim))]
     fn ask(&self, request: fn(Done) -> Request) -> Result<(), Error> {
         let (done, answer) = sync_channel(1);
         let sent = self.requests.send(request(done));
         sent.map_err(|_| Error::Stopped)?;
         answer.recv().unwrap_or(Err(Error::Stopped))
+    }
+}
+
+/// A simulation has one thread for all: who asks flushes, and a task flushes what waits.
+#[cfg(sim)]
+impl Memtable {
+    pub(super) fn start(sled: Sled, stored: Stored, unreachable: Vec<Revision>) -> Result<Memtable, Error> {
+        let (mut memtable, flusher, _) = Memtable::with_flusher(sled, stored, unreachable);
+        let flusher = Arc::new(Mutex::new(flusher));
+        let waiting = Arc::downgrade(&flusher);
+        memtable.flusher = Some(flusher);
+        crate::task::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(crate::limit!("patience_ms", 1000u64))).await;
+                crate::sim::stall().await;
+                let Some(flusher) = waiting.upgrade() else { return };
+                let mut flusher = flusher.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Err(error) = flusher.flush().and_then(|()| flusher.remove()) {
+                    tracing::error!(%error, "the state cannot be flushed");
+                    return;
+                }
+            }
+        });
+        Ok(memtable)
+    }
+
+    fn ask(&self, request: fn(Done) -> Request) -> Result<(), Error> {
+        let Some(flusher) = &self.flusher else { return Err(Error::Stopped) };
+        let mut flusher = flusher.lock().unwrap_or_else(PoisonError::into_inner);
+        match request(sync_channel(1).0) {
+            Request::Close(_) => flusher.close(),
+            _ => flusher.flush(),
+        }
     }
 }
 

@@ -159,6 +159,15 @@ impl Inner {
         self.memtable.clone().ok_or(Error::Stopped)
     }
 
+    #[cfg(sim)]
+    fn seen(&self, is_installed: bool) -> crate::sim::Deed {
+        crate::sim::Deed::StateSet {
+            applied: self.meta.applied.as_ref().map(crate::sim::place),
+            revision: self.database.revision,
+            is_installed,
+        }
+    }
+
     fn progress(&self) -> Progress {
         let applied_end = self.meta.applied.map_or(0, |log_id| log_id.index + 1);
         Progress {

@@ -5,6 +5,7 @@
 //! state.2.bad        one that did not open or check, set aside
 //! ```
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
@@ -16,13 +17,16 @@ use super::{Inner, State};
 use crate::mvcc::{Changes, Database, Watchers};
 use crate::snapshot::meta::{Header, Meta};
 use crate::snapshot::{Snapshot, Snapshots};
+use crate::type_config::LogId;
 use crate::{Error, format};
 
 impl State {
-    /// Opens the state in `dir`; one that does not open or check is set aside and made from the newest snapshot.
-    pub(crate) fn open(dir: &Path, snapshots: &Snapshots) -> Result<State, Error> {
+    /// Opens the state in `dir`; one that does not open or check is set aside and made from the newest snapshot. So is
+    /// one that is ahead of the log, whose last entry is `logged`, and of the snapshot: openraft would purge the log up
+    /// to it, and then nothing but sled would have what lies between.
+    pub(crate) fn open(dir: &Path, snapshots: &Snapshots, logged: Option<LogId>) -> Result<State, Error> {
         let io_error = |error: std::io::Error| format::disk(dir, &error);
-        std::fs::create_dir_all(dir).map_err(io_error)?;
+        crate::fs::create_dir_all(dir).map_err(io_error)?;
         let newest = snapshots.newest();
         let covered = newest.as_ref().and_then(|snapshot| snapshot.meta.last_log_id);
         let mut numbers = numbers(dir)?;
@@ -34,6 +38,14 @@ impl State {
                 continue;
             }
             match Sled::open(&path).and_then(load) {
+                Ok(found)
+                    if found.stored.meta.applied > logged.max(covered) && !crate::mutant!(PurgedToApplied) =>
+                {
+                    let applied = found.stored.meta.applied.map_or(0, |log_id| log_id.index);
+                    tracing::warn!(applied, "the state is ahead of the log, and is made anew from the snapshot");
+                    drop(found);
+                    remove_dir(&path);
+                }
                 Ok(found) if found.stored.meta.applied >= covered => loaded = Some(found),
                 // Older than the snapshot, which has it all. It is closed before it goes.
                 Ok(older) => {
@@ -58,6 +70,8 @@ impl State {
             meta,
             watchers: Watchers::default(),
         };
+        #[cfg(sim)]
+        crate::sim::tell(dir, inner.seen(false));
         let (progress, _) = watch::channel(inner.progress());
         Ok(State {
             dir: dir.to_path_buf(),
@@ -76,6 +90,8 @@ impl State {
         inner.meta = meta;
         inner.database = database;
         inner.watchers.clear();
+        #[cfg(sim)]
+        crate::sim::tell(&self.dir, inner.seen(true));
         let progress = inner.progress();
         drop(inner);
         self.note(progress);
@@ -106,8 +122,11 @@ impl Loaded {
     }
 }
 
+/// Reads it all. sled panics on some damage, while it opens and while it is read: that is an error like any other.
 fn load(sled: Sled) -> Result<Loaded, Error> {
-    let (stored, database) = sled.load()?;
+    let read = std::panic::catch_unwind(AssertUnwindSafe(|| sled.load()));
+    let panicked = |_| Error::Corrupt(format!("{}: sled cannot read it", sled.dir().display()));
+    let (stored, database) = read.map_err(panicked)??;
     Ok(Loaded {
         sled,
         stored,
@@ -135,7 +154,7 @@ fn create(dir: &Path) -> Result<Loaded, Error> {
 /// Keeps a state that cannot be used for whoever wants to look at it: the last such one.
 fn set_aside(dir: &Path, path: &Path) -> Result<(), Error> {
     let io_error = |error: std::io::Error| format::disk(path, &error);
-    for file in std::fs::read_dir(dir).map_err(io_error)? {
+    for file in crate::fs::read_dir(dir).map_err(io_error)? {
         let older = file.map_err(io_error)?.path();
         if older.extension().is_some_and(|extension| extension == "bad") {
             remove_dir(&older);
@@ -143,7 +162,7 @@ fn set_aside(dir: &Path, path: &Path) -> Result<(), Error> {
     }
     let mut name = path.as_os_str().to_owned();
     name.push(".bad");
-    std::fs::rename(path, name).map_err(io_error)
+    crate::fs::rename(path, name).map_err(io_error)
 }
 
 /// Makes a new sled from a snapshot.
@@ -159,7 +178,7 @@ fn fill(dir: &Path, snapshot: &Snapshot) -> Result<Loaded, Error> {
 fn numbers(dir: &Path) -> Result<Vec<u64>, Error> {
     let io_error = |error: std::io::Error| format::disk(dir, &error);
     let mut numbers = Vec::new();
-    for file in std::fs::read_dir(dir).map_err(io_error)? {
+    for file in crate::fs::read_dir(dir).map_err(io_error)? {
         let name = file.map_err(io_error)?.file_name();
         numbers.extend(
             name.to_str()
@@ -171,15 +190,16 @@ fn numbers(dir: &Path) -> Result<Vec<u64>, Error> {
 }
 
 fn next_name(dir: &Path) -> Result<String, Error> {
+    let io_error = |error: std::io::Error| format::disk(dir, &error);
     let mut number = numbers(dir)?.last().map_or(1, |last| last + 1);
-    while dir.join(format!("state.{number}.bad")).exists() {
+    while crate::fs::exists(dir.join(format!("state.{number}.bad"))).map_err(io_error)? {
         number += 1;
     }
     Ok(format!("state.{number}"))
 }
 
 fn remove_dir(path: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(path) {
+    if let Err(error) = crate::fs::remove_dir_all(path) {
         tracing::warn!(%error, folder = %path.display(), "an old state could not be removed");
     }
 }

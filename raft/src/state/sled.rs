@@ -12,6 +12,8 @@
 //!
 //! The meta also counts the records and sums up their checksums: records that sled lost without a word are missed.
 
+#[cfg(sim)]
+use pipes_sim_seam::sled;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};

@@ -30,7 +30,7 @@ impl State {
         if inner.database.revision > after {
             return Ok(None);
         }
-        let (notifications, queue) = mpsc::channel(WATCH_QUEUE);
+        let (notifications, queue) = mpsc::channel(crate::limit!("watch_queue", WATCH_QUEUE));
         let id = inner.watchers.add(scope.clone(), notifications);
         Ok(Some(Subscription { id, queue }))
     }
@@ -87,8 +87,8 @@ impl LocalWatch {
                 continue;
             }
             let (state, scope, from) = (self.state.clone(), self.scope.clone(), self.next);
-            let read = tokio::task::spawn_blocking(move || state.history(&scope, from)).await;
-            let history = read.map_err(|error| Error::Disk(error.to_string()))??;
+            let read = crate::task::blocking(move || state.history(&scope, from)).await;
+            let history = read?;
             self.next = history.next;
             if !history.events.is_empty() {
                 return Ok(history.events);

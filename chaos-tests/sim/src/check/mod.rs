@@ -1,0 +1,104 @@
+//! What must always hold, one file each; looked at after every step with what the stores did and the clients were told.
+
+mod applied;
+mod at_end;
+mod kept;
+mod leaders;
+mod leases;
+mod logs;
+
+use std::sync::Arc;
+
+use pipes_raft::Node;
+use pipes_raft::sim::{Deed, Event};
+
+use crate::history::History;
+
+/// All checks with what they remember.
+#[derive(Default)]
+pub struct Checks {
+    applied: applied::Applied,
+    kept: kept::Kept,
+    leaders: leaders::Leaders,
+    leases: leases::Leases,
+    logs: logs::Logs,
+    snapshots: u64,
+    installed: u64,
+    last_applied_ms: u64,
+}
+
+impl std::fmt::Debug for Checks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Checks")
+    }
+}
+
+impl Checks {
+    /// Clocks run up to `drift_max` parts of a thousand fast or slow.
+    pub fn new(drift_max: u64) -> Checks {
+        Checks {
+            leases: leases::Leases::new(drift_max),
+            ..Checks::default()
+        }
+    }
+
+    /// Looks at what a store did.
+    pub fn take(&mut self, event: &Event, history: &mut History) {
+        note(event, history);
+        match &event.deed {
+            Deed::SnapshotKept { .. } => self.snapshots += 1,
+            Deed::StateSet { is_installed: true, .. } => self.installed += 1,
+            Deed::Applied { .. } => self.last_applied_ms = history.now_ms,
+            _ => {}
+        }
+        self.logs.take(event, history);
+        self.leaders.take(event, history);
+        self.kept.take(event, history);
+        if let Some(entry) = self.applied.take(event, history) {
+            self.leases.take(&entry, history);
+        }
+    }
+
+    /// Looks at what clients were told in this step.
+    pub fn acknowledged(&mut self, history: &mut History) {
+        for serial in std::mem::take(&mut history.acknowledged) {
+            if let Some(index) = self.applied.acknowledged(serial, history) {
+                self.kept.acknowledged(serial, index, &self.applied, history);
+            }
+        }
+    }
+
+    /// Whether nothing was applied for a second.
+    pub fn is_quiet(&self, now_ms: u64) -> bool {
+        self.last_applied_ms + 1_000 <= now_ms
+    }
+
+    /// Looks at all when nothing is wrong any more and nothing under way.
+    pub fn at_end(&self, nodes: &[Arc<Node>], history: &mut History) {
+        self.applied.at_end(history);
+        at_end::look(nodes, history);
+    }
+
+    /// Counts for a summary.
+    pub fn counts(&self) -> [(&'static str, u64); 4] {
+        [
+            ("entries", self.applied.len()),
+            ("elections", self.leaders.count()),
+            ("snapshots", self.snapshots),
+            ("snapshots installed", self.installed),
+        ]
+    }
+}
+
+fn note(event: &Event, history: &mut History) {
+    let host = &event.host;
+    let what = match &event.deed {
+        Deed::Appended { entries, is_synced } => {
+            let (first, last) = (entries.first().map(|(place, _)| place), entries.last().map(|(place, _)| place));
+            format!("{host} appended {first:?}..{last:?} synced {is_synced}")
+        }
+        Deed::Applied { place, revision, .. } => format!("{host} applied {place:?} revision {revision}"),
+        deed => format!("{host} {deed:?}"),
+    };
+    history.note(what);
+}

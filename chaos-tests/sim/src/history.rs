@@ -1,0 +1,181 @@
+//! What clients asked and were told, and what the world knows besides: shared by all tasks of a run.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pipes_raft::{Error, TxnResult};
+
+use crate::check::Checks;
+use crate::model::Model;
+use crate::trace::Trace;
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nobody was told yet; if its process ended, nobody ever will be.
+    Open,
+    /// It was done.
+    Done,
+    /// Every member would refuse it: it was applied and changed nothing.
+    Rejected,
+    /// It surely was not done.
+    Refused,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// A write with its serial.
+#[derive(Debug, Clone)]
+pub struct WriteOp {
+    /// When it began, in simulated milliseconds.
+    pub begun_ms: u64,
+    /// The highest revision that anybody had been told of when it began.
+    pub floor: i64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Its answer, once it was done.
+    pub answer: Option<TxnResult>,
+}
+
+/// A lease as its owner knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseOp {
+    /// Its term in milliseconds.
+    pub ttl_ms: u64,
+    /// When the last renewal that was answered began.
+    pub renewed_ms: u64,
+    /// Whether its owner asked for its end.
+    pub is_revoked: bool,
+}
+
+/// What happened so far.
+#[derive(Debug, Default)]
+pub struct History {
+    /// Simulated milliseconds.
+    pub now_ms: u64,
+    /// No new requests.
+    pub is_quiet: bool,
+    next_serial: u64,
+    /// The writes by serial.
+    pub writes: BTreeMap<u64, WriteOp>,
+    /// The leases by id.
+    pub leases: BTreeMap<i64, LeaseOp>,
+    /// The highest revision that a client was told of.
+    pub told: i64,
+    /// The store as it should be.
+    pub model: Model,
+    /// What was wrong.
+    pub violations: Vec<String>,
+    /// What happened.
+    pub trace: Trace,
+    /// Writes acknowledged since the last step, by serial.
+    pub acknowledged: Vec<u64>,
+    /// What must always hold.
+    pub checks: Checks,
+    /// Requests by kind and outcome.
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+/// The history, for the world and all clients.
+#[derive(Clone, Default)]
+pub struct Shared(Arc<Mutex<History>>);
+
+impl Shared {
+    /// The history, with all that the stores have done until now.
+    pub fn lock(&self) -> MutexGuard<'_, History> {
+        let mut history = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        history.catch_up();
+        history
+    }
+}
+
+impl History {
+    /// Takes and checks what the stores have done since the last time.
+    fn catch_up(&mut self) {
+        self.check(|checks, history| {
+            for event in pipes_raft::sim::take_events() {
+                checks.take(&event, history);
+            }
+        });
+    }
+
+    /// Does something with the checks.
+    pub fn check<T>(&mut self, work: impl FnOnce(&mut Checks, &mut History) -> T) -> T {
+        let mut checks = std::mem::take(&mut self.checks);
+        let done = work(&mut checks, self);
+        self.checks = checks;
+        done
+    }
+
+    /// Notes an event.
+    pub fn note(&mut self, what: String) {
+        self.trace.add(self.now_ms, what);
+    }
+
+    /// Notes that something is wrong.
+    pub fn fail(&mut self, why: String) {
+        self.trace.add(self.now_ms, format!("VIOLATION {why}"));
+        self.violations.push(why);
+    }
+
+    /// Counts something.
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// A serial for a write that begins.
+    pub fn begin_write(&mut self) -> u64 {
+        self.next_serial += 1;
+        let op = WriteOp {
+            begun_ms: self.now_ms,
+            floor: self.told,
+            outcome: Outcome::Open,
+            answer: None,
+        };
+        self.writes.insert(self.next_serial, op);
+        self.next_serial
+    }
+
+    /// Ends a write.
+    pub fn end_write(&mut self, serial: u64, answer: &Result<TxnResult, Error>) {
+        let outcome = match answer {
+            Ok(_) => Outcome::Done,
+            Err(error) => outcome(error),
+        };
+        self.count(match outcome {
+            Outcome::Done => "writes done",
+            Outcome::Rejected => "writes rejected",
+            Outcome::Refused => "writes refused",
+            Outcome::Unknown | Outcome::Open => "writes unknown",
+        });
+        let is_done = outcome == Outcome::Done;
+        let Some(op) = self.writes.get_mut(&serial) else { return };
+        op.outcome = outcome;
+        op.answer = answer.as_ref().ok().cloned();
+        let floor = op.floor;
+        if is_done && let Ok(answer) = answer {
+            self.acknowledged.push(serial);
+            self.tell(answer.revision);
+            if answer.revision < floor {
+                self.fail(format!(
+                    "write {serial} was answered with revision {}, and {floor} had been told before it began",
+                    answer.revision
+                ));
+            }
+        }
+    }
+
+    /// A client was told of a revision.
+    pub fn tell(&mut self, revision: i64) {
+        self.told = self.told.max(revision);
+    }
+}
+
+/// What an error says of the request.
+pub fn outcome(error: &Error) -> Outcome {
+    match error {
+        Error::NoLeader | Error::Timeout | Error::TooManyRequests => Outcome::Refused,
+        Error::Unknown | Error::Stopped | Error::Disk(_) | Error::Corrupt(_) => Outcome::Unknown,
+        _ => Outcome::Rejected,
+    }
+}

@@ -1,0 +1,27 @@
+//! The store of Pipes in a simulated world: whole nodes, on disks, a network and clocks that one seed fixes.
+//!
+//! ```text
+//!  world ─┬─ host n1 ─ a runtime of its own, whose clock the world moves ─ Node (raft/) ─ clients
+//!         ├─ host n2 ...                                     │                  │
+//!         ├─ network: messages with their times, cuts, losses ┘                  │
+//!         ├─ faults: crashes, cuts, standstills, slow and broken disks           │
+//!         └─ checks: what the stores did (events), what the clients were told ───┘
+//! ```
+//!
+//! One millisecond is one step: what is due in the network is delivered, each host runs until its clock has moved so
+//! far, and what the stores say they did is checked ([`check`]). All of it is on one thread, draws from one seed
+//! ([`plan`]), and is the same whenever the seed is run again ([`trace`]).
+//!
+//! The disk, and what stands in for sled, are linked into the store itself: crate `pipes-sim-seam`.
+
+pub mod check;
+pub mod client;
+pub mod faults;
+pub mod history;
+pub mod host;
+pub mod model;
+pub mod network;
+pub mod panics;
+pub mod plan;
+pub mod trace;
+pub mod world;

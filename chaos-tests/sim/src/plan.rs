@@ -1,0 +1,104 @@
+//! What a seed fixes: sizes, settings, how clients and faults behave. Some seeds are calm, some dense: the mix of
+//! faults decides what is found.
+
+use pipes_sim_seam::{Chance, disk::Faults};
+
+/// A world as its seed draws it.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// Hosts; beyond five they have no replica.
+    pub hosts: usize,
+    /// Clients on each host.
+    pub clients: u64,
+    /// Keys that clients write.
+    pub keys: u64,
+    /// Longest pause of a client between two requests, in milliseconds.
+    pub pause_ms_max: u64,
+    /// Longest value, in octets.
+    pub value_max: u64,
+    /// Simulated milliseconds of faults.
+    pub faults_ms: u64,
+    /// Mean simulated milliseconds between faults.
+    pub fault_gap_ms: u64,
+    /// Whether faults begin before the group is whole.
+    pub is_rough_start: bool,
+    /// Longest delay of a message, in milliseconds.
+    pub delay_ms_max: u64,
+    /// Messages lost, of a thousand.
+    pub loss: u64,
+    /// How far a clock runs fast or slow, in parts of a thousand.
+    pub drift_max: u64,
+    /// Entries between snapshots.
+    pub snapshot_entries: u64,
+    /// How disks behave when nothing is wrong with them.
+    pub disk: Faults,
+    /// Which kinds of faults come, each with its weight.
+    pub weights: Weights,
+    /// Limits of the store, by name.
+    pub limits: Vec<(&'static str, u64)>,
+}
+
+/// How often each kind of fault comes, beside the others.
+#[derive(Debug, Clone, Copy)]
+pub struct Weights {
+    pub crash: u64,
+    pub crash_all: u64,
+    pub cut: u64,
+    pub freeze: u64,
+    pub slow_disk: u64,
+    pub bad_disk: u64,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of(seed: u64) -> Plan {
+        let mut chance = Chance::new(seed).part("plan");
+        let c = &mut chance;
+        let is_dense = c.is(300);
+        let stall_ms_max = c.pick(&[0, 5, 30, 30, 200, 500, 2000]);
+        Plan {
+            seed,
+            hosts: c.pick(&[3, 3, 3, 3, 4, 5, 5, 6]),
+            clients: c.between(1, 3),
+            keys: c.scaled(2, 24),
+            pause_ms_max: c.scaled(5, 400),
+            value_max: c.scaled(16, 8000),
+            faults_ms: c.between(6_000, 20_000),
+            fault_gap_ms: if is_dense { c.between(60, 400) } else { c.between(400, 3_000) },
+            is_rough_start: c.is(150),
+            delay_ms_max: c.pick(&[1, 2, 5, 5, 20, 60]),
+            loss: c.pick(&[0, 0, 0, 1, 5, 20]),
+            drift_max: c.pick(&[0, 0, 2, 20, 50]),
+            snapshot_entries: c.scaled(10, 400),
+            disk: Faults {
+                stall: if stall_ms_max == 0 { 0 } else { c.pick(&[20, 200, 1000]) },
+                stall_ms_max,
+                short_write: c.pick(&[0, 0, 100]),
+                ..Faults::default()
+            },
+            weights: Weights {
+                crash: c.between(1, 6),
+                crash_all: c.between(0, 4),
+                cut: c.between(0, 3),
+                freeze: c.between(0, 2),
+                slow_disk: c.between(0, 3),
+                bad_disk: c.pick(&[0, 0, 1]),
+            },
+            limits: vec![
+                ("segment_bytes", c.scaled(2_000, 200_000)),
+                ("frame_bytes", c.scaled(500, 100_000)),
+                ("room", c.pick(&[512, 4_096, 16_384])),
+                ("cache_bytes", c.scaled(500, 100_000)),
+                ("patience_ms", c.scaled(20, 2_000)),
+                ("piece_bytes", c.scaled(500, 50_000)),
+                ("snapshot_frame_bytes", c.scaled(500, 50_000)),
+                ("message_bytes", c.scaled(1_000, 100_000)),
+                ("applied_at_once", c.scaled(1, 64)),
+                ("history_records", c.scaled(4, 200)),
+                ("watch_queue", c.scaled(2, 64)),
+            ],
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The world: hosts, network, faults and checks, a millisecond at a time.
+
+use std::panic::AssertUnwindSafe;
+
+use pipes_raft::{Error, sim};
+use pipes_sim_seam::disk::{self, Loss};
+use pipes_sim_seam::{Chance, Mutant};
+
+use crate::check::Checks;
+use crate::faults::Schedule;
+use crate::history::Shared;
+use crate::host::Host;
+use crate::network::{Arrived, Network};
+use crate::panics;
+use crate::plan::Plan;
+
+/// Longest that the group may take to be whole at first, in milliseconds.
+const FORMED_MS: u64 = 30_000;
+/// Longest that it may take to be whole again once nothing is wrong any more.
+pub const HEALED_MS: u64 = 30_000;
+/// How long a process that failed stays down before it is started again.
+const RESTART_MS: u64 = 200;
+
+/// A world.
+pub struct World {
+    /// What its seed fixes.
+    pub plan: Plan,
+    /// Simulated milliseconds.
+    pub now_ms: u64,
+    /// The network.
+    pub network: Network,
+    /// What clients and world share.
+    pub shared: Shared,
+    hosts: Vec<Host>,
+    crashes: u64,
+    restarts: u64,
+    /// Nothing is to fail any more, whatever happens.
+    is_healed: bool,
+}
+
+/// How a run went.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// What was wrong, if anything was.
+    pub violations: Vec<String>,
+    /// The last events.
+    pub trace: Vec<String>,
+    /// The sum over all events, and their number.
+    pub sum: (u64, u64),
+    /// Counts for a summary.
+    pub counts: Vec<(&'static str, u64)>,
+}
+
+/// Runs the world of a seed.
+pub fn run(seed: u64, mutant: Option<Mutant>, is_loud: bool) -> Report {
+    run_plan(Plan::of(seed), mutant, is_loud)
+}
+
+/// Runs the world of a plan.
+pub fn run_plan(plan: Plan, mutant: Option<Mutant>, is_loud: bool) -> Report {
+    panics::collect();
+    disk::clear();
+    sim::reset();
+    pipes_sim_seam::clear_limits();
+    pipes_sim_seam::set_mutant(mutant);
+    for (name, value) in &plan.limits {
+        pipes_sim_seam::set_limit(name, *value);
+    }
+    let mut world = World::new(plan);
+    world.shared.lock().trace.is_loud = is_loud;
+    let lived = std::panic::catch_unwind(AssertUnwindSafe(|| world.live()));
+    if lived.is_err() {
+        world.fail(format!("a panic of the world itself: {:?}", panics::take()));
+    }
+    world.end()
+}
+
+impl World {
+    fn new(plan: Plan) -> World {
+        let mut chance = Chance::new(plan.seed).part("world");
+        let network = Network::new(chance.part("network"), plan.delay_ms_max, plan.loss);
+        let hosts = (1..=plan.hosts).map(|number| Host::new(number, &plan, &mut chance)).collect();
+        let shared = Shared::default();
+        {
+            let mut history = shared.lock();
+            history.checks = Checks::new(plan.drift_max);
+            history.note(format!("{plan:?}"));
+        }
+        World {
+            now_ms: 0,
+            network,
+            shared,
+            hosts,
+            crashes: 0,
+            restarts: 0,
+            is_healed: false,
+            plan,
+        }
+    }
+
+    fn live(&mut self) {
+        let chance = Chance::new(self.plan.seed).part("faults");
+        if !self.plan.is_rough_start {
+            let is_formed = |world: &World| world.hosts.iter().all(|host| host.slot.has_joined());
+            if !self.run_until(FORMED_MS, is_formed) {
+                return self.fail("the group does not form".into());
+            }
+        }
+        let mut schedule = Schedule::new(chance, self.now_ms + 1);
+        let until = self.now_ms + self.plan.faults_ms;
+        while self.now_ms < until && !self.has_failed() {
+            schedule.step(self);
+            self.step();
+        }
+        schedule.end(self);
+        self.heal();
+        if self.has_failed() {
+            return;
+        }
+        let is_whole = |world: &World| world.is_whole();
+        if !self.run_until(HEALED_MS, is_whole) {
+            let why = self.why_not_whole();
+            return self.fail(format!("not whole within {HEALED_MS} ms after all faults: {why}"));
+        }
+        self.shared.lock().is_quiet = true;
+        let is_settled = |world: &World| world.is_settled();
+        if !self.run_until(HEALED_MS, is_settled) {
+            let why = self.why_not_whole();
+            return self.fail(format!("not settled within {HEALED_MS} ms: {why}"));
+        }
+        let nodes: Vec<_> = self.hosts.iter().filter_map(|host| host.slot.node()).collect();
+        self.shared.lock().check(|checks, history| checks.at_end(&nodes, history));
+    }
+
+    fn heal(&mut self) {
+        self.note("all faults end".into());
+        self.is_healed = true;
+        for host in &mut self.hosts {
+            disk::set_faults(&host.name, disk::Faults::default());
+            disk::disarm(&host.name);
+            if let Some(until) = &mut host.stands_until {
+                *until = self.now_ms + 1;
+            }
+            if let Some(at) = &mut host.starts_at {
+                *at = (*at).min(self.now_ms + 1);
+            }
+        }
+    }
+
+    fn run_until(&mut self, limit_ms: u64, reached: impl Fn(&World) -> bool) -> bool {
+        let until = self.now_ms + limit_ms;
+        while self.now_ms < until {
+            if self.has_failed() {
+                return true;
+            }
+            self.step();
+            if self.now_ms.is_multiple_of(20) && reached(self) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn step(&mut self) {
+        self.now_ms += 1;
+        self.shared.lock().now_ms = self.now_ms;
+        self.deliver();
+        for at in 0..self.hosts.len() {
+            if self.hosts[at].starts_at.is_some_and(|at| at <= self.now_ms) {
+                self.restarts += 1;
+                self.note(format!("n{} starts", at + 1));
+                self.hosts[at].start(&self.plan, &self.network, &self.shared);
+            }
+            self.hosts[at].step(self.now_ms);
+            self.look_after(at);
+        }
+        let mut history = self.shared.lock();
+        history.check(Checks::acknowledged);
+        for panic in panics::take() {
+            history.fail(format!("a panic: {panic}"));
+        }
+    }
+
+    fn deliver(&mut self) {
+        let hosts = &self.hosts;
+        let stands_still = |number: usize| hosts.get(number - 1).is_some_and(|host| host.stands_until.is_some());
+        let arrived = self.network.lock().arrived(self.now_ms, stands_still);
+        for arrived in arrived {
+            match arrived {
+                Arrived::Answer(bytes, reply) => drop(reply.send(Ok(bytes))),
+                Arrived::Request(request) => {
+                    let Some(host) = self.hosts.get(request.to - 1) else { continue };
+                    if let Err(request) = host.take(request, &self.network) {
+                        let refused = pipes_raft::TransportError::NotSent("nobody listens".into());
+                        let _ = request.reply.send(Err(refused));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what a supervisor and an operator do: starts what has ended, and wants to know why.
+    fn look_after(&mut self, at: usize) {
+        let host = &self.hosts[at];
+        if host.is_up() && disk::is_off(&host.name) {
+            let down_ms = 1 + self.now_ms * 7919 % 1500;
+            self.note(format!("n{} has ended within an operation", at + 1));
+            self.crash(at + 1, Loss::Killed, down_ms);
+            return;
+        }
+        if let Some(refusal) = host.slot.refusal() {
+            let is_disk = matches!(refusal, Error::Disk(_)) || disk::faults(&host.name).read_error > 0;
+            if !is_disk || self.is_healed {
+                self.fail(format!("n{} does not start: {refusal}", at + 1));
+            }
+            self.crash(at + 1, Loss::Killed, RESTART_MS);
+            return;
+        }
+        // A store that has ended by itself: its disk failed.
+        let has_ended = self.now_ms.is_multiple_of(50)
+            && host.is_running()
+            && host.slot.node().is_some_and(|node| node.has_ended());
+        if has_ended {
+            let had_fault = disk::counts(&host.name).errors > 0;
+            self.note(format!("n{}'s store has ended", at + 1));
+            if !had_fault {
+                self.fail(format!("n{}'s store has ended, and its disk was well", at + 1));
+            }
+            self.crash(at + 1, Loss::Killed, RESTART_MS);
+        }
+    }
+
+    /// Ends a host's process; it starts again after `down_ms`.
+    pub fn crash(&mut self, number: usize, loss: Loss, down_ms: u64) {
+        let Some(host) = self.hosts.get_mut(number - 1) else { return };
+        if !host.is_up() {
+            return;
+        }
+        self.crashes += 1;
+        let lost = host.stop(loss);
+        host.starts_at = Some(self.now_ms + down_ms);
+        self.note(format!("n{number} ends for {down_ms} ms: {loss:?} {lost:?}"));
+    }
+
+    /// Lets a host stand still.
+    pub fn freeze(&mut self, number: usize, for_ms: u64) {
+        let until = self.now_ms + for_ms;
+        let Some(host) = self.hosts.get_mut(number - 1) else { return };
+        if host.is_running() {
+            host.stands_until = Some(until);
+            self.note(format!("n{number} stands still for {for_ms} ms"));
+        }
+    }
+
+    /// The host that leads, as far as anybody knows.
+    pub fn leader(&self) -> Option<usize> {
+        self.hosts.iter().find_map(|host| {
+            let status = host.slot.node()?.status();
+            (status.leader.is_some() && status.leader == status.id).then_some(host.number)
+        })
+    }
+
+    /// Notes an event.
+    pub fn note(&self, what: String) {
+        self.shared.lock().note(what);
+    }
+
+    fn fail(&self, why: String) {
+        self.shared.lock().fail(why);
+    }
+
+    fn has_failed(&self) -> bool {
+        !self.shared.lock().violations.is_empty()
+    }
+
+    fn statuses(&self) -> Vec<pipes_raft::Status> {
+        let nodes = self.hosts.iter().filter_map(|host| host.slot.node());
+        nodes.map(|node| node.status()).collect()
+    }
+
+    /// All are up and of one mind about who leads.
+    fn is_whole(&self) -> bool {
+        let all = self.statuses();
+        let with_replica: Vec<_> = all.iter().filter(|status| status.term > 0).collect();
+        let is_agreed = with_replica
+            .windows(2)
+            .all(|pair| (pair[0].leader, pair[0].term) == (pair[1].leader, pair[1].term));
+        all.len() == self.hosts.len()
+            && self.hosts.iter().all(|host| host.slot.has_joined())
+            && with_replica.first().is_some_and(|status| status.leader.is_some())
+            && is_agreed
+    }
+
+    /// All are whole and hold the same.
+    fn is_settled(&self) -> bool {
+        let all = self.statuses();
+        let mut applied = all.iter().filter(|status| status.term > 0).map(|status| status.applied);
+        let first = applied.next();
+        self.is_whole() && applied.all(|other| Some(other) == first) && self.shared.lock().checks.is_quiet(self.now_ms)
+    }
+
+    fn why_not_whole(&self) -> String {
+        let mut why = String::new();
+        for host in &self.hosts {
+            let status = host.slot.node().map(|node| node.status());
+            let state = status.map(|status| (status.id, status.leader, status.term, status.applied));
+            why += &format!(
+                "n{} up {} joined {}: id, leader, term, applied {state:?}; ",
+                host.number,
+                host.is_up(),
+                host.slot.has_joined()
+            );
+        }
+        why
+    }
+
+    fn end(mut self) -> Report {
+        let mut history = self.shared.lock();
+        let mut counts: Vec<(&'static str, u64)> = history.counts.iter().map(|(name, count)| (*name, *count)).collect();
+        counts.push(("crashes", self.crashes));
+        counts.push(("starts", self.restarts));
+        counts.extend(history.checks.counts());
+        counts.push(("messages", self.network.lock().delivered));
+        counts.push(("simulated seconds", self.now_ms / 1000));
+        let disks: Vec<_> = self.hosts.iter().map(|host| disk::counts(&host.name)).collect();
+        counts.push(("syncs", disks.iter().map(|disk| disk.syncs).sum()));
+        counts.push(("torn writes", disks.iter().map(|disk| disk.lost.torn).sum()));
+        counts.push(("disk errors", disks.iter().map(|disk| disk.errors).sum()));
+        let report = Report {
+            violations: std::mem::take(&mut history.violations),
+            trace: history.trace.last().map(str::to_owned).collect(),
+            sum: (history.trace.sum, history.trace.count),
+            counts,
+        };
+        drop(history);
+        for host in &mut self.hosts {
+            host.stop(Loss::Killed);
+        }
+        report
+    }
+}
