@@ -27,7 +27,7 @@ pub const SOURCES: [&str; 10] = [
 const LAYERS: [(&str, &str); 12] = [
     (
         "raft/src",
-        "node client replica consensus state snapshot log rpc mvcc format type_config command request options error",
+        "sim node client replica consensus state snapshot log rpc mvcc format type_config command request options task error",
     ),
     (
         "agent/src",

@@ -1,4 +1,5 @@
-//! Rust source as words and signs, with what is no code left out: comments, strings, and what `#[cfg(test)]` is for.
+//! Rust source as words and signs, with what is no code left out: comments, strings, and what is for
+//! tests or a simulation alone (`#[cfg(test)]`, `#[cfg(sim)]`).
 
 /// A word, `::` or another sign, and its line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,10 +101,12 @@ pub fn item_end(tokens: &[Token<'_>], at: usize) -> usize {
     tokens.len()
 }
 
-/// Where what `#[cfg(test)]` stands before ends, if it stands here.
+/// Where what `#[cfg(test)]` or `#[cfg(sim)]` stands before ends, if it stands here.
 pub fn test_only(tokens: &[Token<'_>], at: usize) -> Option<std::ops::Range<usize>> {
-    let begins = ["#", "[", "cfg", "(", "test", ")", "]"];
-    let is_here = tokens[at..].iter().map(|token| token.text).take(7).eq(begins);
+    let is_here = ["test", "sim"].iter().any(|only| {
+        let begins = ["#", "[", "cfg", "(", only, ")", "]"];
+        tokens[at..].iter().map(|token| token.text).take(7).eq(begins)
+    });
     is_here.then(|| at + 7..item_end(tokens, at + 7))
 }
 

@@ -86,7 +86,11 @@ pub(super) fn recover(dir: &Path, is_new: bool) -> Result<Recovered, Error> {
 /// The numbers of the segments, of which none is missing and the last is whole; the first is made where there is none.
 fn segments(dir: &Path, is_new: bool) -> Result<Vec<u32>, Error> {
     let has_log = crate::fs::exists(dir).map_err(|error| format::disk(dir, &error))?;
-    let mut numbers = if has_log { record::numbers(dir)? } else { Vec::new() };
+    let mut numbers = if has_log {
+        record::numbers(dir)?
+    } else {
+        Vec::new()
+    };
     if let Some(&last) = numbers.last()
         && remove_unborn(dir, last)?
     {
