@@ -16,6 +16,9 @@ use tokio::sync::oneshot;
 /// The host at an address: they have consecutive ports.
 pub const PORT: u16 = 7000;
 
+/// How long a connection may be deaf before the mesh ends it.
+const DEAF_MS: u64 = 5_000;
+
 type Sent = Result<Vec<u8>, TransportError>;
 
 /// How a link is.
@@ -70,8 +73,8 @@ pub struct Net {
     held: Vec<Parcel>,
     /// When the last message of each connection arrives.
     latest: BTreeMap<(usize, usize, u8), u64>,
-    /// Whoever waits for an answer that was lost in silence.
-    unanswered: Vec<oneshot::Sender<Sent>>,
+    /// Whoever waits for an answer that was lost in silence, and when the connection is found deaf.
+    unanswered: Vec<(u64, oneshot::Sender<Sent>)>,
     /// Messages delivered.
     pub delivered: u64,
     /// Messages lost.
@@ -171,14 +174,20 @@ impl Net {
         if self.chance.is(500) {
             let _ = reply.send(Err(TransportError::Unknown("the connection broke".into())));
         } else {
-            self.unanswered.push(reply);
+            self.unanswered.push((self.now_ms + DEAF_MS, reply));
         }
     }
 
     /// Goes on to `now_ms`; gives what has arrived, but what is for hosts that stand still.
     pub fn arrived(&mut self, now_ms: u64, stands_still: impl Fn(usize) -> bool) -> Vec<Arrived> {
         self.now_ms = now_ms;
-        self.unanswered.retain(|reply| !reply.is_closed());
+        for (due_ms, reply) in std::mem::take(&mut self.unanswered) {
+            if due_ms > now_ms {
+                self.unanswered.push((due_ms, reply));
+            } else {
+                let _ = reply.send(Err(TransportError::Unknown("the connection is deaf".into())));
+            }
+        }
         let mut arrived = Vec::new();
         while let Some(entry) = self.under_way.first_entry()
             && entry.key().0 <= now_ms

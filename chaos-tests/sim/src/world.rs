@@ -15,7 +15,7 @@ use crate::panics;
 use crate::plan::Plan;
 
 /// Longest that the group may take to be whole at first, in milliseconds.
-const FORMED_MS: u64 = 30_000;
+const FORMED_MS: u64 = 120_000;
 /// Longest that it may take to be whole again once nothing is wrong any more.
 pub const HEALED_MS: u64 = 30_000;
 /// How long a process that failed stays down before it is started again.

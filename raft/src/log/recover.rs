@@ -3,6 +3,7 @@
 use crate::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::record::{self, Record};
 use super::tail::{Place, Tail};
 use super::writer::{self, End};
 use crate::Error;
-use crate::format::{self, FILE_HEAD_LEN, FrameReader, Kind, ReadFrame};
+use crate::format::{self, FILE_HEAD_LEN, FRAME_HEAD_LEN, FrameReader, Kind, ReadFrame};
 
 /// What was found.
 pub(super) struct Recovered {
@@ -154,10 +155,14 @@ impl Reading<'_> {
 
         let mut frames = FrameReader::new(reader, FILE_HEAD_LEN as u64);
         let mut highest = 0;
+        // Where the last whole frame begins, the file's head with its first.
+        let mut last_frame = 0;
         let mut len = loop {
             match frames.next().map_err(io_error)? {
                 ReadFrame::Whole(head, offset, body) => {
                     let before = self.sequence.replace(head.sequence);
+                    let start = offset - FRAME_HEAD_LEN as u64;
+                    last_frame = if start == FILE_HEAD_LEN as u64 { 0 } else { start };
                     if before.is_some_and(|before| head.sequence != before + 1) {
                         return Err(format::corrupt(&path, offset, "a frame is missing before it"));
                     }
@@ -175,9 +180,7 @@ impl Reading<'_> {
             is_last,
         };
         if is_last && !crate::mutant!(OpenedUnsynced) {
-            // What a process that was killed had written is there, and maybe not on disk: whoever reads it here
-            // answers for it. A segment before the last was synced before the last was made.
-            file.sync_all().map_err(io_error)?;
+            rewrite(&file, last_frame..len).map_err(io_error)?;
         }
         match Tail::of(&rest, &place) {
             Tail::Room => {}
@@ -234,6 +237,16 @@ impl Reading<'_> {
         }
         Ok(highest)
     }
+}
+
+/// Makes durable what lies in the last segment. What a process that was killed had written is there, and maybe not on
+/// disk; nor is it if its sync failed, after which the system takes it for clean. Whoever reads it here answers for it.
+/// All before the last frame was synced before that was written.
+fn rewrite(file: &File, frame: Range<u64>) -> io::Result<()> {
+    let mut bytes = vec![0; (frame.end - frame.start) as usize];
+    file.read_exact_at(&mut bytes, frame.start)?;
+    file.write_all_at(&bytes, frame.start)?;
+    file.sync_all()
 }
 
 /// Cuts the file at `offset`, for good.

@@ -53,6 +53,8 @@ impl Node {
         transport: Arc<dyn Transport>,
     ) -> Result<Node, Error> {
         let lock = lock_folder(&options)?;
+        // It may have got its name just before a kill.
+        format::sync_dir(&options.dir)?;
         let identity = identity::read(&options.dir)?;
         if let Some(identity) = &identity
             && identity.cluster != options.cluster

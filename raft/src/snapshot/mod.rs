@@ -60,6 +60,8 @@ impl Snapshots {
                 _ => {}
             }
         }
+        // One that got its name just before a kill: the log may be purged up to it from now on.
+        format::sync_dir(dir)?;
         // Names begin with the applied index in twenty digits: the newest sorts last.
         paths.sort_unstable();
         let mut newest = None;
