@@ -5,6 +5,7 @@
 //!   s/pipes/local/n1/...       XDG_STATE_HOME: the nodes' folders (agent.pid, agent.log, agent.sock, ...)
 //!   c/pipes/contexts/...       XDG_CONFIG_HOME: the context that `init` made
 //!   w/                         what the test itself writes (scripts, inputs, reports)
+//!   j/n1/...                   what n1 has not synced, where power may be lost
 //! ```
 //!
 //! Always: (1) nothing outside the folder is touched, so clusters of several tests do not meet; (2) on drop every
@@ -20,6 +21,7 @@ use serde_json::Value;
 
 use crate::command::{self, Finished, Input};
 use crate::fault::{self, Cut};
+use crate::power_loss::Recording;
 use crate::run::Run;
 use crate::wait::{wait_for, wait_until};
 use crate::wire::{Address, Session};
@@ -117,6 +119,8 @@ pub struct Status {
 /// A running cluster.
 pub struct Cluster {
     home: tempfile::TempDir,
+    /// Its agents' disks, where they are recorded.
+    pub recording: Option<Recording>,
     /// Its name.
     pub name: String,
     /// Its id, `PIPES_NODE`'s first half.
@@ -134,6 +138,15 @@ impl Cluster {
 
     /// The same, with more options for `init`.
     pub fn start_with(size: usize, options: &[&str]) -> Result<Cluster> {
+        Cluster::begin(size, options, false)
+    }
+
+    /// A cluster whose agents may lose their power.
+    pub fn start_recorded(size: usize) -> Result<Cluster> {
+        Cluster::begin(size, &[], true)
+    }
+
+    fn begin(size: usize, options: &[&str], is_recorded: bool) -> Result<Cluster> {
         // The path is short because a socket's path may have 107 bytes at most.
         let home = tempfile::Builder::new()
             .prefix("pc-")
@@ -142,14 +155,16 @@ impl Cluster {
         for folder in ["s", "c", "w"] {
             std::fs::create_dir(home.path().join(folder))?;
         }
+        let (nodes, journals) = (home.path().join("s/pipes/local"), home.path().join("j"));
         let mut cluster = Cluster {
+            recording: is_recorded.then(|| Recording::new(nodes, journals)).transpose()?,
             home,
             name: "local".into(),
             id: String::new(),
             nodes: Vec::new(),
             checked: false,
         };
-        let mut command = cluster.pipes(&["init", "--local", &size.to_string()]);
+        let mut command = cluster.starting(&["init", "--local", &size.to_string()]);
         command.args(options);
         command::start(command, Input::None)?
             .finish_within(START_LIMIT)?
@@ -223,6 +238,14 @@ impl Cluster {
         command
     }
 
+    /// The CLI where it starts agents.
+    fn starting(&self, arguments: &[&str]) -> Command {
+        let mut command = self.pipes(arguments);
+        let recording = self.recording.iter();
+        command.envs(recording.flat_map(|recording| recording.environment(Some("pipes-agent"))));
+        command
+    }
+
     /// A command of the CLI that must succeed; gives its stdout.
     pub fn call(&self, arguments: &[&str]) -> Result<String> {
         let done = command::run(self.pipes(arguments), Input::None)?;
@@ -293,7 +316,15 @@ impl Cluster {
 
     /// Ends all agents at once.
     pub fn kill_all(&self) -> Result<()> {
-        let pids: Vec<i32> = self.nodes.iter().filter_map(|node| node.pid().ok()).collect();
+        self.kill_some(&(0..self.nodes.len()).collect::<Vec<_>>())
+    }
+
+    /// Ends these agents at once.
+    pub fn kill_some(&self, nodes: &[usize]) -> Result<()> {
+        let pids: Vec<i32> = nodes
+            .iter()
+            .filter_map(|node| self.nodes[*node].pid().ok())
+            .collect();
         for pid in &pids {
             let _ = fault::signal(*pid, libc::SIGKILL);
         }
@@ -315,7 +346,7 @@ impl Cluster {
 
     /// Starts every agent that is down, as a user does.
     pub fn start_again(&self) -> Result<()> {
-        let command = self.pipes(&["cluster", "start"]);
+        let command = self.starting(&["cluster", "start"]);
         command::start(command, Input::None)?
             .finish_within(START_LIMIT)?
             .success()

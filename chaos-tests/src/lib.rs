@@ -21,6 +21,7 @@
 //! | `cluster.rs` | how a cluster is started, damaged, mended and ended |
 //! | `command.rs` | how a program is run with a limit, and what came of it |
 //! | `fault.rs` | what can be done to processes and to links between agents |
+//! | `power_loss.rs` | what is left of an agent's files after a power loss |
 //! | `proc.rs` | what `/proc` says: stages left over, memory, executables |
 //! | `lines.rs` | seeded random workflow lines out of real tools |
 //! | `shell.rs` | the same line in `sh`, every stage's status noted |
@@ -42,6 +43,7 @@ pub mod cluster;
 pub mod command;
 pub mod fault;
 pub mod lines;
+pub mod power_loss;
 pub mod proc;
 pub mod random;
 pub mod report;

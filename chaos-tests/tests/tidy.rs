@@ -72,13 +72,14 @@ fn banned() -> Vec<(String, &'static str)> {
 }
 
 /// Which crates of ours each crate may name.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("raft", &[]),
     ("agent/wamp", &[]),
     ("agent/shim", &["pipes-wamp"]),
     ("agent", &["pipes-raft", "pipes-wamp"]),
     ("cli", &["pipes-wamp"]),
     ("chaos-tests", &[]),
+    ("chaos-tests/preload", &[]),
 ];
 
 /// The agent's parts from the top down: a part uses those of the layers below it, and its own layer's only where the

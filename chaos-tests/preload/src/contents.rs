@@ -5,7 +5,7 @@ use std::ffi::{c_int, c_uint, c_void};
 use libc::{iovec, off_t, size_t, ssize_t};
 
 use crate::faults::{self, Doing};
-use crate::record::Record;
+use crate::record::{Change, Record};
 use crate::recorder::{Place, Recorder, State, give_up, recorder};
 use crate::system::{self, system};
 
@@ -21,7 +21,7 @@ fn write_file(descriptor: c_int, len: usize, to: Where, plain: impl FnOnce() -> 
     let Some(recorder) = recorder() else {
         return plain();
     };
-    let Some((_, place)) = recorder.file(descriptor) else {
+    let Some((stat, place)) = recorder.file(descriptor) else {
         return plain();
     };
     if let Some(errno) = faults::errno(recorder, &place, Doing::Write) {
@@ -29,19 +29,22 @@ fn write_file(descriptor: c_int, len: usize, to: Where, plain: impl FnOnce() -> 
         return -1;
     }
     let mut state = recorder.lock();
-    // Only now is its size fixed.
-    let Some(stat) = system::stat(descriptor) else {
-        return plain();
-    };
     let flags = system!(SYS_fcntl, descriptor, libc::F_GETFL) as c_int;
-    let size = stat.st_size as u64;
     let offset = match to {
         Where::At(offset) => offset as u64,
-        Where::Here if flags & libc::O_APPEND != 0 => size,
+        // Only now is its size fixed.
+        Where::Here if flags & libc::O_APPEND != 0 => {
+            system!(SYS_lseek, descriptor, 0, libc::SEEK_END) as u64
+        }
         Where::Here => system!(SYS_lseek, descriptor, 0, libc::SEEK_CUR) as u64,
     };
-    note_change(
-        recorder, &mut state, &place, descriptor, &stat, offset, len as u64,
+    note(
+        recorder,
+        &mut state,
+        &place,
+        descriptor,
+        (offset, len as u64),
+        false,
     );
     let written = plain();
     if flags & libc::O_DSYNC != 0 {
@@ -52,16 +55,37 @@ fn write_file(descriptor: c_int, len: usize, to: Where, plain: impl FnOnce() -> 
     written
 }
 
+/// Writes down what a file loses that is about to end at `size`.
+pub(crate) fn note_cut(recorder: &Recorder, state: &mut State, place: &Place, descriptor: c_int, size: u64) {
+    let now = system::stat(descriptor).map_or(0, |stat| stat.st_size as u64);
+    note(
+        recorder,
+        state,
+        place,
+        descriptor,
+        (size, now.saturating_sub(size)),
+        true,
+    );
+}
+
 /// Writes down what a file holds where it is about to change.
-fn note_change(
+fn note(
     recorder: &Recorder,
     state: &mut State,
     place: &Place,
     descriptor: c_int,
-    stat: &libc::stat,
-    offset: u64,
-    len: u64,
+    (offset, len): (u64, u64),
+    is_cut: bool,
 ) {
+    let unreadable = || {
+        give_up(&format!(
+            "{} cannot be read before it changes",
+            place.path.display()
+        ))
+    };
+    let Some(stat) = system::stat(descriptor) else {
+        unreadable()
+    };
     let size = stat.st_size as u64;
     let there = size.saturating_sub(offset).min(len) as usize;
     let before = system::read_at(descriptor, there, offset).or_else(|| {
@@ -71,34 +95,16 @@ fn note_change(
         system::close(readable);
         before
     });
-    let Some(before) = before else {
-        give_up(&format!(
-            "{} cannot be read before it changes",
-            place.path.display()
-        ));
-    };
-    let inode = stat.st_ino;
-    let record = Record::Change {
-        inode,
+    let Some(before) = before else { unreadable() };
+    let change = Change {
+        is_cut,
         offset,
         len,
         size,
         before,
     };
-    state.append(recorder, &place.node, &record);
-}
-
-/// The same for a file that is about to end at `size`, or to grow to it.
-pub(crate) fn note_cut(
-    recorder: &Recorder,
-    state: &mut State,
-    place: &Place,
-    descriptor: c_int,
-    stat: &libc::stat,
-    size: u64,
-) {
-    let lost = (stat.st_size as u64).saturating_sub(size);
-    note_change(recorder, state, place, descriptor, stat, size, lost);
+    let inode = stat.st_ino;
+    state.append(recorder, &place.node, &Record::Change { inode, change });
 }
 
 fn cut_file(descriptor: c_int, size: off_t, plain: impl FnOnce() -> c_int) -> c_int {
@@ -113,9 +119,7 @@ fn cut_file(descriptor: c_int, size: off_t, plain: impl FnOnce() -> c_int) -> c_
         return -1;
     }
     let mut state = recorder.lock();
-    if let Some(stat) = system::stat(descriptor) {
-        note_cut(recorder, &mut state, &place, descriptor, &stat, size as u64);
-    }
+    note_cut(recorder, &mut state, &place, descriptor, size as u64);
     plain()
 }
 

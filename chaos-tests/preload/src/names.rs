@@ -23,10 +23,10 @@ fn open_file(folder: c_int, path: *const c_char, flags: c_int, mode: c_uint) -> 
         state.note_name(recorder, &place);
     }
     if flags & libc::O_TRUNC != 0
-        && let Some(before) = before.filter(|before| system::is(before, libc::S_IFREG) && before.st_size > 0)
+        && before.is_some_and(|before| system::is(&before, libc::S_IFREG) && before.st_size > 0)
         && let Some(descriptor) = system::open(&place.path, libc::O_RDONLY)
     {
-        contents::note_cut(recorder, &mut state, &place, descriptor, &before, 0);
+        contents::note_cut(recorder, &mut state, &place, descriptor, 0);
         system::close(descriptor);
     }
     let descriptor = plain();

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! kind 1  change   inode, offset, length, size before | the bytes there before
+//! kind 4  cut      the same: the file ends at offset from now on
 //! kind 2  names    (folder's inode, the inode there before or 0) twice | the first name, the second name
 //! kind 3  sync     inode, covered
 //! ```
@@ -14,18 +15,12 @@ const HEAD: usize = 7 * 8;
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// A file is written, cut or grown at `offset` for `len` octets.
+    /// A file's content or size changes.
     Change {
         /// The file.
         inode: u64,
-        /// Where.
-        offset: u64,
-        /// How much.
-        len: u64,
-        /// The file's size before.
-        size: u64,
-        /// What was there before: less than `len` where the file ended earlier.
-        before: Vec<u8>,
+        /// How.
+        change: Change,
     },
     /// One or two names change at once.
     Names {
@@ -41,6 +36,21 @@ pub enum Record {
         /// Changes before this place.
         covered: u64,
     },
+}
+
+/// A change of a file's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Whether the file ends at `offset` from now on, rather than being written there.
+    pub is_cut: bool,
+    /// Where.
+    pub offset: u64,
+    /// How many octets change.
+    pub len: u64,
+    /// The file's size before.
+    pub size: u64,
+    /// What was there before: less than `len` where the file ended earlier.
+    pub before: Vec<u8>,
 }
 
 /// A name in a folder, as it was before it changed.
@@ -59,13 +69,14 @@ impl Record {
     pub fn encode(&self) -> Vec<u8> {
         let empty: &[u8] = &[];
         let (numbers, one, other) = match self {
-            Record::Change {
-                inode,
-                offset,
-                len,
-                size,
-                before,
-            } => ([1, *inode, *offset, *len, *size], &before[..], empty),
+            Record::Change { inode, change } => {
+                let kind = if change.is_cut { 4 } else { 1 };
+                (
+                    [kind, *inode, change.offset, change.len, change.size],
+                    &change.before[..],
+                    empty,
+                )
+            }
             Record::Names { first, second } => {
                 let (folder, before, name) = match second {
                     Some(second) => (second.folder, second.before, &second.name[..]),
@@ -105,12 +116,15 @@ impl Record {
             before,
         };
         let record = match number(0) {
-            1 => Record::Change {
+            kind @ (1 | 4) => Record::Change {
                 inode: number(1),
-                offset: number(2),
-                len: number(3),
-                size: number(4),
-                before: one.to_vec(),
+                change: Change {
+                    is_cut: kind == 4,
+                    offset: number(2),
+                    len: number(3),
+                    size: number(4),
+                    before: one.to_vec(),
+                },
             },
             2 => Record::Names {
                 first: name(number(1), number(2), one),
