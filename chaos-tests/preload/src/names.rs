@@ -30,7 +30,10 @@ fn open_file(folder: c_int, path: *const c_char, flags: c_int, mode: c_uint) -> 
         system::close(descriptor);
     }
     let descriptor = plain();
-    if let Some(stat) = system::stat(descriptor).filter(|stat| system::is(stat, libc::S_IFREG)) {
+    // After a failure `errno` stays as it is.
+    if descriptor >= 0
+        && let Some(stat) = system::stat(descriptor).filter(|stat| system::is(stat, libc::S_IFREG))
+    {
         state.opened(stat.st_ino, place.path);
     }
     descriptor
