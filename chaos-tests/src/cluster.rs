@@ -157,14 +157,16 @@ impl Cluster {
         }
         let (nodes, journals) = (home.path().join("s/pipes/local"), home.path().join("j"));
         let mut cluster = Cluster {
-            recording: is_recorded.then(|| Recording::new(nodes, journals)).transpose()?,
+            recording: is_recorded
+                .then(|| Recording::new(&binaries(), nodes, journals))
+                .transpose()?,
             home,
             name: "local".into(),
             id: String::new(),
             nodes: Vec::new(),
             checked: false,
         };
-        let mut command = cluster.starting(&["init", "--local", &size.to_string()]);
+        let mut command = cluster.pipes(&["init", "--local", &size.to_string()]);
         command.args(options);
         command::start(command, Input::None)?
             .finish_within(START_LIMIT)?
@@ -227,6 +229,8 @@ impl Cluster {
         command.env("XDG_STATE_HOME", self.home.path().join("s"));
         command.env("XDG_CONFIG_HOME", self.home.path().join("c"));
         command.env_remove("PIPES_AGENT").env_remove("PIPES_CONTEXT");
+        let recording = self.recording.iter();
+        command.envs(recording.flat_map(|recording| recording.environment(Some("pipes-agent"))));
         // One language, so that tools sort and classify alike here and in `sh`.
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
@@ -235,14 +239,6 @@ impl Cluster {
             }
         }
         command.env("LANG", "C");
-        command
-    }
-
-    /// The CLI where it starts agents.
-    fn starting(&self, arguments: &[&str]) -> Command {
-        let mut command = self.pipes(arguments);
-        let recording = self.recording.iter();
-        command.envs(recording.flat_map(|recording| recording.environment(Some("pipes-agent"))));
         command
     }
 
@@ -306,12 +302,10 @@ impl Cluster {
             .with_context(|| format!("leader {name} is no node"))
     }
 
-    /// Ends an agent as a power cut would.
+    /// Ends an agent at once.
     pub fn kill(&self, node: usize) -> Result<()> {
-        let pid = self.nodes[node].pid()?;
-        fault::signal(pid, libc::SIGKILL)?;
-        wait_until("a killed agent is gone", GONE_LIMIT, || !proc::is_alive(pid))?;
-        Ok(())
+        self.nodes[node].pid()?;
+        self.kill_some(&[node])
     }
 
     /// Ends all agents at once.
@@ -346,7 +340,7 @@ impl Cluster {
 
     /// Starts every agent that is down, as a user does.
     pub fn start_again(&self) -> Result<()> {
-        let command = self.starting(&["cluster", "start"]);
+        let command = self.pipes(&["cluster", "start"]);
         command::start(command, Input::None)?
             .finish_within(START_LIMIT)?
             .success()

@@ -21,20 +21,20 @@ mod names;
 pub mod record;
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rand::Rng;
 
 pub use contents::Form;
 use record::{Change, Name, Record};
 
-use crate::cluster::binaries;
-
 /// Nodes whose writes are recorded: a folder each, and a folder each for their journals.
 pub struct Recording {
+    library: PathBuf,
     nodes: PathBuf,
     journals: PathBuf,
 }
@@ -48,8 +48,8 @@ pub struct Loss {
     pub files: Vec<(PathBuf, Form)>,
     /// Names that had changed in folders that were not synced.
     pub names: usize,
-    /// Of these, how many are as they were before.
-    pub names_lost: usize,
+    /// Those of them that are as they were before.
+    pub names_lost: Vec<PathBuf>,
 }
 
 /// What was not synced, by inode, in the order of the changes.
@@ -62,18 +62,40 @@ struct Pending {
 /// One or two names of a folder that changed at once.
 type Names = (Name, Option<Name>);
 
+impl std::fmt::Display for Loss {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (files, lost) = (self.files.len(), self.names_lost.len());
+        let Loss { records, names, .. } = self;
+        write!(
+            formatter,
+            "{records} records; not synced: {files} files and {names} names, of which {lost} are lost"
+        )
+    }
+}
+
 impl Recording {
-    /// Of the nodes below `nodes`; `journals` is made, and must be on the same file system.
-    pub fn new(nodes: PathBuf, journals: PathBuf) -> Result<Recording> {
+    /// Of the nodes below `nodes`; `journals` is made, and must be on the same file system. The library lies among the
+    /// binaries.
+    pub fn new(binaries: &Path, nodes: PathBuf, journals: PathBuf) -> Result<Recording> {
         std::fs::create_dir_all(&journals)?;
-        Ok(Recording { nodes, journals })
+        let library = binaries.join("libpipes_preload.so");
+        // Without it the loader would only warn, and every loss would take nothing.
+        ensure!(
+            library.is_file(),
+            "no {}: cargo build -p pipes-preload",
+            library.display()
+        );
+        Ok(Recording {
+            library,
+            nodes,
+            journals,
+        })
     }
 
     /// What a process is started with, so that it, or its children of the name `program`, are recorded.
     pub fn environment(&self, program: Option<&str>) -> Vec<(&'static str, OsString)> {
-        let library = binaries().join("libpipes_preload.so");
         let mut environment = vec![
-            ("LD_PRELOAD", library.into()),
+            ("LD_PRELOAD", self.library.clone().into()),
             ("PIPES_PRELOAD_NODES", self.nodes.clone().into()),
             ("PIPES_PRELOAD_JOURNALS", self.journals.clone().into()),
         ];
@@ -121,15 +143,22 @@ pub fn power_loss(folder: &Path, journal: &Path, seed: u64) -> Result<Loss> {
         loss.files.push((path.to_owned(), form));
     }
     let mut lost = HashMap::new();
-    for (folder, names) in pending.names {
+    for (inode, names) in pending.names {
         let left = match random.random_range(0..3) {
             0 => 0,
             1 => names.len(),
             _ => random.random_range(0..=names.len()),
         };
         loss.names += names.len();
-        loss.names_lost += names.len() - left;
-        lost.insert(folder, names.into_iter().skip(left).collect());
+        let of_folder: Vec<Names> = names.into_iter().skip(left).collect();
+        let path = places.get(&inode).map_or(Path::new("(removed)"), |path| {
+            path.strip_prefix(folder).unwrap_or(path)
+        });
+        let paths = of_folder
+            .iter()
+            .map(|(first, _)| path.join(OsStr::from_bytes(&first.name)));
+        loss.names_lost.extend(paths);
+        lost.insert(inode, of_folder);
     }
     names::rewind(folder, &places, &lost)?;
     std::fs::remove_file(&file)?;

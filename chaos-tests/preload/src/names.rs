@@ -48,7 +48,9 @@ fn make_folder(folder: c_int, path: *const c_char, mode: libc::mode_t) -> c_int 
         return plain();
     };
     let mut state = recorder.lock();
-    state.note_name(recorder, &place);
+    if system::stat_path(&place.path).is_none() {
+        state.note_name(recorder, &place);
+    }
     plain()
 }
 

@@ -59,9 +59,11 @@ impl Recorder {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a path lies, if it is a node's.
+    /// Where a path lies, if it is below a node's folder.
     pub(crate) fn place(&self, folder: c_int, path: *const c_char) -> Option<Place> {
-        self.place_of(system::absolute(folder, path)?)
+        let place = self.place_of(system::absolute(folder, path)?)?;
+        let is_below = place.path.parent() != Some(&self.nodes);
+        is_below.then_some(place)
     }
 
     pub(crate) fn place_of(&self, path: PathBuf) -> Option<Place> {

@@ -1,12 +1,12 @@
 //! What was acknowledged outlives a loss of power, of one agent or of all: files are cut back to what was synced.
 //!
-//! A cluster goes through ten losses, one after another, under writes, builds and runs; `PIPES_POWER_LOSSES` says how
+//! A cluster goes through five losses, one after another, under writes, builds and runs; `PIPES_POWER_LOSSES` says how
 //! many losses there are in all. Each cluster has a seed of its own, which is printed with what went wrong.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use pipes_chaos::cluster::{Cluster, START_LIMIT};
@@ -20,55 +20,84 @@ use rand::seq::SliceRandom;
 /// How many losses there are, unless `PIPES_POWER_LOSSES` says it: `scripts/chaos` wants 200.
 const LOSSES: usize = 20;
 /// How many of them a cluster goes through.
-const LOSSES_A_CLUSTER: usize = 10;
+const LOSSES_A_CLUSTER: usize = 5;
+/// So many clusters at a time: most of a loss is waiting for an election.
+const CLUSTERS_AT_ONCE: usize = 2;
 /// Acknowledged writes that a loss has to wait for, so that it hits a cluster at work.
 const WRITES_BEFORE: usize = 20;
 /// How long those may take: an election and the mending of what the loss before left.
 const WRITES_LIMIT: Duration = Duration::from_secs(30);
 /// How long a replica may take to have what the others have.
 const EQUAL_LIMIT: Duration = Duration::from_secs(30);
+/// How long a sync takes at most, agent by agent: where the leader's takes longer, its followers are ahead of its disk.
+const DELAYS_MS: [u64; 5] = [0, 0, 5, 30, 100];
+/// Clients that write, two at each agent.
+const WRITERS: usize = 6;
 /// Values over which segments of the log come to an end within seconds.
 const LARGE: usize = 100_000;
 
 #[test]
 fn what_was_acknowledged_outlives_a_loss_of_power() -> Result<()> {
-    let losses = std::env::var("PIPES_POWER_LOSSES");
-    let losses = losses.map_or(Ok(LOSSES), |text| text.parse())?;
+    let losses: usize = std::env::var("PIPES_POWER_LOSSES").map_or(Ok(LOSSES), |text| text.parse())?;
     let first = seed("power_loss");
-    let mut failures = Vec::new();
-    for (number, begun) in (0..losses).step_by(LOSSES_A_CLUSTER).enumerate() {
-        let seed = first + number as u64;
-        let losses = LOSSES_A_CLUSTER.min(losses - begun);
-        if let Err(error) = lose_power(seed, losses) {
-            println!("PIPES_SEED={seed} PIPES_POWER_LOSSES={losses}: {error:#}");
-            failures.push(format!("{seed}: {error:#}"));
+    let clusters = losses.div_ceil(LOSSES_A_CLUSTER);
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..CLUSTERS_AT_ONCE.min(clusters) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= clusters {
+                        return;
+                    }
+                    let seed = first + number as u64;
+                    let losses = LOSSES_A_CLUSTER.min(losses - number * LOSSES_A_CLUSTER);
+                    if let Err(error) = lose_power(seed, losses) {
+                        let failure = format!("PIPES_SEED={seed} PIPES_POWER_LOSSES={losses}: {error:#}");
+                        println!("{failure}");
+                        failures
+                            .lock()
+                            .map(|mut failures| failures.push(failure))
+                            .unwrap_or(());
+                    }
+                }
+            });
         }
-    }
+    });
+    let failures = failures.into_inner().unwrap_or_default();
     ensure!(
         failures.is_empty(),
-        "clusters that did not come through: {failures:#?}"
+        "{} of {clusters} clusters did not come through: {failures:#?}",
+        failures.len()
     );
     Ok(())
 }
 
 /// A cluster, what it acknowledged, and what is drawn.
 struct Trial {
+    seed: u64,
     cluster: Cluster,
     random: StdRng,
     acknowledged: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
     services: Mutex<Vec<String>>,
-    serial: AtomicU64,
+    /// So many writes were begun: each has its number.
+    begun: AtomicU64,
+    answered: AtomicUsize,
 }
 
 fn lose_power(seed: u64, losses: usize) -> Result<()> {
     let mut trial = Trial {
+        seed,
         cluster: Cluster::start_recorded(3)?,
         random: generator(seed),
         acknowledged: Mutex::default(),
         services: Mutex::default(),
-        serial: AtomicU64::new(0),
+        begun: AtomicU64::new(0),
+        answered: AtomicUsize::new(0),
     };
     for loss in 0..losses {
+        let begun = Instant::now();
         let held = trial.lose().and_then(|()| trial.check());
         if let Err(error) = held {
             trial.show_logs();
@@ -76,6 +105,8 @@ fn lose_power(seed: u64, losses: usize) -> Result<()> {
             let _ = trial.cluster.finish();
             return Err(error.context(format!("loss {loss}")));
         }
+        let (taken, count) = (begun.elapsed(), trial.acknowledged_count());
+        println!("{seed}: loss {loss} took {taken:.1?}, {count} acknowledged writes are there");
     }
     trial.cluster.finish()
 }
@@ -87,7 +118,7 @@ impl Trial {
         let mut victims = vec![0, 1, 2];
         victims.shuffle(random);
         victims.truncate([1, 2, 3, 3][random.random_range(0..4)]);
-        let delay = [0, 0, 5, 30][random.random_range(0..4)];
+        let delays = [(); 3].map(|()| DELAYS_MS[random.random_range(0..DELAYS_MS.len())]);
         let size = [20, 20, 1_000, LARGE][random.random_range(0..4)];
         let (before, down) = (random.random_range(0..600), random.random_range(0..800));
         let seeds: Vec<u64> = victims.iter().map(|_| random.random()).collect();
@@ -95,16 +126,17 @@ impl Trial {
             .iter()
             .map(|node| &*self.cluster.nodes[*node].name)
             .collect();
-        println!("{names:?} lose their power, syncs up to {delay} ms, values of {size} octets");
+        let seed = self.seed;
+        println!("{seed}: {names:?} lose their power, syncs of up to {delays:?} ms, values of {size} octets");
 
         let trial = &*self;
         let recording = trial.cluster.recording.as_ref().context("a recording")?;
-        for node in &trial.cluster.nodes {
+        for (node, delay) in trial.cluster.nodes.iter().zip(delays) {
             recording.set_faults(&node.name, &format!("delay {delay}\n"))?;
         }
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| -> Result<()> {
-            for writer in 0..3 {
+            for writer in 0..WRITERS {
                 let stop = &stop;
                 scope.spawn(move || trial.write_until(writer, size, stop));
             }
@@ -132,22 +164,22 @@ impl Trial {
         let recording = self.cluster.recording.as_ref().context("a recording")?;
         for (victim, seed) in victims.iter().zip(seeds) {
             let node = &self.cluster.nodes[*victim].name;
-            println!("{node}: {:?}", recording.power_loss(node, *seed)?);
+            println!("{}: {node}: {}", self.seed, recording.power_loss(node, *seed)?);
         }
         Ok(())
     }
 
     fn acknowledged_count(&self) -> usize {
-        self.serial.load(Ordering::Relaxed) as usize
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Puts keys of its own, and one again and again, until it is told to stop or its agent is gone.
     fn write_until(&self, writer: usize, size: usize, stop: &AtomicBool) {
-        let Ok(mut client) = self.cluster.store(writer) else {
+        let Ok(mut client) = self.cluster.store(writer % 3) else {
             return;
         };
         while !stop.load(Ordering::Relaxed) {
-            let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+            let serial = self.begun.fetch_add(1, Ordering::Relaxed);
             let key = match serial % 4 {
                 0 => format!("test/counter/{writer}"),
                 _ => format!("test/{serial:08}"),
@@ -159,6 +191,7 @@ impl Trial {
             if let Ok(mut acknowledged) = self.acknowledged.lock() {
                 acknowledged.insert(key.into_bytes(), value);
             }
+            self.answered.fetch_add(1, Ordering::Relaxed);
         }
     }
 

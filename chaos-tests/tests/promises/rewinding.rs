@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
+use pipes_chaos::cluster::binaries;
 use pipes_chaos::command::{self, Finished, Input};
 use pipes_chaos::power_loss::Recording;
 
@@ -23,7 +24,7 @@ impl Disk {
         let home = tempfile::tempdir()?;
         std::fs::create_dir_all(home.path().join("nodes/n1"))?;
         let (nodes, journals) = (home.path().join("nodes"), home.path().join("journals"));
-        let recording = Recording::new(nodes, journals)?;
+        let recording = Recording::new(&binaries(), nodes, journals)?;
         Ok(Disk { home, recording })
     }
 
