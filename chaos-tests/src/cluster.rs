@@ -142,8 +142,8 @@ impl Cluster {
     }
 
     /// A cluster whose agents may lose their power.
-    pub fn start_recorded(size: usize) -> Result<Cluster> {
-        Cluster::begin(size, &[], true)
+    pub fn start_recorded(size: usize, options: &[&str]) -> Result<Cluster> {
+        Cluster::begin(size, options, true)
     }
 
     fn begin(size: usize, options: &[&str], is_recorded: bool) -> Result<Cluster> {
@@ -323,7 +323,7 @@ impl Cluster {
             let _ = fault::signal(*pid, libc::SIGKILL);
         }
         wait_until("killed agents are gone", GONE_LIMIT, || {
-            !pids.iter().any(|pid| proc::is_alive(*pid))
+            pids.iter().all(|pid| proc::is_gone(*pid))
         })?;
         Ok(())
     }

@@ -44,8 +44,9 @@ fn what_was_acknowledged_outlives_a_loss_of_power() -> Result<()> {
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..CLUSTERS_AT_ONCE.min(clusters) {
-            scope.spawn(|| {
+        for place in 0..CLUSTERS_AT_ONCE.min(clusters) {
+            let (next, failures) = (&next, &failures);
+            scope.spawn(move || {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= clusters {
@@ -53,7 +54,7 @@ fn what_was_acknowledged_outlives_a_loss_of_power() -> Result<()> {
                     }
                     let seed = first + number as u64;
                     let losses = LOSSES_A_CLUSTER.min(losses - number * LOSSES_A_CLUSTER);
-                    if let Err(error) = lose_power(seed, losses) {
+                    if let Err(error) = lose_power(place, seed, losses) {
                         let failure = format!("PIPES_SEED={seed} PIPES_POWER_LOSSES={losses}: {error:#}");
                         println!("{failure}");
                         failures
@@ -86,10 +87,10 @@ struct Trial {
     answered: AtomicUsize,
 }
 
-fn lose_power(seed: u64, losses: usize) -> Result<()> {
+fn lose_power(place: usize, seed: u64, losses: usize) -> Result<()> {
     let mut trial = Trial {
         seed,
-        cluster: Cluster::start_recorded(3)?,
+        cluster: Cluster::start_recorded(3, &["--address", &address(place)])?,
         random: generator(seed),
         acknowledged: Mutex::default(),
         services: Mutex::default(),
@@ -109,6 +110,13 @@ fn lose_power(seed: u64, losses: usize) -> Result<()> {
         println!("{seed}: loss {loss} took {taken:.1?}, {count} acknowledged writes are there");
     }
     trial.cluster.finish()
+}
+
+/// The first address of a cluster, far from those that `init` takes by itself: while all agents of a cluster are down
+/// its addresses would look free to the next one.
+fn address(place: usize) -> String {
+    let network = 254 - (std::process::id() as usize * CLUSTERS_AT_ONCE + place) % 50;
+    format!("127.{network}.0.1")
 }
 
 impl Trial {
