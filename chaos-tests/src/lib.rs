@@ -23,6 +23,7 @@
 //! | `fault.rs` | what can be done to links between agents |
 //! | `proc.rs` | what `/proc` says: stages left over, memory, executables; signals |
 //! | `differential/` | seeded random workflow lines out of real tools, and the same lines in `sh` |
+//! | `power_loss.rs` | what is left of an agent's files after a power loss |
 //! | `report.rs` | a run's record as `--report` writes it |
 //! | `bench/` | figures beside what they are measured against |
 //! | `wamp.rs`, `store.rs` | WAMP over RawSocket, octet by octet; `pipes.store.*` by it |
@@ -38,6 +39,7 @@ pub mod cluster;
 pub mod command;
 pub mod differential;
 pub mod fault;
+pub mod power_loss;
 pub mod proc;
 pub mod random;
 pub mod report;

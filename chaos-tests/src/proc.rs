@@ -33,6 +33,12 @@ pub fn is_alive(pid: i32) -> bool {
     state(pid).is_some_and(|state| state != 'Z' && state != 'X')
 }
 
+/// Whether nothing of a killed process is left: its first thread may be dead while others still end a system call.
+pub fn is_gone(pid: i32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    !is_alive(pid) && threads <= 1
+}
+
 /// The state letter of `/proc/PID/stat`.
 pub fn state(pid: i32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -72,6 +72,72 @@ impl Client {
     }
 }
 
+/// A key as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// The revisions of its creation and of its last write, and how often it was written.
+    pub numbers: [i64; 3],
+}
+
+impl Client {
+    /// The store's revision, as of now.
+    pub fn revision(&mut self) -> Result<i64> {
+        let (revision, _) = self.page(b"test/", 0, 1, "Linearizable")?;
+        Ok(revision)
+    }
+
+    /// Everything under `test/` at this revision, out of this agent's own replica, which may not have it yet.
+    pub fn replica(&mut self, revision: i64) -> Result<Vec<Stored>> {
+        const PAGE: i64 = 50;
+        let mut all: Vec<Stored> = Vec::new();
+        let mut from = b"test/".to_vec();
+        loop {
+            let (_, page) = self.page(&from, revision, PAGE, "Serializable")?;
+            let Some(last) = page.last() else { return Ok(all) };
+            from = [&last.key[..], b"\0"].concat();
+            all.extend(page);
+        }
+    }
+
+    fn page(
+        &mut self,
+        from: &[u8],
+        revision: i64,
+        limit: i64,
+        consistency: &str,
+    ) -> Result<(i64, Vec<Stored>)> {
+        let keywords = vec![
+            ("key", Value::Binary(from.to_vec())),
+            ("end", Value::Binary(b"test0".to_vec())),
+            ("revision", revision.into()),
+            ("limit", limit.into()),
+            ("keys_only", false.into()),
+            ("count_only", false.into()),
+            ("consistency", consistency.into()),
+        ];
+        let request = self.session.begin("pipes.store.range", vec![], keywords)?;
+        let done = self.session.outcome(request)?.done().context("range")?;
+        let result = done.first().context("a result")?;
+        let kvs = field(result, "kvs").and_then(Value::as_array).context("kvs")?;
+        let number = |object, name| field(object, name).and_then(Value::as_i64).context("a number");
+        let bytes = |object, name| Some(field(object, name)?.as_slice()?.to_vec());
+        let stored = kvs.iter().map(|kv| {
+            let names = ["create_revision", "mod_revision", "version"];
+            let [create, last, version] = names.map(|name| number(kv, name));
+            Ok(Stored {
+                key: bytes(kv, "key").context("a key")?,
+                value: bytes(kv, "value").context("a value")?,
+                numbers: [create?, last?, version?],
+            })
+        });
+        Ok((number(result, "revision")?, stored.collect::<Result<_>>()?))
+    }
+}
+
 /// The value in a range's result, where there is one.
 pub fn value(result: &[Value]) -> Result<Option<Vec<u8>>> {
     let kvs = field(result.first().context("a result")?, "kvs").context("kvs in the result")?;

@@ -26,10 +26,14 @@ mod listings;
 mod load;
 #[path = "promises/options.rs"]
 mod options;
+#[path = "promises/power_loss.rs"]
+mod power_loss;
 #[path = "promises/progress.rs"]
 mod progress;
 #[path = "promises/readme.rs"]
 mod readme;
+#[path = "promises/rewinding.rs"]
+mod rewinding;
 #[path = "promises/rights.rs"]
 mod rights;
 #[path = "promises/shim.rs"]

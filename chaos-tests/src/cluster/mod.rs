@@ -5,6 +5,7 @@
 //!   s/pipes/local/n1/...       XDG_STATE_HOME: the nodes' folders (agent.pid, agent.log, agent.sock, ...)
 //!   c/pipes/contexts/...       XDG_CONFIG_HOME: the context that `init` made
 //!   w/                         what the test itself writes (scripts, inputs, reports)
+//!   j/n1/...                   what n1 has not synced, where power may be lost
 //! ```
 //!
 //! Always: (1) nothing outside the folder is touched, so clusters of several tests do not meet; (2) on drop every
@@ -22,6 +23,7 @@ use serde_json::Value;
 
 use crate::command::{self, Finished, Input};
 use crate::fault::Cut;
+use crate::power_loss::Recording;
 use crate::wait::{wait_for, wait_until};
 use crate::wamp::{Address, Session};
 use crate::{proc, store};
@@ -119,6 +121,8 @@ pub struct Status {
 /// A running cluster.
 pub struct Cluster {
     home: tempfile::TempDir,
+    /// Its agents' disks, where they are recorded.
+    pub recording: Option<Recording>,
     /// Its name.
     pub name: String,
     /// Its id, `PIPES_NODE`'s first half.
@@ -136,6 +140,15 @@ impl Cluster {
 
     /// The same, with more options for `init`.
     pub fn start_with(size: usize, options: &[&str]) -> Result<Cluster> {
+        Cluster::begin(size, options, false)
+    }
+
+    /// A cluster whose agents may lose their power.
+    pub fn start_recorded(size: usize, options: &[&str]) -> Result<Cluster> {
+        Cluster::begin(size, options, true)
+    }
+
+    fn begin(size: usize, options: &[&str], is_recorded: bool) -> Result<Cluster> {
         // The path is short because a socket's path may have 107 bytes at most.
         let home = tempfile::Builder::new()
             .prefix("pc-")
@@ -144,7 +157,11 @@ impl Cluster {
         for folder in ["s", "c", "w"] {
             std::fs::create_dir(home.path().join(folder))?;
         }
+        let (nodes, journals) = (home.path().join("s/pipes/local"), home.path().join("j"));
         let mut cluster = Cluster {
+            recording: is_recorded
+                .then(|| Recording::new(&binaries(), nodes, journals))
+                .transpose()?,
             home,
             name: "local".into(),
             id: String::new(),
@@ -214,6 +231,8 @@ impl Cluster {
         command.env("XDG_STATE_HOME", self.home.path().join("s"));
         command.env("XDG_CONFIG_HOME", self.home.path().join("c"));
         command.env_remove("PIPES_AGENT").env_remove("PIPES_CONTEXT");
+        let recording = self.recording.iter();
+        command.envs(recording.flat_map(|recording| recording.environment(Some("pipes-agent"))));
         // One language, so that tools sort and classify alike here and in `sh`.
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
@@ -285,22 +304,28 @@ impl Cluster {
             .with_context(|| format!("leader {name} is no node"))
     }
 
-    /// Ends an agent as a power cut would.
+    /// Ends an agent at once.
     pub fn kill(&self, node: usize) -> Result<()> {
-        let pid = self.nodes[node].pid()?;
-        proc::signal(pid, libc::SIGKILL)?;
-        wait_until("a killed agent is gone", GONE_LIMIT, || !proc::is_alive(pid))?;
-        Ok(())
+        self.nodes[node].pid()?;
+        self.kill_some(&[node])
     }
 
     /// Ends all agents at once.
     pub fn kill_all(&self) -> Result<()> {
-        let pids: Vec<i32> = self.nodes.iter().filter_map(|node| node.pid().ok()).collect();
+        self.kill_some(&(0..self.nodes.len()).collect::<Vec<_>>())
+    }
+
+    /// Ends these agents at once.
+    pub fn kill_some(&self, nodes: &[usize]) -> Result<()> {
+        let pids: Vec<i32> = nodes
+            .iter()
+            .filter_map(|node| self.nodes[*node].pid().ok())
+            .collect();
         for pid in &pids {
             let _ = proc::signal(*pid, libc::SIGKILL);
         }
         wait_until("killed agents are gone", GONE_LIMIT, || {
-            !pids.iter().any(|pid| proc::is_alive(*pid))
+            pids.iter().all(|pid| proc::is_gone(*pid))
         })?;
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::tree::{self, none, root};
 
 /// Which crates of ours each crate may name.
-const CRATES: [(&str, &[&str]); 10] = [
+const CRATES: [(&str, &[&str]); 11] = [
     ("raft", &[]),
     ("agent/flow", &[]),
     ("agent/syntax", &[]),
@@ -26,6 +26,7 @@ const CRATES: [(&str, &[&str]); 10] = [
     ),
     ("cli", &["pipes-protocol", "pipes-syntax", "pipes-wamp"]),
     ("chaos-tests", &[]),
+    ("chaos-tests/preload", &[]),
 ];
 
 #[test]

@@ -61,7 +61,7 @@ const LAYERS: [(&str, &str); 12] = [
     ),
     (
         "chaos-tests/src",
-        "bench differential cluster store wamp fault terminal command proc wait report random",
+        "bench differential cluster store wamp power_loss fault terminal command proc wait report random",
     ),
 ];
 
