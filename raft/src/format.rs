@@ -128,8 +128,7 @@ impl FrameHead {
 
     /// Whether `body` is the one the head was written for.
     pub(crate) fn checks(&self, body: &[u8]) -> bool {
-        body.len() == self.len
-            && (crc32fast::hash(body) == self.body_crc || crate::mutant!(ChecksumIgnored))
+        body.len() == self.len && (crc32fast::hash(body) == self.body_crc || crate::mutant!(ChecksumIgnored))
     }
 }
 

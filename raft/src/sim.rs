@@ -197,7 +197,10 @@ pub fn reset() {
 
 fn fresh_seed() -> u64 {
     HOST.with_borrow_mut(|known| {
-        known.1 = known.1.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        known.1 = known
+            .1
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         known.1 >> 7 ^ known.1 << 11
     })
 }

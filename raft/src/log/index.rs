@@ -1,7 +1,7 @@
 //! Where each entry lies, and the newest entries themselves; what the owner, the readers and the writer share.
 
-use std::collections::{BTreeMap, VecDeque};
 use crate::fs::File;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -2,8 +2,8 @@
 
 use crate::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -87,7 +87,11 @@ pub(super) fn recover(dir: &Path, is_new: bool) -> Result<Recovered, Error> {
 /// The numbers of the segments, of which none is missing and the last is whole; the first is made where there is none.
 fn segments(dir: &Path, is_new: bool) -> Result<Vec<u32>, Error> {
     let has_log = crate::fs::exists(dir).map_err(|error| format::disk(dir, &error))?;
-    let mut numbers = if has_log { record::numbers(dir)? } else { Vec::new() };
+    let mut numbers = if has_log {
+        record::numbers(dir)?
+    } else {
+        Vec::new()
+    };
     if let Some(&last) = numbers.last()
         && remove_unborn(dir, last)?
     {

@@ -213,7 +213,9 @@ async fn a_committed_place_beyond_the_last_entry_is_taken_for_no_more_than_a_hin
     append(&mut log, 1..4, 50).await;
     // As when the frame of the entries up to there was never written.
     log.note_committed(Some(id(9)));
-    log.save_vote(openraft::alias::VoteOf::<TypeConfig>::new(2, 1)).await.unwrap();
+    log.save_vote(openraft::alias::VoteOf::<TypeConfig>::new(2, 1))
+        .await
+        .unwrap();
     drop(log);
     closer.close().await;
     let (log, closer) = Log::open(dir.path(), true).unwrap();
@@ -262,7 +264,10 @@ async fn a_log_that_was_emptied_is_refused_by_a_node_that_is_not_new() {
     closer.close().await;
     std::fs::remove_file(record::path(dir.path(), 1)).unwrap();
     let error = Log::open(dir.path(), false).err().unwrap();
-    assert!(error.to_string().contains("the log of this node is gone"), "{error}");
+    assert!(
+        error.to_string().contains("the log of this node is gone"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

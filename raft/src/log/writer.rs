@@ -256,7 +256,12 @@ impl Writer {
             [
                 inner.vote.map(Record::Vote),
                 inner.committed.map(Record::Committed),
-                if crate::mutant!(PurgedAhead) { inner.purged } else { self.end.purged }.map(Record::Purge),
+                if crate::mutant!(PurgedAhead) {
+                    inner.purged
+                } else {
+                    self.end.purged
+                }
+                .map(Record::Purge),
             ]
         };
         let (file, len) = create(&self.dir, number, self.end.sequence + 1, &state)?;

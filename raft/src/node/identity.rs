@@ -3,8 +3,8 @@
 //! A node id belongs to one folder. The file says of which cluster the folder is, which id it has, whether a replica
 //! lies in it, and where other members are, for a node without one.
 
-use std::collections::BTreeMap;
 use crate::fs::File;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 

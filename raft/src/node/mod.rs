@@ -9,8 +9,8 @@
 
 mod identity;
 
-use std::collections::BTreeMap;
 use crate::fs::File;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -258,11 +258,9 @@ impl Node {
         }
         let options = self.routing.options.clone();
         let transport = self.routing.peers.transport();
-        let opening = self
-            .runtime
-            .spawn(task::scoped(async move {
-                Replica::open(&options, id, transport, is_new).await
-            }));
+        let opening = self.runtime.spawn(task::scoped(async move {
+            Replica::open(&options, id, transport, is_new).await
+        }));
         let replica = opening.await.map_err(|error| Error::Disk(error.to_string()))??;
         if is_new {
             let cluster = self.routing.options.cluster.clone();

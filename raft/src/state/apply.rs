@@ -45,7 +45,12 @@ impl State {
             });
             inner.meta.applied = Some(entry.log_id);
             #[cfg(sim)]
-            crate::sim::tell_applied(&self.dir, &asked[answers.len() - 1], answers.last(), inner.database.revision);
+            crate::sim::tell_applied(
+                &self.dir,
+                &asked[answers.len() - 1],
+                answers.last(),
+                inner.database.revision,
+            );
         }
         inner.meta.revision = inner.database.revision;
         inner.meta.compacted = inner.database.compacted;

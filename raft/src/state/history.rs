@@ -34,7 +34,8 @@ impl State {
         let mut is_all = true;
         for item in memtable.records(Revision::first_of(from), revision)? {
             let (place, record) = item?;
-            let is_enough = looked_at >= crate::limit!("history_records", HISTORY_RECORDS) || bytes >= HISTORY_BYTES;
+            let is_enough =
+                looked_at >= crate::limit!("history_records", HISTORY_RECORDS) || bytes >= HISTORY_BYTES;
             // A revision is never split.
             if is_enough && place.main > history.next {
                 history.next = place.main;

@@ -245,7 +245,9 @@ impl Memtable {
     }
 
     fn ask(&self, request: fn(Done) -> Request) -> Result<(), Error> {
-        let Some(flusher) = &self.flusher else { return Err(Error::Stopped) };
+        let Some(flusher) = &self.flusher else {
+            return Err(Error::Stopped);
+        };
         let mut flusher = flusher.lock().unwrap_or_else(PoisonError::into_inner);
         match request(sync_channel(1).0) {
             Request::Close(_) => flusher.close(),

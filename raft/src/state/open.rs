@@ -39,10 +39,14 @@ impl State {
             }
             match Sled::open(&path).and_then(load) {
                 Ok(found)
-                    if found.stored.meta.applied > logged.max(covered) && !crate::mutant!(PurgedToApplied) =>
+                    if found.stored.meta.applied > logged.max(covered)
+                        && !crate::mutant!(PurgedToApplied) =>
                 {
                     let applied = found.stored.meta.applied.map_or(0, |log_id| log_id.index);
-                    tracing::warn!(applied, "the state is ahead of the log, and is made anew from the snapshot");
+                    tracing::warn!(
+                        applied,
+                        "the state is ahead of the log, and is made anew from the snapshot"
+                    );
                     drop(found);
                     remove_dir(&path);
                 }

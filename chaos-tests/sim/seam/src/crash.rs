@@ -111,7 +111,11 @@ fn tear(file: &mut FileNode, write: &Write, chance: &mut Chance, scattered: u64,
     let (mut sector, mut is_torn) = (0, false);
     while at < end {
         let next = ((at / SECTOR + 1) * SECTOR).min(end);
-        let is_kept = if scattered > 0 { chance.is(scattered) } else { sector < beginning };
+        let is_kept = if scattered > 0 {
+            chance.is(scattered)
+        } else {
+            sector < beginning
+        };
         if is_kept {
             let part = data[at - offset..next - offset].to_vec();
             inode::apply_write(&mut file.durable, &Write::At(at, part));

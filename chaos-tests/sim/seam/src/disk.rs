@@ -167,7 +167,9 @@ pub fn stall(path: &Path) -> Duration {
 
 /// Whether all in the folder, names and content, would outlast a power loss.
 pub fn is_synced(dir: &Path) -> bool {
-    let Ok((host, names)) = split(dir) else { return false };
+    let Ok((host, names)) = split(dir) else {
+        return false;
+    };
     let looked = with(&host, |disk| {
         let folder = disk.inodes.folder(disk.inodes.find(&names)?)?;
         let is_file_synced = |ino: &Ino| match disk.inodes.all.get(ino) {
@@ -181,9 +183,13 @@ pub fn is_synced(dir: &Path) -> bool {
 
 /// Whether a file, its name and its content, would outlast a power loss; one that is gone already need not.
 pub fn is_file_synced(path: &Path) -> bool {
-    let Ok((host, names)) = split(path) else { return false };
+    let Ok((host, names)) = split(path) else {
+        return false;
+    };
     let looked = with(&host, |disk| {
-        let Ok(ino) = disk.inodes.find(&names) else { return Ok(true) };
+        let Ok(ino) = disk.inodes.find(&names) else {
+            return Ok(true);
+        };
         let (folder, name) = disk.parent(&names)?;
         let is_named = folder.durable.get(name) == Some(&ino);
         Ok(is_named && disk.inodes.file_mut(ino)?.pending.is_empty())
@@ -197,7 +203,9 @@ pub fn files(host: &str) -> Vec<(String, u64)> {
     of(host, |disk| {
         let mut folders = vec![(format!("/{host}"), crate::inode::ROOT)];
         while let Some((path, ino)) = folders.pop() {
-            let Ok(folder) = disk.inodes.folder(ino) else { continue };
+            let Ok(folder) = disk.inodes.folder(ino) else {
+                continue;
+            };
             for (name, ino) in &folder.entries {
                 let path = format!("{path}/{name}");
                 match disk.inodes.all.get(ino) {

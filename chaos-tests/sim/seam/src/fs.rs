@@ -100,9 +100,7 @@ impl OpenOptions {
             let ino = match found {
                 Ok(_) if self.create_new => return Err(io::ErrorKind::AlreadyExists.into()),
                 Ok(ino) => ino,
-                Err(error)
-                    if error.kind() == io::ErrorKind::NotFound && (self.create || self.create_new) =>
-                {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && (self.create || self.create_new) => {
                     make(disk, &names, Inode::File(FileNode::default()))?
                 }
                 Err(error) => return Err(error),
@@ -139,7 +137,11 @@ impl File {
 
     /// Makes it or empties it.
     pub fn create(path: impl AsRef<Path>) -> io::Result<File> {
-        OpenOptions::new().write(true).create(true).truncate(true).open(path)
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result<T> {
@@ -307,9 +309,11 @@ pub fn read_dir(path: impl AsRef<Path>) -> io::Result<impl Iterator<Item = io::R
         Ok(folder.entries.keys().cloned().collect())
     })?;
     let path = path.to_path_buf();
-    Ok(found
-        .into_iter()
-        .map(move |name| Ok(DirEntry { path: path.join(name) })))
+    Ok(found.into_iter().map(move |name| {
+        Ok(DirEntry {
+            path: path.join(name),
+        })
+    }))
 }
 
 /// Makes a folder and those above it.
@@ -455,7 +459,11 @@ mod tests {
             again("p", Loss::Part);
             let bytes = read("/p/file").unwrap();
             let sectors: Vec<u8> = bytes.chunks(512).map(|sector| sector[0]).collect();
-            assert!(bytes.chunks(512).all(|sector| sector.iter().all(|octet| *octet == sector[0])));
+            assert!(
+                bytes
+                    .chunks(512)
+                    .all(|sector| sector.iter().all(|octet| *octet == sector[0]))
+            );
             seen.insert(sectors);
         }
         assert!(seen.len() > 6, "{seen:?}");
@@ -492,7 +500,11 @@ mod tests {
         File::open("/f/file").unwrap().sync_all().unwrap();
         File::open("/f").unwrap().sync_all().unwrap();
         again("f", Loss::All);
-        assert_eq!(read("/f/file").unwrap(), b"", "a second sync does not bring it back");
+        assert_eq!(
+            read("/f/file").unwrap(),
+            b"",
+            "a second sync does not bring it back"
+        );
     }
 
     #[test]

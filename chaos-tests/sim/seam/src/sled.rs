@@ -275,10 +275,8 @@ type Item = Result<(IVec, IVec)>;
 impl Iter {
     fn step(&mut self, is_back: bool) -> Option<Item> {
         // std's map panics where the ends have crossed.
-        if let (
-            Bound::Included(low) | Bound::Excluded(low),
-            Bound::Included(high) | Bound::Excluded(high),
-        ) = (&self.low, &self.high)
+        if let (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) =
+            (&self.low, &self.high)
             && (low > high
                 || low == high
                     && !(matches!(self.low, Bound::Included(_)) && matches!(self.high, Bound::Included(_))))
