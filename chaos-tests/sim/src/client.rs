@@ -137,7 +137,12 @@ impl Client {
             0 => Target::Create(0),
             _ => Target::Mod(mod_revision),
         };
-        let op = self.chance.pick(&[CompareOp::Equal, CompareOp::Equal, CompareOp::Less, CompareOp::NotEqual]);
+        let op = self.chance.pick(&[
+            CompareOp::Equal,
+            CompareOp::Equal,
+            CompareOp::Less,
+            CompareOp::NotEqual,
+        ]);
         let txn = Txn {
             compares: vec![Compare::key(key.clone(), op, target)],
             success: vec![put, Op::Range(Range::key(key.clone()))],
@@ -176,11 +181,17 @@ impl Client {
         let floor = self.shared.lock().told;
         let answer = self.store.range(range.clone(), consistency).await;
         let mut history = self.shared.lock();
-        history.count(if answer.is_ok() { "reads done" } else { "reads failed" });
+        history.count(if answer.is_ok() {
+            "reads done"
+        } else {
+            "reads failed"
+        });
         let Ok(found) = answer else { return };
         if consistency == Consistency::Linearizable && found.revision < floor {
             let (host, read) = (self.host, found.revision);
-            history.fail(format!("n{host} read at revision {read}, and {floor} had been told before"));
+            history.fail(format!(
+                "n{host} read at revision {read}, and {floor} had been told before"
+            ));
         }
         self.seen = found.kvs.first().map(|kv| (kv.key.clone(), kv.mod_revision));
         // A read that anybody was told of holds for those after it.
@@ -203,13 +214,19 @@ impl Client {
         range.revision = self.chance.between(compacted.max(1) as u64, told.max(1) as u64) as i64;
         let answer = self.store.range(range.clone(), Consistency::Serializable).await;
         let mut history = self.shared.lock();
-        history.count(if answer.is_ok() { "past reads done" } else { "past reads failed" });
+        history.count(if answer.is_ok() {
+            "past reads done"
+        } else {
+            "past reads failed"
+        });
         match answer {
             Ok(found) => {
                 let expected = history.model.range_at(&range, found.revision);
                 if expected != found {
                     let (host, at) = (self.host, range.revision);
-                    history.fail(format!("n{host} read at {at}: {found:?}, and it should be {expected:?}"));
+                    history.fail(format!(
+                        "n{host} read at {at}: {found:?}, and it should be {expected:?}"
+                    ));
                 }
             }
             Err(Error::Compacted { revision }) if revision > history.model.compacted + 1 => {
@@ -284,7 +301,9 @@ pub async fn watch(store: Store, shared: Shared, host: usize, from: i64) {
                 let told = change(event);
                 let (expected, next) = history.model.next_change(PREFIX, END, position);
                 if expected != Some(&told) {
-                    let why = format!("n{host} watches from {from} and is told {told:?}: it should be {expected:?}");
+                    let why = format!(
+                        "n{host} watches from {from} and is told {told:?}: it should be {expected:?}"
+                    );
                     history.fail(why);
                     return;
                 }
@@ -294,7 +313,9 @@ pub async fn watch(store: Store, shared: Shared, host: usize, from: i64) {
                 let compacted = history.model.compacted;
                 let (next, _) = history.model.next_change(PREFIX, END, position);
                 if next.is_some_and(|next| next.revision >= compacted) && revision > compacted {
-                    history.fail(format!("n{host}: history is said to be compacted at {revision}, not {compacted}"));
+                    history.fail(format!(
+                        "n{host}: history is said to be compacted at {revision}, not {compacted}"
+                    ));
                 }
                 return;
             }

@@ -31,7 +31,9 @@ impl Schedule {
     /// Does what is due.
     pub fn step(&mut self, world: &mut World) {
         let now = world.now_ms;
-        let (due, later) = std::mem::take(&mut self.undo).into_iter().partition(|(at, _)| *at <= now);
+        let (due, later) = std::mem::take(&mut self.undo)
+            .into_iter()
+            .partition(|(at, _)| *at <= now);
         self.undo = later;
         for (_, undo) in due {
             self.undo(world, undo);
@@ -95,7 +97,8 @@ impl Schedule {
     }
 
     fn loss(&mut self) -> Loss {
-        self.chance.pick(&[Loss::Killed, Loss::All, Loss::Part, Loss::Part])
+        self.chance
+            .pick(&[Loss::Killed, Loss::All, Loss::Part, Loss::Part])
     }
 
     fn down_ms(&mut self) -> u64 {
@@ -112,7 +115,9 @@ impl Schedule {
         if self.chance.is(500) {
             // Within one of its next operations on the disk.
             let operations = self.chance.scaled(1, 60);
-            world.note(format!("n{number} will end within {operations} operations: {loss:?}"));
+            world.note(format!(
+                "n{number} will end within {operations} operations: {loss:?}"
+            ));
             disk::arm(&format!("n{number}"), operations, loss);
         } else {
             world.crash(number, loss, down_ms);
@@ -132,7 +137,9 @@ impl Schedule {
     fn cut(&mut self, world: &mut World) {
         let number = self.host(world);
         let link = self.chance.pick(&[Link::Refused, Link::Hanging]);
-        let (is_out, is_in) = self.chance.pick(&[(true, true), (true, true), (true, false), (false, true)]);
+        let (is_out, is_in) = self
+            .chance
+            .pick(&[(true, true), (true, true), (true, false), (false, true)]);
         let is_one_peer = self.chance.is(300);
         let mut links = Vec::new();
         let one = self.chance.between(1, world.plan.hosts as u64) as usize;

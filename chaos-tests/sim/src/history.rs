@@ -149,7 +149,9 @@ impl History {
             Outcome::Unknown | Outcome::Open => "writes unknown",
         });
         let is_done = outcome == Outcome::Done;
-        let Some(op) = self.writes.get_mut(&serial) else { return };
+        let Some(op) = self.writes.get_mut(&serial) else {
+            return;
+        };
         op.outcome = outcome;
         op.answer = answer.as_ref().ok().cloned();
         let floor = op.floor;

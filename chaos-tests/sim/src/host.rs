@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pipes_raft::{Error, Node, Options, sim};
-use pipes_sim_seam::disk::{self, Loss, Lost};
 use pipes_sim_seam::Chance;
+use pipes_sim_seam::disk::{self, Loss, Lost};
 use tokio::runtime::{Builder, RngSeed, Runtime};
 
 use crate::client::{self, Client};
@@ -114,7 +114,8 @@ impl Host {
             .build();
         #[expect(clippy::expect_used, reason = "a runtime without a thread or a socket")]
         let runtime = built.expect("a runtime");
-        self.slot.with(|process| (process.node, process.refusal) = (None, None));
+        self.slot
+            .with(|process| (process.node, process.refusal) = (None, None));
         sim::enter(&self.name, chance.part("tasks").next());
         let boot = Boot {
             number: self.number,
@@ -130,7 +131,11 @@ impl Host {
 
     /// Ends its process.
     pub fn stop(&mut self, loss: Loss) -> Lost {
-        let lost = if disk::is_off(&self.name) { Lost::default() } else { disk::stop(&self.name, loss) };
+        let lost = if disk::is_off(&self.name) {
+            Lost::default()
+        } else {
+            disk::stop(&self.name, loss)
+        };
         self.slot.with(|process| process.node = None);
         self.stands_until = None;
         // The tasks are dropped here, and whatever they try on the disk then is in vain.
@@ -193,15 +198,21 @@ impl Boot {
         let node = match Node::open(options, None, wire).await {
             Ok(node) => Arc::new(node),
             Err(error) => {
-                self.shared.lock().note(format!("n{} does not open: {error}", self.number));
+                self.shared
+                    .lock()
+                    .note(format!("n{} does not open: {error}", self.number));
                 self.slot.with(|process| process.refusal = Some(error));
                 return;
             }
         };
         let id = node.id();
-        self.shared.lock().note(format!("n{} is open, id {id:?}", self.number));
+        self.shared
+            .lock()
+            .note(format!("n{} is open, id {id:?}", self.number));
         if self.slot.has_joined() && id.is_none() {
-            self.shared.lock().fail(format!("n{} has forgotten who it is", self.number));
+            self.shared
+                .lock()
+                .fail(format!("n{} has forgotten who it is", self.number));
         }
         self.slot.with(|process| process.node = Some(node.clone()));
         self.enter(&node).await;
@@ -216,7 +227,12 @@ impl Boot {
             let mut chance = self.chance.part("watch");
             chance.between(history.model.compacted.max(1) as u64, history.told.max(1) as u64) as i64
         };
-        tokio::spawn(client::watch(node.store(), self.shared.clone(), self.number, from));
+        tokio::spawn(client::watch(
+            node.store(),
+            self.shared.clone(),
+            self.number,
+            from,
+        ));
     }
 
     /// Becomes a member, if it is none yet.
@@ -233,9 +249,14 @@ impl Boot {
                 number => node.join(&others, &format!("n{number}"), address).await.map(drop),
             };
             match entered {
-                Ok(()) => self.shared.lock().note(format!("n{} has joined as {:?}", self.number, node.id())),
+                Ok(()) => self
+                    .shared
+                    .lock()
+                    .note(format!("n{} has joined as {:?}", self.number, node.id())),
                 Err(error) => {
-                    self.shared.lock().note(format!("n{} does not join: {error}", self.number));
+                    self.shared
+                        .lock()
+                        .note(format!("n{} does not join: {error}", self.number));
                     tokio::time::sleep(Duration::from_millis(200)).await;
                     continue;
                 }

@@ -32,7 +32,8 @@ fn args() -> anyhow::Result<Args> {
                 let name = value()?;
                 let known = Mutant::ALL.map(|(name, _)| name).join(", ");
                 let mutant = Mutant::named(&name);
-                args.mutant = Some(mutant.ok_or_else(|| anyhow::anyhow!("no mutant {name}; there are {known}"))?);
+                args.mutant =
+                    Some(mutant.ok_or_else(|| anyhow::anyhow!("no mutant {name}; there are {known}"))?);
             }
             "--keep-going" => args.keeps_going = true,
             "--loud" => args.is_loud = true,
@@ -44,7 +45,9 @@ fn args() -> anyhow::Result<Args> {
 
 fn main() -> anyhow::Result<ExitCode> {
     let args = args()?;
-    let level = std::env::var("PIPES_LOG").ok().and_then(|level| level.parse().ok());
+    let level = std::env::var("PIPES_LOG")
+        .ok()
+        .and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()
         .with_max_level(level.unwrap_or(tracing::Level::ERROR))
         .with_writer(std::io::stderr)
@@ -60,7 +63,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
     let (mut run, mut failed) = (0u64, 0u64);
     for seed in args.from..args.from + args.seeds {
-        let is_late = args.seconds.is_some_and(|seconds| began.elapsed() >= Duration::from_secs(seconds));
+        let is_late = args
+            .seconds
+            .is_some_and(|seconds| began.elapsed() >= Duration::from_secs(seconds));
         if is_late {
             break;
         }
@@ -79,7 +84,10 @@ fn main() -> anyhow::Result<ExitCode> {
         }
     }
     let minutes = began.elapsed().as_secs_f64() / 60.0;
-    println!("{run} seeds, {failed} with a violation, {:.0} seeds a minute", run as f64 / minutes);
+    println!(
+        "{run} seeds, {failed} with a violation, {:.0} seeds a minute",
+        run as f64 / minutes
+    );
     for (name, count) in counts {
         println!("  {count:>12} {name}");
     }
@@ -101,5 +109,9 @@ fn show(seed: u64, report: &world::Report, is_shown: bool) {
 }
 
 fn status(is_good: bool) -> ExitCode {
-    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

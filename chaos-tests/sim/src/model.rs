@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pipes_raft::sim::{Answered, Write};
-use pipes_raft::{Compare, CompareOp, Error, KeyValue, Op, OpResult, Range, RangeResult, Target, Txn, TxnResult};
+use pipes_raft::{
+    Compare, CompareOp, Error, KeyValue, Op, OpResult, Range, RangeResult, Target, Txn, TxnResult,
+};
 
 /// A version of a key; no value is a deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,7 +214,10 @@ impl Model {
 
     fn at(&self, key: &[u8], revision: i64) -> Option<KeyValue> {
         let versions = self.keys.get(key)?;
-        let version = versions.iter().rev().find(|version| version.revision <= revision)?;
+        let version = versions
+            .iter()
+            .rev()
+            .find(|version| version.revision <= revision)?;
         Some(KeyValue {
             key: key.to_vec(),
             value: version.value.clone()?,
@@ -260,7 +265,9 @@ impl Model {
     /// The first change of a range from a position on, and the position after it.
     pub fn next_change(&self, key: &[u8], end: &[u8], position: usize) -> (Option<&Change>, usize) {
         let rest = self.changes.get(position..).unwrap_or_default();
-        let found = rest.iter().position(|change| contains(key, Some(end), &change.key));
+        let found = rest
+            .iter()
+            .position(|change| contains(key, Some(end), &change.key));
         match found {
             Some(at) => (rest.get(at), position + at + 1),
             None => (None, self.changes.len()),

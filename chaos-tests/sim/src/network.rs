@@ -164,7 +164,8 @@ impl Net {
 
     fn put(&mut self, in_ms: u64, parcel: Parcel) {
         self.sequence += 1;
-        self.under_way.insert((self.now_ms + in_ms, self.sequence), parcel);
+        self.under_way
+            .insert((self.now_ms + in_ms, self.sequence), parcel);
     }
 
     /// Loses a message: its sender learns that it is unknown, or nothing.
@@ -211,7 +212,14 @@ impl Net {
     }
 
     /// Sends an answer back.
-    pub fn answer(&mut self, from: usize, to: usize, class: Class, bytes: Vec<u8>, reply: oneshot::Sender<Sent>) {
+    pub fn answer(
+        &mut self,
+        from: usize,
+        to: usize,
+        class: Class,
+        bytes: Vec<u8>,
+        reply: oneshot::Sender<Sent>,
+    ) {
         self.send(from, to, class as u8 + 8, Arrived::Answer(bytes, reply));
     }
 }

@@ -66,14 +66,22 @@ impl Plan {
             pause_ms_max: c.scaled(5, 400),
             value_max: c.scaled(16, 8000),
             faults_ms: c.between(6_000, 20_000),
-            fault_gap_ms: if is_dense { c.between(60, 400) } else { c.between(400, 3_000) },
+            fault_gap_ms: if is_dense {
+                c.between(60, 400)
+            } else {
+                c.between(400, 3_000)
+            },
             is_rough_start: c.is(150),
             delay_ms_max: c.pick(&[1, 2, 5, 5, 20, 60]),
             loss: c.pick(&[0, 0, 0, 1, 5, 20]),
             drift_max: c.pick(&[0, 0, 2, 20, 50]),
             snapshot_entries: c.scaled(10, 400),
             disk: Faults {
-                stall: if stall_ms_max == 0 { 0 } else { c.pick(&[20, 200, 1000]) },
+                stall: if stall_ms_max == 0 {
+                    0
+                } else {
+                    c.pick(&[20, 200, 1000])
+                },
                 stall_ms_max,
                 short_write: c.pick(&[0, 0, 100]),
                 ..Faults::default()

@@ -79,7 +79,9 @@ impl World {
     fn new(plan: Plan) -> World {
         let mut chance = Chance::new(plan.seed).part("world");
         let network = Network::new(chance.part("network"), plan.delay_ms_max, plan.loss);
-        let hosts = (1..=plan.hosts).map(|number| Host::new(number, &plan, &mut chance)).collect();
+        let hosts = (1..=plan.hosts)
+            .map(|number| Host::new(number, &plan, &mut chance))
+            .collect();
         let shared = Shared::default();
         {
             let mut history = shared.lock();
@@ -129,7 +131,9 @@ impl World {
             return self.fail(format!("not settled within {HEALED_MS} ms: {why}"));
         }
         let nodes: Vec<_> = self.hosts.iter().filter_map(|host| host.slot.node()).collect();
-        self.shared.lock().check(|checks, history| checks.at_end(&nodes, history));
+        self.shared
+            .lock()
+            .check(|checks, history| checks.at_end(&nodes, history));
     }
 
     fn heal(&mut self) {
@@ -183,13 +187,19 @@ impl World {
 
     fn deliver(&mut self) {
         let hosts = &self.hosts;
-        let stands_still = |number: usize| hosts.get(number - 1).is_some_and(|host| host.stands_until.is_some());
+        let stands_still = |number: usize| {
+            hosts
+                .get(number - 1)
+                .is_some_and(|host| host.stands_until.is_some())
+        };
         let arrived = self.network.lock().arrived(self.now_ms, stands_still);
         for arrived in arrived {
             match arrived {
                 Arrived::Answer(bytes, reply) => drop(reply.send(Ok(bytes))),
                 Arrived::Request(request) => {
-                    let Some(host) = self.hosts.get(request.to - 1) else { continue };
+                    let Some(host) = self.hosts.get(request.to - 1) else {
+                        continue;
+                    };
                     if let Err(request) = host.take(request, &self.network) {
                         let refused = pipes_raft::TransportError::NotSent("nobody listens".into());
                         let _ = request.reply.send(Err(refused));
@@ -232,7 +242,9 @@ impl World {
 
     /// Ends a host's process; it starts again after `down_ms`.
     pub fn crash(&mut self, number: usize, loss: Loss, down_ms: u64) {
-        let Some(host) = self.hosts.get_mut(number - 1) else { return };
+        let Some(host) = self.hosts.get_mut(number - 1) else {
+            return;
+        };
         if !host.is_up() {
             return;
         }
@@ -245,7 +257,9 @@ impl World {
     /// Lets a host stand still.
     pub fn freeze(&mut self, number: usize, for_ms: u64) {
         let until = self.now_ms + for_ms;
-        let Some(host) = self.hosts.get_mut(number - 1) else { return };
+        let Some(host) = self.hosts.get_mut(number - 1) else {
+            return;
+        };
         if host.is_running() {
             host.stands_until = Some(until);
             self.note(format!("n{number} stands still for {for_ms} ms"));
@@ -294,9 +308,14 @@ impl World {
     /// All are whole and hold the same.
     fn is_settled(&self) -> bool {
         let all = self.statuses();
-        let mut applied = all.iter().filter(|status| status.term > 0).map(|status| status.applied);
+        let mut applied = all
+            .iter()
+            .filter(|status| status.term > 0)
+            .map(|status| status.applied);
         let first = applied.next();
-        self.is_whole() && applied.all(|other| Some(other) == first) && self.shared.lock().checks.is_quiet(self.now_ms)
+        self.is_whole()
+            && applied.all(|other| Some(other) == first)
+            && self.shared.lock().checks.is_quiet(self.now_ms)
     }
 
     fn why_not_whole(&self) -> String {
@@ -316,7 +335,11 @@ impl World {
 
     fn end(mut self) -> Report {
         let mut history = self.shared.lock();
-        let mut counts: Vec<(&'static str, u64)> = history.counts.iter().map(|(name, count)| (*name, *count)).collect();
+        let mut counts: Vec<(&'static str, u64)> = history
+            .counts
+            .iter()
+            .map(|(name, count)| (*name, *count))
+            .collect();
         counts.push(("crashes", self.crashes));
         counts.push(("starts", self.restarts));
         counts.extend(history.checks.counts());

@@ -52,7 +52,11 @@ async fn lead(replica: &Replica) {
         if replica.raft.metrics().borrow_watched().running_state.is_err() {
             tracing::error!("the store of this node has ended");
             let state = replica.state.clone();
-            let _ = crate::task::blocking(move || Ok(state.stop())).await;
+            let _ = crate::task::blocking(move || {
+                state.stop();
+                Ok(())
+            })
+            .await;
             return;
         }
         let led = replica

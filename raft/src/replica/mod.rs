@@ -360,7 +360,11 @@ impl Replica {
             closer.close().await;
         }
         let state = self.state.clone();
-        let _ = task::blocking(move || Ok(state.stop())).await;
+        let _ = task::blocking(move || {
+            state.stop();
+            Ok(())
+        })
+        .await;
     }
 }
 

@@ -41,16 +41,23 @@ impl Applied {
     pub fn take(&mut self, event: &Event, history: &mut History) -> Option<Entry> {
         let host = &event.host;
         match &event.deed {
-            Deed::StateSet { applied, revision, .. } => {
+            Deed::StateSet {
+                applied, revision, ..
+            } => {
                 let index = applied.map_or(0, |place| place.2);
                 match applied {
                     Some(_) => self.hosts.insert(host.clone(), index),
                     None => self.hosts.remove(host),
                 };
-                let known = self.entries.get(&index).map(|entry| (Some(entry.place), entry.revision));
+                let known = self
+                    .entries
+                    .get(&index)
+                    .map(|entry| (Some(entry.place), entry.revision));
                 if applied.is_some() && known.is_some_and(|known| known != (*applied, *revision)) {
                     let found = (applied, revision);
-                    history.fail(format!("{host} has a state of {found:?}, and it should be {known:?}"));
+                    history.fail(format!(
+                        "{host} has a state of {found:?}, and it should be {known:?}"
+                    ));
                 }
                 None
             }
@@ -94,14 +101,20 @@ impl Applied {
             }
             return None;
         }
-        if self.entries.last_key_value().is_some_and(|(last, _)| last + 1 != index) {
+        if self
+            .entries
+            .last_key_value()
+            .is_some_and(|(last, _)| last + 1 != index)
+        {
             history.fail(format!("entry {index} is applied before the one before it"));
             return None;
         }
         let expected = history.model.apply(index, &entry.write);
         if (&expected, history.model.revision) != (&entry.answer, entry.revision) {
             let revision = history.model.revision;
-            history.fail(format!("{host} applies {entry:?}, and it should be {expected:?} at {revision}"));
+            history.fail(format!(
+                "{host} applies {entry:?}, and it should be {expected:?} at {revision}"
+            ));
         }
         match &entry.write {
             Write::Members(voters) => drop(self.configs.insert(index, voters.clone())),
@@ -109,7 +122,9 @@ impl Applied {
                 if let Some(serial) = client::serial(txn)
                     && let Some(before) = self.serials.insert(serial, index)
                 {
-                    history.fail(format!("write {serial} is applied twice: as entries {before} and {index}"));
+                    history.fail(format!(
+                        "write {serial} is applied twice: as entries {before} and {index}"
+                    ));
                 }
             }
             _ => {}
@@ -120,13 +135,22 @@ impl Applied {
 
     /// Looks at a write that was acknowledged; gives where its entry lies.
     pub fn acknowledged(&self, serial: u64, history: &mut History) -> Option<Place> {
-        let Some(entry) = self.serials.get(&serial).and_then(|index| self.entries.get(index)) else {
-            history.fail(format!("write {serial} was acknowledged, and nobody has applied it"));
+        let Some(entry) = self
+            .serials
+            .get(&serial)
+            .and_then(|index| self.entries.get(index))
+        else {
+            history.fail(format!(
+                "write {serial} was acknowledged, and nobody has applied it"
+            ));
             return None;
         };
         let answer = history.writes.get(&serial).and_then(|op| op.answer.clone());
         if answer.is_some_and(|answer| Answered::Txn(answer) != entry.answer) {
-            history.fail(format!("write {serial} was answered with something else than {:?}", entry.answer));
+            history.fail(format!(
+                "write {serial} was answered with something else than {:?}",
+                entry.answer
+            ));
         }
         Some(entry.place)
     }
@@ -156,8 +180,12 @@ impl Applied {
         for (serial, op) in &history.writes {
             let is_applied = self.serials.contains_key(serial);
             match op.outcome {
-                Outcome::Done if !is_applied => wrong.push(format!("write {serial} was acknowledged and is lost")),
-                Outcome::Refused if is_applied => wrong.push(format!("write {serial} was refused and is done")),
+                Outcome::Done if !is_applied => {
+                    wrong.push(format!("write {serial} was acknowledged and is lost"))
+                }
+                Outcome::Refused if is_applied => {
+                    wrong.push(format!("write {serial} was refused and is done"))
+                }
                 _ => {}
             }
         }

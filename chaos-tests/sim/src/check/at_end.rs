@@ -23,14 +23,18 @@ pub fn look(nodes: &[Arc<Node>], history: &mut History) {
             let found = held.range(&range);
             let expected = history.model.range_at(&range, last);
             if found.as_ref() != Ok(&expected) {
-                history.fail(format!("node {id} holds {found:?} at {revision}, and it should be {expected:?}"));
+                history.fail(format!(
+                    "node {id} holds {found:?} at {revision}, and it should be {expected:?}"
+                ));
                 return;
             }
         }
         let leases = held.leases();
         let expected: Vec<_> = history.model.leases().collect();
         if leases != expected {
-            history.fail(format!("node {id} has the leases {leases:?}, and they should be {expected:?}"));
+            history.fail(format!(
+                "node {id} has the leases {leases:?}, and they should be {expected:?}"
+            ));
         }
     }
 }

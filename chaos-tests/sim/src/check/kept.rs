@@ -42,7 +42,8 @@ impl Kept {
         let log = self.logs.entry(host.clone()).or_default();
         match &event.deed {
             Deed::Appended { entries, .. } => {
-                log.places.extend(entries.iter().map(|(place, _)| (place.2, *place)));
+                log.places
+                    .extend(entries.iter().map(|(place, _)| (place.2, *place)));
             }
             Deed::Truncating { last } | Deed::Truncated { last, .. } => {
                 let end = last.map_or(0, |last| last.2 + 1);
@@ -60,7 +61,9 @@ impl Kept {
                 let known = log.last();
                 let order = |place: Option<Place>| place.map(|(term, node, index)| (term, node, index));
                 if order(*last) < order(known) {
-                    history.fail(format!("{host} has lost entries: its log ends at {last:?}, and ended at {known:?}"));
+                    history.fail(format!(
+                        "{host} has lost entries: its log ends at {last:?}, and ended at {known:?}"
+                    ));
                 }
             }
             Deed::SnapshotKept { upto, is_synced } => {
@@ -77,7 +80,8 @@ impl Kept {
     pub fn acknowledged(&self, serial: u64, place: Place, applied: &Applied, history: &mut History) {
         let holds = |id: &u64| {
             let host = applied.host(*id);
-            host.and_then(|host| self.logs.get(host)).is_some_and(|log| log.holds(place))
+            host.and_then(|host| self.logs.get(host))
+                .is_some_and(|log| log.holds(place))
         };
         let is_majority = |voters: &Vec<u64>| voters.iter().filter(|id| holds(id)).count() > voters.len() / 2;
         // Members change meanwhile: those of the entry's time, or those of now.

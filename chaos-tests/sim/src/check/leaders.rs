@@ -24,7 +24,9 @@ impl Leaders {
         match &event.deed {
             Deed::VoteKept { vote, is_synced } => {
                 if !is_synced {
-                    history.fail(format!("{host} says that a vote is on disk, and a power loss would take it"));
+                    history.fail(format!(
+                        "{host} says that a vote is on disk, and a power loss would take it"
+                    ));
                 }
                 let known = self.votes.get(host).copied().unwrap_or_default();
                 if *vote < known {
@@ -38,7 +40,9 @@ impl Leaders {
             Deed::LogOpened { vote, .. } => {
                 let known = self.votes.get(host).copied();
                 if *vote < known {
-                    history.fail(format!("{host} has forgotten a vote: it has {vote:?}, and had {known:?}"));
+                    history.fail(format!(
+                        "{host} has forgotten a vote: it has {vote:?}, and had {known:?}"
+                    ));
                 }
             }
             _ => {}

@@ -22,12 +22,17 @@ impl Leases {
         let Write::Expire(ids) = &entry.write else { return };
         let mut early = Vec::new();
         for id in ids {
-            let Some(lease) = history.leases.get(id) else { continue };
+            let Some(lease) = history.leases.get(id) else {
+                continue;
+            };
             let lived_ms = history.now_ms.saturating_sub(lease.renewed_ms);
             let least_ms = lease.ttl_ms * (1000 - self.drift_max) / (1000 + self.drift_max);
             // A millisecond for where in a step things happen.
             if lived_ms + 1 < least_ms && !lease.is_revoked {
-                early.push(format!("lease {id} of {} ms ends after {lived_ms} ms", lease.ttl_ms));
+                early.push(format!(
+                    "lease {id} of {} ms ends after {lived_ms} ms",
+                    lease.ttl_ms
+                ));
             }
         }
         for why in early {

@@ -15,15 +15,21 @@ pub struct Logs {
 impl Logs {
     /// Looks at what was appended.
     pub fn take(&mut self, event: &Event, history: &mut History) {
-        let Deed::Appended { entries, is_synced } = &event.deed else { return };
+        let Deed::Appended { entries, is_synced } = &event.deed else {
+            return;
+        };
         let host = &event.host;
         if !is_synced {
-            history.fail(format!("{host} says that entries are on disk, and a power loss would take them"));
+            history.fail(format!(
+                "{host} says that entries are on disk, and a power loss would take them"
+            ));
         }
         for (place, content) in entries {
             let known = self.contents.entry(*place).or_insert(*content);
             if known != content {
-                history.fail(format!("{host} has another entry at {place:?} than was there before"));
+                history.fail(format!(
+                    "{host} has another entry at {place:?} than was there before"
+                ));
             }
         }
     }

@@ -47,7 +47,9 @@ impl Checks {
         note(event, history);
         match &event.deed {
             Deed::SnapshotKept { .. } => self.snapshots += 1,
-            Deed::StateSet { is_installed: true, .. } => self.installed += 1,
+            Deed::StateSet {
+                is_installed: true, ..
+            } => self.installed += 1,
             Deed::Applied { .. } => self.last_applied_ms = history.now_ms,
             _ => {}
         }
@@ -94,7 +96,10 @@ fn note(event: &Event, history: &mut History) {
     let host = &event.host;
     let what = match &event.deed {
         Deed::Appended { entries, is_synced } => {
-            let (first, last) = (entries.first().map(|(place, _)| place), entries.last().map(|(place, _)| place));
+            let (first, last) = (
+                entries.first().map(|(place, _)| place),
+                entries.last().map(|(place, _)| place),
+            );
             format!("{host} appended {first:?}..{last:?} synced {is_synced}")
         }
         Deed::Applied { place, revision, .. } => format!("{host} applied {place:?} revision {revision}"),
