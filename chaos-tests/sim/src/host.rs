@@ -110,13 +110,13 @@ impl Host {
         let built = Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
-            .rng_seed(RngSeed::from_bytes(&chance.clone().next().to_le_bytes()))
+            .rng_seed(RngSeed::from_bytes(&chance.clone().any().to_le_bytes()))
             .build();
         #[expect(clippy::expect_used, reason = "a runtime without a thread or a socket")]
         let runtime = built.expect("a runtime");
         self.slot
             .with(|process| (process.node, process.refusal) = (None, None));
-        sim::enter(&self.name, chance.part("tasks").next());
+        sim::enter(&self.name, chance.part("tasks").any());
         let boot = Boot {
             number: self.number,
             slot: self.slot.clone(),

@@ -1,6 +1,52 @@
-//! A seed is a run: the same whenever it is run again, and without a violation.
+//! A seed is a run: the same whenever it is run again, and without a violation; and a mistake of the store is seen.
 
 use pipes_sim::world;
+use pipes_sim_seam::Mutant;
+
+/// Mistakes, and a seed whose run shows each.
+const SHOWN: [(Mutant, u64); 16] = [
+    (Mutant::LeaderRestored, 0),
+    (Mutant::CommittedAhead, 28),
+    (Mutant::AppendUnsynced, 0),
+    (Mutant::OpenedUnsynced, 0),
+    (Mutant::VoteUnsynced, 0),
+    (Mutant::TruncateUnsynced, 4),
+    (Mutant::SnapshotUnsynced, 1),
+    (Mutant::FolderUnsynced, 0),
+    (Mutant::PurgedBeforeSnapshot, 1),
+    (Mutant::AnsweredEarly, 0),
+    (Mutant::ReadWithoutQuorum, 2),
+    (Mutant::ComparedEarly, 2),
+    (Mutant::FollowerExpires, 10),
+    (Mutant::TailUncut, 0),
+    (Mutant::ChecksumIgnored, 0),
+    (Mutant::EntrySkipped, 0),
+];
+
+fn run_without_violation(seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        let report = world::run(seed, None, false);
+        assert_eq!(report.violations, [""; 0], "seed {seed}");
+    }
+}
+
+#[test]
+fn the_first_seeds_break_no_promise() {
+    run_without_violation(0..75);
+}
+
+#[test]
+fn the_seeds_after_them_break_no_promise() {
+    run_without_violation(75..150);
+}
+
+#[test]
+fn every_mistake_is_seen_at_its_seed() {
+    for (mutant, seed) in SHOWN {
+        let report = world::run(seed, Some(mutant), false);
+        assert!(!report.violations.is_empty(), "seed {seed} does not show {mutant:?}");
+    }
+}
 
 #[test]
 fn a_seed_gives_the_same_trace_whenever_it_is_run() {

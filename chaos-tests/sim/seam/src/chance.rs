@@ -22,14 +22,14 @@ impl Chance {
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn any(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.state)
     }
 
     /// A number below `end`; 0 if that is 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        if end == 0 { 0 } else { self.next() % end }
+        if end == 0 { 0 } else { self.any() % end }
     }
 
     /// A number of the range, both ends included.
@@ -69,8 +69,8 @@ mod tests {
     fn a_seed_names_its_numbers_and_parts_are_apart() {
         let mut chance = Chance::new(7);
         let mut same = Chance::new(7);
-        assert_eq!(chance.part("a").next(), same.part("a").next());
-        assert_ne!(chance.part("a").next(), chance.part("b").next());
+        assert_eq!(chance.part("a").any(), same.part("a").any());
+        assert_ne!(chance.part("a").any(), chance.part("b").any());
         let drawn: Vec<u64> = (0..100).map(|_| chance.scaled(3, 5000)).collect();
         assert_eq!(drawn, (0..100).map(|_| same.scaled(3, 5000)).collect::<Vec<_>>());
         assert!(drawn.iter().all(|drawn| (3..=5000).contains(drawn)));

@@ -35,9 +35,13 @@ pub struct Faults {
 /// What happened on a disk since its host was added.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Files and folders synced.
     pub syncs: u64,
+    /// Writes taken.
     pub writes: u64,
+    /// Errors given.
     pub errors: u64,
+    /// What crashes took.
     pub lost: Lost,
 }
 

@@ -51,7 +51,6 @@ pub struct OpenOptions {
 
 impl OpenOptions {
     /// None of them.
-    #[expect(clippy::new_without_default, reason = "as std's")]
     pub fn new() -> OpenOptions {
         OpenOptions {
             write: false,
