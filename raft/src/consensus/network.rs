@@ -15,6 +15,7 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
+use super::state_machine::StateMachine;
 use crate::rpc::{self, Piece, Request, Response};
 use crate::snapshot::Snapshot;
 use crate::type_config::{TypeConfig, Vote};
@@ -38,6 +39,8 @@ pub(crate) struct Network {
     pub(crate) own: u64,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) sendings: Arc<AtomicU64>,
+    /// Checks a snapshot before it is sent.
+    pub(crate) machine: StateMachine,
 }
 
 /// A client for one peer.
@@ -46,6 +49,7 @@ pub(crate) struct PeerClient {
     peer: Option<Peer>,
     transport: Arc<dyn Transport>,
     sendings: Arc<AtomicU64>,
+    machine: StateMachine,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -57,6 +61,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             peer: Peer::of(target, member),
             transport: self.transport.clone(),
             sendings: self.sendings.clone(),
+            machine: self.machine.clone(),
         }
     }
 }
@@ -92,6 +97,10 @@ impl PeerClient {
         vote: Vote,
         snapshot: &Snapshot,
     ) -> Result<Vote, StreamingError<TypeConfig>> {
+        let broken = |why: String| StreamingError::Network(NetworkError::from_string(why));
+        // openraft then asks for the newest snapshot again.
+        let checked = self.machine.check(snapshot.clone()).await;
+        checked.map_err(|error| broken(error.to_string()))?;
         let sending = self.sendings.fetch_add(1, Ordering::Relaxed);
         let mut offset = 0;
         loop {
@@ -103,7 +112,6 @@ impl PeerClient {
                     data
                 })
             });
-            let broken = |why: String| StreamingError::Network(NetworkError::from_string(why));
             let data = read.await.map_err(|error| broken(error.to_string()))?;
             let end = offset + data.len() as u64;
             let last = (end >= snapshot.len).then_some(vote);

@@ -35,6 +35,23 @@ impl StateMachine {
         let done = crate::task::blocking(move || work(&machine)).await;
         done.map_err(io::Error::other)
     }
+
+    /// Reads a snapshot to its end. Where it is damaged that is an error, and a new one is made of the state.
+    pub(crate) async fn check(&self, snapshot: Snapshot) -> io::Result<()> {
+        self.blocking(move |machine| {
+            let Err(damage) = snapshot.check() else {
+                return Ok(());
+            };
+            // Whoever sends to another follower may have made one already.
+            let newest = machine.snapshots.newest();
+            if newest.is_some_and(|newest| Arc::ptr_eq(&newest.file, &snapshot.file)) {
+                tracing::error!(%damage, "the snapshot is damaged; a new one is made of the state");
+                machine.state.snapshot(&machine.snapshots)?;
+            }
+            Err(damage)
+        })
+        .await
+    }
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {

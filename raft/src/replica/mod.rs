@@ -94,14 +94,15 @@ impl Replica {
         let opened = task::blocking(move || open_files(&dir, is_new)).await;
         let (snapshots, state, log, closer) = opened?;
         let had_log = !log.is_empty();
+        let machine = StateMachine {
+            state: state.clone(),
+            snapshots: snapshots.clone(),
+        };
         let network = Network {
             own: id,
             transport,
             sendings: Arc::new(AtomicU64::new(1)),
-        };
-        let machine = StateMachine {
-            state: state.clone(),
-            snapshots: snapshots.clone(),
+            machine: machine.clone(),
         };
         let raft = Raft::new(id, config, network, log, machine).await;
         let raft = raft.map_err(|error| Error::Disk(error.to_string()))?;
@@ -331,12 +332,14 @@ impl Replica {
             }
             Request::Piece(piece) => match self.receiver.take(piece).await {
                 Ok(None) => Response::Piece(None),
-                Ok(Some((vote, snapshot))) => {
+                Ok(Some((vote, snapshot, part))) => {
                     let snapshot = openraft::alias::SnapshotOf::<TypeConfig, _> {
                         meta: snapshot.meta.clone(),
                         snapshot,
                     };
                     let answer = self.raft.install_full_snapshot(vote, snapshot).await;
+                    // Installed, it has another name; one that was not needed goes.
+                    drop(part);
                     answer.map_or_else(
                         |error| failed(error.to_string()),
                         |answer| Response::Piece(Some(answer.vote)),

@@ -138,13 +138,27 @@ impl Snapshots {
         snapshot.path = path;
         #[cfg(sim)]
         crate::sim::tell_kept(&snapshot.path, snapshot.meta.last_log_id.as_ref());
-        if let Some(before) = newest.replace(snapshot.clone())
-            && before.path != snapshot.path
-            && let Err(error) = crate::fs::remove_file(&before.path)
-        {
-            tracing::warn!(%error, file = %before.path.display(), "an old snapshot could not be removed");
-        }
+        *newest = Some(snapshot.clone());
+        drop(newest);
+        self.remove_others(&snapshot.path)?;
         Ok(snapshot)
+    }
+
+    /// Removes all whole snapshots but the one at `kept`, those that were passed over too.
+    fn remove_others(&self, kept: &Path) -> Result<(), Error> {
+        let io_error = |error: std::io::Error| format::disk(&self.dir, &error);
+        for file in crate::fs::read_dir(&self.dir).map_err(io_error)? {
+            let path = file.map_err(io_error)?.path();
+            let is_snapshot = path.extension().is_some_and(|extension| extension == "snap");
+            // Names begin with the applied index: another thread may have made a later one.
+            if is_snapshot
+                && *path < *kept
+                && let Err(error) = crate::fs::remove_file(&path)
+            {
+                tracing::warn!(%error, file = %path.display(), "an old snapshot could not be removed");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -160,17 +174,22 @@ impl Snapshot {
             len,
             path: path.to_path_buf(),
         };
-        let mut contents = snapshot.read()?;
-        let meta = &contents.header.meta;
-        let (last_log_id, last_membership) = (meta.applied, meta.membership.clone());
-        for record in &mut contents {
-            record?;
-        }
+        snapshot.check()?;
+        let meta = snapshot.read()?.header.meta;
+        let (last_log_id, last_membership) = (meta.applied, meta.membership);
         snapshot.meta = SnapshotMeta {
             last_log_id,
             last_membership,
         };
         Ok(snapshot)
+    }
+
+    /// Reads it to its end.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        for record in self.read()? {
+            record?;
+        }
+        Ok(())
     }
 
     /// Reads what is in it, from its beginning.
