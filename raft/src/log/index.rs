@@ -3,7 +3,7 @@
 use crate::fs::File;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use openraft::entry::RaftEntry as _;
 
@@ -18,6 +18,8 @@ const ENTRY_OVERHEAD: usize = 96;
 /// Where the entries lie; shared by the owner, the readers and the writer.
 pub(super) struct Index {
     inner: Mutex<Inner>,
+    /// Told whenever more is on disk, and at the end.
+    written: Condvar,
 }
 
 /// What the index guards, for lines at a time.
@@ -36,6 +38,8 @@ pub(super) struct Inner {
     pub(super) committed: Option<LogId>,
     pub(super) purged: Option<LogId>,
     pub(super) last: Option<LogId>,
+    /// The writer has ended or failed: what is not on disk never will be.
+    pub(super) is_over: bool,
 }
 
 /// Where an entry lies on disk. Segment 0 is "not yet"; then the offset is its number among all that were added, by
@@ -65,12 +69,32 @@ impl Index {
     pub(super) fn new(inner: Inner) -> Index {
         Index {
             inner: Mutex::new(inner),
+            written: Condvar::new(),
         }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing in here panics half-way: what a panicking thread left is whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells who waits that more is on disk.
+    pub(super) fn tell(&self) {
+        self.written.notify_all();
+    }
+
+    /// From now on what is not on disk never will be.
+    pub(super) fn end(&self) {
+        self.lock().is_over = true;
+        self.tell();
+    }
+
+    /// Waits until an entry is on disk or was purged; whether that will ever be.
+    pub(super) fn wait_until_written(&self, index: u64) -> bool {
+        let waits = |inner: &mut Inner| inner.is_written(index) == Some(false);
+        let waited = self.written.wait_while(self.lock(), waits);
+        let inner = waited.unwrap_or_else(PoisonError::into_inner);
+        inner.is_written(index).is_some()
     }
 }
 
@@ -133,10 +157,11 @@ impl Inner {
         self.evict();
     }
 
-    /// Whether entries between the purge and the first one are not there.
-    pub(super) fn has_gap(&self) -> bool {
-        // A log may begin with index 0 or 1.
-        !self.slots.is_empty() && self.first > self.purged.map_or(1, |purged| purged.index + 1)
+    /// The entries between the purge and the first one that are not there.
+    pub(super) fn gap(&self) -> Option<Range<u64>> {
+        // A group's first entry is 0; a node may have been given all before 1 otherwise.
+        let begin = self.purged.map_or(1, |purged| purged.index + 1);
+        (!self.slots.is_empty() && self.first > begin).then_some(begin..self.first)
     }
 
     /// What is committed is noted with whatever frame comes next, also with one whose entries end before it: it is a
@@ -144,6 +169,17 @@ impl Inner {
     pub(super) fn bound_committed(&mut self) {
         if self.committed > self.last && !crate::mutant!(CommittedAhead) {
             self.committed = self.last;
+        }
+    }
+
+    /// Whether an entry is on disk or was purged; nothing once it never will be.
+    pub(super) fn is_written(&self, index: u64) -> Option<bool> {
+        let place = index.checked_sub(self.first);
+        let slot = place.map(|place| self.slots.get(place as usize));
+        match slot {
+            None => Some(true),
+            Some(Some(slot)) if slot.is_written() => Some(true),
+            Some(_) => (!self.is_over).then_some(false),
         }
     }
 

@@ -37,6 +37,7 @@
 mod index;
 mod record;
 mod recover;
+mod synced;
 mod tail;
 mod writer;
 
@@ -54,6 +55,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::index::{Found, Index, entry_bytes};
 use self::record::read_entry;
+pub(crate) use self::synced::Synced;
 use self::writer::{Done, Request, Writer};
 use crate::type_config::{Entry, LogId, TypeConfig, Vote};
 use crate::{Error, format};
@@ -122,6 +124,17 @@ impl Log {
         Ok((log, closer))
     }
 
+    /// Whether a log lies in `dir`: a node that has one never finds less than its first frame.
+    pub(crate) fn is_there(dir: &Path) -> Result<bool, Error> {
+        recover::is_there(dir)
+    }
+
+    /// Whether the log in `dir` holds, or ever held, a vote or an entry.
+    pub(crate) fn was_used(dir: &Path) -> Result<bool, Error> {
+        let inner = recover::recover(dir, false)?.inner;
+        Ok(inner.vote.is_some() || inner.last.is_some())
+    }
+
     /// Whether it holds neither a vote nor an entry, and never held one.
     pub(crate) fn is_empty(&self) -> bool {
         let inner = self.index.lock();
@@ -141,6 +154,11 @@ impl Log {
     /// The last entry known to be committed.
     pub(crate) fn committed(&self) -> Option<LogId> {
         self.index.lock().committed
+    }
+
+    /// Tells which entries are on disk.
+    pub(crate) fn synced(&self) -> Synced {
+        Synced::new(self.index.clone())
     }
 
     /// A reader of its entries.

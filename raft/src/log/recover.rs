@@ -63,9 +63,13 @@ pub(super) fn recover(dir: &Path, is_new: bool) -> Result<Recovered, Error> {
     // The names too: a segment may have been made just before a kill.
     format::sync_dir(dir)?;
     reading.inner.bound_committed();
-    if reading.inner.has_gap() {
-        let why = "the log begins after entries that were not purged";
-        return Err(format::corrupt(&record::path(dir, numbers[0]), 0, why));
+    if let Some(gap) = reading.inner.gap() {
+        return Err(Error::Corrupt(format!(
+            "{}: its entries from {} to {} are lost",
+            dir.display(),
+            gap.start,
+            gap.end - 1
+        )));
     }
     let end = End {
         number: last,
@@ -99,7 +103,7 @@ fn segments(dir: &Path, is_new: bool) -> Result<Vec<u32>, Error> {
     }
     if numbers.is_empty() && !is_new {
         return Err(Error::Corrupt(format!(
-            "{}: the log of this node is gone; remove the node from the cluster and let an empty folder join it",
+            "{}: the log of this node is gone, and with it what it acknowledged and for whom it voted",
             dir.display()
         )));
     }
@@ -124,19 +128,37 @@ fn segments(dir: &Path, is_new: bool) -> Result<Vec<u32>, Error> {
 fn remove_unborn(dir: &Path, number: u32) -> Result<bool, Error> {
     let path = record::path(dir, number);
     let io_error = |error: std::io::Error| format::disk(&path, &error);
-    let bytes = crate::fs::read(&path).map_err(io_error)?;
-    let body = bytes.get(FILE_HEAD_LEN..).unwrap_or_default();
-    let is_born = matches!(
-        FrameReader::new(body, 0).next().map_err(io_error)?,
-        ReadFrame::Whole(..)
-    ) || format::holds_later_frame(&bytes, 0);
-    if is_born {
+    if is_born(&path)? {
         return Ok(false);
     }
     tracing::warn!(file = %path.display(), "a segment whose creation was interrupted is removed");
     crate::fs::remove_file(&path).map_err(io_error)?;
     format::sync_dir(dir)?;
     Ok(true)
+}
+
+/// Whether a segment holds a whole frame.
+fn is_born(path: &Path) -> Result<bool, Error> {
+    let io_error = |error: std::io::Error| format::disk(path, &error);
+    let bytes = crate::fs::read(path).map_err(io_error)?;
+    let body = bytes.get(FILE_HEAD_LEN..).unwrap_or_default();
+    let first = FrameReader::new(body, 0)
+        .next()
+        .map_err(io_error)
+        .map(|frame| matches!(frame, ReadFrame::Whole(..)))?;
+    Ok(first || format::holds_later_frame(&bytes, 0))
+}
+
+/// Whether a log lies in `dir`.
+pub(super) fn is_there(dir: &Path) -> Result<bool, Error> {
+    if !crate::fs::exists(dir).map_err(|error| format::disk(dir, &error))? {
+        return Ok(false);
+    }
+    match *record::numbers(dir)? {
+        [] => Ok(false),
+        [only] => is_born(&record::path(dir, only)),
+        _ => Ok(true),
+    }
 }
 
 impl Reading<'_> {

@@ -125,10 +125,14 @@ impl Writer {
             }
             let outcome = self.commit(&mut afterwards).await;
             self.note(outcome);
+            if self.failed.is_some() {
+                self.index.end();
+            }
             #[cfg(sim)]
             afterwards.show(&self.dir, self.failed.is_none());
             afterwards.tell(self.failed.as_deref());
         }
+        self.index.end();
     }
 
     fn begin(&mut self) {
@@ -229,6 +233,7 @@ impl Writer {
         }
         inner.evict();
         drop(inner);
+        self.index.tell();
         match afterwards.purged {
             Some(upto) => self.remove_segments(upto),
             None => Ok(()),

@@ -377,7 +377,7 @@ fn open_files(dir: &Path, is_new: bool) -> Result<Files, Error> {
     let log_dir = dir.join("log");
     let snapshots = Arc::new(Snapshots::open(&dir.join("snapshots"))?);
     let (log, closer) = Log::open(&log_dir, is_new)?;
-    let state = Arc::new(State::open(dir, &snapshots, log.last())?);
+    let state = Arc::new(State::open(dir, &snapshots, log.synced())?);
     let (applied, _) = state.applied();
     let purged: Option<LogId> = log.purged();
     if purged > applied {

@@ -21,16 +21,18 @@
 //! wait for the flusher; the flusher never waits for the pin.
 
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::panics::guarded;
 use super::sled::{Sled, Stored};
 use crate::Error;
+use crate::log::Synced;
 use crate::mvcc::{Changes, Record, Records, Revision};
 use crate::snapshot::meta::Meta;
+use crate::type_config::LogId;
 
 /// Time that changes wait for others before they are flushed: what a restart after a kill has to apply again.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -97,6 +99,7 @@ struct Flusher {
     stored: Stored,
     /// Records that what is in sled cannot reach.
     unreachable: VecDeque<Revision>,
+    synced: Synced,
 }
 
 impl Records for Memtable {
@@ -116,8 +119,13 @@ impl Records for Memtable {
 impl Memtable {
     #[cfg(not(sim))]
     /// Begins to collect for `sled`, in which lies what `stored` says; the `unreachable` records are removed in time.
-    pub(super) fn start(sled: Sled, stored: Stored, unreachable: Vec<Revision>) -> Result<Memtable, Error> {
-        let (mut memtable, flusher, requests) = Memtable::with_flusher(sled, stored, unreachable);
+    pub(super) fn start(
+        sled: Sled,
+        stored: Stored,
+        unreachable: Vec<Revision>,
+        synced: Synced,
+    ) -> Result<Memtable, Error> {
+        let (mut memtable, flusher, requests) = Memtable::with_flusher(sled, stored, unreachable, synced);
         let thread = std::thread::Builder::new()
             .name("raft-state".into())
             .spawn(move || flusher.run(&requests));
@@ -130,6 +138,7 @@ impl Memtable {
         sled: Sled,
         stored: Stored,
         unreachable: Vec<Revision>,
+        synced: Synced,
     ) -> (Memtable, Flusher, Receiver<Request>) {
         let (requests, received) = sync_channel(REQUESTS_MAX);
         let memtable = Memtable {
@@ -147,6 +156,7 @@ impl Memtable {
             pinned: memtable.pinned.clone(),
             stored,
             unreachable: unreachable.into(),
+            synced,
         };
         (memtable, flusher, received)
     }
@@ -224,8 +234,13 @@ impl Memtable {
 /// A simulation has one thread for all: who asks flushes, and a task flushes what waits.
 #[cfg(sim)]
 impl Memtable {
-    pub(super) fn start(sled: Sled, stored: Stored, unreachable: Vec<Revision>) -> Result<Memtable, Error> {
-        let (mut memtable, flusher, _) = Memtable::with_flusher(sled, stored, unreachable);
+    pub(super) fn start(
+        sled: Sled,
+        stored: Stored,
+        unreachable: Vec<Revision>,
+        synced: Synced,
+    ) -> Result<Memtable, Error> {
+        let (mut memtable, flusher, _) = Memtable::with_flusher(sled, stored, unreachable, synced);
         let flusher = Arc::new(Mutex::new(flusher));
         let waiting = Arc::downgrade(&flusher);
         memtable.flusher = Some(flusher);
@@ -315,19 +330,43 @@ impl Flusher {
         }
     }
 
-    /// Brings what is active into sled.
+    /// Brings what is active into sled, once the log has it on disk.
     fn flush(&mut self) -> Result<(), Error> {
-        let (flushing, meta) = {
-            let mut recent = write(&self.recent);
-            recent.check()?;
-            let Some(meta) = recent.meta.take() else {
+        while let Some(applied) = self.waiting()? {
+            #[cfg(sim)]
+            if !self.synced.has(applied)? {
                 return Ok(());
-            };
-            recent.flushing = Arc::new(std::mem::take(&mut recent.active));
-            recent.bytes = 0;
-            (recent.flushing.clone(), meta)
+            }
+            self.synced.wait(applied)?;
+            // More may have been applied meanwhile, which the log does not have.
+            if let Some((flushing, meta)) = self.take()? {
+                return self.store(&flushing, meta);
+            }
+        }
+        Ok(())
+    }
+
+    /// Up to which entry the log is applied with what is active; nothing where nothing is.
+    fn waiting(&self) -> Result<Option<Option<LogId>>, Error> {
+        let recent = read(&self.recent);
+        recent.check()?;
+        Ok(recent.meta.as_ref().map(|meta| meta.applied))
+    }
+
+    /// Takes what is active; nothing while the log does not have it on disk.
+    fn take(&self) -> Result<Option<(Arc<Changes>, Meta)>, Error> {
+        let mut recent = write(&self.recent);
+        recent.check()?;
+        let Some(meta) = recent.meta.take_if(|meta| self.synced.has(meta.applied) != Ok(false)) else {
+            return Ok(None);
         };
-        self.attempt(|sled, stored| sled.store(stored, &flushing, meta))?;
+        recent.flushing = Arc::new(std::mem::take(&mut recent.active));
+        recent.bytes = 0;
+        Ok(Some((recent.flushing.clone(), meta)))
+    }
+
+    fn store(&mut self, flushing: &Changes, meta: Meta) -> Result<(), Error> {
+        self.attempt(|sled, stored| sled.store(stored, flushing, meta))?;
         write(&self.recent).flushing = Arc::default();
         self.unreachable.extend(&flushing.unreachable);
         Ok(())
@@ -357,9 +396,7 @@ impl Flusher {
     /// Does what may fail for good with the disk. sled panics on some damage: that is an error like any other here.
     fn attempt(&mut self, work: impl FnOnce(&Sled, &mut Stored) -> Result<(), Error>) -> Result<(), Error> {
         let (sled, stored) = (&self.sled, &mut self.stored);
-        let done = std::panic::catch_unwind(AssertUnwindSafe(|| work(sled, stored)));
-        let panicked = || Error::Disk(format!("{}: sled panicked", sled.dir().display()));
-        let outcome = done.unwrap_or_else(|_| Err(panicked()));
+        let outcome = guarded(sled.dir(), || work(sled, stored));
         if let Err(error) = &outcome {
             write(&self.recent).failed = Some(error.clone());
         }

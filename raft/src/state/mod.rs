@@ -4,9 +4,11 @@
 //! open.rs     opens it, or makes it anew         memtable.rs  what sled does not have yet
 //! apply.rs    entries in, results out            sled.rs      the rest, in blocks of records (block.rs)
 //! watch.rs    events as they are applied         history.rs   events of before
+//! panics.rs   sled's panics as errors
 //! ```
 //!
-//! Always: (1) the applied index is stored in the batch of what was applied; (2) who holds the lock sees no revision
+//! Always: (0) sled is given only what this node's log has synced: a state ahead of the log proves that the log lost
+//! its tail; (1) the applied index is stored in the batch of what was applied; (2) who holds the lock sees no revision
 //! whose records cannot be found; (3) events reach watchers in the order of revisions, each once.
 //!
 //! Readers take the lock for the index only and fetch records without it: records never change. Compaction removes
@@ -17,6 +19,7 @@ mod block;
 mod history;
 mod memtable;
 mod open;
+mod panics;
 mod sled;
 pub(crate) mod watch;
 
@@ -35,6 +38,7 @@ use crate::{Error, Range, RangeResult, Txn, TxnResult};
 /// The state of this node.
 pub(crate) struct State {
     dir: PathBuf,
+    synced: Synced,
     inner: RwLock<Inner>,
     progress: tokio::sync::watch::Sender<Progress>,
 }
@@ -134,7 +138,10 @@ impl State {
             true => Err(Error::Stopped),
             false => record,
         });
-        snapshots.write(&header, &mut records)
+        let snapshot = snapshots.write(&header, &mut records)?;
+        // All that is here has been read to its end.
+        open::remove_set_aside(&self.dir)?;
+        Ok(snapshot)
     }
 
     /// Ends the watches, waits for a snapshot that is being written, lets the kernel have what sled holds, and closes

@@ -2,10 +2,9 @@
 //!
 //! ```text
 //! state.3/           the sled in use; a snapshot that is installed makes the next number
-//! state.2.bad        one that did not open or check, set aside
+//! state.2.bad        one that did not open, check or read to its end, set aside until the next is sound
 //! ```
 
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
@@ -14,6 +13,7 @@ use tokio::sync::watch;
 use super::memtable::Memtable;
 use super::sled::{Sled, Stored};
 use super::{Inner, State};
+use crate::log::Synced;
 use crate::mvcc::{Changes, Database, Watchers};
 use crate::snapshot::meta::{Header, Meta};
 use crate::snapshot::{Snapshot, Snapshots};
@@ -21,16 +21,15 @@ use crate::type_config::LogId;
 use crate::{Error, format};
 
 impl State {
-    /// Opens the state in `dir`; one that does not open or check is set aside and made from the newest snapshot. So is
-    /// one that is ahead of the log, whose last entry is `logged`, and of the snapshot: openraft would purge the log up
-    /// to it, and then nothing but sled would have what lies between.
-    pub(crate) fn open(dir: &Path, snapshots: &Snapshots, logged: Option<LogId>) -> Result<State, Error> {
+    /// Opens the state in `dir`; one that does not open or check is set aside and made from the newest snapshot.
+    pub(crate) fn open(dir: &Path, snapshots: &Snapshots, synced: Synced) -> Result<State, Error> {
         let io_error = |error: std::io::Error| format::disk(dir, &error);
         crate::fs::create_dir_all(dir).map_err(io_error)?;
         let newest = snapshots.newest();
         let covered = newest.as_ref().and_then(|snapshot| snapshot.meta.last_log_id);
         let mut numbers = numbers(dir)?;
         let mut loaded = None;
+        let mut is_any_bad = false;
         while let Some(number) = numbers.pop() {
             let path = dir.join(format!("state.{number}"));
             if loaded.is_some() {
@@ -38,18 +37,6 @@ impl State {
                 continue;
             }
             match Sled::open(&path).and_then(load) {
-                Ok(found)
-                    if found.stored.meta.applied > logged.max(covered)
-                        && !crate::mutant!(PurgedToApplied) =>
-                {
-                    let applied = found.stored.meta.applied.map_or(0, |log_id| log_id.index);
-                    tracing::warn!(
-                        applied,
-                        "the state is ahead of the log, and is made anew from the snapshot"
-                    );
-                    drop(found);
-                    remove_dir(&path);
-                }
                 Ok(found) if found.stored.meta.applied >= covered => loaded = Some(found),
                 // Older than the snapshot, which has it all. It is closed before it goes.
                 Ok(older) => {
@@ -59,15 +46,19 @@ impl State {
                 Err(error) => {
                     tracing::error!(%error, "the state is set aside and made anew from the snapshot and the log");
                     set_aside(dir, &path)?;
+                    is_any_bad = true;
                 }
             }
+        }
+        if loaded.is_some() && !is_any_bad {
+            remove_set_aside(dir)?;
         }
         let loaded = match (loaded, newest) {
             (Some(loaded), _) => loaded,
             (None, Some(snapshot)) => fill(dir, &snapshot)?,
             (None, None) => create(dir)?,
         };
-        let (memtable, meta, database) = loaded.start()?;
+        let (memtable, meta, database) = loaded.start(synced.clone())?;
         let inner = Inner {
             database,
             memtable: Some(memtable),
@@ -79,6 +70,7 @@ impl State {
         let (progress, _) = watch::channel(inner.progress());
         Ok(State {
             dir: dir.to_path_buf(),
+            synced,
             inner: RwLock::new(inner),
             progress,
         })
@@ -86,7 +78,7 @@ impl State {
 
     /// Puts a snapshot in the place of the state. Watchers go on from its history.
     pub(crate) fn install(&self, snapshot: &Snapshot) -> Result<(), Error> {
-        let (memtable, meta, database) = fill(&self.dir, snapshot)?.start()?;
+        let (memtable, meta, database) = fill(&self.dir, snapshot)?.start(self.synced.clone())?;
         let mut inner = self.write();
         // Nothing is opened again once the store has ended.
         inner.memtable()?;
@@ -118,24 +110,27 @@ struct Loaded {
 impl Loaded {
     /// Begins to collect changes for it. What the last compaction made unreachable and a restart forgot to remove is
     /// found again.
-    fn start(mut self) -> Result<(Arc<Memtable>, Meta, Database), Error> {
+    fn start(mut self, synced: Synced) -> Result<(Arc<Memtable>, Meta, Database), Error> {
         let unreachable = self.database.keys.compact(self.database.compacted);
         let meta = self.stored.meta.clone();
-        let memtable = Memtable::start(self.sled, self.stored, unreachable)?;
+        let memtable = Memtable::start(self.sled, self.stored, unreachable, synced)?;
         Ok((Arc::new(memtable), meta, self.database))
     }
 }
 
 /// Reads it all. sled panics on some damage, while it opens and while it is read: that is an error like any other.
 fn load(sled: Sled) -> Result<Loaded, Error> {
-    let read = std::panic::catch_unwind(AssertUnwindSafe(|| sled.load()));
-    let panicked = |_| Error::Corrupt(format!("{}: sled cannot read it", sled.dir().display()));
-    let (stored, database) = read.map_err(panicked)??;
-    Ok(Loaded {
-        sled,
-        stored,
-        database,
-    })
+    match sled.load() {
+        Ok((stored, database)) => Ok(Loaded {
+            sled,
+            stored,
+            database,
+        }),
+        Err(error) => {
+            sled.give_up();
+            Err(error)
+        }
+    }
 }
 
 /// Makes an empty sled that says so, in a way that lasts: one that holds nothing at all has lost it.
@@ -155,18 +150,25 @@ fn create(dir: &Path) -> Result<Loaded, Error> {
     })
 }
 
-/// Keeps a state that cannot be used for whoever wants to look at it: the last such one.
+/// Keeps a state that cannot be used until there is a sound one in its place: the last such one.
 fn set_aside(dir: &Path, path: &Path) -> Result<(), Error> {
     let io_error = |error: std::io::Error| format::disk(path, &error);
-    for file in crate::fs::read_dir(dir).map_err(io_error)? {
-        let older = file.map_err(io_error)?.path();
-        if older.extension().is_some_and(|extension| extension == "bad") {
-            remove_dir(&older);
-        }
-    }
+    remove_set_aside(dir)?;
     let mut name = path.as_os_str().to_owned();
     name.push(".bad");
     crate::fs::rename(path, name).map_err(io_error)
+}
+
+/// Removes what was set aside: whatever was made in its place has been read to its end, or is in a snapshot.
+pub(super) fn remove_set_aside(dir: &Path) -> Result<(), Error> {
+    let io_error = |error: std::io::Error| format::disk(dir, &error);
+    for file in crate::fs::read_dir(dir).map_err(io_error)? {
+        let path = file.map_err(io_error)?.path();
+        if path.extension().is_some_and(|extension| extension == "bad") {
+            remove_dir(&path);
+        }
+    }
+    Ok(())
 }
 
 /// Makes a new sled from a snapshot.
@@ -205,5 +207,42 @@ fn next_name(dir: &Path) -> Result<String, Error> {
 fn remove_dir(path: &Path) {
     if let Err(error) = crate::fs::remove_dir_all(path) {
         tracing::warn!(%error, folder = %path.display(), "an old state could not be removed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::sled::tests::UNREADABLE;
+
+    fn open(dir: &Path) -> State {
+        let snapshots = Snapshots::open(&dir.join("snapshots")).unwrap();
+        State::open(dir, &snapshots, Synced::all()).unwrap()
+    }
+
+    #[test]
+    fn a_state_that_sled_panics_at_while_it_is_read_is_set_aside_until_the_next_is_sound() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        open(dir).stop();
+        std::fs::write(dir.join("state.1").join(UNREADABLE), "").unwrap();
+        let set_aside = dir.join("state.1.bad");
+        open(dir).stop();
+        assert!(set_aside.exists() && dir.join("state.2").exists());
+        open(dir).stop();
+        assert!(!set_aside.exists() && dir.join("state.2").exists());
+    }
+
+    #[test]
+    fn a_state_that_was_set_aside_goes_once_a_snapshot_has_the_one_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        std::fs::create_dir(dir.join("state.1.bad")).unwrap();
+        let snapshots = Snapshots::open(&dir.join("snapshots")).unwrap();
+        let state = State::open(dir, &snapshots, Synced::all()).unwrap();
+        assert!(dir.join("state.1.bad").exists());
+        state.snapshot(&snapshots).unwrap();
+        assert!(!dir.join("state.1.bad").exists());
+        state.stop();
     }
 }

@@ -15,7 +15,6 @@
 #[cfg(sim)]
 use pipes_sim_seam::sled;
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,6 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::block;
+use super::panics::guarded;
 use crate::Error;
 use crate::format::u32_at;
 use crate::mvcc::{Changes, Database, Record, Records, Revision};
@@ -52,6 +52,12 @@ pub(super) struct Sled {
 
 impl Records for Sled {
     fn record(&self, revision: Revision) -> Result<Option<Record>, Error> {
+        guarded(&self.dir, || self.read_record(revision))
+    }
+}
+
+impl Sled {
+    fn read_record(&self, revision: Revision) -> Result<Option<Record>, Error> {
         let Some((_, value)) = self.block_of(revision)? else {
             return Ok(None);
         };
@@ -77,7 +83,7 @@ fn is_locked(error: &sled::Error) -> bool {
 
 impl Sled {
     /// Opens the state in `dir`, making an empty one if there is none. sled panics on some damage: that is an error
-    /// like any other here.
+    /// like any other here (`panics.rs`).
     pub(super) fn open(dir: &Path) -> Result<Sled, Error> {
         let corrupt = |why: String| Error::Corrupt(format!("{}: {why}", dir.display()));
         let begun = Instant::now();
@@ -86,8 +92,7 @@ impl Sled {
                 .path(dir)
                 .cache_capacity(CACHE_BYTES)
                 .flush_every_ms(None);
-            let opened = std::panic::catch_unwind(AssertUnwindSafe(move || config.open()));
-            match opened.map_err(|_| corrupt("sled cannot read it".into()))? {
+            match guarded(dir, || Ok(config.open()))? {
                 Ok(db) => break db,
                 Err(error) if is_locked(&error) && begun.elapsed() < LOCKED_MAX => {
                     std::thread::sleep(LOCKED_POLL);
@@ -103,6 +108,24 @@ impl Sled {
 
     /// Reads the whole state and checks it.
     pub(super) fn load(&self) -> Result<(Stored, Database), Error> {
+        guarded(&self.dir, || self.read_all())
+    }
+
+    /// Closes one that could not be read, which may fail like the reading.
+    pub(super) fn give_up(self) {
+        let dir = self.dir.clone();
+        let closed = guarded(&dir, move || {
+            drop(self);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            tracing::debug!(%error, "it could not be closed either");
+        }
+    }
+
+    fn read_all(&self) -> Result<(Stored, Database), Error> {
+        #[cfg(test)]
+        assert!(!self.dir.join(tests::UNREADABLE).exists(), "cannot find pid 7");
         let nothing = || Error::Corrupt(format!("{}: there is nothing in it", self.dir.display()));
         let meta = self
             .db
@@ -271,36 +294,38 @@ impl Sled {
         from: Revision,
         upto: i64,
     ) -> Result<impl Iterator<Item = Result<(Revision, Record), Error>> + '_, Error> {
-        let start = match self.block_of(from)? {
+        let start = match guarded(&self.dir, || self.block_of(from))? {
             Some((key, _)) => key,
             None => record_key(from).as_slice().into(),
         };
         let end = Revision::first_of(upto.saturating_add(1));
-        let blocks = self.db.range(start..record_key(end).as_slice().into());
-        Ok(blocks.flat_map(move |item| self.decode_block(item, from, end)))
+        let mut blocks = self.db.range(start..record_key(end).as_slice().into());
+        let next = move || {
+            let next = || blocks.next().transpose().map_err(|error| self.io_error(&error));
+            guarded(&self.dir, next).transpose()
+        };
+        Ok(std::iter::from_fn(next).flat_map(move |item| self.decode_block(item, from, end)))
     }
 
     fn decode_block(
         &self,
-        item: sled::Result<(sled::IVec, sled::IVec)>,
+        item: Result<(sled::IVec, sled::IVec), Error>,
         from: Revision,
         end: Revision,
     ) -> Vec<Result<(Revision, Record), Error>> {
-        let decoded = item
-            .map_err(|error| self.io_error(&error))
-            .and_then(|(_, value)| {
-                let mut records = Vec::new();
-                for encoded in block::records(self.body(&value)?) {
-                    let encoded = encoded.ok_or_else(|| self.damaged())?;
-                    if (from..end).contains(&encoded.revision) {
-                        records.push(Ok((
-                            encoded.revision,
-                            encoded.record().ok_or_else(|| self.damaged())?,
-                        )));
-                    }
+        let decoded = item.and_then(|(_, value)| {
+            let mut records = Vec::new();
+            for encoded in block::records(self.body(&value)?) {
+                let encoded = encoded.ok_or_else(|| self.damaged())?;
+                if (from..end).contains(&encoded.revision) {
+                    records.push(Ok((
+                        encoded.revision,
+                        encoded.record().ok_or_else(|| self.damaged())?,
+                    )));
                 }
-                Ok(records)
-            });
+            }
+            Ok(records)
+        });
         decoded.unwrap_or_else(|error| vec![Err(error)])
     }
 
@@ -377,4 +402,10 @@ fn lease_key(id: i64) -> [u8; 9] {
     let mut key = [b'l'; 9];
     key[1..].copy_from_slice(&id.to_be_bytes());
     key
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    /// A file of this name in its folder makes a state panic while it is read.
+    pub(crate) const UNREADABLE: &str = "unreadable";
 }

@@ -30,13 +30,20 @@ fn changes(mains: std::ops::Range<i64>) -> (Changes, Meta) {
 }
 
 fn started(dir: &Path) -> Memtable {
-    Memtable::start(Sled::open(dir).unwrap(), Stored::default(), Vec::new()).unwrap()
+    Memtable::start(
+        Sled::open(dir).unwrap(),
+        Stored::default(),
+        Vec::new(),
+        Synced::all(),
+    )
+    .unwrap()
 }
 
 /// A memtable whose flusher does only what the test has it do.
 fn with_flusher(dir: &Path) -> (Memtable, Flusher) {
     let sled = Sled::open(dir).unwrap();
-    let (memtable, flusher, _) = Memtable::with_flusher(sled, Stored::default(), Vec::new());
+    let (memtable, flusher, _) =
+        Memtable::with_flusher(sled, Stored::default(), Vec::new(), Synced::all());
     (memtable, flusher)
 }
 
@@ -155,7 +162,7 @@ fn a_panic_of_sled_is_an_error_that_stays() {
     let dir = tempfile::tempdir().unwrap();
     let (memtable, mut flusher) = with_flusher(dir.path());
     let panicked = flusher.attempt(|_, _| panic!("damage"));
-    assert!(matches!(panicked, Err(Error::Disk(_))), "{panicked:?}");
+    assert!(matches!(panicked, Err(Error::Corrupt(_))), "{panicked:?}");
     let (first, meta) = changes(2..50);
     assert_eq!(memtable.put(first, meta), panicked);
 }
@@ -174,4 +181,36 @@ fn records_that_were_stored_without_their_meta_are_passed_over() {
     let (stored, database) = sled.load().unwrap();
     assert_eq!((stored.meta.revision, database.revision), (49, 49));
     assert_eq!(sled.record(Revision::first_of(120)).unwrap(), None);
+}
+
+#[test]
+fn nothing_is_stored_that_the_log_does_not_have_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let sled = Sled::open(dir.path()).unwrap();
+    let synced = Synced::nothing();
+    let (memtable, mut flusher, _) =
+        Memtable::with_flusher(sled, Stored::default(), Vec::new(), synced.clone());
+    let (first, mut meta) = changes(2..50);
+    type LeaderId = openraft::alias::LeaderIdOf<crate::type_config::TypeConfig>;
+    let leader = <LeaderId as openraft::vote::RaftLeaderId>::new(1, 1);
+    let applied = LogId::new(openraft::vote::RaftLeaderId::to_committed(&leader), 49);
+    meta.applied = Some(applied);
+    memtable.put(first, meta).unwrap();
+    assert!(flusher.take().unwrap().is_none());
+    let flushed = std::thread::spawn(move || {
+        let flushed = flusher.flush();
+        (flusher, flushed)
+    });
+    assert!(!read(&memtable.recent).is_flushed());
+    synced.catch_up(applied);
+    let (mut flusher, flushed) = flushed.join().unwrap();
+    assert_eq!(flushed, Ok(()));
+    assert!(read(&memtable.recent).is_flushed());
+
+    let (second, mut meta) = changes(50..60);
+    meta.applied = Some(LogId::new(applied.leader_id, 59));
+    memtable.put(second, meta).unwrap();
+    synced.end();
+    assert_eq!(flusher.flush(), Err(Error::Stopped));
+    assert!(memtable.record(Revision::first_of(59)).unwrap().is_some());
 }
