@@ -7,6 +7,7 @@
 )]
 
 mod cluster;
+mod damage;
 mod kill;
 mod leases;
 mod membership;

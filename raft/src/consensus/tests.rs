@@ -7,7 +7,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
 use super::state_machine::StateMachine;
-use crate::log::{Closer, Log};
+use crate::log::{Closer, Log, Synced};
 use crate::snapshot::Snapshots;
 use crate::state::State;
 use crate::type_config::TypeConfig;

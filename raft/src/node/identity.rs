@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::format::{self, FILE_HEAD_LEN, FrameReader, Kind, ReadFrame};
 use crate::{Error, Member, type_config};
 
-const NAME: &str = "identity";
+pub(super) const NAME: &str = "identity";
 
 /// Who this node is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 //! | nothing | a mere handle until [`Node::initialize`] or [`Node::join`] |
 //! | an identity with a replica, and a log | a member that goes on where it was |
 //! | an identity with a replica, and no log | refused: with an empty log it could vote committed entries away |
+//! | a log, a snapshot or a state, and no identity | refused; `replica/damage.rs` has what else is |
 //! | an identity without a replica | a handle with an id, that asks the members |
 
 mod identity;
@@ -23,7 +24,7 @@ use crate::client::Store;
 use crate::client::forward::{self, Forwarder};
 use crate::client::peers::Peers;
 use crate::client::routing::Routing;
-use crate::replica::{Replica, leader_tasks};
+use crate::replica::{Replica, damage, leader_tasks};
 use crate::rpc::{self, ClientRequest, ClientResponse, Request, Response};
 use crate::{Error, Member, Options, Peer, Status, Transport, TransportError, format, task};
 
@@ -55,7 +56,7 @@ impl Node {
         let lock = lock_folder(&options)?;
         // It may have got its name just before a kill.
         format::sync_dir(&options.dir)?;
-        let identity = identity::read(&options.dir)?;
+        let identity = read_identity(&options).map_err(|error| damage::refused(error, &options.name))?;
         if let Some(identity) = &identity
             && identity.cluster != options.cluster
         {
@@ -89,7 +90,8 @@ impl Node {
             peers.note_members(identity.members);
             if identity.has_replica {
                 let options = &node.routing.options;
-                let replica = Replica::open(options, identity.id, peers.transport(), false).await?;
+                let replica = Replica::open(options, identity.id, peers.transport(), false).await;
+                let replica = replica.map_err(|error| damage::refused(error, &identity.id.to_string()))?;
                 node.put_replica(&replica);
             }
         }
@@ -333,6 +335,18 @@ impl Node {
 
 fn unexpected() -> Error {
     Error::Corrupt("a peer answered something else than it was asked".into())
+}
+
+/// Who the node in the folder is; nobody in an empty one.
+fn read_identity(options: &Options) -> Result<Option<Identity>, Error> {
+    let identity = identity::read(&options.dir)?;
+    if identity.is_none() && damage::holds_replica(&options.dir)? {
+        return Err(Error::Corrupt(format!(
+            "{}: it is gone, and with it which node of which cluster has what lies beside it",
+            options.dir.join(identity::NAME).display()
+        )));
+    }
+    Ok(identity)
 }
 
 fn lock_folder(options: &Options) -> Result<File, Error> {

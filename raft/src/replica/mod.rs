@@ -1,5 +1,6 @@
 //! A replica: Raft over what lies on this node's disk, and the answers it gives to others and to its own node.
 
+pub(crate) mod damage;
 pub(crate) mod leader_tasks;
 mod membership;
 
@@ -14,6 +15,7 @@ use openraft::errors::ClientWriteError;
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
 use tokio::time::{Instant, timeout};
 
+use self::damage::Found;
 use crate::command::Proposal;
 use crate::consensus::network::Network;
 use crate::consensus::state_machine::StateMachine;
@@ -24,7 +26,7 @@ use crate::snapshot::Snapshots;
 use crate::snapshot::receive::Receiver;
 use crate::state::State;
 use crate::state::watch::LocalWatch;
-use crate::type_config::{LogId, TypeConfig};
+use crate::type_config::TypeConfig;
 use crate::{Consistency, Error, Member, Options, Range, RangeResult, Transport, Txn, TxnResult, task};
 
 /// Entries in one message to a peer.
@@ -378,14 +380,14 @@ fn open_files(dir: &Path, is_new: bool) -> Result<Files, Error> {
     let snapshots = Arc::new(Snapshots::open(&dir.join("snapshots"))?);
     let (log, closer) = Log::open(&log_dir, is_new)?;
     let state = Arc::new(State::open(dir, &snapshots, log.synced())?);
-    let (applied, _) = state.applied();
-    let purged: Option<LogId> = log.purged();
-    if purged > applied {
-        return Err(Error::Corrupt(format!(
-            "{}: the log begins after entry {}, and no snapshot or state reaches that far",
-            dir.display(),
-            purged.map_or(0, |log_id| log_id.index)
-        )));
-    }
+    let found = Found {
+        dir,
+        vote: log.reader().vote(),
+        last: log.last(),
+        purged: log.purged(),
+        snapshot: snapshots.newest().and_then(|snapshot| snapshot.meta.last_log_id),
+        applied: state.applied().0,
+    };
+    found.check()?;
     Ok((snapshots, state, log, closer))
 }
