@@ -448,3 +448,26 @@ async fn a_blob_that_rotted_at_a_peer_is_fetched_from_another() {
         agent.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_blob_that_was_cut_short_or_changed_here_is_fetched_anew_before_it_is_given_out() {
+    let agents = three();
+    let digest = put(&agents[1], b"whole").await.unwrap();
+    for bytes in [&b"who"[..], b"Whole", b""] {
+        for agent in &agents {
+            agent.blobs.ensure(&digest).await.unwrap();
+        }
+        let here = agents[0].folder.path().join("blobs").join(digest.hex());
+        std::fs::remove_file(&here).unwrap();
+        std::fs::write(&here, bytes).unwrap();
+        // The other has lost it: only a whole one may come from the third.
+        let lost = agents[1].folder.path().join("blobs").join(digest.hex());
+        std::fs::remove_file(lost).unwrap();
+        assert!(!agents[0].blobs.is_kept(&digest).await, "only the third has it");
+        let path = agents[0].blobs.ensure(&digest).await.unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), b"whole");
+    }
+    for agent in agents {
+        agent.stop().await;
+    }
+}

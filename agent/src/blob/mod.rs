@@ -5,7 +5,8 @@
 //! ensure(digest) -> here already | fetched from a peer, checked by its digest -> path
 //! ```
 //!
-//! Always: (1) a file under its digest's name is whole and fsynced, and is that of its digest when it was written; (2) a
+//! Always: (1) a file under its digest's name is whole and fsynced, and nothing is run or sent that was not read against its
+//! digest since it was last written; (2) a
 //! digest that `finish` gave is on a majority of the voters; (3) several that want one digest wait for one fetch; (4) voters fetch
 //! beside it all that keys name (`/pipes/blobs/DIGEST/by/KEY`), others only cache.
 //! Not here: collecting what nothing names, which goes through the store and comes with what removes names.

@@ -125,8 +125,13 @@ async fn give<S>(channel: &mut Channel<S>, store: &Store, digest: Digest) -> Res
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Some(path) = store.find(&digest) else {
-        return channel.say(&Answer::Absent).await;
+    let path = match store.sound(&digest).await {
+        Ok(Some(path)) => path,
+        Ok(None) => return channel.say(&Answer::Absent).await,
+        Err(error) => {
+            let reason = error.to_string();
+            return channel.say(&Answer::Failed { reason }).await;
+        }
     };
     let opened = async {
         let file = tokio::fs::File::open(&path).await?;

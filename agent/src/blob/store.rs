@@ -6,12 +6,16 @@
 //! ```
 //!
 //! A blob appears whole: written beside, fsynced, renamed, the folder fsynced. Bytes go through the hash as they are
-//! written; nothing reads them again but the daily check.
+//! written. A file is read against its digest again before it is first used, whenever it changed since then by what the
+//! kernel says of it, and once a day: a damaged or short one is removed, and fetched anew by whoever wants it.
 
-use std::fs::{self, File};
+use std::collections::HashMap;
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::Digest as _;
 
@@ -26,12 +30,47 @@ const GATHERED_MAX: usize = 256 * 1024;
 /// What one read of the check takes.
 const CHECK_READ: usize = 256 * 1024;
 
+/// The kernel counts a file's times in ticks: one that changed so lately may change again and seem the same.
+const TICK_MAX: Duration = Duration::from_millis(50);
+
 const DRAFT: &str = ".draft-";
 
 /// The folder of the blobs. Clones are the same one.
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// What was read against its digest, as it was then: at most as many as there are files.
+    checked: Arc<Mutex<HashMap<Digest, Stamp>>>,
+}
+
+/// By what a file that was written is told from what it was: device, inode, size, and the times of the last change of its
+/// bytes and of itself, which nobody can put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(file: &Metadata) -> Stamp {
+        Stamp {
+            file: (file.dev(), file.ino()),
+            size: file.size(),
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+        }
+    }
+
+    /// Whether the clock has moved on since the last change.
+    fn is_settled(&self) -> bool {
+        let (seconds, nanos) = self.changed;
+        let changed = u64::try_from(seconds).ok().zip(u32::try_from(nanos).ok());
+        let changed = changed.map(|(seconds, nanos)| UNIX_EPOCH + Duration::new(seconds, nanos));
+        let passed = changed.and_then(|changed| SystemTime::now().duration_since(changed).ok());
+        passed.is_some_and(|passed| passed > TICK_MAX)
+    }
 }
 
 /// A blob being written. Dropped before it is kept, it leaves nothing.
@@ -60,7 +99,10 @@ impl Store {
                 fs::remove_file(entry.path()).map_err(Error::disk(&entry.path()))?;
             }
         }
-        Ok(Store { folder })
+        Ok(Store {
+            folder,
+            checked: Arc::default(),
+        })
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -73,8 +115,33 @@ impl Store {
         path.is_file().then_some(path)
     }
 
+    /// Where a blob lies that is what its name says, read against it unless it was since it was last written; one that is
+    /// not is removed.
+    pub async fn sound(&self, digest: &Digest) -> Result<Option<PathBuf>, Error> {
+        let path = self.path(digest);
+        let is_known = match fs::metadata(&path) {
+            Ok(file) => self.checked().get(digest) == Some(&Stamp::of(&file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::disk(&path)(error)),
+        };
+        if is_known {
+            return Ok(Some(path));
+        }
+        let (store, digest) = (self.clone(), *digest);
+        let checked = tokio::task::spawn_blocking(move || store.check(&digest));
+        let is_sound = checked.await.unwrap_or(Err(Error::Stopping))?;
+        Ok(is_sound.then_some(path))
+    }
+
+    fn checked(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Stamp>> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether a blob is here for good: one that another has just renamed may not be in the folder's own fsync yet.
     pub async fn confirm(&self, digest: &Digest) -> Result<bool, Error> {
+        if self.sound(digest).await?.is_none() {
+            return Ok(false);
+        }
         let (folder, path) = (self.folder.clone(), self.path(digest));
         let confirmed = tokio::task::spawn_blocking(move || {
             let file = match File::open(&path) {
@@ -137,11 +204,14 @@ impl Store {
     /// Reads a blob against its digest; one that is not what its name says is removed. `false`: it is not here any more.
     pub fn check(&self, digest: &Digest) -> Result<bool, Error> {
         let path = self.path(digest);
+        self.checked().remove(digest);
         let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(Error::disk(&path)(error)),
         };
+        // What is written while it is read changes this.
+        let stamp = Stamp::of(&file.metadata().map_err(Error::disk(&path))?);
         let mut hash = sha2::Sha256::new();
         let mut buffer = vec![0; CHECK_READ];
         loop {
@@ -151,8 +221,12 @@ impl Store {
             }
         }
         if Digest::from(<[u8; 32]>::from(hash.finalize())) == *digest {
+            if stamp.is_settled() {
+                self.checked().insert(*digest, stamp);
+            }
             return Ok(true);
         }
+        tracing::error!(file = %path.display(), "a blob is not what its name says, and is removed");
         fs::remove_file(&path).map_err(Error::disk(&path))?;
         Ok(false)
     }
@@ -306,6 +380,41 @@ mod tests {
         fs::write(&path, b"bad").unwrap();
         assert!(!store.check(&digest).unwrap());
         assert_eq!(store.find(&digest), None);
+    }
+
+    #[tokio::test]
+    async fn a_blob_is_read_against_its_digest_once_and_again_when_it_was_written() {
+        let (_folder, store) = store();
+        let digest = put(&store, b"good").await;
+        let path = store.find(&digest).unwrap();
+        let stamp = || Stamp::of(&fs::metadata(&path).unwrap());
+        while !stamp().is_settled() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.sound(&digest).await.unwrap(), Some(path.clone()));
+        assert_eq!(store.checked().get(&digest), Some(&stamp()));
+
+        // The same size, and its times put back: the change of the file itself is told nevertheless.
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        let mut file = File::options().write(true).open(&path).unwrap();
+        file.write_all(b"evil").unwrap();
+        file.set_modified(modified).unwrap();
+        assert_eq!(store.sound(&digest).await.unwrap(), None);
+        assert!(!store.confirm(&digest).await.unwrap());
+        assert_eq!(store.checked().get(&digest), None);
+
+        let digest = put(&store, b"whole").await;
+        let short = store.find(&digest).unwrap();
+        fs::set_permissions(&short, fs::Permissions::from_mode(0o700)).unwrap();
+        File::options()
+            .write(true)
+            .open(&short)
+            .unwrap()
+            .set_len(2)
+            .unwrap();
+        assert_eq!(store.sound(&digest).await.unwrap(), None);
+        assert!(!short.exists());
     }
 
     #[test]

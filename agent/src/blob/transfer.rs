@@ -129,10 +129,13 @@ impl Blobs {
         kept > members.voters.len() / 2
     }
 
-    /// The blob's file here; fetched from another node if it is not here yet.
+    /// The blob's file here, which is what its name says; fetched from another node if it is not here or damaged.
     pub async fn ensure(&self, digest: &Digest) -> Result<PathBuf, Error> {
-        if let Some(path) = self.0.store.find(digest) {
-            return Ok(path);
+        match self.0.store.sound(digest).await {
+            Ok(Some(path)) => return Ok(path),
+            Ok(None) => {}
+            // Another file takes the place of one that cannot be read.
+            Err(error) => warn!(%digest, %error, "a blob cannot be read"),
         }
         let fetch = {
             let mut fetches = self.0.fetches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -301,7 +304,8 @@ impl Blobs {
         let path = self
             .0
             .store
-            .find(&digest)
+            .sound(&digest)
+            .await?
             .ok_or_else(|| anyhow::anyhow!("{digest} is not here any more"))?;
         let mut file = tokio::fs::File::open(path).await?;
         let size = file.metadata().await?.len();

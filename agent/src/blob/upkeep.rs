@@ -81,11 +81,11 @@ async fn bad_ones(blobs: &Blobs) -> Vec<Digest> {
         for digest in store.digests().unwrap_or_default() {
             match store.check(&digest) {
                 Ok(true) => {}
-                Ok(false) => {
-                    error!(%digest, "a blob had rotted on disk");
+                Ok(false) => bad.push(digest),
+                Err(error) => {
+                    error!(%digest, %error, "a blob cannot be read");
                     bad.push(digest);
                 }
-                Err(error) => error!(%digest, %error, "a blob cannot be read"),
             }
         }
         bad
