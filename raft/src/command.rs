@@ -50,6 +50,11 @@ pub(crate) enum Command {
         /// The name of the node it is for; for whoever reads the log.
         name: String,
     },
+    /// Begins a chain of digests (`mvcc/digest.rs`): in a store that has none yet, or another one.
+    BeginChain {
+        /// Its number.
+        chain: u32,
+    },
 }
 
 /// What applying an entry answers.

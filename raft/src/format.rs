@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! "PIPESLOG" 2     a segment of the log: frames
-//! "PIPESSNP" 1     a snapshot: frames, the last of them empty
+//! "PIPESSNP" 2     a snapshot: frames, the last of them empty
 //! "PIPESIDN" 1     the node's identity: one frame
 //! ```
 //!
@@ -56,11 +56,12 @@ impl Kind {
         }
     }
 
-    /// The layout this program writes, and the newest it reads; it reads all before. A log of layout 1 has no room.
+    /// The layout this program writes, and the newest it reads; it reads all before. A log of layout 1 has no room,
+    /// a snapshot of layout 1 no digest.
     fn version(self) -> u32 {
         match self {
-            Kind::Log => 2,
-            Kind::Snapshot | Kind::Identity => 1,
+            Kind::Log | Kind::Snapshot => 2,
+            Kind::Identity => 1,
         }
     }
 
@@ -72,8 +73,8 @@ impl Kind {
         head
     }
 
-    /// Checks the head of the file at `path`.
-    pub(crate) fn check(self, head: &[u8], path: &Path) -> Result<(), Error> {
+    /// Checks the head of the file at `path`; gives its layout.
+    pub(crate) fn check(self, head: &[u8], path: &Path) -> Result<u32, Error> {
         let is_kind = head.len() >= FILE_HEAD_LEN && head[..8] == *self.magic();
         if !is_kind {
             return Err(corrupt(path, 0, "it does not begin as such a file does"));
@@ -86,7 +87,7 @@ impl Kind {
             );
             return Err(corrupt(path, 8, &why));
         }
-        Ok(())
+        Ok(version)
     }
 }
 

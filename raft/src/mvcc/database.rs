@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::digest::Trace;
 use super::keyspace::{Found, Keyspace};
 use super::lease::Leases;
 use super::revision::{Record, Revision};
@@ -26,6 +27,22 @@ pub(crate) struct Changes {
     pub(crate) leases: BTreeMap<i64, Option<u64>>,
     /// Records that a compaction made unreachable.
     pub(crate) unreachable: Vec<Revision>,
+    /// Is told of every record and lease, in order. What a compaction cut is not: it follows from where it cut.
+    pub(crate) trace: Trace,
+}
+
+impl Changes {
+    /// A record is written.
+    pub(super) fn record(&mut self, revision: Revision, record: Record) {
+        self.trace.record(revision, &record);
+        self.records.insert(revision, record);
+    }
+
+    /// A lease is made with a time to live in milliseconds, or ended.
+    fn lease(&mut self, id: i64, ttl_ms: Option<u64>) {
+        self.trace.lease(id, ttl_ms);
+        self.leases.insert(id, ttl_ms);
+    }
 }
 
 /// The whole store but for the values.
@@ -88,6 +105,8 @@ impl Database {
                 ApplyResult::Done(self.revision)
             }),
             Command::Allocate { name: _ } => Ok(ApplyResult::Id(index as i64)),
+            // Whoever applies it keeps the digests.
+            Command::BeginChain { chain: _ } => Ok(ApplyResult::Nothing),
         };
         match answer {
             Err(error) if error.is_final() => Err(error),
@@ -98,14 +117,14 @@ impl Database {
 
     fn grant(&mut self, id: i64, ttl_ms: u64, index: u64, changes: &mut Changes) -> Result<i64, Error> {
         let id = self.leases.grant(id, ttl_ms, index as i64)?;
-        changes.leases.insert(id, Some(ttl_ms));
+        changes.lease(id, Some(ttl_ms));
         Ok(id)
     }
 
     /// Ends a lease and deletes its keys, all in one revision.
     fn revoke(&mut self, id: i64, changes: &mut Changes) -> Result<i64, Error> {
         let keys = self.leases.remove(id).ok_or(Error::LeaseNotFound)?;
-        changes.leases.insert(id, None);
+        changes.lease(id, None);
         if !keys.is_empty() {
             self.revision += 1;
         }
@@ -115,7 +134,7 @@ impl Database {
                 sub: sub as u32,
             };
             self.keys.delete(&key, revision);
-            changes.records.insert(revision, Record::deletion(key));
+            changes.record(revision, Record::deletion(key));
         }
         Ok(self.revision)
     }

@@ -22,7 +22,8 @@
 //! | expire a lease that holds b | a transaction as any: revision 6, 6.0 b deleted |
 //!
 //! By file: `keyspace.rs` is the index, from each key to the revisions of its records; `txn.rs` decides and does a
-//! transaction; `lease.rs`, `compaction.rs` and `watch.rs` do what their names say; `database.rs` holds it together.
+//! transaction; `lease.rs`, `compaction.rs` and `watch.rs` do what their names say; `database.rs` holds it together, and
+//! `digest.rs` sums up what was applied, so that members can see that it was the same.
 //! What was written (`revision.rs`) lies elsewhere and is asked for through [`Records`]: values stay on disk.
 //!
 //! Always: (1) the same commands in the same order give the same answers and revisions on every member; (2) a
@@ -33,6 +34,7 @@
 
 mod compaction;
 mod database;
+mod digest;
 mod keyspace;
 mod lease;
 mod revision;
@@ -43,6 +45,7 @@ mod watch;
 mod golden;
 
 pub(crate) use database::{Changes, Database, Records};
+pub(crate) use digest::{CHAIN, Digest, Trace};
 pub(crate) use lease::{Clock, TICK_MS};
 pub(crate) use revision::{Record, Revision};
 pub(crate) use txn::{Overlay, check, only_reads};

@@ -358,7 +358,7 @@ impl Database {
             version,
             lease,
         };
-        run.changes.records.insert(revision, record);
+        run.changes.record(revision, record);
     }
 
     fn execute_delete(
@@ -387,7 +387,7 @@ impl Database {
             let revision = run.next_place();
             self.keys.delete(&key, revision);
             self.leases.attach(&key, 0);
-            run.changes.records.insert(revision, Record::deletion(key));
+            run.changes.record(revision, Record::deletion(key));
         }
         Ok(OpResult::Delete {
             deleted,

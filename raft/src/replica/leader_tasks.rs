@@ -1,5 +1,5 @@
-//! The leader's tasks: to end leases, to give learners a vote, to forget old history. Every node with a replica runs
-//! this; it only acts while the node leads.
+//! The leader's tasks: to end leases, to give learners a vote, to begin a chain of digests, to forget old history.
+//! Every node with a replica runs this; it only acts while the node leads.
 //!
 //! Always: (1) what a leadership decides is proposed to the local Raft under that leadership, never forwarded: a
 //! leader that slept through the next election expires nobody; (2) with nothing to do, nothing is written.
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::Replica;
 use super::membership::VOTERS_MAX;
 use crate::command::{Command, Proposal};
-use crate::mvcc::TICK_MS;
+use crate::mvcc::{CHAIN, TICK_MS};
 use crate::type_config::TypeConfig;
 
 type Metrics = openraft::RaftMetrics<TypeConfig>;
@@ -89,9 +89,18 @@ async fn lead(replica: &Replica) {
         }
         end_leases(replica).await;
         change_members(replica).await;
+        begin_chain(replica).await;
         if let Some(revision) = ages.due(replica) {
             propose(replica, Command::Compact { revision }).await;
         }
+    }
+}
+
+/// Begins the chain of digests in a store from before there were any, or before `apply` changed.
+async fn begin_chain(replica: &Replica) {
+    let chain = replica.state.newest_digest().map(|(_, digest)| digest.chain());
+    if chain != Some(CHAIN) {
+        propose(replica, Command::BeginChain { chain: CHAIN }).await;
     }
 }
 

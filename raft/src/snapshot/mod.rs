@@ -202,11 +202,11 @@ impl Snapshot {
         let mut reader = BufReader::new(at);
         let mut head = [0; FILE_HEAD_LEN];
         reader.read_exact(&mut head).map_err(io_error)?;
-        Kind::Snapshot.check(&head, &self.path)?;
+        let layout = Kind::Snapshot.check(&head, &self.path)?;
         let mut frames = FrameReader::new(reader, FILE_HEAD_LEN as u64);
         let damaged = |offset| format::corrupt(&self.path, offset, "the snapshot does not check");
         let header = match frames.next().map_err(io_error)? {
-            ReadFrame::Whole(_, offset, body) => type_config::decode(body).map_err(|_| damaged(offset))?,
+            ReadFrame::Whole(_, offset, body) => Header::decode(layout, body).map_err(|_| damaged(offset))?,
             ReadFrame::Broken(offset) => return Err(damaged(offset)),
             ReadFrame::End => return Err(damaged(0)),
         };

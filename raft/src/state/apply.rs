@@ -7,11 +7,11 @@ use openraft::EntryPayload;
 use super::memtable::Memtable;
 use super::{Inner, State};
 use crate::Error;
-use crate::command::ApplyResult;
 #[cfg(sim)]
-use crate::command::{Command, Proposal};
-use crate::mvcc::{Changes, Notification, Overlay};
-use crate::type_config::{Entry, Membership};
+use crate::command::Proposal;
+use crate::command::{ApplyResult, Command};
+use crate::mvcc::{Changes, Digest, Notification, Overlay, Trace};
+use crate::type_config::{self, Entry, Membership};
 
 impl State {
     /// Applies committed entries, all in one batch.
@@ -21,6 +21,7 @@ impl State {
         let memtable = inner.memtable()?;
         let mut changes = Changes::default();
         let mut answers = Vec::with_capacity(entries.len());
+        let mut digests = Vec::with_capacity(entries.len());
         #[cfg(sim)]
         let asked = entries;
         #[cfg(sim)]
@@ -28,22 +29,12 @@ impl State {
         #[cfg(sim)]
         let entries = judged.as_slice();
         for entry in entries {
-            answers.push(match &entry.payload {
-                #[cfg(sim)]
-                EntryPayload::Normal(_) if crate::sim::is_skipped(&self.dir, entry) => ApplyResult::Nothing,
-                EntryPayload::Blank => ApplyResult::Nothing,
-                EntryPayload::Membership(members) => {
-                    inner.meta.membership = Membership::new(Some(entry.log_id), members.clone());
-                    ApplyResult::Nothing
-                }
-                EntryPayload::Normal(proposal) => {
-                    let command = proposal.command()?;
-                    inner
-                        .database
-                        .apply(command, entry.log_id.index, &*memtable, &mut changes)?
-                }
-            });
-            inner.meta.applied = Some(entry.log_id);
+            #[cfg(sim)]
+            let is_skipped = crate::sim::is_skipped(&self.dir, entry);
+            #[cfg(not(sim))]
+            let is_skipped = false;
+            answers.push(inner.apply(entry, is_skipped, &memtable, &mut changes)?);
+            digests.push((entry.log_id.index, inner.meta.digest));
             #[cfg(sim)]
             crate::sim::tell_applied(
                 &self.dir,
@@ -57,6 +48,11 @@ impl State {
         inner.notify(&changes, &memtable)?;
         memtable.put(changes, inner.meta.clone())?;
         let progress = inner.progress();
+        let mut known = self.digests();
+        for (index, digest) in digests {
+            known.push(index, digest);
+        }
+        drop(known);
         drop(guard);
         self.note(progress);
         Ok(answers)
@@ -90,6 +86,50 @@ impl Inner {
 }
 
 impl Inner {
+    /// Applies one entry, and carries the digest on by it; a simulation may want one skipped.
+    fn apply(
+        &mut self,
+        entry: &Entry,
+        is_skipped: bool,
+        memtable: &Memtable,
+        changes: &mut Changes,
+    ) -> Result<ApplyResult, Error> {
+        let (log_id, before) = (entry.log_id, self.meta.digest);
+        let traced = |bytes| Trace::of_entry(before, log_id.leader_id.term, log_id.index, bytes);
+        let mut begun = None;
+        let answer = match &entry.payload {
+            EntryPayload::Blank => {
+                changes.trace = traced(&[]);
+                ApplyResult::Nothing
+            }
+            EntryPayload::Normal(proposal) if is_skipped => {
+                changes.trace = traced(proposal.bytes());
+                ApplyResult::Nothing
+            }
+            EntryPayload::Membership(members) => {
+                let mut bytes = Vec::new();
+                let encoded = type_config::encode_into(members, &mut bytes);
+                encoded.map_err(|error| Error::Corrupt(error.to_string()))?;
+                changes.trace = traced(&bytes);
+                self.meta.membership = Membership::new(Some(log_id), members.clone());
+                ApplyResult::Nothing
+            }
+            EntryPayload::Normal(proposal) => {
+                changes.trace = traced(proposal.bytes());
+                let command = proposal.command()?;
+                if let Command::BeginChain { chain } = command {
+                    begun = Some(Digest::beginning(chain));
+                }
+                self.database.apply(command, log_id.index, memtable, changes)?
+            }
+        };
+        let (revision, compacted) = (self.database.revision, self.database.compacted);
+        let carried_on = || before.map(|before| before.carried_on(changes.trace, revision, compacted));
+        self.meta.digest = begun.or_else(carried_on);
+        self.meta.applied = Some(log_id);
+        Ok(answer)
+    }
+
     /// Tells the watchers what was written. One whose queue is full is let go: it reads on from the history.
     fn notify(&mut self, changes: &Changes, base: &Memtable) -> Result<(), Error> {
         if self.watchers.is_empty() {

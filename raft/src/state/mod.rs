@@ -4,7 +4,7 @@
 //! open.rs     opens it, or makes it anew         memtable.rs  what sled does not have yet
 //! apply.rs    entries in, results out            sled.rs      the rest, in blocks of records (block.rs)
 //! watch.rs    events as they are applied         history.rs   events of before
-//! panics.rs   sled's panics as errors
+//! panics.rs   sled's panics as errors            digests.rs   what was applied, summed up
 //! ```
 //!
 //! Always: (0) sled is given only what this node's log has synced: a state ahead of the log proves that the log lost
@@ -16,6 +16,7 @@
 
 mod apply;
 mod block;
+mod digests;
 mod history;
 mod memtable;
 mod open;
@@ -24,12 +25,13 @@ mod sled;
 pub(crate) mod watch;
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::mpsc;
 
+use self::digests::Digests;
 use self::memtable::Memtable;
-use crate::mvcc::{Database, Notification, Revision, Watchers};
+use crate::mvcc::{Database, Digest, Notification, Revision, Watchers};
 use crate::snapshot::meta::{Header, Meta};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::type_config::{LogId, Membership};
@@ -40,6 +42,8 @@ pub(crate) struct State {
     dir: PathBuf,
     synced: Synced,
     inner: RwLock<Inner>,
+    /// Apart from the rest: a heartbeat waits for no batch that is being applied.
+    digests: Mutex<Digests>,
     progress: tokio::sync::watch::Sender<Progress>,
 }
 
@@ -75,6 +79,20 @@ impl State {
     pub(crate) fn applied(&self) -> (Option<LogId>, Membership) {
         let inner = self.read();
         (inner.meta.applied, inner.meta.membership.clone())
+    }
+
+    fn digests(&self) -> MutexGuard<'_, Digests> {
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The index of the last entry applied here, and the digest of all up to it, where a chain has begun.
+    pub(crate) fn newest_digest(&self) -> Option<(u64, Digest)> {
+        self.digests().newest()
+    }
+
+    /// The digest of all up to the entry `index`, while that is known here.
+    pub(crate) fn digest_at(&self, index: u64) -> Option<Digest> {
+        self.digests().at(index)
     }
 
     /// How far this node has come, as it goes on.
@@ -184,3 +202,6 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,15 +6,16 @@
 //! ```
 
 use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use tokio::sync::watch;
 
+use super::digests::Digests;
 use super::memtable::Memtable;
 use super::sled::{Sled, Stored};
 use super::{Inner, State};
 use crate::log::Synced;
-use crate::mvcc::{Changes, Database, Watchers};
+use crate::mvcc::{CHAIN, Changes, Database, Digest, Watchers};
 use crate::snapshot::meta::{Header, Meta};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::type_config::LogId;
@@ -71,6 +72,7 @@ impl State {
         Ok(State {
             dir: dir.to_path_buf(),
             synced,
+            digests: Mutex::new(digests_of(&inner.meta)),
             inner: RwLock::new(inner),
             progress,
         })
@@ -89,6 +91,7 @@ impl State {
         #[cfg(sim)]
         crate::sim::tell(&self.dir, inner.seen(true));
         let progress = inner.progress();
+        *self.digests() = digests_of(&inner.meta);
         drop(inner);
         self.note(progress);
         if let Some(before) = before {
@@ -98,6 +101,15 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// What is known of the digests of a state that was opened: that of the last entry.
+fn digests_of(meta: &Meta) -> Digests {
+    let mut digests = Digests::default();
+    if let Some(applied) = meta.applied {
+        digests.push(applied.index, meta.digest);
+    }
+    digests
 }
 
 /// A sled as it was opened: what it says of itself, and the index of what is in it.
@@ -139,6 +151,7 @@ fn create(dir: &Path) -> Result<Loaded, Error> {
     let (mut stored, database) = (Stored::default(), Database::default());
     let meta = Meta {
         revision: database.revision,
+        digest: Some(Digest::beginning(CHAIN)),
         ..Meta::default()
     };
     sled.store(&mut stored, &Changes::default(), meta)?;

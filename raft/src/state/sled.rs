@@ -6,7 +6,8 @@
 //! ```text
 //! r + revision (12 octets)   a block of records from that revision on (block.rs)
 //! l + id (8 octets)          a lease
-//! m                          the meta, which comes last: records without it were stored half, and are removed
+//! m                          the meta, which comes last: records without it were stored half, and are removed; its
+//!                            layout is 2, since 1 had no digest
 //! every value: layout u8 | crc u32 | body
 //! ```
 //!
@@ -26,13 +27,15 @@ use super::panics::guarded;
 use crate::Error;
 use crate::format::u32_at;
 use crate::mvcc::{Changes, Database, Record, Records, Revision};
-use crate::snapshot::meta::Meta;
+use crate::snapshot::meta::{Meta, MetaWithoutDigest};
 use crate::type_config;
 
 /// sled's page cache. Values are read from the file beyond it; an agent's memory is bounded (40 MiB idle).
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 /// The layout of the values.
 const VALUE_VERSION: u8 = 1;
+/// The layout of the meta.
+const META_VERSION: u8 = 2;
 /// Octets before a value's body.
 const VALUE_HEAD_LEN: usize = 5;
 
@@ -132,7 +135,7 @@ impl Sled {
             .get(b"m")
             .map_err(|error| self.io_error(&error))?
             .ok_or_else(nothing)?;
-        let stored: Stored = self.decode(&meta)?;
+        let stored = self.decode_meta(&meta)?;
         let mut database = Database::default();
         for item in self.db.scan_prefix(b"l") {
             let (key, value) = item.map_err(|error| self.io_error(&error))?;
@@ -187,7 +190,7 @@ impl Sled {
         }
         stored.meta = meta;
         stored.tally = (stored.tally.0 + added.0, stored.tally.1.wrapping_add(added.1));
-        batch.insert(b"m", self.encode(stored)?);
+        batch.insert(b"m", self.encode_meta(stored)?);
         self.apply(batch)
     }
 
@@ -203,7 +206,7 @@ impl Sled {
         for (id, ttl_ms) in leases {
             batch.insert(&lease_key(*id), self.encode(ttl_ms)?);
         }
-        batch.insert(b"m", self.encode(&Stored { meta, tally })?);
+        batch.insert(b"m", self.encode_meta(&Stored { meta, tally })?);
         self.apply(batch)?;
         self.flush()
     }
@@ -240,6 +243,16 @@ impl Sled {
                 .map(|(revision, record)| Ok((*revision, record))),
         )
         .map(drop)
+    }
+
+    /// Stores a meta as programs did that knew no digest.
+    #[cfg(test)]
+    pub(super) fn store_without_digest(&self, stored: &Stored) -> Result<(), Error> {
+        let meta = MetaWithoutDigest::from(stored.meta.clone());
+        self.db
+            .insert(b"m", self.encode(&(meta, stored.tally))?)
+            .map(drop)
+            .map_err(|error| self.io_error(&error))
     }
 
     fn insert_block(&self, first: Option<Revision>, mut value: Vec<u8>) -> Result<(), Error> {
@@ -284,7 +297,7 @@ impl Sled {
                 batch.insert(key, left);
             }
         }
-        batch.insert(b"m", self.encode(stored)?);
+        batch.insert(b"m", self.encode_meta(stored)?);
         self.apply(batch)
     }
 
@@ -359,6 +372,21 @@ impl Sled {
         Ok(out)
     }
 
+    fn encode_meta(&self, stored: &Stored) -> Result<Vec<u8>, Error> {
+        let mut value = self.encode(stored)?;
+        value[0] = META_VERSION;
+        Ok(value)
+    }
+
+    fn decode_meta(&self, value: &[u8]) -> Result<Stored, Error> {
+        if value.first() == Some(&META_VERSION) {
+            return self.decode(value);
+        }
+        let (meta, tally): (MetaWithoutDigest, _) = self.decode(value)?;
+        let meta = meta.into();
+        Ok(Stored { meta, tally })
+    }
+
     fn decode<T: DeserializeOwned>(&self, value: &[u8]) -> Result<T, Error> {
         type_config::decode(self.body(value)?).map_err(|_| self.damaged())
     }
@@ -366,7 +394,10 @@ impl Sled {
     /// The body of a value that checks.
     fn body<'v>(&self, value: &'v [u8]) -> Result<&'v [u8], Error> {
         match value.split_at_checked(VALUE_HEAD_LEN) {
-            Some((head, body)) if head[0] == VALUE_VERSION && u32_at(head, 1) == crc32fast::hash(body) => {
+            Some((head, body))
+                if (VALUE_VERSION..=META_VERSION).contains(&head[0])
+                    && u32_at(head, 1) == crc32fast::hash(body) =>
+            {
                 Ok(body)
             }
             _ => Err(self.damaged()),

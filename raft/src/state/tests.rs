@@ -1,0 +1,119 @@
+//! The running digest: what carries it on, and what keeps it across restarts and snapshots.
+
+use std::path::Path;
+
+use openraft::EntryPayload;
+use openraft::vote::RaftLeaderId as _;
+
+use super::sled::Sled;
+use super::*;
+use crate::Op;
+use crate::command::{Command, Proposal};
+use crate::mvcc::CHAIN;
+use crate::type_config::{Entry, TypeConfig};
+
+type LeaderId = openraft::alias::LeaderIdOf<TypeConfig>;
+
+fn entry(index: u64, payload: EntryPayload<Proposal, u64, crate::Member>) -> Entry {
+    Entry {
+        log_id: LogId::new(LeaderId::new(1, 1).to_committed(), index),
+        payload,
+    }
+}
+
+fn put(index: u64, value: &str) -> Entry {
+    let txn = Txn {
+        success: vec![Op::put("a", value)],
+        ..Txn::default()
+    };
+    let proposal = Proposal::new(&Command::Txn(txn)).unwrap();
+    entry(index, EntryPayload::Normal(proposal))
+}
+
+fn command(index: u64, command: &Command) -> Entry {
+    entry(index, EntryPayload::Normal(Proposal::new(command).unwrap()))
+}
+
+fn open(dir: &Path) -> (State, Snapshots) {
+    let snapshots = Snapshots::open(&dir.join("snapshots")).unwrap();
+    (State::open(dir, &snapshots).unwrap(), snapshots)
+}
+
+#[test]
+fn every_entry_carries_the_digest_on_in_one_batch_or_in_many() {
+    let entries = [
+        entry(0, EntryPayload::Blank),
+        put(1, "1"),
+        command(2, &Command::Grant { id: 7, ttl_ms: 1000 }),
+        command(3, &Command::Revoke { id: 7 }),
+        command(4, &Command::Compact { revision: 2 }),
+        command(5, &Command::Revoke { id: 7 }),
+    ];
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [one, many] = [&dirs[0], &dirs[1]].map(|dir| open(dir.path()).0);
+    one.apply(&entries).unwrap();
+    for entry in &entries {
+        many.apply(std::slice::from_ref(entry)).unwrap();
+    }
+    let mut seen = Vec::new();
+    for index in 0..entries.len() as u64 {
+        let digest = one.digest_at(index).unwrap();
+        assert_eq!(many.digest_at(index), Some(digest));
+        assert!(!seen.contains(&digest), "entry {index}");
+        seen.push(digest);
+    }
+    one.stop();
+    many.stop();
+}
+
+#[test]
+fn the_digest_is_kept_by_a_restart_and_by_a_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, snapshots) = open(dir.path());
+    state.apply(&[put(0, "1"), put(1, "2")]).unwrap();
+    let newest = state.newest_digest();
+    assert!(newest.is_some());
+    state.snapshot(&snapshots).unwrap();
+    state.stop();
+    drop(state);
+
+    let (state, _) = open(dir.path());
+    assert_eq!(state.newest_digest(), newest);
+    state.stop();
+    drop(state);
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let path = file.unwrap().path();
+        if path.to_string_lossy().contains("state.") {
+            std::fs::remove_dir_all(path).unwrap();
+        }
+    }
+    let (state, _) = open(dir.path());
+    assert_eq!(state.newest_digest(), newest, "the snapshot has it");
+    state.stop();
+}
+
+#[test]
+fn a_state_from_before_there_were_digests_begins_a_chain_with_an_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, _) = open(dir.path());
+    state.apply(&[put(0, "1")]).unwrap();
+    state.stop();
+    drop(state);
+    let sled = Sled::open(&dir.path().join("state.1")).unwrap();
+    let (stored, _) = sled.load().unwrap();
+    sled.store_without_digest(&stored).unwrap();
+    sled.flush().unwrap();
+    drop(sled);
+
+    let (state, _) = open(dir.path());
+    assert_eq!(state.applied().0.unwrap().index, 0, "it is read as it was");
+    assert_eq!(state.newest_digest(), None);
+    state.apply(&[put(1, "2")]).unwrap();
+    assert_eq!(state.newest_digest(), None);
+    let begin = command(2, &Command::BeginChain { chain: CHAIN });
+    state.apply(&[begin, put(3, "3")]).unwrap();
+    assert_eq!(state.digest_at(1), None);
+    assert_eq!(state.digest_at(2), Some(Digest::beginning(CHAIN)));
+    assert!(state.digest_at(3).is_some());
+    state.stop();
+}
