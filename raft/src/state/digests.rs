@@ -30,7 +30,8 @@ impl Digests {
 
     /// The newest, with its index.
     pub(super) fn newest(&self) -> Option<(u64, Digest)> {
-        Some((self.end - 1, *self.kept.back()?))
+        let digest = *self.kept.back()?;
+        Some((self.end - 1, digest))
     }
 
     /// That of the entry `index`.
