@@ -63,6 +63,12 @@ pub enum Error {
     /// The disk failed; the text names the file.
     #[error("{0}")]
     Disk(String),
+    /// Replicas differ, and no majority of them agrees: nothing is read or written until an operator has decided.
+    #[error(
+        "the replicas of the store differ and no majority of them agrees: find out which is right, and make each of the \
+         others new with: pipes node reset NAME"
+    )]
+    ReplicasDiffer,
 }
 
 /// Whose fault an error is.
@@ -84,6 +90,7 @@ impl Error {
                 "too few of the cluster's servers are up for it to decide anything; start those that are down"
                     .into()
             }
+            Error::ReplicasDiffer => self.to_string(),
             error => format!("the store does not answer: {error}"),
         }
     }
@@ -91,7 +98,11 @@ impl Error {
     /// Whose fault this is.
     pub fn fault(&self) -> Fault {
         match self {
-            Error::NoLeader | Error::Timeout | Error::Unknown | Error::TooManyRequests => Fault::Cluster,
+            Error::NoLeader
+            | Error::Timeout
+            | Error::Unknown
+            | Error::TooManyRequests
+            | Error::ReplicasDiffer => Fault::Cluster,
             Error::Stopped | Error::Corrupt(_) | Error::Disk(_) => Fault::Node,
             Error::Compacted { .. }
             | Error::FutureRevision

@@ -28,6 +28,13 @@
 //!
 //! A serializable read begins at 4. A node without a replica has the leader do 2 to 5, or any member 4 and 5.
 //!
+//! # What happens where replicas differ
+//!
+//! 1. `state/apply.rs` carries a digest on with each entry (`mvcc/digest.rs`); `state/digests.rs` keeps the last ones.
+//! 2. `consensus/network.rs` sends the leader's newest with each append and heartbeat; `consensus/agreement.rs` compares.
+//! 3. Where two differ, `replica/examine.rs` asks all voters whose is the majority's, on each member for itself.
+//! 4. `node/mod.rs` takes out the replica that is not of the majority; `node/sick.rs` keeps it out until it is reset.
+//!
 //! # Who uses whom
 //!
 //! ```text
@@ -122,7 +129,7 @@ use mutant;
 
 pub use client::{Store, Watch};
 pub use error::{Error, Fault};
-pub use node::Node;
+pub use node::{Node, set_aside};
 pub use options::{Member, Options, Status};
 pub use request::{
     Compare, CompareOp, Consistency, Event, EventKind, KeyValue, OPERATIONS_MAX, Op, OpResult,

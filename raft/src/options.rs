@@ -23,6 +23,9 @@ pub struct Options {
     pub request_timeout: Duration,
     /// Entries after which a snapshot is made and the log before it purged.
     pub snapshot_entries: u64,
+    /// For tests, and without effect where debug assertions are off: a put to one of these keys writes the value beside
+    /// it here, whatever it writes elsewhere.
+    pub applied_differently: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Options {
@@ -37,6 +40,7 @@ impl Options {
             election_max: Duration::from_millis(400),
             request_timeout: Duration::from_secs(5),
             snapshot_entries: 100_000,
+            applied_differently: Vec::new(),
         }
     }
 }
@@ -69,4 +73,8 @@ pub struct Status {
     pub learners: BTreeSet<u64>,
     /// Every member's name and address.
     pub members: BTreeMap<u64, Member>,
+    /// Why no replica runs here although one should.
+    pub sick: Option<String>,
+    /// Whether replicas differ and no majority of them agrees.
+    pub is_in_doubt: bool,
 }

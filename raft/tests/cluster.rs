@@ -146,13 +146,21 @@ impl Cluster {
     }
 
     pub async fn try_open(&self, number: u16) -> Result<Arc<Node>, pipes_raft::Error> {
+        self.open_with(number, self.options).await
+    }
+
+    async fn open_with(
+        &self,
+        number: u16,
+        change: fn(Options) -> Options,
+    ) -> Result<Arc<Node>, pipes_raft::Error> {
         let mut options = Options::new(self.folder(number), "test");
         options.name = format!("n{number}");
         let wire = Wire {
             own: address(number),
             wires: self.wires.clone(),
         };
-        let node = Arc::new(Node::open((self.options)(options), None, Arc::new(wire)).await?);
+        let node = Arc::new(Node::open(change(options), None, Arc::new(wire)).await?);
         self.wires
             .nodes
             .lock()
@@ -169,6 +177,16 @@ impl Cluster {
     /// Opens a node and has it join by way of the first.
     pub async fn join(&self, number: u16) -> u64 {
         let node = self.open(number).await;
+        self.join_by(number, &node).await
+    }
+
+    /// The same, with options as they are.
+    pub async fn join_unchanged(&self, number: u16) -> u64 {
+        let node = self.open_with(number, |options| options).await.unwrap();
+        self.join_by(number, &node).await
+    }
+
+    async fn join_by(&self, number: u16, node: &Node) -> u64 {
         let joined = node
             .join(&self.others(number), &format!("n{number}"), address(number))
             .await;

@@ -8,6 +8,7 @@
 
 mod cluster;
 mod damage;
+mod differ;
 mod kill;
 mod leases;
 mod membership;

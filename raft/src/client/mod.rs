@@ -49,6 +49,7 @@ impl Store {
             if consistency == Consistency::Linearizable {
                 self.ready_to_read(deadline).await?;
             }
+            replica.agreement.check()?;
             return replica.state.range(&range);
         }
         let response = match consistency {
@@ -195,10 +196,20 @@ impl Store {
             .map(drop)
     }
 
+    /// Removes a member whose folder is set aside next, so that it joins as a new one; refused where the others could
+    /// not do without it.
+    pub async fn reset_member(&self, id: u64) -> Result<(), Error> {
+        self.routing
+            .ask_leader(ClientRequest::Reset(id), self.routing.deadline())
+            .await
+            .map(drop)
+    }
+
     async fn read_txn(&self, txn: Txn) -> Result<TxnResult, Error> {
         let deadline = self.routing.deadline();
         if let Some(replica) = self.routing.peers.replica() {
             self.ready_to_read(deadline).await?;
+            replica.agreement.check()?;
             return replica.state.read_txn(&txn);
         }
         match self
@@ -234,6 +245,9 @@ impl Store {
             Ok(Ok(room)) => room,
             Ok(Err(_)) | Err(_) => return Err(Error::TooManyRequests),
         };
+        if let Some(replica) = self.routing.peers.replica() {
+            replica.agreement.check()?;
+        }
         let mut missing = Error::NoLeader;
         loop {
             let outcome = match self.routing.peers.leader() {
@@ -250,6 +264,7 @@ impl Store {
             match outcome {
                 Outcome::Applied(index, answer) => return self.applied(index, answer, deadline).await,
                 Outcome::Unknown => return Err(Error::Unknown),
+                Outcome::Refused(error) => return Err(error),
                 Outcome::NotProposed(hint) => self.routing.peers.note_leader(hint),
             }
             self.routing.pause(deadline, missing.clone()).await?;

@@ -21,6 +21,8 @@ pub(crate) struct Peers {
 struct Contacts {
     /// This node's own id.
     id: Option<u64>,
+    /// Why no replica runs here although one should.
+    sick: Option<String>,
     members: BTreeMap<u64, Member>,
     /// Where members are said to be, of whom nothing else is known yet.
     seeds: Vec<SocketAddr>,
@@ -72,6 +74,16 @@ impl Peers {
     /// Takes note of this node's own id.
     pub(crate) fn note_id(&self, id: u64) {
         self.contacts().id = Some(id);
+    }
+
+    /// Takes note of why no replica runs here although one should.
+    pub(crate) fn note_sick(&self, why: String) {
+        self.contacts().sick = Some(why);
+    }
+
+    /// Why no replica runs here although one should.
+    pub(crate) fn sick(&self) -> Option<String> {
+        self.contacts().sick.clone()
     }
 
     /// Takes note of who the members are.

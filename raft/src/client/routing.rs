@@ -129,6 +129,7 @@ impl Routing {
             return Status {
                 id,
                 members,
+                sick: self.peers.sick(),
                 ..Status::default()
             };
         };
@@ -157,6 +158,8 @@ impl Routing {
                 .nodes()
                 .map(|(id, member)| (*id, member.clone()))
                 .collect(),
+            sick: None,
+            is_in_doubt: replica.agreement.is_in_doubt(),
         }
     }
 }

@@ -74,8 +74,12 @@ impl Watch {
             ));
         }
         if let Some(local) = &mut self.local {
-            let events = local.batch().await?;
-            return Ok((events, local.next_revision()));
+            match local.batch().await {
+                Ok(events) => return Ok((events, local.next_revision())),
+                // The replica was taken out, and this node goes on without.
+                Err(Error::Stopped) if self.routing.peers.sick().is_some() => self.local = None,
+                Err(error) => return Err(error),
+            }
         }
         let request = ClientRequest::Watch {
             key: self.scope.key.clone(),

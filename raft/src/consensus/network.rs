@@ -15,6 +15,7 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
+use super::agreement::Agreement;
 use super::state_machine::StateMachine;
 use crate::rpc::{self, Piece, Request, Response};
 use crate::snapshot::Snapshot;
@@ -39,8 +40,9 @@ pub(crate) struct Network {
     pub(crate) own: u64,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) sendings: Arc<AtomicU64>,
-    /// Checks a snapshot before it is sent.
+    /// Says what is applied here, and checks a snapshot before it is sent.
     pub(crate) machine: StateMachine,
+    pub(crate) agreement: Arc<Agreement>,
 }
 
 /// A client for one peer.
@@ -50,6 +52,7 @@ pub(crate) struct PeerClient {
     transport: Arc<dyn Transport>,
     sendings: Arc<AtomicU64>,
     machine: StateMachine,
+    agreement: Arc<Agreement>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -62,6 +65,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             transport: self.transport.clone(),
             sendings: self.sendings.clone(),
             machine: self.machine.clone(),
+            agreement: self.agreement.clone(),
         }
     }
 }
@@ -147,10 +151,13 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let timeout = option.hard_ttl().max(APPEND_TIMEOUT_MIN);
+        let request = Request::Append(request, self.machine.state.newest_digest());
         #[cfg(sim)]
-        if crate::mutant!(AnsweredEarly) && !request.entries.is_empty() {
+        if crate::mutant!(AnsweredEarly)
+            && matches!(&request, Request::Append(request, _) if !request.entries.is_empty())
+        {
             let (peer, transport) = (self.peer.clone(), self.transport.clone());
-            let bytes = rpc::encode(&Request::Append(request)).unwrap_or_default();
+            let bytes = rpc::encode(&request).unwrap_or_default();
             tokio::spawn(async move {
                 if let Some(peer) = peer {
                     let _ = transport.call(&peer, Class::Raft, bytes, timeout).await;
@@ -158,7 +165,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             });
             return Ok(AppendEntriesResponse::Success);
         }
-        match self.call(&Request::Append(request), Class::Raft, timeout).await? {
+        match self.call(&request, Class::Raft, timeout).await? {
             Response::Append(response) => Ok(response),
             _ => Err(other()),
         }
@@ -213,6 +220,10 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        if !self.agreement.is_sound() {
+            let why = "this state differs from another, and no majority has said which is right";
+            return Err(Unreachable::from_string(why).into());
+        }
         tokio::select! {
             sent = self.send_snapshot(vote, &snapshot.snapshot) => Ok(SnapshotResponse::new(sent?)),
             closed = cancel => Err(StreamingError::Closed(closed)),

@@ -5,10 +5,12 @@
 //! | nothing | a mere handle until [`Node::initialize`] or [`Node::join`] |
 //! | an identity with a replica, and a log | a member that goes on where it was |
 //! | an identity with a replica, and no log | refused: with an empty log it could vote committed entries away |
-//! | a log, a snapshot or a state, and no identity | refused; `replica/damage.rs` has what else is |
+//! | an identity with a replica whose files are refused (`replica/damage.rs`), or that is sick | a handle with an id, until it is reset |
+//! | a log, a snapshot or a state, and no identity | refused |
 //! | an identity without a replica | a handle with an id, that asks the members |
 
 mod identity;
+mod sick;
 
 use crate::fs::File;
 use std::collections::BTreeMap;
@@ -20,11 +22,12 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use self::identity::Identity;
+pub use self::sick::set_aside;
 use crate::client::Store;
 use crate::client::forward::{self, Forwarder};
 use crate::client::peers::Peers;
 use crate::client::routing::Routing;
-use crate::replica::{Replica, damage, leader_tasks};
+use crate::replica::{Replica, damage, examine, leader_tasks};
 use crate::rpc::{self, ClientRequest, ClientResponse, Request, Response};
 use crate::{Error, Member, Options, Peer, Status, Transport, TransportError, format, task};
 
@@ -34,7 +37,7 @@ const FIRST_ID: u64 = 1;
 /// A node of the group.
 pub struct Node {
     routing: Arc<Routing>,
-    identity: Mutex<Option<Identity>>,
+    identity: Arc<Mutex<Option<Identity>>>,
     /// One change of this node's membership at a time.
     entering: tokio::sync::Mutex<()>,
     /// Where its tasks run, whoever calls.
@@ -79,7 +82,7 @@ impl Node {
         let peers = Arc::new(Peers::new(transport));
         let node = Node {
             routing: Arc::new(Routing::new(options, peers.clone(), forwarder)),
-            identity: Mutex::new(identity.clone()),
+            identity: Arc::new(Mutex::new(identity.clone())),
             entering: tokio::sync::Mutex::new(()),
             runtime: Handle::current(),
             tasks: TaskTracker::new(),
@@ -88,8 +91,11 @@ impl Node {
         if let Some(identity) = identity {
             peers.note_id(identity.id);
             peers.note_members(identity.members);
-            if identity.has_replica {
-                let options = &node.routing.options;
+            let options = &node.routing.options;
+            if let Some(why) = sick::read(&options.dir)? {
+                tracing::error!(why, "this node goes on without a replica");
+                peers.note_sick(why);
+            } else if identity.has_replica {
                 let replica = Replica::open(options, identity.id, peers.transport(), false).await;
                 let replica = replica.map_err(|error| damage::refused(error, &identity.id.to_string()))?;
                 node.put_replica(&replica);
@@ -191,9 +197,10 @@ impl Node {
             self.routing.peers.note_id(identity.id);
             return Ok(identity.id);
         }
-        let replica = match self.routing.peers.replica() {
-            Some(replica) => replica,
-            None => self.start_replica(identity.id, false, &identity.members).await?,
+        let replica = match (self.routing.peers.replica(), self.routing.peers.sick()) {
+            (Some(replica), _) => replica,
+            (None, Some(why)) => return Err(Error::Refused(why)),
+            (None, None) => self.start_replica(identity.id, false, &identity.members).await?,
         };
         self.ask(&leader, ClientRequest::Attach(identity.id, member), deadline)
             .await?;
@@ -278,11 +285,21 @@ impl Node {
         Ok(replica)
     }
 
-    /// Puts the replica in its place, and has it do what a leader has to whenever it leads.
+    /// Puts the replica in its place, has it do what a leader has to whenever it leads, and takes it out once its state
+    /// is known to be wrong.
     fn put_replica(&self, replica: &Arc<Replica>) {
-        let tasks = leader_tasks::run(replica.clone(), self.routing.stop.clone());
+        let out = self.routing.stop.child_token();
+        let tasks = leader_tasks::run(replica.clone(), out.clone());
         self.tasks.spawn_on(task::scoped(tasks), &self.runtime);
         self.routing.peers.set_replica(Some(replica.clone()));
+        let (routing, identity, replica) = (self.routing.clone(), self.identity.clone(), replica.clone());
+        let examined = async move {
+            if let Some(why) = examine::run(replica.clone(), routing.stop.clone()).await {
+                out.cancel();
+                take_out(&routing, &identity, &replica, why).await;
+            }
+        };
+        self.tasks.spawn_on(task::scoped(examined), &self.runtime);
     }
 
     /// Asks those who are said to be members who leads.
@@ -331,6 +348,30 @@ impl Node {
             Err(TransportError::Unknown(_)) => Err(Error::Unknown),
         }
     }
+}
+
+/// Takes a replica out whose state is wrong. It answers nobody any more; the node goes on as a handle.
+async fn take_out(routing: &Routing, identity: &Mutex<Option<Identity>>, replica: &Replica, why: String) {
+    tracing::error!(why, "this node's replica is taken out");
+    let members = routing.status().members;
+    let known = {
+        let mut identity = identity.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(identity) = &mut *identity {
+            identity.members.clone_from(&members);
+        }
+        identity.clone()
+    };
+    routing.peers.note_members(members);
+    routing.peers.note_sick(why.clone());
+    routing.peers.set_replica(None);
+    let dir = &routing.options.dir;
+    let written =
+        sick::write(dir, &why).and_then(|()| known.map_or(Ok(()), |known| identity::write(dir, &known)));
+    if let Err(error) = written {
+        tracing::error!(%error, "the folder does not say that its replica is out");
+    }
+    replica.step_down().await;
+    replica.shutdown().await;
 }
 
 fn unexpected() -> Error {

@@ -87,6 +87,12 @@ async fn lead(replica: &Replica) {
         if replica.applied(end, PROPOSAL_TIMEOUT).await.is_err() {
             continue;
         }
+        if replica.agreement.is_in_doubt() {
+            // Nobody could renew a lease meanwhile: afterwards all have their full term again.
+            term = None;
+            change_members(replica).await;
+            continue;
+        }
         end_leases(replica).await;
         change_members(replica).await;
         begin_chain(replica).await;

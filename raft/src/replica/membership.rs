@@ -10,6 +10,7 @@
 //! Always: (1) an id is given once; (2) an empty folder is a new node: while another member holds its address with a
 //! vote, that one must be removed first; (3) beyond [`VOTERS_MAX`] members a node has an id and no replica.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
@@ -17,7 +18,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use tokio::time::{sleep, timeout};
 
-use super::Replica;
+use super::{Replica, examine};
 use crate::command::{ApplyResult, Command, Proposal};
 use crate::rpc::{ClientRequest, ClientResponse, Outcome};
 use crate::type_config::TypeConfig;
@@ -51,6 +52,7 @@ impl Replica {
             ClientRequest::Allocate(member) => self.allocate(member, limit).await,
             ClientRequest::Attach(id, member) => self.attach(id, member, limit).await,
             ClientRequest::Remove(id) => self.remove(id, limit).await,
+            ClientRequest::Reset(id) => self.reset(id, limit).await,
             _ => Ok(ClientResponse::Members(self.members())),
         }
     }
@@ -94,6 +96,7 @@ impl Replica {
                 Ok(ClientResponse::Allocated(id as u64, count < VOTERS_MAX))
             }
             Outcome::Applied(..) | Outcome::Unknown => Err(Error::Unknown),
+            Outcome::Refused(error) => Err(error),
             Outcome::NotProposed(hint) => Ok(ClientResponse::NotLeader(hint)),
         }
     }
@@ -128,6 +131,29 @@ impl Replica {
         self.commit_change(|| self.raft.change_membership(change.clone(), false), limit)
             .await?;
         Ok(ClientResponse::Done)
+    }
+
+    /// Removes a member that comes back as a new one. With too few of the others the change would stay half-way, and
+    /// what the member knows would be lost with it.
+    async fn reset(&self, id: u64, limit: Duration) -> Result<ClientResponse, Error> {
+        let (voters, reached) = {
+            let reached = examine::reached(self).await;
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+            (voters, reached)
+        };
+        let is_majority = |present: usize, of: usize| present * 2 > of;
+        let others = voters.iter().filter(|voter| **voter != id).count();
+        let others_reached = reached.iter().filter(|voter| **voter != id).count();
+        let can_decide = is_majority(reached.len(), voters.len()) && is_majority(others_reached, others);
+        if voters.contains(&id) && !can_decide {
+            return Err(Error::Refused(format!(
+                "of the {others} other voters only {others_reached} answer: without a majority nobody can say what node {id} \
+                 would lose; start those that are down"
+            )));
+        }
+        self.remove(id, limit).await
     }
 
     /// Makes a change of the members; waits for its turn where another is under way.

@@ -1,6 +1,7 @@
 //! A replica: Raft over what lies on this node's disk, and the answers it gives to others and to its own node.
 
 pub(crate) mod damage;
+pub(crate) mod examine;
 pub(crate) mod leader_tasks;
 mod membership;
 
@@ -17,6 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use self::damage::Found;
 use crate::command::Proposal;
+use crate::consensus::agreement::Agreement;
 use crate::consensus::network::Network;
 use crate::consensus::state_machine::StateMachine;
 use crate::log::{Closer, Log};
@@ -39,6 +41,9 @@ const SNAPSHOT_TIMEOUT_MS: u64 = 60_000;
 /// Messages between openraft's parts: each is small, and proposals in flight are bounded elsewhere.
 const CHANNEL_LEN: u64 = 8192;
 
+/// Time that handing over the leadership may take: else the others elect somebody.
+const STEP_DOWN_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// A replica.
 pub(crate) struct Replica {
     pub(crate) id: u64,
@@ -49,6 +54,9 @@ pub(crate) struct Replica {
     /// Held while this node changes the members: a change takes two entries, and who sees the first alone while
     /// nobody holds this knows that it was left half-way.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Whether its state is the others'; see `examine.rs`.
+    pub(crate) agreement: Arc<Agreement>,
+    transport: Arc<dyn Transport>,
     began: Instant,
     receiver: Receiver,
     closer: Mutex<Option<Closer>>,
@@ -96,15 +104,19 @@ impl Replica {
         let opened = task::blocking(move || open_files(&dir, is_new)).await;
         let (snapshots, state, log, closer) = opened?;
         let had_log = !log.is_empty();
+        #[cfg(debug_assertions)]
+        state.apply_differently(options.applied_differently.clone());
+        let agreement = Arc::<Agreement>::default();
         let machine = StateMachine {
             state: state.clone(),
             snapshots: snapshots.clone(),
         };
         let network = Network {
             own: id,
-            transport,
+            transport: transport.clone(),
             sendings: Arc::new(AtomicU64::new(1)),
             machine: machine.clone(),
+            agreement: agreement.clone(),
         };
         let raft = Raft::new(id, config, network, log, machine).await;
         let raft = raft.map_err(|error| Error::Disk(error.to_string()))?;
@@ -114,6 +126,8 @@ impl Replica {
             state,
             clock: Mutex::new(Clock::default()),
             changing: tokio::sync::Mutex::default(),
+            agreement,
+            transport,
             began: Instant::now(),
             receiver: Receiver::new(snapshots),
             closer: Mutex::new(Some(closer)),
@@ -258,6 +272,21 @@ impl Replica {
             Error::NoLeader | Error::Timeout | Error::Stopped => ClientResponse::NotLeader(self.hint()),
             error => ClientResponse::Failed(error),
         };
+        let is_of_members = matches!(
+            request,
+            ClientRequest::Members
+                | ClientRequest::Allocate(_)
+                | ClientRequest::Attach(..)
+                | ClientRequest::Remove(_)
+                | ClientRequest::Reset(_)
+        );
+        match (self.agreement.check(), &request) {
+            (Err(error), ClientRequest::Propose(proposals)) => {
+                return ClientResponse::Proposed(vec![Outcome::Refused(error); proposals.len()]);
+            }
+            (Err(error), _) if !is_of_members => return ClientResponse::Failed(error),
+            _ => {}
+        }
         match request {
             ClientRequest::Propose(proposals) => {
                 ClientResponse::Proposed(self.propose_all(proposals, limit).await)
@@ -287,7 +316,8 @@ impl Replica {
             ClientRequest::Members
             | ClientRequest::Allocate(_)
             | ClientRequest::Attach(..)
-            | ClientRequest::Remove(_) => match self.change_members(request, limit).await {
+            | ClientRequest::Remove(_)
+            | ClientRequest::Reset(_) => match self.change_members(request, limit).await {
                 Ok(response) => response,
                 Err(error) => ClientResponse::Failed(error),
             },
@@ -316,8 +346,9 @@ impl Replica {
     pub(crate) async fn serve(&self, request: Request) -> Response {
         let failed = |error: String| Response::Failed(error);
         match request {
-            Request::Append(request) => {
+            Request::Append(request, newest) => {
                 let answer = self.raft.append_entries(request).await;
+                self.agreement.hear(&self.state, newest);
                 answer.map_or_else(|error| failed(error.to_string()), Response::Append)
             }
             Request::Vote(request) => {
@@ -352,7 +383,35 @@ impl Replica {
             Request::Client(request, limit_ms) => {
                 Response::Client(self.answer(request, Duration::from_millis(limit_ms)).await)
             }
+            Request::Digest(index) => Response::Digest(self.state.digest_at(index)),
+            Request::Examine(index) => {
+                self.agreement.suspect(index);
+                Response::Examining
+            }
         }
+    }
+
+    /// Hands the leadership over, if this node has it, to who is nearest; waits for that a moment.
+    pub(crate) async fn step_down(&self) {
+        let mut metrics = self.raft.metrics();
+        let nearest = {
+            let metrics = metrics.borrow_watched();
+            let voters = metrics.membership_config.voter_ids();
+            let matched = |id: &u64| metrics.replication.as_ref()?.get(id).cloned().flatten();
+            voters.filter(|id| *id != self.id).max_by_key(matched)
+        };
+        let (Ok(_), Some(nearest)) = (self.raft.as_leader(), nearest) else {
+            return;
+        };
+        if self.raft.trigger().transfer_leader(nearest).await.is_err() {
+            return;
+        }
+        let handed_over = async {
+            while metrics.borrow_watched().current_leader == Some(self.id) && metrics.changed().await.is_ok()
+            {
+            }
+        };
+        let _ = timeout(STEP_DOWN_TIMEOUT, handed_over).await;
     }
 
     /// Ends Raft and closes the files.

@@ -6,17 +6,21 @@
 use serde::{Deserialize, Serialize};
 
 use crate::command::{ApplyResult, Proposal};
+use crate::mvcc::Digest;
 use crate::type_config::{self, TypeConfig, Vote};
 use crate::{Consistency, Error, Event, Member, Range, RangeResult, Txn, TxnResult};
 
 /// The version of the layout of all below, in front of each message.
-const RPC_VERSION: u8 = 1;
+const RPC_VERSION: u8 = 2;
 
 /// A request of one node to another.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Entries, or a heartbeat.
-    Append(openraft::raft::AppendEntriesRequest<TypeConfig>),
+    /// Entries, or a heartbeat; with the index and the digest of the newest entry that the leader has applied.
+    Append(
+        openraft::raft::AppendEntriesRequest<TypeConfig>,
+        Option<(u64, Digest)>,
+    ),
     /// A candidate asks for a vote.
     Vote(openraft::raft::VoteRequest<TypeConfig>),
     /// Somebody asks whether it would get one.
@@ -27,6 +31,10 @@ pub(crate) enum Request {
     Piece(Piece),
     /// A client's request, with the milliseconds it may take.
     Client(ClientRequest, u64),
+    /// The digest of all up to this entry.
+    Digest(u64),
+    /// States differ after this entry: find out who is right.
+    Examine(u64),
 }
 
 /// A piece of a snapshot's file, in order from its beginning.
@@ -77,6 +85,8 @@ pub(crate) enum ClientRequest {
     Attach(u64, Member),
     /// The leader: remove a member.
     Remove(u64),
+    /// The leader: remove a member that is to come back as a new one, if the others can do without it.
+    Reset(u64),
 }
 
 /// The answer to an [`ClientRequest`].
@@ -115,6 +125,8 @@ pub(crate) enum Outcome {
     NotProposed(Option<(u64, Member)>),
     /// Nobody knows.
     Unknown,
+    /// It was not proposed, and shall not be now.
+    Refused(Error),
 }
 
 /// The answer to a [`Request`].
@@ -132,6 +144,10 @@ pub(crate) enum Response {
     Client(ClientResponse),
     /// It could not be done here, for a reason that is this node's.
     Failed(String),
+    /// The digest asked for; none where it is not known (any more, or yet).
+    Digest(Option<Digest>),
+    /// It is being found out.
+    Examining,
 }
 
 /// The bytes of a message.

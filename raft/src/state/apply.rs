@@ -117,6 +117,8 @@ impl Inner {
             EntryPayload::Normal(proposal) => {
                 changes.trace = traced(proposal.bytes());
                 let command = proposal.command()?;
+                #[cfg(debug_assertions)]
+                let command = self.differently.change(command);
                 if let Command::BeginChain { chain } = command {
                     begun = Some(Digest::beginning(chain));
                 }

@@ -16,6 +16,8 @@
 
 mod apply;
 mod block;
+#[cfg(debug_assertions)]
+mod differently;
 mod digests;
 mod history;
 mod memtable;
@@ -64,6 +66,8 @@ struct Inner {
     memtable: Option<Arc<Memtable>>,
     meta: Meta,
     watchers: Watchers<mpsc::Sender<Notification>>,
+    #[cfg(debug_assertions)]
+    differently: differently::Differently,
 }
 
 impl State {
@@ -79,6 +83,12 @@ impl State {
     pub(crate) fn applied(&self) -> (Option<LogId>, Membership) {
         let inner = self.read();
         (inner.meta.applied, inner.meta.membership.clone())
+    }
+
+    /// Has puts to these keys write other values here: for tests.
+    #[cfg(debug_assertions)]
+    pub(crate) fn apply_differently(&self, puts: Vec<(Vec<u8>, Vec<u8>)>) {
+        self.write().differently = differently::Differently(puts);
     }
 
     fn digests(&self) -> MutexGuard<'_, Digests> {

@@ -65,6 +65,8 @@ impl State {
             memtable: Some(memtable),
             meta,
             watchers: Watchers::default(),
+            #[cfg(debug_assertions)]
+            differently: super::differently::Differently::default(),
         };
         #[cfg(sim)]
         crate::sim::tell(dir, inner.seen(false));

@@ -1,0 +1,191 @@
+//! Replicas that differ: noticed, out, and new again.
+
+use std::time::{Duration, Instant};
+
+use pipes_raft::{Consistency, Error, Options, Range};
+
+use crate::cluster::{Cluster, wait_until};
+
+/// Time from the write until who differs is out.
+const OUT_WITHIN: Duration = Duration::from_secs(2);
+/// Time from the reset until it is a whole member.
+const WHOLE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Node N writes another value for `differ/nN`, and each its own for `differ/all`.
+fn differing(mut options: Options) -> Options {
+    let name = options.name.clone().into_bytes();
+    options.applied_differently = vec![
+        (format!("differ/{}", options.name).into_bytes(), b"other".to_vec()),
+        (b"differ/all".to_vec(), name),
+    ];
+    options
+}
+
+/// Writes at `number` until it is dropped.
+fn load(cluster: &Cluster, number: u16) -> tokio_util::task::AbortOnDropHandle<()> {
+    let store = cluster.store(number);
+    tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+        for at in 0.. {
+            // Who leads may change meanwhile.
+            let _ = store
+                .put(format!("load/{}", at % 100), at.to_string(), None)
+                .await;
+        }
+    }))
+}
+
+async fn out(cluster: &Cluster, number: u16) {
+    let began = Instant::now();
+    wait_until("who differs is out", || cluster.status(number).sick.is_some()).await;
+    assert!(began.elapsed() < OUT_WITHIN, "{:?}", began.elapsed());
+}
+
+/// Makes a node new, as its agent does: removed by the others, set aside, joined.
+async fn reset(cluster: &Cluster, number: u16, by: u16) {
+    let id = cluster.node(number).id().unwrap();
+    cluster.store(by).reset_member(id).await.unwrap();
+    cluster.close(number).await;
+    let aside = pipes_raft::set_aside(&cluster.folder(number)).unwrap();
+    assert!(aside.join("log").exists(), "it is kept");
+}
+
+async fn value(cluster: &Cluster, number: u16, key: &str) -> Vec<u8> {
+    let read = cluster
+        .store(number)
+        .range(Range::key(key), Consistency::Serializable)
+        .await;
+    read.unwrap().kvs.pop().unwrap().value
+}
+
+async fn out_and_new_again(cluster: &Cluster, odd: u16) {
+    let other = 1 + odd % 3;
+    let load = load(cluster, other);
+    let key = format!("differ/n{odd}");
+    cluster.store(other).put(key.clone(), "same", None).await.unwrap();
+    out(cluster, odd).await;
+    let status = cluster.status(odd);
+    assert!(status.sick.unwrap().contains("differs"));
+    for number in 1..=3 {
+        assert_eq!(value(cluster, number, &key).await, b"same", "asked at n{number}");
+        assert!(!cluster.status(number).is_in_doubt);
+    }
+    cluster
+        .store(odd)
+        .put("by the odd one's agent", "1", None)
+        .await
+        .unwrap();
+
+    let began = Instant::now();
+    let old = cluster.node(odd).id().unwrap();
+    reset(cluster, odd, other).await;
+    // Only this once: its log has the entry.
+    let id = cluster.join_unchanged(odd).await;
+    assert_ne!(id, old);
+    wait_until("it has a vote", || {
+        let status = cluster.status(other);
+        status.voters.contains(&id) && status.voters.len() == 3
+    })
+    .await;
+    assert!(began.elapsed() < WHOLE_WITHIN, "{:?}", began.elapsed());
+    drop(load);
+    cluster.store(other).put("after", "1", None).await.unwrap();
+    cluster.quiet(other).await;
+    assert_eq!(value(cluster, odd, &key).await, b"same");
+    assert_eq!(cluster.status(odd).sick, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_applied_an_entry_differently_is_out_and_new_after_a_reset() {
+    let cluster = Cluster::with(3, differing).await;
+    let leader = cluster.leader(1, None).await;
+    out_and_new_again(&cluster, 1 + leader % 3).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_applied_an_entry_differently_is_out_and_new_after_a_reset() {
+    let cluster = Cluster::with(3, differing).await;
+    let leader = cluster.leader(1, None).await;
+    out_and_new_again(&cluster, leader).await;
+    assert_ne!(cluster.leader(1 + leader % 3, None).await, leader);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_out_stays_out_when_it_is_opened_again() {
+    let cluster = Cluster::with(3, differing).await;
+    let leader = cluster.leader(1, None).await;
+    let odd = 1 + leader % 3;
+    cluster
+        .store(leader)
+        .put(format!("differ/n{odd}"), "same", None)
+        .await
+        .unwrap();
+    out(&cluster, odd).await;
+    let id = cluster.node(odd).id();
+    cluster.close(odd).await;
+    let node = cluster.open(odd).await;
+    assert_eq!(node.id(), id);
+    assert!(node.status().sick.is_some());
+    assert!(!node.has_log());
+    cluster.store(odd).put("a", "1", None).await.unwrap();
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_all_three_different_nothing_is_written_until_two_are_reset() {
+    let cluster = Cluster::with(3, differing).await;
+    let leader = cluster.leader(1, None).await;
+    let others = [1 + leader % 3, 1 + (leader + 1) % 3];
+    cluster
+        .store(leader)
+        .put("differ/all", "same", None)
+        .await
+        .unwrap();
+    let began = Instant::now();
+    wait_until("all are in doubt", || {
+        (1..=3).all(|number| cluster.status(number).is_in_doubt)
+    })
+    .await;
+    assert!(began.elapsed() < OUT_WITHIN, "{:?}", began.elapsed());
+    for number in 1..=3 {
+        let refused = cluster.store(number).put("a", "1", None).await;
+        assert_eq!(refused, Err(Error::ReplicasDiffer));
+        assert_eq!(
+            cluster.store(number).get("differ/all").await,
+            Err(Error::ReplicasDiffer)
+        );
+        assert!(
+            cluster.store(number).members().await.is_ok(),
+            "its members are told"
+        );
+    }
+    for number in others {
+        reset(&cluster, number, leader).await;
+    }
+    wait_until("it is decided", || !cluster.status(leader).is_in_doubt).await;
+    for number in others {
+        cluster.join_unchanged(number).await;
+    }
+    cluster.settled(3).await;
+    cluster.store(others[0]).put("a", "1", None).await.unwrap();
+    for number in 1..=3 {
+        assert!(!cluster.status(number).is_in_doubt);
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_is_refused_where_the_others_are_no_majority() {
+    let cluster = Cluster::of(3).await;
+    let leader = cluster.leader(1, None).await;
+    let (down, asked) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    cluster.close(down).await;
+    let id = cluster.node(asked).id().unwrap();
+    let Err(Error::Refused(why)) = cluster.store(leader).reset_member(id).await else {
+        panic!("it was not refused")
+    };
+    assert!(why.contains("only 1 answer"), "{why}");
+    cluster.store(asked).put("a", "1", None).await.unwrap();
+    cluster.end().await;
+}
