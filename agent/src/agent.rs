@@ -15,6 +15,7 @@ use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -31,7 +32,7 @@ use tracing::{info, warn};
 use crate::api;
 use crate::blob::{self, Blobs};
 use crate::cluster::links::Links;
-use crate::cluster::nodes::{Nodes, Record};
+use crate::cluster::nodes::{self, Nodes, Record};
 use crate::cluster::{credentials, membership, presence};
 use crate::config::Config;
 use crate::executor::{self, orphans};
@@ -58,6 +59,7 @@ const STOP_STORE: Duration = Duration::from_secs(2);
 pub fn run(config: Config) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let _lock = lock(&config.data)?;
+    set_aside(&config)?;
     let tls = certificates(&config)?;
     let sockets = Sockets::bind(&config)?;
     let store_runtime = runtime("store")?;
@@ -65,7 +67,39 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let served = runtime.block_on(serve(config, tls, sockets, store_runtime.handle().clone()));
     runtime.shutdown_timeout(STOP_STORE);
     store_runtime.shutdown_timeout(STOP_STORE);
-    served
+    match served? {
+        End::Stop => Ok(()),
+        End::Again => start_again(),
+    }
+}
+
+/// What is to come after an agent has stopped.
+enum End {
+    Stop,
+    /// The same program in the same process, so that whoever watches over it sees one.
+    Again,
+}
+
+fn start_again() -> anyhow::Result<()> {
+    info!("starts again");
+    let program = std::env::current_exe()?;
+    let error = std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .exec();
+    Err(error).context("cannot start again")
+}
+
+/// A reset begins here: with the former store set aside, the agent is a new node.
+fn set_aside(config: &Config) -> anyhow::Result<()> {
+    let marker = config.reset_file();
+    if marker.exists() {
+        if config.raft_folder().exists() {
+            let aside = pipes_raft::set_aside(&config.raft_folder())?;
+            warn!(folder = %aside.display(), "the former store is set aside; remove it when nobody wants to look at it");
+        }
+        fs::remove_file(&marker).with_context(|| format!("cannot remove {}", marker.display()))?;
+    }
+    Ok(())
 }
 
 fn runtime(name: &str) -> std::io::Result<Runtime> {
@@ -117,7 +151,12 @@ struct Running {
     node: Arc<Node>,
 }
 
-async fn serve(config: Arc<Config>, tls: Tls, sockets: Sockets, store_runtime: Handle) -> anyhow::Result<()> {
+async fn serve(
+    config: Arc<Config>,
+    tls: Tls,
+    sockets: Sockets,
+    store_runtime: Handle,
+) -> anyhow::Result<End> {
     // Before anything that takes time, so that a signal is not lost.
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -145,6 +184,7 @@ async fn serve(config: Arc<Config>, tls: Tls, sockets: Sockets, store_runtime: H
             _ = term.recv() => info!("SIGTERM"),
             _ = interrupt.recv() => info!("SIGINT"),
             () = parts.failed() => {}
+            () = parts.starts_again() => {}
         }
     }
     // It may never have been written.
@@ -153,7 +193,13 @@ async fn serve(config: Arc<Config>, tls: Tls, sockets: Sockets, store_runtime: H
     stop(running).await;
     match failure {
         Some(failure) => bail!("{failure}"),
-        None => entered.map(|_| ()),
+        None => entered.map(|_| {
+            if parts.is_to_start_again() {
+                End::Again
+            } else {
+                End::Stop
+            }
+        }),
     }
 }
 
@@ -235,12 +281,23 @@ async fn start(
 async fn open_store(config: &Config, transport: RaftRpc, store_runtime: &Handle) -> anyhow::Result<Node> {
     let options = pipes_raft::Options {
         name: config.name.clone(),
+        applied_differently: applied_differently(),
         ..pipes_raft::Options::new(config.raft_folder(), config.cluster_id.clone())
     };
     let opened = store_runtime
         .spawn(Node::open(options, None, Arc::new(transport)))
         .await?;
     opened.with_context(|| format!("cannot open the store in {}", config.raft_folder().display()))
+}
+
+/// A switch for tests: `KEY=VALUE` in the environment, where debug assertions are on.
+fn applied_differently() -> Vec<(Vec<u8>, Vec<u8>)> {
+    let switch = cfg!(debug_assertions).then(|| std::env::var("PIPES_APPLY_DIFFERENTLY").ok());
+    let put = switch.flatten().and_then(|put| {
+        let (key, value) = put.split_once('=')?;
+        Some((key.into(), value.into()))
+    });
+    put.into_iter().collect()
 }
 
 /// Everybody's ways into the router, opened last.
@@ -286,6 +343,7 @@ async fn enter(
     let presence = presence::keep(store.clone(), own.clone(), present, parts.stopping());
     parts.spawn_on(store_runtime, Kind::Part, "presence", presence);
     is_present.await?;
+    nodes::forget_former(&store, &own).await?;
     credentials::found(&store, config).await?;
     let (known, are_known) = oneshot::channel();
     spawn_until_stop(

@@ -213,6 +213,11 @@ impl Config {
         self.data.join("raft")
     }
 
+    /// Where it is said that the store's folder is to be set aside at the next start.
+    pub fn reset_file(&self) -> PathBuf {
+        self.data.join("reset")
+    }
+
     /// Folder of the blobs.
     pub fn blob_folder(&self) -> PathBuf {
         self.data.join("blobs")

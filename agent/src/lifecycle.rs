@@ -37,6 +37,7 @@ pub struct Lifecycle {
     token: CancellationToken,
     tracker: TaskTracker,
     failed: CancellationToken,
+    again: CancellationToken,
     failure: Arc<Mutex<Option<String>>>,
 }
 
@@ -50,6 +51,7 @@ impl Lifecycle {
     pub fn beside(&self) -> Lifecycle {
         Lifecycle {
             failed: self.failed.clone(),
+            again: self.again.clone(),
             failure: Arc::clone(&self.failure),
             ..Lifecycle::default()
         }
@@ -116,6 +118,21 @@ impl Lifecycle {
     /// Ends when a part has failed: the agent is to stop.
     pub async fn failed(&self) {
         self.failed.cancelled().await;
+    }
+
+    /// Has the agent stop in order, and start again in the same process.
+    pub fn start_again(&self) {
+        self.again.cancel();
+    }
+
+    /// Ends when the agent is to start again.
+    pub async fn starts_again(&self) {
+        self.again.cancelled().await;
+    }
+
+    /// Whether the agent is to start again.
+    pub fn is_to_start_again(&self) -> bool {
+        self.again.is_cancelled()
     }
 
     /// Which part failed first, and why.

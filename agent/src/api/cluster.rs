@@ -16,6 +16,8 @@ struct Status {
     leader: Option<String>,
     term: u64,
     revision: i64,
+    /// What is wrong with it as a whole, and what to do.
+    reason: Option<String>,
     nodes: Vec<node::Shown>,
 }
 
@@ -23,8 +25,13 @@ pub(super) async fn status(api: &Api, _: &mut Arguments) -> Result<Value, Error>
     let nodes = node::shown(api).await?;
     // Read after the nodes, so that the revision is not older than what they show.
     let empty = pipes_raft::Range::key(keys::cluster_id());
-    let revision = api.store.range(empty, Consistency::Linearizable).await?.revision;
+    let read = api.store.range(empty, Consistency::Linearizable).await;
     let status = api.store.status();
+    let (revision, reason) = match read {
+        Ok(read) => (read.revision, None),
+        Err(error @ pipes_raft::Error::ReplicasDiffer) => (status.revision, Some(error.to_people())),
+        Err(error) => return Err(error.into()),
+    };
     let names = api.nodes.records();
     Ok(value(&Status {
         name: api.config.cluster.clone(),
@@ -34,6 +41,7 @@ pub(super) async fn status(api: &Api, _: &mut Arguments) -> Result<Value, Error>
             .and_then(|leader| names.get(&leader).map(|record| record.name.clone())),
         term: status.term,
         revision,
+        reason,
         nodes,
     }))
 }

@@ -1,5 +1,8 @@
-//! `pipes.node.list`: the nodes as the store and the links see them.
+//! `pipes.node.list|reset`: the nodes as the store and the links see them, and making one of them new.
 
+use std::collections::BTreeMap;
+
+use pipes_protocol::uris;
 use rmpv::Value;
 use serde::Serialize;
 
@@ -24,15 +27,75 @@ pub(super) async fn list(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
     Ok(value(&shown(api).await?))
 }
 
-/// All nodes, by id.
-pub(super) async fn shown(api: &Api) -> Result<Vec<Shown>, Error> {
-    let present = nodes::present(&api.store).await?;
+/// Has a node whose data is damaged, or differs from the others', begin anew.
+pub(super) async fn reset(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
+    let name = arguments.text("name")?;
+    let records = api.nodes.records();
+    let named = records
+        .values()
+        .find(|record| record.name == name || record.id.to_string() == name);
+    let record = named.ok_or_else(|| Error::NotFound(format!("there is no node {name}")))?;
+    if record.id == api.nodes.own_id() {
+        return reset_own(api, arguments).await;
+    }
+    let uri = uris::of_node(record.id, uris::node::RESET);
+    match api.agents.call_once(&uri, vec![], None).await {
+        Ok(_) => Ok(Value::Nil),
+        Err(error) => Err(Error::Unavailable(format!(
+            "node {} was not reset: {error}",
+            record.name
+        ))),
+    }
+}
+
+/// Has this node removed by the others, and starts the agent again, which sets the folder aside and joins.
+pub(super) async fn reset_own(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
+    match api.store.reset_member(api.nodes.own_id()).await {
+        // A reset that was interrupted goes on.
+        Ok(()) | Err(pipes_raft::Error::MemberNotFound) => {}
+        Err(pipes_raft::Error::Refused(why)) => return Err(Error::Unavailable(why)),
+        Err(error) => return Err(error.into()),
+    }
+    let marker = api.config.reset_file();
+    std::fs::write(&marker, [])
+        .map_err(|error| Error::Unavailable(format!("{}: {error}", marker.display())))?;
+    api.lifecycle.start_again();
+    Ok(Value::Nil)
+}
+
+/// What the store says of nodes; where its replicas differ, what is remembered, and nothing of their presence.
+struct Known {
+    records: Vec<Record>,
+    present: Option<BTreeMap<u64, Option<String>>>,
+}
+
+async fn known(api: &Api) -> Result<Known, pipes_raft::Error> {
+    let present = match nodes::presences(&api.store).await {
+        Ok(present) => present,
+        Err(pipes_raft::Error::ReplicasDiffer) => {
+            return Ok(Known {
+                records: api.nodes.records().into_values().collect(),
+                present: None,
+            });
+        }
+        Err(error) => return Err(error),
+    };
     let records = api.store.prefix(keys::nodes()).await?;
     let records = records
         .iter()
         .filter_map(|kv| serde_json::from_slice::<Record>(&kv.value).ok());
+    Ok(Known {
+        records: records.collect(),
+        present: Some(present),
+    })
+}
+
+/// All nodes, by id.
+pub(super) async fn shown(api: &Api) -> Result<Vec<Shown>, Error> {
+    let Known { records, present } = known(api).await?;
     let status = api.store.status();
     let mut nodes: Vec<Shown> = records
+        .into_iter()
         .map(|record| {
             let role = if status.leader == Some(record.id) {
                 "leader"
@@ -43,10 +106,21 @@ pub(super) async fn shown(api: &Api) -> Result<Vec<Shown>, Error> {
             } else {
                 "client"
             };
-            let (state, reason) = match (present.contains(&record.id), api.nodes.is_reached(record.id)) {
-                (true, true) => ("up", None),
-                (true, false) => ("sick", Some(format!("no link from {}", api.nodes.own_name()))),
-                (false, _) => ("down", Some("its lease ran out".to_owned())),
+            let is_reached = api.nodes.is_reached(record.id);
+            let presence = present.as_ref().map(|present| present.get(&record.id));
+            let (state, reason) = match (presence, is_reached) {
+                (Some(Some(Some(sick))), _) => (
+                    "sick",
+                    Some(format!(
+                        "{sick}; make it new with: pipes node reset {}",
+                        record.name
+                    )),
+                ),
+                (Some(Some(None)), true) => ("up", None),
+                (Some(Some(None)), false) => ("sick", Some(format!("no link from {}", api.nodes.own_name()))),
+                (Some(None), _) => ("down", Some("its lease ran out".to_owned())),
+                (None, true) => ("sick", Some("the replicas differ".to_owned())),
+                (None, false) => ("down", Some(format!("no link from {}", api.nodes.own_name()))),
             };
             Shown {
                 name: record.name,

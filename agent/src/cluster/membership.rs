@@ -3,6 +3,7 @@
 //! | its folder | it is | does |
 //! |---|---|---|
 //! | has a log | a member | goes on |
+//! | says that its replica is out | a member without a replica | goes on, until it is reset |
 //! | is empty | the first of the list | asks all others; initialises itself alone only when all answer and none has a log; joins the one that has |
 //! | is empty | another | joins whoever of the list is a member: a learner first, then promoted |
 //!
@@ -33,7 +34,8 @@ enum List {
 
 /// Returns this node's id once it is a member; tries for as long as it takes.
 pub async fn enter(config: &Config, node: &Node, dialer: &Dialer) -> anyhow::Result<u64> {
-    if let (true, Some(id)) = (node.has_log(), node.id()) {
+    let is_member = node.has_log() || node.status().sick.is_some();
+    if let (true, Some(id)) = (is_member, node.id()) {
         info!(node = id, "a member already");
         return Ok(id);
     }

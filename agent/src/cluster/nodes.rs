@@ -107,6 +107,33 @@ pub async fn present(store: &Store) -> Result<BTreeSet<u64>, pipes_raft::Error> 
     Ok(ids.collect())
 }
 
+/// The nodes whose presence is on record, each with why its replica is out, if it is.
+pub async fn presences(store: &Store) -> Result<BTreeMap<u64, Option<String>>, pipes_raft::Error> {
+    #[derive(Deserialize)]
+    struct Presence {
+        id: u64,
+        sick: Option<String>,
+    }
+    let all = store.prefix(keys::presences()).await?;
+    let presences = all
+        .iter()
+        .filter_map(|kv| serde_json::from_slice::<Presence>(&kv.value).ok());
+    Ok(presences.map(|presence| (presence.id, presence.sick)).collect())
+}
+
+/// Removes the records of those that this node was before it was made new.
+pub async fn forget_former(store: &Store, own: &Record) -> Result<(), pipes_raft::Error> {
+    for kv in store.prefix(keys::nodes()).await? {
+        if let Some(record) = parse(&kv.value)
+            && record.name == own.name
+            && record.id != own.id
+        {
+            store.delete(keys::node(record.id)).await?;
+        }
+    }
+    Ok(())
+}
+
 fn apply(records: &mut BTreeMap<u64, Record>, change: Change) {
     match change {
         Change::All(all) => {

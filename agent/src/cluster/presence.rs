@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /pipes/nodes/2      {"id":2,"name":"n2","address":"127.77.0.2","mesh":7071,"wamp":7072,...}   stays
-//! /pipes/presence/2   {"id":2,"name":"n2"}   under a lease of 3 s, renewed each 500 ms, in the leader's memory
+//! /pipes/presence/2   {"id":2,"name":"n2","sick":null}   under a lease of 3 s, renewed each 500 ms, in the leader's memory
 //! ```
 //!
 //! Runs on the store's runtime, so that streams at full speed never cost a node its lease. A lease that was lost (the
@@ -47,7 +47,7 @@ pub async fn keep(
                         // Whoever waits for it may have been told to stop.
                         let _ = present.send(());
                     }
-                    renew(&store, granted).await;
+                    renew(&store, &record, granted).await;
                     warn!(node = record.id, "the node's lease was lost and is taken anew");
                 }
                 Err(error) => {
@@ -83,26 +83,38 @@ async fn appear(store: &Store, record: &Record) -> anyhow::Result<i64> {
         store.put(key, value, None).await?;
     }
     let lease = store.grant(LEASE, 0).await?;
-    let presence = serde_json::json!({ "id": record.id, "name": record.name });
-    store
-        .put(
-            keys::presence(record.id),
-            serde_json::to_vec(&presence)?,
-            Some(lease),
-        )
-        .await?;
+    show(store, record, store.status().sick.as_deref(), lease).await?;
     Ok(lease)
 }
 
+/// Writes that the node is there, and why its replica is not, if so.
+async fn show(
+    store: &Store,
+    record: &Record,
+    sick: Option<&str>,
+    lease: i64,
+) -> Result<i64, pipes_raft::Error> {
+    let presence = serde_json::json!({ "id": record.id, "name": record.name, "sick": sick });
+    let value = presence.to_string();
+    store.put(keys::presence(record.id), value, Some(lease)).await
+}
+
 /// Renews until the lease is gone.
-async fn renew(store: &Store, lease: i64) {
+async fn renew(store: &Store, record: &Record, lease: i64) {
     let mut last = None;
+    let mut shown = store.status().sick;
     let mut ticks = tokio::time::interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         match store.keep_alive(lease).await {
-            Ok(_) => last = None,
+            Ok(_) => {
+                last = None;
+                let sick = store.status().sick;
+                if sick != shown && show(store, record, sick.as_deref(), lease).await.is_ok() {
+                    shown = sick;
+                }
+            }
             Err(Error::LeaseNotFound) => return,
             Err(error) => {
                 let why = error.to_string();

@@ -44,6 +44,8 @@ pub const BLOB_PUT: &str = "pipes.blob.put";
 pub const BLOB_HAS: &str = "pipes.blob.has";
 /// All nodes.
 pub const NODE_LIST: &str = "pipes.node.list";
+/// Makes a node new whose data is damaged, or differs from the others'.
+pub const NODE_RESET: &str = "pipes.node.reset";
 /// This cluster: leader, term, revision, nodes.
 pub const CLUSTER_STATUS: &str = "pipes.cluster.status";
 /// Sets a setting of the cluster.
@@ -69,6 +71,8 @@ pub mod node {
     pub const EXECUTOR_ABORT: &str = "executor.release";
     /// Tells a coordinator that slots may be free.
     pub const EXECUTOR_FREED: &str = "executor.freed";
+    /// Has the node removed from the store's members, and join anew.
+    pub const RESET: &str = "reset";
     /// The runs that the node coordinates.
     pub const RUNS: &str = "runs";
     /// Stops one of them.

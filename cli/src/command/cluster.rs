@@ -152,7 +152,8 @@ fn status(contexts: &Contexts, name: Option<&str>, listing: Listing) -> Result<(
                 .and_then(Result::ok)
                 .unwrap_or_default();
             let nodes = table::render(Node::TITLES, nodes.iter().map(Object::row));
-            output::print(&format!("{head}\n{nodes}"))
+            let reason = cluster.reason.map(|reason| format!("\n{reason}\n"));
+            output::print(&format!("{head}\n{nodes}{}", reason.unwrap_or_default()))
         }
     }
 }
