@@ -33,7 +33,7 @@ use crate::api;
 use crate::blob::{self, Blobs};
 use crate::cluster::links::Links;
 use crate::cluster::nodes::{self, Nodes, Record};
-use crate::cluster::{credentials, membership, presence};
+use crate::cluster::{comparison, credentials, membership, presence};
 use crate::config::Config;
 use crate::executor::{self, orphans};
 use crate::lifecycle::{Kind, Lifecycle};
@@ -127,7 +127,13 @@ fn lock(data: &Path) -> anyhow::Result<File> {
 }
 
 fn certificates(config: &Config) -> anyhow::Result<Tls> {
-    let tls = Tls::read(&config.tls_folder())?;
+    let tls = Tls::read(&config.tls_folder()).map_err(|error| {
+        anyhow::anyhow!(
+            "{error}, and nobody would know this node; with a majority of the others up, `pipes node reset {}` makes it \
+             a new member",
+            config.name
+        )
+    })?;
     let named = tls.identity();
     if named.cluster != config.cluster_id || named.name != config.name {
         bail!(
@@ -354,6 +360,11 @@ async fn enter(
     spawn_until_stop(parts, "blobs", blob::tend(blobs.clone(), store.clone()));
 
     let nodes = Nodes::start(own, store.clone(), router.links(), parts);
+    spawn_until_stop(
+        parts,
+        "comparison",
+        comparison::daily(store.clone(), nodes.clone()),
+    );
     let folder = config.data.join("logs");
     let logs =
         Logs::open(folder.clone()).with_context(|| format!("cannot keep logs in {}", folder.display()))?;

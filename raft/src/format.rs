@@ -91,14 +91,21 @@ impl Kind {
     }
 }
 
+/// Linux's number for a disk that fails, which std has no name for.
+const EIO: i32 = 5;
+
 /// An error that names the file and the place.
 pub(crate) fn corrupt(path: &Path, offset: u64, why: &str) -> Error {
     Error::Corrupt(format!("{}: damaged at octet {offset}: {why}", path.display()))
 }
 
-/// An error of the disk that names the file.
+/// An error of the disk that names the file. What the disk cannot give back is as good as damaged.
 pub(crate) fn disk(path: &Path, error: &io::Error) -> Error {
-    Error::Disk(format!("{}: {error}", path.display()))
+    let text = format!("{}: {error}", path.display());
+    match error.raw_os_error() {
+        Some(EIO) => Error::Corrupt(text),
+        _ => Error::Disk(text),
+    }
 }
 
 /// The head of a frame.

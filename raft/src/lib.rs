@@ -130,7 +130,7 @@ use mutant;
 pub use client::{Store, Watch};
 pub use error::{Error, Fault};
 pub use node::{Node, set_aside};
-pub use options::{Member, Options, Status};
+pub use options::{Content, Member, Options, Status};
 pub use request::{
     Compare, CompareOp, Consistency, Event, EventKind, KeyValue, OPERATIONS_MAX, Op, OpResult,
     REQUEST_BYTES_MAX, Range, RangeResult, Target, Txn, TxnResult, prefix_end,

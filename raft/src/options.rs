@@ -54,6 +54,15 @@ pub struct Member {
     pub address: String,
 }
 
+/// All keys of a replica at one revision, summed up.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Content {
+    /// How many they are.
+    pub keys: u64,
+    /// The digest of keys, values and their numbers.
+    pub digest: String,
+}
+
 /// What a node knows of the group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Status {

@@ -54,15 +54,24 @@ fn end_of(path: &Path) -> usize {
     1 + bytes.iter().rposition(|octet| *octet != 0).unwrap()
 }
 
-/// That it does not open, and says `named` and `lost` in one sentence with what to do. Again, too: a start that failed
-/// must not make of it what the next takes for a beginning.
+/// That it opens no replica, and says `named` and `lost` in one sentence with what to do. Again, too: a start that
+/// failed must not make of it what the next takes for a beginning.
 async fn is_refused(cluster: &Cluster, named: &str, lost: &str) {
     for _ in 0..2 {
-        let Err(Error::Corrupt(why)) = cluster.try_open(1).await else {
-            panic!("it opened without {named}")
-        };
+        let node = cluster.open(1).await;
+        let why = node
+            .status()
+            .sick
+            .unwrap_or_else(|| panic!("it opened without {named}"));
         assert!(why.contains(named) && why.contains(lost), "{why}");
-        assert!(why.contains("`pipes node reset ") && !why.contains('\n'), "{why}");
+        assert!(
+            why.contains("`pipes node reset n1`") && !why.contains('\n'),
+            "{why}"
+        );
+        assert!(!node.has_log());
+        let begun = node.initialize(crate::cluster::address(1)).await;
+        assert!(matches!(begun, Err(Error::Corrupt(_))), "{begun:?}");
+        cluster.close(1).await;
     }
 }
 

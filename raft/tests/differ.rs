@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pipes_raft::{Consistency, Error, Options, Range};
 
-use crate::cluster::{Cluster, wait_until};
+use crate::cluster::{Cluster, LIMIT, wait_until};
 
 /// Time from the write until who differs is out.
 const OUT_WITHIN: Duration = Duration::from_secs(2);
@@ -178,6 +178,40 @@ async fn with_all_three_different_nothing_is_written_until_two_are_reset() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_content_of_all_replicas_is_compared_at_one_revision() {
+    let cluster = Cluster::with(3, differing).await;
+    for at in 0..1200 {
+        cluster
+            .store(1)
+            .put(format!("k{at}"), "value", None)
+            .await
+            .unwrap();
+    }
+    let (revision, contents) = cluster.store(2).contents(LIMIT).await.unwrap();
+    assert!(revision > 1200);
+    let contents: Vec<_> = contents.into_values().map(Result::unwrap).collect();
+    assert_eq!(contents.len(), 3);
+    assert!(contents[0].keys >= 1200);
+    assert!(
+        contents.iter().all(|content| *content == contents[0]),
+        "{contents:?}"
+    );
+
+    cluster.store(1).put("differ/all", "same", None).await.unwrap();
+    wait_until("all are in doubt", || {
+        (1..=3).all(|number| cluster.status(number).is_in_doubt)
+    })
+    .await;
+    let (_, contents) = cluster.store(2).contents(LIMIT).await.unwrap();
+    let digests: std::collections::BTreeSet<_> = contents
+        .into_values()
+        .map(|content| content.unwrap().digest)
+        .collect();
+    assert_eq!(digests.len(), 3, "who is in doubt can be looked at");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reset_is_refused_where_the_others_are_no_majority() {
     let cluster = Cluster::of(3).await;
     let leader = cluster.leader(1, None).await;
@@ -190,4 +224,75 @@ async fn a_reset_is_refused_where_the_others_are_no_majority() {
     assert!(why.contains("only 1 answer"), "{why}");
     cluster.store(asked).put("a", "1", None).await.unwrap();
     cluster.end().await;
+}
+
+/// Has node `number` begin again with what the same node of another group had, which wrote so many keys of its own.
+async fn exchange(cluster: &Cluster, number: u16, writes: usize) {
+    let other = Cluster::of(3).await;
+    let leader = other.leader(1, None).await;
+    for at in 0..writes {
+        let (key, value) = (format!("load/{}", at % 100), format!("other {at}"));
+        other.store(leader).put(key, value, None).await.unwrap();
+    }
+    other.quiet(leader).await;
+    assert_eq!(other.node(number).id(), cluster.node(number).id());
+    cluster.close(number).await;
+    other.close(number).await;
+    for entry in std::fs::read_dir(other.folder(number)).unwrap() {
+        let name = entry.unwrap().file_name();
+        // It goes on under the same name.
+        if name == "identity" {
+            continue;
+        }
+        let (from, to) = (
+            other.folder(number).join(&name),
+            cluster.folder(number).join(&name),
+        );
+        if to.is_dir() {
+            std::fs::remove_dir_all(&to).unwrap();
+        }
+        std::fs::rename(from, to).unwrap();
+    }
+    cluster.open(number).await;
+}
+
+async fn exchanged_is_out_and_new_again(is_leader: bool, writes: usize) {
+    let cluster = Cluster::with(3, differing).await;
+    let leader = cluster.leader(1, None).await;
+    for at in 0..50 {
+        let key = format!("load/{at}");
+        cluster.store(leader).put(key, "own", None).await.unwrap();
+    }
+    cluster.quiet(leader).await;
+    let odd = if is_leader { leader } else { 1 + leader % 3 };
+    exchange(&cluster, odd, writes).await;
+    let other = 1 + odd % 3;
+    let load = load(&cluster, other);
+    let written = cluster.store(other).put("after", "exchange", None).await;
+    assert!(matches!(written, Ok(_) | Err(Error::Unknown)), "{written:?}");
+    out(&cluster, odd).await;
+    drop(load);
+    reset(&cluster, odd, other).await;
+    cluster.join_unchanged(odd).await;
+    cluster.settled(3).await;
+    assert_eq!(
+        value(&cluster, odd, "load/20").await,
+        value(&cluster, other, "load/20").await
+    );
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_with_the_log_and_state_of_a_shorter_history_is_out_and_new_after_a_reset() {
+    exchanged_is_out_and_new_again(false, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_with_the_log_and_state_of_a_longer_history_is_out_and_new_after_a_reset() {
+    exchanged_is_out_and_new_again(false, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_with_the_log_and_state_of_another_history_is_out_and_new_after_a_reset() {
+    exchanged_is_out_and_new_again(true, 200).await;
 }

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod blob;
+mod check;
 mod cluster;
 mod error;
 mod logs;

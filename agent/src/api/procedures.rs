@@ -8,7 +8,7 @@ use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
 
 use crate::api::arguments::Arguments;
-use crate::api::{Api, Error, blob, cluster, logs, node, run, service, store, token};
+use crate::api::{Api, Error, blob, check, cluster, logs, node, run, service, store, token};
 use crate::workflow::coordinator;
 use pipes_router::OwnSession;
 
@@ -78,12 +78,14 @@ pub(super) const PROCEDURES: &[Procedure] = &[
     operators(uris::NODE_LIST, once!(node::list)),
     operators(uris::NODE_RESET, once!(node::reset)),
     operators(uris::CLUSTER_STATUS, once!(cluster::status)),
+    operators(uris::CLUSTER_CHECK, once!(check::check)),
     operators(uris::CLUSTER_SET, once!(cluster::set)),
     operators(uris::TOKEN_CREATE, once!(token::create)),
     operators(uris::TOKEN_LIST, once!(token::list)),
     operators(uris::TOKEN_REMOVE, once!(token::remove)),
     operators(uris::STORE_RANGE, once!(store::range)),
     operators(uris::STORE_TXN, once!(store::txn)),
+    agents(uris::node::BLOBS_CHECK, once!(check::own_blobs)),
     agents(uris::node::RESET, once!(node::reset_own)),
     agents(uris::node::RUNS, once!(run::own)),
     agents(uris::node::RUN_STOP, once!(run::stop_own)),

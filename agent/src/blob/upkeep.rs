@@ -10,7 +10,7 @@ use pipes_raft::{EventKind, KeyValue};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::{Blobs, Digest};
+use super::{Blobs, Digest, Error};
 use crate::follow::{Change, Follow};
 use crate::keys;
 use crate::retry::Backoff;
@@ -35,7 +35,10 @@ pub async fn tend(blobs: Blobs, store: pipes_raft::Store) -> anyhow::Result<()> 
             }
             () = backoff.rest(), if !missing.is_empty() => {}
             () = tokio::time::sleep_until(check_at) => {
-                missing.extend(bad_ones(&blobs).await);
+                match blobs.read_all().await {
+                    Ok((_, bad)) => missing.extend(bad),
+                    Err(error) => error!(%error, "the blobs cannot be read"),
+                }
                 check_at = Instant::now() + CHECK_EVERY;
             }
         }
@@ -73,22 +76,33 @@ async fn fetch(blobs: &Blobs, missing: &mut BTreeSet<Digest>) {
     }
 }
 
-/// Blobs whose bytes are not what their names say.
-async fn bad_ones(blobs: &Blobs) -> Vec<Digest> {
-    let store = blobs.store().clone();
-    let checked = tokio::task::spawn_blocking(move || {
-        let mut bad = Vec::new();
-        for digest in store.digests().unwrap_or_default() {
-            match store.check(&digest) {
-                Ok(true) => {}
-                Ok(false) => bad.push(digest),
-                Err(error) => {
-                    error!(%digest, %error, "a blob cannot be read");
-                    bad.push(digest);
-                }
+impl Blobs {
+    /// Reads every blob here against its digest, and fetches those anew that are not what their names say: how many there
+    /// are, and which were bad.
+    pub async fn check_all(&self) -> Result<(usize, Vec<Digest>), Error> {
+        let (count, bad) = self.read_all().await?;
+        for digest in &bad {
+            if let Err(error) = self.ensure(digest).await {
+                warn!(%digest, %error, "a damaged blob cannot be fetched anew");
             }
         }
-        bad
-    });
-    checked.await.unwrap_or_default()
+        Ok((count, bad))
+    }
+
+    async fn read_all(&self) -> Result<(usize, Vec<Digest>), Error> {
+        let store = self.store().clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let digests = store.digests()?;
+            let count = digests.len();
+            let is_bad = |digest: &Digest| match store.check(digest) {
+                Ok(is_sound) => !is_sound,
+                Err(error) => {
+                    error!(%digest, %error, "a blob cannot be read");
+                    true
+                }
+            };
+            Ok((count, digests.into_iter().filter(is_bad).collect()))
+        });
+        read.await.unwrap_or(Err(Error::Stopping))
+    }
 }

@@ -6,8 +6,10 @@
 //! | [`presence`] | the node's lease, by which the others see that it lives |
 //! | [`nodes`] | the nodes there are, and which of them are reached |
 //! | [`links`] | a link of the router to every other node |
+//! | [`comparison`] | whether all replicas hold the same |
 //! | [`credentials`] | who may speak in realm `pipes` |
 
+pub mod comparison;
 pub mod credentials;
 pub mod links;
 pub mod membership;

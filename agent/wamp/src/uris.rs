@@ -48,6 +48,8 @@ pub const NODE_LIST: &str = "pipes.node.list";
 pub const NODE_RESET: &str = "pipes.node.reset";
 /// This cluster: leader, term, revision, nodes.
 pub const CLUSTER_STATUS: &str = "pipes.cluster.status";
+/// Compares the whole content of all replicas at one revision.
+pub const CLUSTER_CHECK: &str = "pipes.cluster.check";
 /// Sets a setting of the cluster.
 pub const CLUSTER_SET: &str = "pipes.cluster.set";
 /// Makes a token, shown once.
@@ -71,6 +73,8 @@ pub mod node {
     pub const EXECUTOR_ABORT: &str = "executor.release";
     /// Tells a coordinator that slots may be free.
     pub const EXECUTOR_FREED: &str = "executor.freed";
+    /// Reads all blobs of the node against their digests.
+    pub const BLOBS_CHECK: &str = "blobs.check";
     /// Has the node removed from the store's members, and join anew.
     pub const RESET: &str = "reset";
     /// The runs that the node coordinates.

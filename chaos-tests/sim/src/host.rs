@@ -209,6 +209,12 @@ impl Boot {
         self.shared
             .lock()
             .note(format!("n{} is open, id {id:?}", self.number));
+        if let Some(why) = node.status().sick {
+            node.shutdown().await;
+            self.slot
+                .with(|process| process.refusal = Some(Error::Corrupt(why)));
+            return;
+        }
         if self.slot.has_joined() && id.is_none() {
             self.shared
                 .lock()

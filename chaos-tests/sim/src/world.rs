@@ -219,12 +219,17 @@ impl World {
             return;
         }
         if let Some(refusal) = host.slot.refusal() {
-            let is_disk = matches!(refusal, Error::Disk(_)) || disk::faults(&host.name).read_error > 0;
+            // A disk that gave back nothing for a while may give it back at the next start.
+            let is_disk = matches!(refusal, Error::Disk(_)) || disk::counts(&host.name).errors > 0;
             if !is_disk || self.is_healed {
                 self.fail(format!("n{} does not start: {refusal}", at + 1));
             }
             self.crash(at + 1, Loss::Killed, RESTART_MS);
             return;
+        }
+        let taken_out = host.slot.node().and_then(|node| node.status().sick);
+        if let Some(why) = taken_out {
+            return self.fail(format!("n{} is taken out: {why}", at + 1));
         }
         // A store that has ended by itself: its disk failed.
         let has_ended = self.now_ms.is_multiple_of(50)

@@ -1,4 +1,4 @@
-//! `pipes cluster ls|status|start|stop|rm|set`
+//! `pipes cluster ls|status|check|start|stop|rm|set`
 
 use pipes_protocol::uris;
 use std::io::{BufRead, IsTerminal, Write};
@@ -30,6 +30,8 @@ pub enum Command {
         #[command(flatten)]
         listing: Listing,
     },
+    /// Compares the whole content of all replicas; exits 1 where they differ
+    Check,
     /// Starts the agents of a local cluster that are down
     Start {
         /// Its name; otherwise the one in use
@@ -61,6 +63,7 @@ pub fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Ls(listing) => ls(&contexts, listing),
         Command::Status { name, listing } => status(&contexts, name.as_deref(), listing),
+        Command::Check => check(),
         Command::Start { name } => {
             let (context, cluster) = local_one(&contexts, name)?;
             let _lock = local::lock()?;
@@ -83,6 +86,20 @@ pub fn run(command: Command) -> Result<(), Error> {
             let kwargs = vec![("key", Value::from(key)), ("value", Value::from(value))];
             client::call_once(uris::CLUSTER_SET, kwargs).map(drop)
         }
+    }
+}
+
+fn check() -> Result<(), Error> {
+    #[derive(serde::Deserialize)]
+    struct Checked {
+        is_equal: bool,
+        sentence: String,
+    }
+    let answer = client::call_once(uris::CLUSTER_CHECK, Vec::new())?;
+    let checked: Checked = object::parse(answer)?;
+    match checked.is_equal {
+        true => output::print(&format!("{}\n", checked.sentence)),
+        false => Err(Error::Local(checked.sentence)),
     }
 }
 

@@ -16,12 +16,16 @@ use std::time::Duration;
 use self::peers::Target;
 use self::routing::{PROPOSAL_KIB_MIN, Routing};
 
+use futures::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use crate::command::{ApplyResult, Command, Proposal};
 use crate::mvcc::{self, Scope};
 use crate::rpc::{ClientRequest, ClientResponse, Outcome};
-use crate::{Consistency, Error, KeyValue, Member, Op, OpResult, Range, RangeResult, Status, Txn, TxnResult};
+use crate::{
+    Consistency, Content, Error, KeyValue, Member, Op, OpResult, Peer, Range, RangeResult, Status, Txn,
+    TxnResult,
+};
 
 /// A cheap handle to the store.
 #[derive(Clone)]
@@ -203,6 +207,40 @@ impl Store {
             .ask_leader(ClientRequest::Reset(id), self.routing.deadline())
             .await
             .map(drop)
+    }
+
+    /// All keys at one revision, on every member, summed up: the revision, and what each says within `limit`.
+    pub async fn contents(
+        &self,
+        limit: Duration,
+    ) -> Result<(i64, BTreeMap<u64, Result<Content, Error>>), Error> {
+        let members = self.members().await?;
+        let any = Range {
+            count_only: true,
+            ..Range::key("/")
+        };
+        let revision = match self.range(any, Consistency::Linearizable).await {
+            Ok(read) => read.revision,
+            // What has no majority has come equally far all the same.
+            Err(Error::ReplicasDiffer) => self.status().revision,
+            Err(error) => return Err(error),
+        };
+        let asking = members.iter().map(async |(id, member)| {
+            let request = ClientRequest::Content(revision);
+            let answer = match (self.routing.peers.replica(), Peer::of(*id, member)) {
+                (Some(replica), _) if replica.id == *id => Some(replica.answer(request, limit).await),
+                (_, Some(peer)) => self.routing.peers.ask(&peer, request, limit).await,
+                (_, None) => None,
+            };
+            let content = match answer {
+                Some(ClientResponse::Content(content)) => Ok(content),
+                Some(ClientResponse::Failed(error)) => Err(error),
+                Some(_) => Err(Error::Stopped),
+                None => Err(Error::Timeout),
+            };
+            (*id, content)
+        });
+        Ok((revision, join_all(asking).await.into_iter().collect()))
     }
 
     async fn read_txn(&self, txn: Txn) -> Result<TxnResult, Error> {

@@ -183,6 +183,15 @@ impl Inner {
         }
     }
 
+    /// Where the last entry of each segment ends that has any.
+    pub(super) fn ends(&self) -> BTreeMap<u32, u64> {
+        let mut ends = BTreeMap::new();
+        for slot in self.slots.iter().filter(|slot| slot.is_written()) {
+            ends.insert(slot.segment, u64::from(slot.offset) + u64::from(slot.len));
+        }
+        ends
+    }
+
     /// Lets the oldest entries of the cache go while it is too large, but none that is not on disk.
     pub(super) fn evict(&mut self) {
         let most: usize = crate::limit!("cache_bytes", CACHE_BYTES_MAX);

@@ -39,6 +39,7 @@ mod record;
 mod recover;
 mod synced;
 mod tail;
+mod verify;
 mod writer;
 
 #[cfg(test)]

@@ -41,7 +41,10 @@ impl Synced {
     pub(crate) fn all() -> Synced {
         let mut inner = super::index::Inner::default();
         let leader = <openraft::alias::LeaderIdOf<crate::type_config::TypeConfig> as openraft::vote::RaftLeaderId>::new(1, 1);
-        inner.purge(LogId::new(openraft::vote::RaftLeaderId::to_committed(&leader), u64::MAX - 1));
+        inner.purge(LogId::new(
+            openraft::vote::RaftLeaderId::to_committed(&leader),
+            u64::MAX - 1,
+        ));
         Synced::new(Arc::new(Index::new(inner)))
     }
 

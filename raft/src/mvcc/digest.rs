@@ -59,6 +59,22 @@ impl Digest {
     }
 }
 
+/// A digest of keys as they are at one revision, told in their order.
+#[derive(Debug, Default)]
+pub(crate) struct ContentDigest(Trace);
+
+impl ContentDigest {
+    /// The next key: its record, and the revision of that.
+    pub(crate) fn key(&mut self, revision: Revision, record: &Record) {
+        self.0.record(revision, record);
+    }
+
+    /// The digest of all keys told.
+    pub(crate) fn finish(self) -> u128 {
+        self.0.0.finish128().into()
+    }
+}
+
 impl Trace {
     /// Begins with an entry: the digest before it, its place and its bytes.
     pub(crate) fn of_entry(before: Option<Digest>, term: u64, index: u64, bytes: &[u8]) -> Trace {

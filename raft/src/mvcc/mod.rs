@@ -45,7 +45,7 @@ mod watch;
 mod golden;
 
 pub(crate) use database::{Changes, Database, Records};
-pub(crate) use digest::{CHAIN, Digest, Trace};
+pub(crate) use digest::{CHAIN, ContentDigest, Digest, Trace};
 pub(crate) use lease::{Clock, TICK_MS};
 pub(crate) use revision::{Record, Revision};
 pub(crate) use txn::{Overlay, check, only_reads};

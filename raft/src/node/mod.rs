@@ -4,9 +4,9 @@
 //! |---|---|
 //! | nothing | a mere handle until [`Node::initialize`] or [`Node::join`] |
 //! | an identity with a replica, and a log | a member that goes on where it was |
-//! | an identity with a replica, and no log | refused: with an empty log it could vote committed entries away |
-//! | an identity with a replica whose files are refused (`replica/damage.rs`), or that is sick | a handle with an id, until it is reset |
-//! | a log, a snapshot or a state, and no identity | refused |
+//! | an identity with a replica, and no log | sick: with an empty log it could vote committed entries away |
+//! | an identity with a replica whose files are refused (`replica/damage.rs`), or that was taken out | sick: a handle with an id, until it is reset |
+//! | a log, a snapshot or a state, and no identity | sick, and asks the members who it is |
 //! | an identity without a replica | a handle with an id, that asks the members |
 
 mod identity;
@@ -59,7 +59,11 @@ impl Node {
         let lock = lock_folder(&options)?;
         // It may have got its name just before a kill.
         format::sync_dir(&options.dir)?;
-        let identity = read_identity(&options).map_err(|error| damage::refused(error, &options.name))?;
+        let (identity, lost) = match read_identity(&options) {
+            Ok(identity) => (identity, None),
+            Err(Error::Corrupt(why)) => (None, Some(damage::advised(&why, &options.name))),
+            Err(error) => return Err(error),
+        };
         if let Some(identity) = &identity
             && identity.cluster != options.cluster
         {
@@ -71,7 +75,7 @@ impl Node {
             )));
         }
         let found = identity.as_ref().map(|identity| identity.id);
-        if id.is_some() && id != found {
+        if id.is_some() && id != found && lost.is_none() {
             let found = found.map_or("none".into(), |id| id.to_string());
             return Err(Error::Refused(format!(
                 "{}: the node id here is {found}",
@@ -93,13 +97,17 @@ impl Node {
             peers.note_members(identity.members);
             let options = &node.routing.options;
             if let Some(why) = sick::read(&options.dir)? {
-                tracing::error!(why, "this node goes on without a replica");
-                peers.note_sick(why);
+                node.go_without(&why);
             } else if identity.has_replica {
-                let replica = Replica::open(options, identity.id, peers.transport(), false).await;
-                let replica = replica.map_err(|error| damage::refused(error, &identity.id.to_string()))?;
-                node.put_replica(&replica);
+                match Replica::open(options, identity.id, peers.transport(), false).await {
+                    Ok(replica) => node.put_replica(&replica),
+                    Err(Error::Corrupt(why)) => node.go_without(&damage::advised(&why, &node.name())),
+                    Err(error) => return Err(error),
+                }
             }
+        }
+        if let Some(why) = lost {
+            node.go_without(&why);
         }
         let stop = node.routing.stop.clone();
         node.tasks.spawn(task::scoped(forward::run(peers, queue, stop)));
@@ -109,6 +117,9 @@ impl Node {
     /// Makes this node the first of a new group, with id 1 and itself alone in it.
     pub async fn initialize(&self, address: SocketAddr) -> Result<(), Error> {
         let _entering = self.entering.lock().await;
+        if let Some(why) = self.routing.peers.sick() {
+            return Err(Error::Corrupt(why));
+        }
         let member = self.member(&self.routing.options.name, address);
         let members = BTreeMap::from([(FIRST_ID, member)]);
         let known = self.identity();
@@ -172,6 +183,11 @@ impl Node {
         let deadline = self.routing.deadline();
         let member = self.member(name, address);
         let leader = self.find_leader(via, deadline).await?;
+        if self.identity().is_none()
+            && let Some(id) = self.former(name)?
+        {
+            return Ok(id);
+        }
         let identity = match self.identity() {
             Some(identity) => identity,
             None => {
@@ -285,6 +301,40 @@ impl Node {
         Ok(replica)
     }
 
+    /// Which member this node was before it lost its files: it goes on without a replica until it is reset, since it
+    /// voted, and acknowledged what it lacks now.
+    fn former(&self, name: &str) -> Result<Option<u64>, Error> {
+        let members = self.routing.peers.known().1;
+        let mut named = members.iter().filter(|(_, member)| member.name == name);
+        let id = named.next().map(|(id, _)| *id);
+        match (id, self.routing.peers.sick()) {
+            (None, None) => return Ok(None),
+            (None, Some(why)) => return Err(Error::Corrupt(why)),
+            (Some(_), Some(_)) => {}
+            (Some(id), None) => {
+                let dir = self.routing.options.dir.display();
+                let why = format!(
+                    "{dir}: it is empty, and this node is member {id}: what it acknowledged and for whom it voted is lost"
+                );
+                self.go_without(&damage::advised(&why, name));
+            }
+        }
+        if let Some(id) = id {
+            self.routing.peers.note_id(id);
+        }
+        Ok(id)
+    }
+
+    fn name(&self) -> String {
+        self.routing.options.name.clone()
+    }
+
+    /// Goes on as a handle to the others' store.
+    fn go_without(&self, why: &str) {
+        tracing::error!("{why}; this node goes on without a replica");
+        self.routing.peers.note_sick(why.to_owned());
+    }
+
     /// Puts the replica in its place, has it do what a leader has to whenever it leads, and takes it out once its state
     /// is known to be wrong.
     fn put_replica(&self, replica: &Arc<Replica>) {
@@ -352,7 +402,8 @@ impl Node {
 
 /// Takes a replica out whose state is wrong. It answers nobody any more; the node goes on as a handle.
 async fn take_out(routing: &Routing, identity: &Mutex<Option<Identity>>, replica: &Replica, why: String) {
-    tracing::error!(why, "this node's replica is taken out");
+    let why = damage::advised(&why, &routing.options.name);
+    tracing::error!("{why}; this node's replica is taken out");
     let members = routing.status().members;
     let known = {
         let mut identity = identity.lock().unwrap_or_else(PoisonError::into_inner);

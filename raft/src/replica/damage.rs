@@ -94,14 +94,9 @@ fn is_any(dir: &Path, is_one: impl Fn(&str) -> bool) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// The one sentence with which a store that is damaged is refused; `node` is the number or name of this one.
-pub(crate) fn refused(error: Error, node: &str) -> Error {
-    match error {
-        Error::Corrupt(why) => Error::Corrupt(format!(
-            "{why}; with a majority of the others up, `pipes node reset {node}` makes this node a new member"
-        )),
-        error => error,
-    }
+/// The one sentence that says why the node of this name has no replica, and what to do.
+pub(crate) fn advised(why: &str, name: &str) -> String {
+    format!("{why}; with a majority of the others up, `pipes node reset {name}` makes this node a new member")
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ pub(crate) mod examine;
 pub(crate) mod leader_tasks;
 mod membership;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::command::Proposal;
 use crate::consensus::agreement::Agreement;
 use crate::consensus::network::Network;
 use crate::consensus::state_machine::StateMachine;
-use crate::log::{Closer, Log};
+use crate::log::{self, Closer, Log};
 use crate::mvcc::{Clock, Scope};
 use crate::rpc::{ClientRequest, ClientResponse, Outcome, Request, Response};
 use crate::snapshot::Snapshots;
@@ -29,7 +29,9 @@ use crate::snapshot::receive::Receiver;
 use crate::state::State;
 use crate::state::watch::LocalWatch;
 use crate::type_config::TypeConfig;
-use crate::{Consistency, Error, Member, Options, Range, RangeResult, Transport, Txn, TxnResult, task};
+use crate::{
+    Consistency, Content, Error, Member, Options, Range, RangeResult, Transport, Txn, TxnResult, task,
+};
 
 /// Entries in one message to a peer.
 const MESSAGE_ENTRIES_MAX: u64 = 1024;
@@ -61,6 +63,14 @@ pub(crate) struct Replica {
     receiver: Receiver,
     closer: Mutex<Option<Closer>>,
     had_log: bool,
+    files: Arc<Files>,
+}
+
+/// What lies on the disk beside the state.
+struct Files {
+    dir: PathBuf,
+    log: log::Reader,
+    snapshots: Arc<Snapshots>,
 }
 
 fn config(options: &Options) -> Result<Arc<Config>, Error> {
@@ -77,7 +87,12 @@ fn config(options: &Options) -> Result<Arc<Config>, Error> {
         replication_lag_threshold: options.snapshot_entries.saturating_mul(2),
         api_channel_size: Some(CHANNEL_LEN),
         notification_channel_size: Some(CHANNEL_LEN),
+        // Who was cut off asks first whether it could be elected, and ends no leader's term in vain.
         enable_pre_vote: Some(true),
+        // A follower may have lost what it acknowledged without a trace that its own files could tell of: then it is
+        // brought up again and compared (`examine.rs`), where it would be kept out for as long as this leader leads. What
+        // is committed stays committed.
+        allow_log_reversion: Some(true),
         // Who comes back is elected before it leads. Its log may be shorter than what its followers committed without
         // it, and it would give a place in the log, a term and an index, away a second time.
         enable_leader_restore: Some(crate::mutant!(LeaderRestored)),
@@ -104,6 +119,11 @@ impl Replica {
         let opened = task::blocking(move || open_files(&dir, is_new)).await;
         let (snapshots, state, log, closer) = opened?;
         let had_log = !log.is_empty();
+        let files = Files {
+            dir: options.dir.clone(),
+            log: log.reader(),
+            snapshots: snapshots.clone(),
+        };
         #[cfg(debug_assertions)]
         state.apply_differently(options.applied_differently.clone());
         let agreement = Arc::<Agreement>::default();
@@ -132,6 +152,7 @@ impl Replica {
             receiver: Receiver::new(snapshots),
             closer: Mutex::new(Some(closer)),
             had_log,
+            files: Arc::new(files),
         }))
     }
 
@@ -272,19 +293,20 @@ impl Replica {
             Error::NoLeader | Error::Timeout | Error::Stopped => ClientResponse::NotLeader(self.hint()),
             error => ClientResponse::Failed(error),
         };
-        let is_of_members = matches!(
+        let is_for_operators = matches!(
             request,
             ClientRequest::Members
                 | ClientRequest::Allocate(_)
                 | ClientRequest::Attach(..)
                 | ClientRequest::Remove(_)
                 | ClientRequest::Reset(_)
+                | ClientRequest::Content(_)
         );
         match (self.agreement.check(), &request) {
             (Err(error), ClientRequest::Propose(proposals)) => {
                 return ClientResponse::Proposed(vec![Outcome::Refused(error); proposals.len()]);
             }
-            (Err(error), _) if !is_of_members => return ClientResponse::Failed(error),
+            (Err(error), _) if !is_for_operators => return ClientResponse::Failed(error),
             _ => {}
         }
         match request {
@@ -313,6 +335,10 @@ impl Replica {
                 .watch(Scope { key, end }, from, limit)
                 .await
                 .unwrap_or_else(failed),
+            ClientRequest::Content(revision) => match self.content(revision, limit).await {
+                Ok(content) => ClientResponse::Content(content),
+                Err(error) => ClientResponse::Failed(error),
+            },
             ClientRequest::Members
             | ClientRequest::Allocate(_)
             | ClientRequest::Attach(..)
@@ -322,6 +348,26 @@ impl Replica {
                 Err(error) => ClientResponse::Failed(error),
             },
         }
+    }
+
+    /// All keys at `revision`, once that is applied here, summed up on a thread that may wait for the disk; an error
+    /// where what lies there is not what was written.
+    async fn content(&self, revision: i64, limit: Duration) -> Result<Content, Error> {
+        let mut progress = self.state.progress();
+        let reached = progress.wait_for(|progress| progress.revision >= revision || progress.is_stopped);
+        timeout(limit, reached)
+            .await
+            .map_err(|_| Error::Timeout)?
+            .map_err(|_| Error::Stopped)?;
+        let (state, files) = (self.state.clone(), self.files.clone());
+        task::blocking(move || {
+            files.log.verify(&files.dir.join("log"))?;
+            files.snapshots.newest().map_or(Ok(()), |newest| newest.check())?;
+            #[cfg(not(sim))]
+            state.verify()?;
+            state.content(revision)
+        })
+        .await
     }
 
     async fn ready_to_read(&self, limit: Duration) -> Result<(), Error> {
@@ -432,9 +478,9 @@ impl Replica {
     }
 }
 
-type Files = (Arc<Snapshots>, Arc<State>, Log, Closer);
+type Opened = (Arc<Snapshots>, Arc<State>, Log, Closer);
 
-fn open_files(dir: &Path, is_new: bool) -> Result<Files, Error> {
+fn open_files(dir: &Path, is_new: bool) -> Result<Opened, Error> {
     let log_dir = dir.join("log");
     let snapshots = Arc::new(Snapshots::open(&dir.join("snapshots"))?);
     let (log, closer) = Log::open(&log_dir, is_new)?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::{ApplyResult, Proposal};
 use crate::mvcc::Digest;
 use crate::type_config::{self, TypeConfig, Vote};
-use crate::{Consistency, Error, Event, Member, Range, RangeResult, Txn, TxnResult};
+use crate::{Consistency, Content, Error, Event, Member, Range, RangeResult, Txn, TxnResult};
 
 /// The version of the layout of all below, in front of each message.
 const RPC_VERSION: u8 = 2;
@@ -87,6 +87,8 @@ pub(crate) enum ClientRequest {
     Remove(u64),
     /// The leader: remove a member that is to come back as a new one, if the others can do without it.
     Reset(u64),
+    /// Any replica: all its keys at this revision, summed up.
+    Content(i64),
 }
 
 /// The answer to an [`ClientRequest`].
@@ -114,6 +116,8 @@ pub(crate) enum ClientResponse {
     NotLeader(Option<(u64, Member)>),
     /// It was refused, or failed here.
     Failed(Error),
+    /// All keys, summed up.
+    Content(Content),
 }
 
 /// What became of a proposal.

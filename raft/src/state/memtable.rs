@@ -21,6 +21,8 @@
 //! wait for the flusher; the flusher never waits for the pin.
 
 use std::collections::VecDeque;
+#[cfg(not(sim))]
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
@@ -84,6 +86,9 @@ enum Request {
     Flush(Done),
     /// The same; hand it to the kernel, and end.
     Close(Done),
+    /// The same as to flush; copy what lies in the files, and say what should.
+    #[cfg(not(sim))]
+    Copy(PathBuf, SyncSender<Result<Stored, Error>>),
     /// End.
     End,
 }
@@ -222,6 +227,15 @@ impl Memtable {
         self.sled.dir()
     }
 
+    /// Copies the files of what is stored to the folder `to`; gives what should be in them.
+    #[cfg(not(sim))]
+    pub(super) fn copy(&self, to: &Path) -> Result<Stored, Error> {
+        let (done, answer) = sync_channel(1);
+        let sent = self.requests.send(Request::Copy(to.to_path_buf(), done));
+        sent.map_err(|_| Error::Stopped)?;
+        answer.recv().unwrap_or(Err(Error::Stopped))
+    }
+
     #[cfg(not(sim))]
     fn ask(&self, request: fn(Done) -> Request) -> Result<(), Error> {
         let (done, answer) = sync_channel(1);
@@ -310,6 +324,8 @@ impl Flusher {
                     let _ = done.send(self.close());
                     return;
                 }
+                #[cfg(not(sim))]
+                Request::Copy(to, done) => drop(done.send(self.copy(&to))),
                 Request::End => return,
             }
             let (waits, bytes) = {
@@ -357,7 +373,10 @@ impl Flusher {
     fn take(&self) -> Result<Option<(Arc<Changes>, Meta)>, Error> {
         let mut recent = write(&self.recent);
         recent.check()?;
-        let Some(meta) = recent.meta.take_if(|meta| self.synced.has(meta.applied) != Ok(false)) else {
+        let Some(meta) = recent
+            .meta
+            .take_if(|meta| self.synced.has(meta.applied) != Ok(false))
+        else {
             return Ok(None);
         };
         recent.flushing = Arc::new(std::mem::take(&mut recent.active));
@@ -391,6 +410,15 @@ impl Flusher {
     fn close(&mut self) -> Result<(), Error> {
         self.flush()?;
         self.sled.flush()
+    }
+
+    /// Copies the files to the folder `to`, while nobody writes to them.
+    #[cfg(not(sim))]
+    fn copy(&mut self, to: &Path) -> Result<Stored, Error> {
+        self.flush()?;
+        self.attempt(|sled, _| sled.flush())?;
+        self.sled.copy(to)?;
+        Ok(self.stored.clone())
     }
 
     /// Does what may fail for good with the disk. sled panics on some damage: that is an error like any other here.

@@ -5,6 +5,7 @@
 //! apply.rs    entries in, results out            sled.rs      the rest, in blocks of records (block.rs)
 //! watch.rs    events as they are applied         history.rs   events of before
 //! panics.rs   sled's panics as errors            digests.rs   what was applied, summed up
+//! content.rs  what is there, summed up
 //! ```
 //!
 //! Always: (0) sled is given only what this node's log has synced: a state ahead of the log proves that the log lost
@@ -16,6 +17,7 @@
 
 mod apply;
 mod block;
+mod content;
 #[cfg(debug_assertions)]
 mod differently;
 mod digests;
@@ -33,6 +35,7 @@ use tokio::sync::mpsc;
 
 use self::digests::Digests;
 use self::memtable::Memtable;
+use crate::log::Synced;
 use crate::mvcc::{Database, Digest, Notification, Revision, Watchers};
 use crate::snapshot::meta::{Header, Meta};
 use crate::snapshot::{Snapshot, Snapshots};

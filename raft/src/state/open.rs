@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! state.3/           the sled in use; a snapshot that is installed makes the next number
+//! state.copy/        a copy that is being read against what was stored
 //! state.2.bad        one that did not open, check or read to its end, set aside until the next is sound
 //! ```
 
@@ -18,14 +19,27 @@ use crate::log::Synced;
 use crate::mvcc::{CHAIN, Changes, Database, Digest, Watchers};
 use crate::snapshot::meta::{Header, Meta};
 use crate::snapshot::{Snapshot, Snapshots};
-use crate::type_config::LogId;
+
 use crate::{Error, format};
+
+/// The folder of a copy that is read while the state is in use.
+pub(super) const COPY: &str = "state.copy";
+
+/// Removes what is left of a copy.
+pub(super) fn remove_copy(dir: &Path) -> Result<(), Error> {
+    let copy = dir.join(COPY);
+    match crate::fs::exists(&copy).map_err(|error| format::disk(&copy, &error))? {
+        true => crate::fs::remove_dir_all(&copy).map_err(|error| format::disk(&copy, &error)),
+        false => Ok(()),
+    }
+}
 
 impl State {
     /// Opens the state in `dir`; one that does not open or check is set aside and made from the newest snapshot.
     pub(crate) fn open(dir: &Path, snapshots: &Snapshots, synced: Synced) -> Result<State, Error> {
         let io_error = |error: std::io::Error| format::disk(dir, &error);
         crate::fs::create_dir_all(dir).map_err(io_error)?;
+        remove_copy(dir)?;
         let newest = snapshots.newest();
         let covered = newest.as_ref().and_then(|snapshot| snapshot.meta.last_log_id);
         let mut numbers = numbers(dir)?;
@@ -219,7 +233,7 @@ fn next_name(dir: &Path) -> Result<String, Error> {
     Ok(format!("state.{number}"))
 }
 
-fn remove_dir(path: &Path) {
+pub(super) fn remove_dir(path: &Path) {
     if let Err(error) = crate::fs::remove_dir_all(path) {
         tracing::warn!(%error, folder = %path.display(), "an old state could not be removed");
     }

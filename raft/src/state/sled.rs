@@ -40,7 +40,7 @@ const META_VERSION: u8 = 2;
 const VALUE_HEAD_LEN: usize = 5;
 
 /// What is stored beside leases and records: the meta, and by what lost records are missed.
-#[derive(Default, Clone, Serialize, Deserialize)]
+#[derive(Default, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Stored {
     pub(super) meta: Meta,
     /// How many records there are, and the wrapping sum of their checksums.
@@ -107,6 +107,12 @@ impl Sled {
             db,
             dir: dir.to_path_buf(),
         })
+    }
+
+    /// Copies its files to the folder `to`.
+    #[cfg(not(sim))]
+    pub(super) fn copy(&self, to: &Path) -> Result<(), Error> {
+        copy_files(&self.dir, to).map_err(|error| crate::format::disk(to, &error))
     }
 
     /// Reads the whole state and checks it.
@@ -427,6 +433,21 @@ fn record_key(revision: Revision) -> [u8; 13] {
     let mut key = [b'r'; 13];
     key[1..].copy_from_slice(&revision.to_bytes());
     key
+}
+
+#[cfg(not(sim))]
+fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for file in std::fs::read_dir(from)? {
+        let file = file?;
+        let name = file.file_name();
+        if file.file_type()?.is_dir() {
+            copy_files(&from.join(&name), &to.join(&name))?;
+        } else {
+            std::fs::copy(from.join(&name), to.join(&name))?;
+        }
+    }
+    Ok(())
 }
 
 fn lease_key(id: i64) -> [u8; 9] {

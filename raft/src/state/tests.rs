@@ -9,6 +9,7 @@ use super::sled::Sled;
 use super::*;
 use crate::Op;
 use crate::command::{Command, Proposal};
+use crate::log::Synced;
 use crate::mvcc::CHAIN;
 use crate::type_config::{Entry, TypeConfig};
 
@@ -36,7 +37,7 @@ fn command(index: u64, command: &Command) -> Entry {
 
 fn open(dir: &Path) -> (State, Snapshots) {
     let snapshots = Snapshots::open(&dir.join("snapshots")).unwrap();
-    (State::open(dir, &snapshots).unwrap(), snapshots)
+    (State::open(dir, &snapshots, Synced::all()).unwrap(), snapshots)
 }
 
 #[test]

@@ -42,8 +42,7 @@ fn started(dir: &Path) -> Memtable {
 /// A memtable whose flusher does only what the test has it do.
 fn with_flusher(dir: &Path) -> (Memtable, Flusher) {
     let sled = Sled::open(dir).unwrap();
-    let (memtable, flusher, _) =
-        Memtable::with_flusher(sled, Stored::default(), Vec::new(), Synced::all());
+    let (memtable, flusher, _) = Memtable::with_flusher(sled, Stored::default(), Vec::new(), Synced::all());
     (memtable, flusher)
 }
 
