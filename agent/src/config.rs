@@ -123,12 +123,16 @@ pub enum Error {
         source: std::io::Error,
     },
     /// It is no configuration of an agent.
-    #[error("{path}: {source}")]
+    #[error(
+        "{path}, line {line}: {what}; another node's file has the same but for name, address and folders"
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
+        /// Where.
+        line: usize,
+        /// Why.
+        what: String,
     },
     /// It is one, but cannot be meant.
     #[error("{path}: {what}")]
@@ -151,9 +155,14 @@ impl Config {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Config, Error> {
-        let config: Config = toml::from_str(text).map_err(|source| Error::Malformed {
-            path: path.to_owned(),
-            source: Box::new(source),
+        let config: Config = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let before = text.get(..start).unwrap_or_default();
+            Error::Malformed {
+                path: path.to_owned(),
+                line: before.matches('\n').count() + 1,
+                what: error.message().replace('\n', ", "),
+            }
         })?;
         match config.wrong() {
             Some(what) => Err(Error::Refused {

@@ -8,6 +8,10 @@
 mod break_is_no_end;
 #[path = "promises/commands.rs"]
 mod commands;
+#[path = "promises/damage.rs"]
+mod damage;
+#[path = "promises/differ.rs"]
+mod differ;
 #[path = "promises/differential.rs"]
 mod differential;
 #[path = "promises/durability.rs"]

@@ -27,8 +27,13 @@ pub(super) async fn list(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
     Ok(value(&shown(api).await?))
 }
 
-/// Has a node whose data is damaged, or differs from the others', begin anew.
+/// Has a node whose data is damaged, or differs from the others', begin anew. Of one that is down only the membership
+/// goes: whoever starts it again sets its folder aside before.
 pub(super) async fn reset(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
+    #[derive(Serialize)]
+    struct Reset {
+        is_down: bool,
+    }
     let name = arguments.text("name")?;
     let records = api.nodes.records();
     let named = records
@@ -36,11 +41,16 @@ pub(super) async fn reset(api: &Api, arguments: &mut Arguments) -> Result<Value,
         .find(|record| record.name == name || record.id.to_string() == name);
     let record = named.ok_or_else(|| Error::NotFound(format!("there is no node {name}")))?;
     if record.id == api.nodes.own_id() {
-        return reset_own(api, arguments).await;
+        reset_own(api, arguments).await?;
+        return Ok(value(&Reset { is_down: false }));
     }
     let uri = uris::of_node(record.id, uris::node::RESET);
     match api.agents.call_once(&uri, vec![], None).await {
-        Ok(_) => Ok(Value::Nil),
+        Ok(_) => Ok(value(&Reset { is_down: false })),
+        Err(_) if !api.nodes.is_reached(record.id) => {
+            remove_member(api, record.id).await?;
+            Ok(value(&Reset { is_down: true }))
+        }
         Err(error) => Err(Error::Unavailable(format!(
             "node {} was not reset: {error}",
             record.name
@@ -50,17 +60,21 @@ pub(super) async fn reset(api: &Api, arguments: &mut Arguments) -> Result<Value,
 
 /// Has this node removed by the others, and starts the agent again, which sets the folder aside and joins.
 pub(super) async fn reset_own(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
-    match api.store.reset_member(api.nodes.own_id()).await {
-        // A reset that was interrupted goes on.
-        Ok(()) | Err(pipes_raft::Error::MemberNotFound) => {}
-        Err(pipes_raft::Error::Refused(why)) => return Err(Error::Unavailable(why)),
-        Err(error) => return Err(error.into()),
-    }
+    remove_member(api, api.nodes.own_id()).await?;
     let marker = api.config.reset_file();
     std::fs::write(&marker, [])
         .map_err(|error| Error::Unavailable(format!("{}: {error}", marker.display())))?;
     api.lifecycle.start_again();
     Ok(Value::Nil)
+}
+
+async fn remove_member(api: &Api, id: u64) -> Result<(), Error> {
+    match api.store.reset_member(id).await {
+        // A reset that was interrupted goes on.
+        Ok(()) | Err(pipes_raft::Error::MemberNotFound) => Ok(()),
+        Err(pipes_raft::Error::Refused(why)) => Err(Error::Unavailable(why)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What the store says of nodes; where its replicas differ, what is remembered, and nothing of their presence.
@@ -109,13 +123,7 @@ pub(super) async fn shown(api: &Api) -> Result<Vec<Shown>, Error> {
             let is_reached = api.nodes.is_reached(record.id);
             let presence = present.as_ref().map(|present| present.get(&record.id));
             let (state, reason) = match (presence, is_reached) {
-                (Some(Some(Some(sick))), _) => (
-                    "sick",
-                    Some(format!(
-                        "{sick}; make it new with: pipes node reset {}",
-                        record.name
-                    )),
-                ),
+                (Some(Some(Some(sick))), _) => ("sick", Some(sick.clone())),
                 (Some(Some(None)), true) => ("up", None),
                 (Some(Some(None)), false) => ("sick", Some(format!("no link from {}", api.nodes.own_name()))),
                 (Some(None), _) => ("down", Some("its lease ran out".to_owned())),

@@ -30,7 +30,7 @@ pub enum Command {
         #[command(flatten)]
         listing: Listing,
     },
-    /// Compares the whole content of all replicas; exits 1 where they differ
+    /// Reads all that the servers keep: whether their replicas hold the same, and nothing is damaged; exits 1 otherwise
     Check,
     /// Starts the agents of a local cluster that are down
     Start {
@@ -67,7 +67,7 @@ pub fn run(command: Command) -> Result<(), Error> {
         Command::Start { name } => {
             let (context, cluster) = local_one(&contexts, name)?;
             let _lock = local::lock()?;
-            local::start(&cluster, &context)?;
+            output::warn(&local::start(&cluster, &context)?);
             output::print(&format!("cluster {} is up\n", cluster.name))
         }
         Command::Stop { name } => {
@@ -92,12 +92,12 @@ pub fn run(command: Command) -> Result<(), Error> {
 fn check() -> Result<(), Error> {
     #[derive(serde::Deserialize)]
     struct Checked {
-        is_equal: bool,
+        is_sound: bool,
         sentence: String,
     }
     let answer = client::call_once(uris::CLUSTER_CHECK, Vec::new())?;
     let checked: Checked = object::parse(answer)?;
-    match checked.is_equal {
+    match checked.is_sound {
         true => output::print(&format!("{}\n", checked.sentence)),
         false => Err(Error::Local(checked.sentence)),
     }

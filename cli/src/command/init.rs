@@ -65,7 +65,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
     };
     let context = contexts.named(name)?;
     contexts.choose(name)?;
-    local::start(&cluster, &context)?;
+    output::warn(&local::start(&cluster, &context)?);
     drop(claim);
     let nodes: Vec<_> = cluster
         .members

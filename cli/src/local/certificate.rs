@@ -38,13 +38,21 @@ impl Authority {
     /// A new one for a cluster.
     pub fn new(cluster_id: &str) -> Result<Authority, Error> {
         let key = KeyPair::generate().map_err(failed)?;
-        let mut params = params(&format!("pipes CA of {cluster_id}"), AUTHORITY_LIFE)?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = authority_params(cluster_id)?;
         let certificate = params.self_signed(&key).map_err(failed)?.pem();
         Ok(Authority {
             issuer: Issuer::new(params, key),
             certificate,
+            cluster_id: cluster_id.to_owned(),
+        })
+    }
+
+    /// That of a cluster, whose certificate and key lie in a node's folder.
+    pub fn read(cluster_id: &str, certificate: &str, key: &str) -> Result<Authority, Error> {
+        let key = KeyPair::from_pem(key).map_err(failed)?;
+        Ok(Authority {
+            issuer: Issuer::new(authority_params(cluster_id)?, key),
+            certificate: certificate.to_owned(),
             cluster_id: cluster_id.to_owned(),
         })
     }
@@ -88,6 +96,13 @@ fn params(common_name: &str, life: Duration) -> Result<CertificateParams, Error>
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + now.saturating_sub(BACKDATED);
     params.not_after = epoch + (now + life);
+    Ok(params)
+}
+
+fn authority_params(cluster_id: &str) -> Result<CertificateParams, Error> {
+    let mut params = params(&format!("pipes CA of {cluster_id}"), AUTHORITY_LIFE)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)
 }
 

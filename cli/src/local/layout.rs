@@ -186,6 +186,31 @@ impl Cluster {
         Ok((!cluster.members.is_empty()).then_some(cluster))
     }
 
+    /// Has a node that does not run begin anew when it is started: with new keys, and what it had of the store aside.
+    pub fn renew(&self, name: &str, cluster_id: &str) -> Result<(), Error> {
+        let member = self.members.iter().find(|member| member.name == name);
+        let member = member.ok_or_else(|| Error::Local(format!("{name} is no node of {}", self.name)))?;
+        let others = self.members.iter().filter(|other| other.name != name);
+        let authority = others
+            .filter_map(|other| {
+                let file = |name| fs::read_to_string(other.folder.join("tls").join(name)).ok();
+                Authority::read(cluster_id, &file("ca.pem")?, &file("ca.key")?).ok()
+            })
+            .next();
+        let authority = authority
+            .ok_or_else(|| Error::Local(format!("no other node of {} has a sound tls/ca.key", self.name)))?;
+        let (tls, before) = (member.folder.join("tls"), member.folder.join("tls.before"));
+        // Of a reset that was interrupted, or of an earlier one.
+        let _ = fs::remove_dir_all(&before);
+        if tls.exists() {
+            fs::rename(&tls, &before).map_err(|error| Error::write(&tls, error))?;
+        }
+        write_keys(&tls, name, &authority)?;
+        let marker = member.folder.join("reset");
+        let _ = fs::remove_file(&marker);
+        write(&marker, "")
+    }
+
     /// Writes all folders of a new cluster, in one step.
     pub fn write(root: &Path, plan: &Plan<'_>) -> Result<Cluster, Error> {
         let folder = root.join(plan.name);
@@ -213,19 +238,21 @@ fn write_node(
     index: usize,
     authority: &Authority,
 ) -> Result<(), Error> {
-    let name = name_of(index);
-    let folder = beside.join(&name);
-    let tls = folder.join("tls");
-    make_folder(&tls)?;
-    let pair = authority.node(&name)?;
-    write(&tls.join("ca.pem"), authority.certificate())?;
-    write(&tls.join("ca.key"), &authority.key())?;
-    write(&tls.join("node.pem"), &pair.certificate)?;
-    write(&tls.join("node.key"), &pair.key)?;
+    let folder = beside.join(name_of(index));
+    write_keys(&folder.join("tls"), &name_of(index), authority)?;
     let file = config(place, plan, index);
     let text =
         toml::to_string(&file).map_err(|error| Error::Local(format!("cannot write agent.toml: {error}")))?;
     write(&folder.join("agent.toml"), &text)
+}
+
+fn write_keys(tls: &Path, name: &str, authority: &Authority) -> Result<(), Error> {
+    make_folder(tls)?;
+    let pair = authority.node(name)?;
+    write(&tls.join("ca.pem"), authority.certificate())?;
+    write(&tls.join("ca.key"), &authority.key())?;
+    write(&tls.join("node.pem"), &pair.certificate)?;
+    write(&tls.join("node.key"), &pair.key)
 }
 
 fn config(place: &Path, plan: &Plan<'_>, index: usize) -> File {
@@ -357,6 +384,24 @@ mod tests {
                 .mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
         }
+    }
+
+    #[test]
+    fn a_node_that_begins_anew_has_new_keys_of_the_same_authority() {
+        let root = tempfile::tempdir().unwrap();
+        let cluster = made(root.path());
+        let file = |member: usize, name: &str| {
+            fs::read_to_string(cluster.members[member].folder.join(name)).unwrap_or_default()
+        };
+        let before = file(1, "tls/node.pem");
+        fs::write(cluster.members[1].folder.join("tls/ca.key"), "damaged").unwrap();
+        fs::write(cluster.members[0].folder.join("tls/ca.key"), "damaged").unwrap();
+        cluster.renew("n2", "01jabc").unwrap();
+        assert!(cluster.members[1].folder.join("reset").exists());
+        assert_ne!(file(1, "tls/node.pem"), before);
+        assert_eq!(file(1, "tls/ca.key"), file(2, "tls/ca.key"));
+        assert_eq!(file(1, "tls/ca.pem"), file(2, "tls/ca.pem"));
+        assert!(cluster.renew("n9", "01jabc").is_err());
     }
 
     #[test]

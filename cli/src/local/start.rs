@@ -23,6 +23,8 @@ use crate::output::spinner::Spinner;
 
 /// So many nodes get a vote; further ones do without (`VOTERS_MAX` of the store, of which a CLI has no part).
 const VOTERS: usize = 5;
+/// What the reason of a node says that has to be made new.
+const RESET: &str = "pipes node reset";
 /// A cluster that is not up by then is given up on; the agents are left as they are, to be looked at.
 const UP_WITHIN: Duration = Duration::from_secs(60);
 /// Pause between two looks at agents that are starting.
@@ -91,8 +93,9 @@ pub fn make(
     Ok((cluster, claim))
 }
 
-/// Starts what does not run, and waits until all answer and know one another as up.
-pub fn start(cluster: &Cluster, context: &Context) -> Result<(), Error> {
+/// Starts what does not run, and waits until all answer and know one another as up. Gives what is wrong with those that
+/// are there without a replica.
+pub fn start(cluster: &Cluster, context: &Context) -> Result<Vec<String>, Error> {
     let executable = process::executable()?;
     let mut children: Vec<(&Member, Child)> = Vec::new();
     for member in &cluster.members {
@@ -107,14 +110,18 @@ async fn wait_until_up(
     cluster: &Cluster,
     context: &Context,
     children: &mut [(&Member, Child)],
-) -> Result<(), Error> {
+) -> Result<Vec<String>, Error> {
+    let mut sick = Vec::new();
     let mut waiting = Spinner::new(&format!("starting cluster {}", cluster.name));
     let begun = Instant::now();
     let target = Target::of(context)?;
     for member in &cluster.members {
         loop {
             let why = match is_up(member, &target, cluster.members.len()).await {
-                Ok(()) => break,
+                Ok(found) => {
+                    sick = found;
+                    break;
+                }
                 Err(why) => why,
             };
             died(children)?;
@@ -132,12 +139,12 @@ async fn wait_until_up(
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
-    Ok(())
+    Ok(sick)
 }
 
 /// Whether this agent serves, and sees every node up and none still on its way to a vote: until then the loss of one
-/// node could stop a cluster of three.
-async fn is_up(member: &Member, target: &Target, count: usize) -> Result<(), String> {
+/// node could stop a cluster of three. Gives what is wrong with nodes that have to be made new.
+async fn is_up(member: &Member, target: &Target, count: usize) -> Result<Vec<String>, String> {
     if !member.folder.join("ready").exists() {
         return Err("it is not ready".into());
     }
@@ -160,12 +167,18 @@ async fn is_up(member: &Member, target: &Target, count: usize) -> Result<(), Str
         .iter()
         .filter(|node| node.state.as_deref() == Some("up"))
         .count();
-    if up < count {
+    let sick: Vec<String> = nodes
+        .iter()
+        .filter(|node| node.state.as_deref() == Some("sick"))
+        .filter_map(|node| Some(format!("{}: {}", node.name.as_ref()?, node.reason.as_ref()?)))
+        .filter(|why| why.contains(RESET))
+        .collect();
+    if up + sick.len() < count {
         return Err(format!("{up} of {count} nodes are up"));
     }
     let has_vote = |node: &&Node| matches!(node.role.as_deref(), Some("leader" | "voter"));
     match nodes.iter().filter(has_vote).count() {
-        voters if voters >= count.min(VOTERS) => Ok(()),
+        voters if voters + sick.len() >= count.min(VOTERS) => Ok(sick),
         voters => Err(format!("{voters} of its voters have a vote")),
     }
 }

@@ -58,6 +58,13 @@ impl Listing {
     }
 }
 
+/// Writes what is not as it should be to stderr, a line each; where nobody reads that, nothing is lost.
+pub fn warn(lines: &[String]) {
+    for line in lines {
+        let _ = writeln!(std::io::stderr(), "warning: {line}");
+    }
+}
+
 /// Writes to stdout. A reader that has gone is no mistake of anybody's.
 pub fn print(text: &str) -> Result<(), Error> {
     write(text.as_bytes()).map(drop)

@@ -1,0 +1,145 @@
+//! A replica that applied an entry differently is out, and a whole member again after a reset, while others write.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use pipes_chaos::cluster::{Cluster, START_LIMIT};
+use pipes_chaos::command::{self, Input};
+use pipes_chaos::wait::wait_for;
+
+/// From the write to be seen until the node is known to be sick.
+const OUT_LIMIT: Duration = Duration::from_secs(2);
+/// From the reset until it is a whole member.
+const WHOLE_LIMIT: Duration = Duration::from_secs(30);
+/// The switch that an agent with debug assertions has.
+const SWITCH: (&str, &str) = ("PIPES_APPLY_DIFFERENTLY", "test/differ=other");
+
+#[test]
+fn a_follower_that_applied_an_entry_differently_is_out_and_whole_after_a_reset() -> Result<()> {
+    differ(false)
+}
+
+#[test]
+fn a_leader_that_applied_an_entry_differently_is_out_and_whole_after_a_reset() -> Result<()> {
+    differ(true)
+}
+
+fn differ(is_leader: bool) -> Result<()> {
+    let cluster = Cluster::start(3)?;
+    let odd = if is_leader {
+        lead_switched(&cluster)?
+    } else {
+        let follower = (cluster.leader()? + 1) % 3;
+        switch(&cluster, follower)?;
+        follower
+    };
+    let others = [(odd + 1) % 3, (odd + 2) % 3];
+    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for node in others {
+            let (cluster, stop, written) = (&cluster, &stop, &written);
+            scope.spawn(move || write_until(cluster, node, stop, written));
+        }
+        let through = out_and_whole_again(&cluster, odd, &written);
+        stop.store(true, Ordering::Relaxed);
+        through
+    })?;
+    let checked = cluster.call(&["cluster", "check"])?;
+    ensure!(checked.contains("n1, n2, n3 hold the same"), "{checked}");
+    cluster.finish()
+}
+
+fn out_and_whole_again(cluster: &Cluster, odd: usize, written: &AtomicU64) -> Result<()> {
+    let name = &cluster.nodes[odd].name;
+    // The leader that answers may be the one that is out before it could.
+    let _ = cluster.store((odd + 1) % 3)?.put("test/differ", b"same");
+    let begun = Instant::now();
+    wait_for("it is out", START_LIMIT, || {
+        let log = cluster.nodes[odd].log();
+        ensure!(log.contains("this node's replica is taken out"), "not yet");
+        Ok(())
+    })?;
+    ensure!(begun.elapsed() < OUT_LIMIT, "out after {:?}", begun.elapsed());
+    let reason = wait_for("it is said to be sick", START_LIMIT, || {
+        let node = named(cluster, name)?;
+        ensure!(node["state"] == "sick", "{node}");
+        Ok(node["reason"].as_str().unwrap_or_default().to_owned())
+    })?;
+    ensure!(
+        reason.contains("differs from those of the majority") && reason.contains("pipes node reset"),
+        "{reason}"
+    );
+    for node in 0..3 {
+        let value = wait_for("a read", START_LIMIT, || cluster.store(node)?.read("test/differ"))?;
+        ensure!(value.as_deref() == Some(b"same"), "{value:?} at n{}", node + 1);
+    }
+    let before = written.load(Ordering::Relaxed);
+    let begun = Instant::now();
+    cluster.call(&["node", "reset", name])?;
+    wait_for("it is whole", WHOLE_LIMIT, || {
+        let node = named(cluster, name)?;
+        ensure!(
+            node["state"] == "up" && (node["role"] == "voter" || node["role"] == "leader"),
+            "{node}"
+        );
+        Ok(())
+    })?;
+    println!("{name} was a whole member after {:.1?}", begun.elapsed());
+    ensure!(
+        written.load(Ordering::Relaxed) > before,
+        "nothing was written meanwhile"
+    );
+    Ok(())
+}
+
+/// The node of this name, of which there is one.
+fn named(cluster: &Cluster, name: &str) -> Result<serde_json::Value> {
+    let nodes = cluster.json(&["node", "ls"])?;
+    let all = nodes.as_array().context("an array")?;
+    let named: Vec<_> = all.iter().filter(|node| node["name"] == name).collect();
+    ensure!(named.len() == 1, "{nodes}");
+    Ok(named[0].clone())
+}
+
+/// Starts a node again with the switch on.
+fn switch(cluster: &Cluster, node: usize) -> Result<()> {
+    cluster.kill(node)?;
+    let mut command = cluster.pipes(&["cluster", "start"]);
+    command.env(SWITCH.0, SWITCH.1);
+    command::start(command, Input::None)?
+        .finish_within(START_LIMIT)?
+        .success()?;
+    cluster.all_up(START_LIMIT)
+}
+
+/// Switches one after another until the one that leads has the switch, and the others have not.
+fn lead_switched(cluster: &Cluster) -> Result<usize> {
+    let odd = (cluster.leader()? + 1) % 3;
+    switch(cluster, odd)?;
+    for _ in 0..20 {
+        let leader = cluster.leader()?;
+        if leader == odd {
+            return Ok(odd);
+        }
+        cluster.kill(leader)?;
+        cluster.start_again()?;
+        cluster.all_up(START_LIMIT)?;
+    }
+    anyhow::bail!("n{} was never elected", odd + 1)
+}
+
+fn write_until(cluster: &Cluster, node: usize, stop: &AtomicBool, written: &AtomicU64) {
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(mut client) = cluster.store(node) else {
+            continue;
+        };
+        while !stop.load(Ordering::Relaxed) {
+            let serial = written.load(Ordering::Relaxed);
+            if client.put(&format!("test/{serial:06}"), b"load").is_err() {
+                break;
+            }
+            written.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
