@@ -19,7 +19,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use pipes_raft::Node;
@@ -112,15 +112,24 @@ fn runtime(name: &str) -> std::io::Result<Runtime> {
         .build()
 }
 
+/// How long an agent that was killed may take to let go of its lock: the kernel clears its memory first.
+const DYING_MAX: Duration = Duration::from_secs(5);
+/// How often the lock is tried meanwhile.
+const DYING_POLL: Duration = Duration::from_millis(20);
+
 /// One agent a data folder; the lock goes with the process, however that ends.
 fn lock(data: &Path) -> anyhow::Result<File> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
     made.with_context(|| format!("cannot make {}", data.display()))?;
     let path = data.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    let begun = Instant::now();
     // SAFETY: the descriptor is open, and flock takes nothing else.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-        bail!("{} is in use by another agent", data.display());
+    while unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        if begun.elapsed() > DYING_MAX {
+            bail!("{} is in use by another agent", data.display());
+        }
+        std::thread::sleep(DYING_POLL);
     }
     fs::write(data.join("agent.pid"), format!("{}\n", std::process::id()))?;
     Ok(file)

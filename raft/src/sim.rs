@@ -309,6 +309,7 @@ pub(crate) fn write(entry: &Entry) -> Write {
             Ok(Command::Expire { ids }) => Write::Expire(ids),
             Ok(Command::Compact { revision }) => Write::Compact(revision),
             Ok(Command::Allocate { name: _ }) => Write::Allocate,
+            Ok(Command::BeginChain { chain: _ }) => Write::Blank,
             Err(_) => Write::Unreadable,
         },
     }

@@ -23,9 +23,10 @@ pub(super) async fn check(api: &Api, _: &mut Arguments) -> Result<Value, Error> 
     let asking = records.values().map(async |Record { id, name, .. }| {
         let uri = uris::of_node(*id, uris::node::BLOBS_CHECK);
         let answer = api.agents.call_once(&uri, vec![], None).await;
-        let found = answer
-            .map_err(|error| error.to_string())
-            .and_then(|answer| rmpv::ext::from_value(answer).map_err(|error| error.to_string()));
+        let found = match answer {
+            Ok(answer) => answer.as_payload().first_as().map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
         (name.clone(), found)
     });
     let blobs = summed(futures::future::join_all(asking).await);

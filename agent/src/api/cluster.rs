@@ -26,7 +26,7 @@ pub(super) async fn status(api: &Api, _: &mut Arguments) -> Result<Value, Error>
     // Read after the nodes, so that the revision is not older than what they show.
     let empty = pipes_raft::Range::key(keys::cluster_id());
     let read = api.store.range(empty, Consistency::Linearizable).await;
-    let status = api.store.status();
+    let status = api.store.group().await?;
     let (revision, reason) = match read {
         Ok(read) => (read.revision, None),
         Err(error @ pipes_raft::Error::ReplicasDiffer) => (status.revision, Some(error.to_people())),

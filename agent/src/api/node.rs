@@ -107,7 +107,7 @@ async fn known(api: &Api) -> Result<Known, pipes_raft::Error> {
 /// All nodes, by id.
 pub(super) async fn shown(api: &Api) -> Result<Vec<Shown>, Error> {
     let Known { records, present } = known(api).await?;
-    let status = api.store.status();
+    let status = api.store.group().await?;
     let mut nodes: Vec<Shown> = records
         .into_iter()
         .map(|record| {

@@ -37,6 +37,8 @@ pub async fn enter(config: &Config, node: &Node, dialer: &Dialer) -> anyhow::Res
     let is_member = node.has_log() || node.status().sick.is_some();
     if let (true, Some(id)) = (is_member, node.id()) {
         info!(node = id, "a member already");
+        let others: Vec<_> = config.others().map(Member::mesh_address).collect();
+        node.note_seeds(&others);
         return Ok(id);
     }
     let mut backoff = Backoff::default();

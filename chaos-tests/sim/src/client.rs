@@ -11,6 +11,7 @@ use pipes_sim_seam::Chance;
 use tokio::time::sleep;
 
 use crate::history::{LeaseOp, Outcome, Shared, outcome};
+use crate::life::alive;
 use crate::model::Change;
 use crate::plan::Plan;
 
@@ -19,12 +20,17 @@ pub const PREFIX: &[u8] = b"k";
 /// And end before this.
 pub const END: &[u8] = b"l";
 
+/// What a client rests more once all faults have ended: with logs purged after a few entries, who has much to catch up
+/// with would be given one snapshot after another.
+const CALM_PAUSE_MS: u64 = 200;
+
 /// A client.
 pub struct Client {
     store: Store,
     shared: Shared,
     chance: Chance,
     host: usize,
+    name: String,
     keys: u64,
     value_max: u64,
     pause_ms_max: u64,
@@ -52,6 +58,7 @@ impl Client {
             shared,
             chance,
             host,
+            name: format!("n{host}"),
             keys: plan.keys,
             value_max: plan.value_max,
             pause_ms_max: plan.pause_ms_max,
@@ -64,7 +71,12 @@ impl Client {
     pub async fn run(mut self) {
         loop {
             let pause = self.chance.between(1, self.pause_ms_max);
-            sleep(Duration::from_millis(pause)).await;
+            let calm = if self.shared.lock().is_calm {
+                CALM_PAUSE_MS
+            } else {
+                0
+            };
+            sleep(Duration::from_millis(pause + calm)).await;
             if self.shared.lock().is_quiet {
                 continue;
             }
@@ -97,7 +109,7 @@ impl Client {
     }
 
     async fn write(&mut self, serial: u64, txn: Txn) -> Result<TxnResult, Error> {
-        let answer = self.store.txn(txn).await;
+        let answer = alive(&self.name, self.store.txn(txn)).await;
         let mut history = self.shared.lock();
         history.end_write(serial, &answer);
         let told = match &answer {
@@ -179,7 +191,7 @@ impl Client {
             false => Range::prefix(PREFIX),
         };
         let floor = self.shared.lock().told;
-        let answer = self.store.range(range.clone(), consistency).await;
+        let answer = alive(&self.name, self.store.range(range.clone(), consistency)).await;
         let mut history = self.shared.lock();
         history.count(if answer.is_ok() {
             "reads done"
@@ -212,7 +224,11 @@ impl Client {
             (history.told, history.model.compacted)
         };
         range.revision = self.chance.between(compacted.max(1) as u64, told.max(1) as u64) as i64;
-        let answer = self.store.range(range.clone(), Consistency::Serializable).await;
+        let answer = alive(
+            &self.name,
+            self.store.range(range.clone(), Consistency::Serializable),
+        )
+        .await;
         let mut history = self.shared.lock();
         history.count(if answer.is_ok() {
             "past reads done"
@@ -241,7 +257,7 @@ impl Client {
         let begun_ms = self.shared.lock().now_ms;
         let Some(id) = self.lease else {
             let ttl_ms = self.chance.scaled(500, 8_000);
-            let granted = self.store.grant(Duration::from_millis(ttl_ms), 0).await;
+            let granted = alive(&self.name, self.store.grant(Duration::from_millis(ttl_ms), 0)).await;
             let mut history = self.shared.lock();
             if let Ok(id) = granted {
                 let lease = LeaseOp {
@@ -261,10 +277,10 @@ impl Client {
                 lease.is_revoked = true;
             }
             self.lease = None;
-            let _ = self.store.revoke(id).await;
+            let _ = alive(&self.name, self.store.revoke(id)).await;
             return;
         }
-        let renewed = self.store.keep_alive(id).await;
+        let renewed = alive(&self.name, self.store.keep_alive(id)).await;
         let mut history = self.shared.lock();
         match renewed {
             Ok(_) => {
@@ -284,7 +300,7 @@ impl Client {
             (history.told, history.model.compacted)
         };
         let revision = self.chance.between(compacted.max(1) as u64, told.max(1) as u64) as i64;
-        let _ = self.store.compact(revision).await;
+        let _ = alive(&self.name, self.store.compact(revision)).await;
     }
 }
 
@@ -292,8 +308,9 @@ impl Client {
 pub async fn watch(store: Store, shared: Shared, host: usize, from: i64) {
     let mut watch = store.watch(PREFIX, Some(END.to_vec()), from);
     let mut position = shared.lock().model.position(from);
+    let name = format!("n{host}");
     loop {
-        let told = watch.next().await;
+        let told = alive(&name, watch.next()).await;
         let mut history = shared.lock();
         match told {
             Ok(event) => {

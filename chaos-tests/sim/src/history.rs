@@ -53,6 +53,8 @@ pub struct LeaseOp {
 pub struct History {
     /// Simulated milliseconds.
     pub now_ms: u64,
+    /// All faults have ended.
+    pub is_calm: bool,
     /// No new requests.
     pub is_quiet: bool,
     next_serial: u64,

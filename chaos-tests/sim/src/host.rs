@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, RngSeed, Runtime};
 
 use crate::client::{self, Client};
 use crate::history::Shared;
+use crate::life::alive;
 use crate::network::{self, Network, Request};
 use crate::plan::Plan;
 
@@ -67,6 +68,8 @@ pub struct Host {
     /// Milliseconds it stood still.
     missed_ms: u64,
     boots: u64,
+    /// Errors of its disk before it started.
+    errors_before: u64,
 }
 
 impl Host {
@@ -86,7 +89,13 @@ impl Host {
             owed: 0,
             missed_ms: 0,
             boots: 0,
+            errors_before: 0,
         }
+    }
+
+    /// Whether its disk has failed since it was started.
+    pub fn has_met_errors(&self) -> bool {
+        disk::counts(&self.name).errors > self.errors_before
     }
 
     /// Whether its process runs.
@@ -102,6 +111,7 @@ impl Host {
     /// Starts its process.
     pub fn start(&mut self, plan: &Plan, network: &Network, shared: &Shared) {
         self.boots += 1;
+        self.errors_before = disk::counts(&self.name).errors;
         self.starts_at = None;
         self.stands_until = None;
         (self.owed, self.missed_ms) = (0, 0);
@@ -136,7 +146,8 @@ impl Host {
         } else {
             disk::stop(&self.name, loss)
         };
-        self.slot.with(|process| process.node = None);
+        self.slot
+            .with(|process| (process.node, process.refusal) = (None, None));
         self.stands_until = None;
         // The tasks are dropped here, and whatever they try on the disk then is in vain.
         self.runtime = None;
@@ -170,8 +181,9 @@ impl Host {
             return Err(request);
         };
         let network = network.clone();
+        let name = self.name.clone();
         runtime.spawn(sim::scoped(async move {
-            let answer = node.serve(request.bytes).await;
+            let answer = alive(&name, node.serve(request.bytes)).await;
             let mut net = network.lock();
             net.answer(request.to, request.from, request.class, answer, request.reply);
         }));

@@ -19,6 +19,7 @@ pub mod client;
 pub mod faults;
 pub mod history;
 pub mod host;
+mod life;
 pub mod model;
 pub mod network;
 pub mod panics;

@@ -13,6 +13,8 @@ use pipes_raft::{Class, Peer, Transport, TransportError};
 use pipes_sim_seam::Chance;
 use tokio::sync::oneshot;
 
+use crate::life::alive;
+
 /// The host at an address: they have consecutive ports.
 pub const PORT: u16 = 7000;
 
@@ -238,6 +240,7 @@ pub fn address(number: usize) -> SocketAddr {
 #[async_trait::async_trait]
 impl Transport for Wire {
     async fn call(&self, to: &Peer, class: Class, bytes: Vec<u8>, timeout: Duration) -> Sent {
+        alive(&format!("n{}", self.own), std::future::ready(())).await;
         let (reply, answer) = oneshot::channel();
         let to = usize::from(to.address.port().saturating_sub(PORT));
         {

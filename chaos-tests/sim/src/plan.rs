@@ -100,7 +100,7 @@ impl Plan {
                 ("room", c.pick(&[512, 4_096, 16_384])),
                 ("cache_bytes", c.scaled(500, 100_000)),
                 ("patience_ms", c.scaled(20, 2_000)),
-                ("piece_bytes", c.scaled(500, 50_000)),
+                ("piece_bytes", c.scaled(4_000, 50_000)),
                 ("snapshot_frame_bytes", c.scaled(500, 50_000)),
                 ("message_bytes", c.scaled(1_000, 100_000)),
                 ("applied_at_once", c.scaled(1, 64)),

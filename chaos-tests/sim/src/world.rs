@@ -2,8 +2,8 @@
 
 use std::panic::AssertUnwindSafe;
 
-use pipes_raft::{Error, sim};
-use pipes_sim_seam::disk::{self, Loss};
+use pipes_raft::sim;
+use pipes_sim_seam::disk::{self, Faults, Loss};
 use pipes_sim_seam::{Chance, Mutant};
 
 use crate::check::Checks;
@@ -16,6 +16,8 @@ use crate::plan::Plan;
 
 /// Longest that the group may take to be whole at first, in milliseconds.
 const FORMED_MS: u64 = 120_000;
+/// Longest that a disk takes for an operation meanwhile.
+const FORMING_STALL_MS: u64 = 100;
 /// Longest that it may take to be whole again once nothing is wrong any more.
 pub const HEALED_MS: u64 = 30_000;
 /// How long a process that failed stays down before it is started again.
@@ -103,10 +105,16 @@ impl World {
     fn live(&mut self) {
         let chance = Chance::new(self.plan.seed).part("faults");
         if !self.plan.is_rough_start {
+            // On disks that take seconds for each sync a group may take minutes to form, which shows nothing.
+            self.set_disks(Faults {
+                stall_ms_max: self.plan.disk.stall_ms_max.min(FORMING_STALL_MS),
+                ..self.plan.disk
+            });
             let is_formed = |world: &World| world.hosts.iter().all(|host| host.slot.has_joined());
             if !self.run_until(FORMED_MS, is_formed) {
                 return self.fail("the group does not form".into());
             }
+            self.set_disks(self.plan.disk);
         }
         let mut schedule = Schedule::new(chance, self.now_ms + 1);
         let until = self.now_ms + self.plan.faults_ms;
@@ -136,9 +144,16 @@ impl World {
             .check(|checks, history| checks.at_end(&nodes, history));
     }
 
+    fn set_disks(&self, faults: Faults) {
+        for host in &self.hosts {
+            disk::set_faults(&host.name, faults);
+        }
+    }
+
     fn heal(&mut self) {
         self.note("all faults end".into());
         self.is_healed = true;
+        self.shared.lock().is_calm = true;
         for host in &mut self.hosts {
             disk::set_faults(&host.name, disk::Faults::default());
             disk::disarm(&host.name);
@@ -220,8 +235,7 @@ impl World {
         }
         if let Some(refusal) = host.slot.refusal() {
             // A disk that gave back nothing for a while may give it back at the next start.
-            let is_disk = matches!(refusal, Error::Disk(_)) || disk::counts(&host.name).errors > 0;
-            if !is_disk || self.is_healed {
+            if !host.has_met_errors() {
                 self.fail(format!("n{} does not start: {refusal}", at + 1));
             }
             self.crash(at + 1, Loss::Killed, RESTART_MS);
@@ -236,7 +250,7 @@ impl World {
             && host.is_running()
             && host.slot.node().is_some_and(|node| node.has_ended());
         if has_ended {
-            let had_fault = disk::counts(&host.name).errors > 0;
+            let had_fault = host.has_met_errors();
             self.note(format!("n{}'s store has ended", at + 1));
             if !had_fault {
                 self.fail(format!("n{}'s store has ended, and its disk was well", at + 1));
@@ -320,7 +334,7 @@ impl World {
         let first = applied.next();
         self.is_whole()
             && applied.all(|other| Some(other) == first)
-            && self.shared.lock().checks.is_quiet(self.now_ms)
+            && self.shared.lock().checks.is_quiet(self.now_ms, first.unwrap_or(0))
     }
 
     fn why_not_whole(&self) -> String {

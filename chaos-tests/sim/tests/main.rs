@@ -44,7 +44,10 @@ fn the_seeds_after_them_break_no_promise() {
 fn every_mistake_is_seen_at_its_seed() {
     for (mutant, seed) in SHOWN {
         let report = world::run(seed, Some(mutant), false);
-        assert!(!report.violations.is_empty(), "seed {seed} does not show {mutant:?}");
+        assert!(
+            !report.violations.is_empty(),
+            "seed {seed} does not show {mutant:?}"
+        );
     }
 }
 

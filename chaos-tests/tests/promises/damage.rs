@@ -13,14 +13,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use pipes_chaos::cluster::{Cluster, START_LIMIT};
+use pipes_chaos::command::{self, Input};
 use pipes_chaos::store::Stored;
-use pipes_chaos::wait::{wait_for, wait_until};
+use pipes_chaos::wait::{let_pass, wait_for, wait_until};
 use serde_json::Value;
 
 /// Clients that write meanwhile, at the agents that live.
 const WRITERS: usize = 4;
 /// Writes before each damage.
 const WRITES_BEFORE: u64 = 60;
+/// By then the state has on disk what was applied before: its flusher waits for a second.
+const STORED_AFTER: Duration = Duration::from_millis(1_500);
 /// How long a node may take from `node reset` until it is a whole member.
 const RESET_LIMIT: Duration = Duration::from_secs(30);
 
@@ -34,6 +37,8 @@ struct Row {
 enum Damage {
     /// Done to the files of a node in this folder, whose agent is dead.
     Files(fn(&Path) -> Result<()>),
+    /// The same, once what was written before is in the state on disk as well.
+    Stored(fn(&Path) -> Result<()>),
     /// The disk gives back nothing of this file or folder.
     Unreadable(&'static str),
 }
@@ -47,7 +52,7 @@ enum Outcome {
     Down(&'static [&'static str]),
 }
 
-use Damage::{Files, Unreadable};
+use Damage::{Files, Stored as StoredFiles, Unreadable};
 use Outcome::{Down, Sick, Whole};
 
 const fn row(what: &'static str, damage: Damage, outcome: Outcome) -> Row {
@@ -81,10 +86,10 @@ const REFUSED: &[Row] = &[
     ),
     row(
         "the log is cut short before what is applied",
-        Files(|node| {
+        StoredFiles(|node| {
             let path = last(segments(node)?)?;
             let bytes = fs::read(&path)?;
-            Ok(fs::write(&path, &bytes[..written(&bytes) / 2])?)
+            Ok(fs::write(&path, &bytes[..written(&bytes) / 4])?)
         }),
         Sick(&[
             "raft/log: it ends before entry",
@@ -327,14 +332,18 @@ impl Trial {
 
     fn victim(&self, row: &Row, victim: usize) -> Result<()> {
         let (cluster, node) = (&self.cluster, &self.cluster.nodes[victim]);
+        if matches!(row.damage, StoredFiles(_)) {
+            let_pass(STORED_AFTER);
+        }
         cluster.kill(victim)?;
         let log_before = node.log().len();
         let recording = cluster.recording.as_ref().context("a recording")?;
         match row.damage {
-            Files(damage) => damage(&node.folder)?,
+            Files(damage) | StoredFiles(damage) => damage(&node.folder)?,
             Unreadable(path) => recording.set_faults(&node.name, &format!("read {path} EIO\n"))?,
         }
-        let started = cluster.attempt(&["cluster", "start"])?;
+        let started = command::start(cluster.pipes(&["cluster", "start"]), Input::None)?;
+        let started = started.finish_within(2 * START_LIMIT)?;
         let said = || node.log()[log_before..].to_owned();
         match row.outcome {
             Whole => {

@@ -192,6 +192,21 @@ impl Store {
         }
     }
 
+    /// What a replica knows of the group: this node's, else the leader's.
+    pub async fn group(&self) -> Result<Status, Error> {
+        if let Some(replica) = self.routing.peers.replica() {
+            return Ok(replica.status());
+        }
+        match self
+            .routing
+            .ask_leader(ClientRequest::Status, self.routing.deadline())
+            .await?
+        {
+            ClientResponse::Status(status) => Ok(status),
+            _ => Err(unexpected()),
+        }
+    }
+
     /// Removes a member for good.
     pub async fn remove_member(&self, id: u64) -> Result<(), Error> {
         self.routing

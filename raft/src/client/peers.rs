@@ -172,14 +172,11 @@ impl Contacts {
         let own = self.id;
         let others = self.members.iter().filter(|(id, _)| Some(**id) != own);
         let mut peers: Vec<Peer> = others.filter_map(|(id, member)| Peer::of(*id, member)).collect();
-        for address in &self.seeds {
-            if !peers.iter().any(|peer| peer.address == *address) {
-                peers.push(Peer {
-                    id: 0,
-                    address: *address,
-                });
-            }
-        }
+        // Those too that a member is known at: it may have another id by now, and answers to no other.
+        peers.extend(self.seeds.iter().map(|address| Peer {
+            id: 0,
+            address: *address,
+        }));
         self.turn = self.turn.wrapping_add(1);
         (!peers.is_empty()).then(|| peers.swap_remove(self.turn % peers.len()))
     }

@@ -10,7 +10,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -133,33 +132,6 @@ impl Routing {
                 ..Status::default()
             };
         };
-        let leader = match self.peers.leader() {
-            Some(Target::Here(replica)) => Some(replica.id),
-            Some(Target::There(peer)) => Some(peer.id),
-            None => None,
-        };
-        let (revision, applied) = (replica.state.revisions().0, replica.state.applied().0);
-        // Borrowed metrics keep Raft from going on, and who borrows them twice may wait for ever.
-        let (term, membership) = {
-            let metrics = replica.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            (metrics.current_term, metrics.membership_config.clone())
-        };
-        let membership = membership.membership();
-        Status {
-            id: Some(replica.id),
-            leader,
-            term,
-            revision,
-            applied: applied.map_or(0, |log_id| log_id.index),
-            voters: membership.voter_ids().collect(),
-            learners: membership.learner_ids().collect(),
-            members: membership
-                .nodes()
-                .map(|(id, member)| (*id, member.clone()))
-                .collect(),
-            sick: None,
-            is_in_doubt: replica.agreement.is_in_doubt(),
-        }
+        replica.status()
     }
 }

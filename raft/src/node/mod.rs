@@ -230,6 +230,11 @@ impl Node {
         Ok(identity.id)
     }
 
+    /// Where members are said to be: what lies in the folder of a node without a replica may be older than they are.
+    pub fn note_seeds(&self, addresses: &[SocketAddr]) {
+        self.routing.peers.note_seeds(addresses);
+    }
+
     /// The handle to the store.
     pub fn store(&self) -> Store {
         Store::new(self.routing.clone())

@@ -75,8 +75,8 @@ pub(crate) fn holds_replica(dir: &Path) -> Result<bool, Error> {
     if Log::is_there(&log)? {
         return Log::was_used(&log);
     }
-    // The log is made before them.
-    Ok(is_any(dir, |name| name.starts_with("state."))? || is_any(&log, |name| name.ends_with(".seg"))?)
+    // Of a log whose making was interrupted there is no state yet.
+    is_any(dir, |name| name.starts_with("state."))
 }
 
 fn is_any(dir: &Path, is_one: impl Fn(&str) -> bool) -> Result<bool, Error> {

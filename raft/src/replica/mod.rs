@@ -30,7 +30,7 @@ use crate::state::State;
 use crate::state::watch::LocalWatch;
 use crate::type_config::TypeConfig;
 use crate::{
-    Consistency, Content, Error, Member, Options, Range, RangeResult, Transport, Txn, TxnResult, task,
+    Consistency, Content, Error, Member, Options, Range, RangeResult, Status, Transport, Txn, TxnResult, task,
 };
 
 /// Entries in one message to a peer.
@@ -181,6 +181,37 @@ impl Replica {
         Some((id, member))
     }
 
+    /// What this replica knows of the group.
+    pub(crate) fn status(&self) -> Status {
+        let (revision, applied) = (self.state.revisions().0, self.state.applied().0);
+        // Borrowed metrics keep Raft from going on, and who borrows them twice may wait for ever.
+        let (term, leader, membership) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            (
+                metrics.current_term,
+                metrics.current_leader,
+                metrics.membership_config.clone(),
+            )
+        };
+        let membership = membership.membership();
+        Status {
+            id: Some(self.id),
+            leader: leader.filter(|leader| membership.get_node(leader).is_some()),
+            term,
+            revision,
+            applied: applied.map_or(0, |log_id| log_id.index),
+            voters: membership.voter_ids().collect(),
+            learners: membership.learner_ids().collect(),
+            members: membership
+                .nodes()
+                .map(|(id, member)| (*id, member.clone()))
+                .collect(),
+            sick: None,
+            is_in_doubt: self.agreement.is_in_doubt(),
+        }
+    }
+
     /// Who may lead, apart from this node.
     fn hint(&self) -> Option<(u64, Member)> {
         self.leader().filter(|(id, _)| *id != self.id)
@@ -301,6 +332,7 @@ impl Replica {
                 | ClientRequest::Remove(_)
                 | ClientRequest::Reset(_)
                 | ClientRequest::Content(_)
+                | ClientRequest::Status
         );
         match (self.agreement.check(), &request) {
             (Err(error), ClientRequest::Propose(proposals)) => {
@@ -335,6 +367,7 @@ impl Replica {
                 .watch(Scope { key, end }, from, limit)
                 .await
                 .unwrap_or_else(failed),
+            ClientRequest::Status => ClientResponse::Status(self.status()),
             ClientRequest::Content(revision) => match self.content(revision, limit).await {
                 Ok(content) => ClientResponse::Content(content),
                 Err(error) => ClientResponse::Failed(error),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::{ApplyResult, Proposal};
 use crate::mvcc::Digest;
 use crate::type_config::{self, TypeConfig, Vote};
-use crate::{Consistency, Content, Error, Event, Member, Range, RangeResult, Txn, TxnResult};
+use crate::{Consistency, Content, Error, Event, Member, Range, RangeResult, Status, Txn, TxnResult};
 
 /// The version of the layout of all below, in front of each message.
 const RPC_VERSION: u8 = 2;
@@ -89,6 +89,8 @@ pub(crate) enum ClientRequest {
     Reset(u64),
     /// Any replica: all its keys at this revision, summed up.
     Content(i64),
+    /// Any replica: what it knows of the group.
+    Status,
 }
 
 /// The answer to an [`ClientRequest`].
@@ -118,6 +120,8 @@ pub(crate) enum ClientResponse {
     Failed(Error),
     /// All keys, summed up.
     Content(Content),
+    /// What a replica knows of the group.
+    Status(Status),
 }
 
 /// What became of a proposal.

@@ -169,6 +169,11 @@ impl Applied {
         self.ids.get(&id).map(String::as_str)
     }
 
+    /// The index of the last entry that anybody has applied.
+    pub fn last(&self) -> u64 {
+        self.entries.last_key_value().map_or(0, |(index, _)| *index)
+    }
+
     /// How many entries were applied.
     pub fn len(&self) -> u64 {
         self.entries.len() as u64

@@ -70,9 +70,9 @@ impl Checks {
         }
     }
 
-    /// Whether nothing was applied for a second.
-    pub fn is_quiet(&self, now_ms: u64) -> bool {
-        self.last_applied_ms + 1_000 <= now_ms
+    /// Whether nothing was applied for a second, and all up to `applied` is all that anybody has applied.
+    pub fn is_quiet(&self, now_ms: u64, applied: u64) -> bool {
+        self.last_applied_ms + 1_000 <= now_ms && self.applied.last() <= applied
     }
 
     /// Looks at all when nothing is wrong any more and nothing under way.
