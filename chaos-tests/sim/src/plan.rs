@@ -57,7 +57,12 @@ impl Plan {
         let mut chance = Chance::new(seed).part("plan");
         let c = &mut chance;
         let is_dense = c.is(300);
-        let stall_ms_max = c.pick(&[0, 5, 30, 30, 200, 500, 2000]);
+        // Disks so slow, and frames, segments and snapshots so small, that much waits for the disk whenever anything fails.
+        let is_slow = c.is(100);
+        let stall_ms_max = match is_slow {
+            true => c.pick(&[200, 500, 1000]),
+            false => c.pick(&[0, 5, 30, 30, 200, 500, 2000]),
+        };
         Plan {
             seed,
             hosts: c.pick(&[3, 3, 3, 3, 4, 5, 5, 6]),
@@ -75,10 +80,16 @@ impl Plan {
             delay_ms_max: c.pick(&[1, 2, 5, 5, 20, 60]),
             loss: c.pick(&[0, 0, 0, 1, 5, 20]),
             drift_max: c.pick(&[0, 0, 2, 20, 50]),
-            snapshot_entries: c.scaled(10, 400),
+            snapshot_entries: if is_slow {
+                c.between(10, 40)
+            } else {
+                c.scaled(10, 400)
+            },
             disk: Faults {
                 stall: if stall_ms_max == 0 {
                     0
+                } else if is_slow {
+                    500
                 } else {
                     c.pick(&[20, 200, 1000])
                 },
@@ -95,8 +106,14 @@ impl Plan {
                 bad_disk: c.pick(&[0, 0, 1]),
             },
             limits: vec![
-                ("segment_bytes", c.scaled(2_000, 200_000)),
-                ("frame_bytes", c.scaled(500, 100_000)),
+                (
+                    "segment_bytes",
+                    c.scaled(2_000, if is_slow { 6_000 } else { 200_000 }),
+                ),
+                (
+                    "frame_bytes",
+                    c.scaled(500, if is_slow { 1_000 } else { 100_000 }),
+                ),
                 ("room", c.pick(&[512, 4_096, 16_384])),
                 ("cache_bytes", c.scaled(500, 100_000)),
                 ("patience_ms", c.scaled(20, 2_000)),

@@ -334,7 +334,11 @@ impl World {
         let first = applied.next();
         self.is_whole()
             && applied.all(|other| Some(other) == first)
-            && self.shared.lock().checks.is_quiet(self.now_ms, first.unwrap_or(0))
+            && self
+                .shared
+                .lock()
+                .checks
+                .is_quiet(self.now_ms, first.unwrap_or(0))
     }
 
     fn why_not_whole(&self) -> String {

@@ -4,21 +4,22 @@ use pipes_sim::world;
 use pipes_sim_seam::Mutant;
 
 /// Mistakes, and a seed whose run shows each.
-const SHOWN: [(Mutant, u64); 16] = [
-    (Mutant::LeaderRestored, 0),
-    (Mutant::CommittedAhead, 28),
+const SHOWN: [(Mutant, u64); 17] = [
+    (Mutant::LeaderRestored, 1),
+    (Mutant::CommittedAhead, 12),
+    (Mutant::PurgedToApplied, 61),
     (Mutant::AppendUnsynced, 0),
     (Mutant::OpenedUnsynced, 0),
     (Mutant::VoteUnsynced, 0),
-    (Mutant::TruncateUnsynced, 4),
-    (Mutant::SnapshotUnsynced, 1),
+    (Mutant::TruncateUnsynced, 12),
+    (Mutant::SnapshotUnsynced, 0),
     (Mutant::FolderUnsynced, 0),
-    (Mutant::PurgedBeforeSnapshot, 1),
+    (Mutant::PurgedBeforeSnapshot, 0),
     (Mutant::AnsweredEarly, 0),
-    (Mutant::ReadWithoutQuorum, 2),
-    (Mutant::ComparedEarly, 2),
-    (Mutant::FollowerExpires, 10),
-    (Mutant::TailUncut, 0),
+    (Mutant::ReadWithoutQuorum, 4),
+    (Mutant::ComparedEarly, 0),
+    (Mutant::FollowerExpires, 7),
+    (Mutant::TailUncut, 1),
     (Mutant::ChecksumIgnored, 0),
     (Mutant::EntrySkipped, 0),
 ];

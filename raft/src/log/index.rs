@@ -90,6 +90,7 @@ impl Index {
     }
 
     /// Waits until an entry is on disk or was purged; whether that will ever be.
+    #[cfg(not(sim))]
     pub(super) fn wait_until_written(&self, index: u64) -> bool {
         let waits = |inner: &mut Inner| inner.is_written(index) == Some(false);
         let waited = self.written.wait_while(self.lock(), waits);

@@ -28,7 +28,8 @@ impl Synced {
         has.ok_or(Error::Stopped)
     }
 
-    /// Waits until it has. A simulation, which has one thread for all, must ask again instead.
+    /// Waits until it has. A simulation, which has one thread for all, asks again instead.
+    #[cfg(not(sim))]
     pub(crate) fn wait(&self, upto: Option<LogId>) -> Result<(), Error> {
         let will = upto.is_none_or(|upto| self.index.wait_until_written(upto.index));
         if will { Ok(()) } else { Err(Error::Stopped) }

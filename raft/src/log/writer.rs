@@ -411,3 +411,6 @@ pub(super) fn create(
     }
     Ok((Arc::new(file), bytes.len() as u64))
 }
+
+#[cfg(test)]
+mod tests;

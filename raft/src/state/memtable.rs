@@ -370,6 +370,7 @@ impl Flusher {
             if !self.synced.has(applied)? {
                 return Ok(());
             }
+            #[cfg(not(sim))]
             self.synced.wait(applied)?;
             // More may have been applied meanwhile, which the log does not have.
             if let Some((flushing, meta)) = self.take()? {
