@@ -366,14 +366,8 @@ async fn enter(
         "credentials",
         credentials::follow(store.clone(), router.clone(), known),
     );
-    spawn_until_stop(parts, "blobs", blob::tend(blobs.clone(), store.clone()));
-
     let nodes = Nodes::start(own, store.clone(), router.links(), parts);
-    spawn_until_stop(
-        parts,
-        "comparison",
-        comparison::daily(store.clone(), nodes.clone()),
-    );
+    look_after_data(parts, &store, &blobs, &nodes);
     let folder = config.data.join("logs");
     let logs =
         Logs::open(folder.clone()).with_context(|| format!("cannot keep logs in {}", folder.display()))?;
@@ -408,6 +402,13 @@ async fn enter(
     are_known.await?;
     running.router.listen(listeners);
     Ok(())
+}
+
+/// Has what is kept here compared with what it should be, from time to time.
+fn look_after_data(parts: &Lifecycle, store: &pipes_raft::Store, blobs: &Blobs, nodes: &Nodes) {
+    spawn_until_stop(parts, "blobs", blob::tend(blobs.clone(), store.clone()));
+    let daily = comparison::daily(store.clone(), nodes.clone());
+    spawn_until_stop(parts, "comparison", daily);
 }
 
 fn record(id: u64, config: &Config) -> Record {

@@ -20,6 +20,7 @@
 //! |---|---|
 //! | `cluster/` | how a cluster is started, damaged, mended and ended, and how a line is run over it |
 //! | `command.rs`, `terminal.rs` | how a program is run with a limit, and on a terminal |
+//! | `damage.rs` | what can happen to a node's files |
 //! | `fault.rs` | what can be done to links between agents |
 //! | `proc.rs` | what `/proc` says: stages left over, memory, executables; signals |
 //! | `differential/` | seeded random workflow lines out of real tools, and the same lines in `sh` |
@@ -37,6 +38,7 @@
 pub mod bench;
 pub mod cluster;
 pub mod command;
+pub mod damage;
 pub mod differential;
 pub mod fault;
 pub mod power_loss;

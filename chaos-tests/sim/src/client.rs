@@ -10,13 +10,12 @@ use pipes_raft::{
 use pipes_sim_seam::Chance;
 use tokio::time::sleep;
 
-use crate::history::{LeaseOp, Outcome, Shared, outcome};
+use crate::book::Shared;
+use crate::history::{LeaseOp, Outcome, outcome};
 use crate::life::alive;
-use crate::model::Change;
+use crate::model::{Change, PREFIX};
 use crate::plan::Plan;
 
-/// All keys of clients begin so.
-pub const PREFIX: &[u8] = b"k";
 /// And end before this.
 pub const END: &[u8] = b"l";
 
@@ -37,17 +36,6 @@ pub struct Client {
     /// A key as it was last seen: for comparisons that hold.
     seen: Option<(Vec<u8>, i64)>,
     lease: Option<i64>,
-}
-
-/// The serial in a transaction of a client.
-pub fn serial(txn: &Txn) -> Option<u64> {
-    txn.success.iter().find_map(|op| match op {
-        Op::Put { value, .. } => {
-            let text = std::str::from_utf8(value).ok()?;
-            text.split(' ').next()?.parse().ok()
-        }
-        _ => None,
-    })
 }
 
 impl Client {

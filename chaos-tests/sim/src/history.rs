@@ -1,11 +1,9 @@
-//! What clients asked and were told, and what the world knows besides: shared by all tasks of a run.
+//! What clients asked and were told, and what the world knows besides: the checks' and the clients' common ground.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pipes_raft::{Error, TxnResult};
 
-use crate::check::Checks;
 use crate::model::Model;
 use crate::trace::Trace;
 
@@ -72,43 +70,11 @@ pub struct History {
     pub trace: Trace,
     /// Writes acknowledged since the last step, by serial.
     pub acknowledged: Vec<u64>,
-    /// What must always hold.
-    pub checks: Checks,
     /// Requests by kind and outcome.
     pub counts: BTreeMap<&'static str, u64>,
 }
 
-/// The history, for the world and all clients.
-#[derive(Clone, Default)]
-pub struct Shared(Arc<Mutex<History>>);
-
-impl Shared {
-    /// The history, with all that the stores have done until now.
-    pub fn lock(&self) -> MutexGuard<'_, History> {
-        let mut history = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        history.catch_up();
-        history
-    }
-}
-
 impl History {
-    /// Takes and checks what the stores have done since the last time.
-    fn catch_up(&mut self) {
-        self.check(|checks, history| {
-            for event in pipes_raft::sim::take_events() {
-                checks.take(&event, history);
-            }
-        });
-    }
-
-    /// Does something with the checks.
-    pub fn check<T>(&mut self, work: impl FnOnce(&mut Checks, &mut History) -> T) -> T {
-        let mut checks = std::mem::take(&mut self.checks);
-        let done = work(&mut checks, self);
-        self.checks = checks;
-        done
-    }
-
     /// Notes an event.
     pub fn note(&mut self, what: String) {
         self.trace.add(self.now_ms, what);

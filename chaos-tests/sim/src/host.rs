@@ -9,8 +9,8 @@ use pipes_sim_seam::Chance;
 use pipes_sim_seam::disk::{self, Loss, Lost};
 use tokio::runtime::{Builder, RngSeed, Runtime};
 
+use crate::book::Shared;
 use crate::client::{self, Client};
-use crate::history::Shared;
 use crate::life::alive;
 use crate::network::{self, Network, Request};
 use crate::plan::Plan;

@@ -14,6 +14,7 @@
 //!
 //! The disk, and what stands in for sled, are linked into the store itself: crate `pipes-sim-seam`.
 
+pub mod book;
 pub mod check;
 pub mod client;
 pub mod faults;
@@ -24,5 +25,6 @@ pub mod model;
 pub mod network;
 pub mod panics;
 pub mod plan;
+pub mod run;
 pub mod trace;
 pub mod world;

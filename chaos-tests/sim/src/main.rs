@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use pipes_sim::world;
+use pipes_sim::run;
 use pipes_sim_seam::Mutant;
 
 #[derive(Default)]
@@ -54,7 +54,7 @@ fn main() -> anyhow::Result<ExitCode> {
         .without_time()
         .init();
     if let Some(seed) = args.seed {
-        let report = world::run(seed, args.mutant, args.is_loud);
+        let report = run::run(seed, args.mutant, args.is_loud);
         show(seed, &report, args.is_loud);
         println!("seed {seed}: {} events, sum {:016x}", report.sum.1, report.sum.0);
         return Ok(status(report.violations.is_empty()));
@@ -69,7 +69,7 @@ fn main() -> anyhow::Result<ExitCode> {
         if is_late {
             break;
         }
-        let report = world::run(seed, args.mutant, args.is_loud);
+        let report = run::run(seed, args.mutant, args.is_loud);
         run += 1;
         for (name, count) in &report.counts {
             *counts.entry(name).or_default() += count;
@@ -94,7 +94,7 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(status(failed == 0))
 }
 
-fn show(seed: u64, report: &world::Report, is_shown: bool) {
+fn show(seed: u64, report: &pipes_sim::world::Report, is_shown: bool) {
     if report.violations.is_empty() {
         return;
     }

@@ -10,6 +10,9 @@ use pipes_raft::{
     Compare, CompareOp, Error, KeyValue, Op, OpResult, Range, RangeResult, Target, Txn, TxnResult,
 };
 
+/// All keys of clients begin so.
+pub const PREFIX: &[u8] = b"k";
+
 /// A version of a key; no value is a deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
@@ -286,4 +289,15 @@ fn contains(key: &[u8], end: Option<&[u8]>, other: &[u8]) -> bool {
         Some([0]) => other >= key,
         Some(end) => other >= key && other < end,
     }
+}
+
+/// The serial in a transaction of a client.
+pub fn serial(txn: &Txn) -> Option<u64> {
+    txn.success.iter().find_map(|op| match op {
+        Op::Put { value, .. } => {
+            let text = std::str::from_utf8(value).ok()?;
+            text.split(' ').next()?.parse().ok()
+        }
+        _ => None,
+    })
 }

@@ -105,25 +105,30 @@ impl Plan {
                 slow_disk: c.between(0, 3),
                 bad_disk: c.pick(&[0, 0, 1]),
             },
-            limits: vec![
-                (
-                    "segment_bytes",
-                    c.scaled(2_000, if is_slow { 6_000 } else { 200_000 }),
-                ),
-                (
-                    "frame_bytes",
-                    c.scaled(500, if is_slow { 1_000 } else { 100_000 }),
-                ),
-                ("room", c.pick(&[512, 4_096, 16_384])),
-                ("cache_bytes", c.scaled(500, 100_000)),
-                ("patience_ms", c.scaled(20, 2_000)),
-                ("piece_bytes", c.scaled(4_000, 50_000)),
-                ("snapshot_frame_bytes", c.scaled(500, 50_000)),
-                ("message_bytes", c.scaled(1_000, 100_000)),
-                ("applied_at_once", c.scaled(1, 64)),
-                ("history_records", c.scaled(4, 200)),
-                ("watch_queue", c.scaled(2, 64)),
-            ],
+            limits: limits(c, is_slow),
         }
     }
+}
+
+/// Limits of the store, so small that their edges are met often.
+fn limits(c: &mut Chance, is_slow: bool) -> Vec<(&'static str, u64)> {
+    vec![
+        (
+            "segment_bytes",
+            c.scaled(2_000, if is_slow { 6_000 } else { 200_000 }),
+        ),
+        (
+            "frame_bytes",
+            c.scaled(500, if is_slow { 1_000 } else { 100_000 }),
+        ),
+        ("room", c.pick(&[512, 4_096, 16_384])),
+        ("cache_bytes", c.scaled(500, 100_000)),
+        ("patience_ms", c.scaled(20, 2_000)),
+        ("piece_bytes", c.scaled(4_000, 50_000)),
+        ("snapshot_frame_bytes", c.scaled(500, 50_000)),
+        ("message_bytes", c.scaled(1_000, 100_000)),
+        ("applied_at_once", c.scaled(1, 64)),
+        ("history_records", c.scaled(4, 200)),
+        ("watch_queue", c.scaled(2, 64)),
+    ]
 }

@@ -1,25 +1,15 @@
 //! The world: hosts, network, faults and checks, a millisecond at a time.
 
-use std::panic::AssertUnwindSafe;
-
-use pipes_raft::sim;
+use pipes_sim_seam::Chance;
 use pipes_sim_seam::disk::{self, Faults, Loss};
-use pipes_sim_seam::{Chance, Mutant};
 
+use crate::book::Shared;
 use crate::check::Checks;
-use crate::faults::Schedule;
-use crate::history::Shared;
 use crate::host::Host;
 use crate::network::{Arrived, Network};
 use crate::panics;
 use crate::plan::Plan;
 
-/// Longest that the group may take to be whole at first, in milliseconds.
-const FORMED_MS: u64 = 120_000;
-/// Longest that a disk takes for an operation meanwhile.
-const FORMING_STALL_MS: u64 = 100;
-/// Longest that it may take to be whole again once nothing is wrong any more.
-pub const HEALED_MS: u64 = 30_000;
 /// How long a process that failed stays down before it is started again.
 const RESTART_MS: u64 = 200;
 
@@ -33,7 +23,8 @@ pub struct World {
     pub network: Network,
     /// What clients and world share.
     pub shared: Shared,
-    hosts: Vec<Host>,
+    /// The hosts, by their numbers.
+    pub(crate) hosts: Vec<Host>,
     crashes: u64,
     restarts: u64,
     /// Nothing is to fail any more, whatever happens.
@@ -53,32 +44,8 @@ pub struct Report {
     pub counts: Vec<(&'static str, u64)>,
 }
 
-/// Runs the world of a seed.
-pub fn run(seed: u64, mutant: Option<Mutant>, is_loud: bool) -> Report {
-    run_plan(Plan::of(seed), mutant, is_loud)
-}
-
-/// Runs the world of a plan.
-pub fn run_plan(plan: Plan, mutant: Option<Mutant>, is_loud: bool) -> Report {
-    panics::collect();
-    disk::clear();
-    sim::reset();
-    pipes_sim_seam::clear_limits();
-    pipes_sim_seam::set_mutant(mutant);
-    for (name, value) in &plan.limits {
-        pipes_sim_seam::set_limit(name, *value);
-    }
-    let mut world = World::new(plan);
-    world.shared.lock().trace.is_loud = is_loud;
-    let lived = std::panic::catch_unwind(AssertUnwindSafe(|| world.live()));
-    if lived.is_err() {
-        world.fail(format!("a panic of the world itself: {:?}", panics::take()));
-    }
-    world.end()
-}
-
 impl World {
-    fn new(plan: Plan) -> World {
+    pub(crate) fn new(plan: Plan) -> World {
         let mut chance = Chance::new(plan.seed).part("world");
         let network = Network::new(chance.part("network"), plan.delay_ms_max, plan.loss);
         let hosts = (1..=plan.hosts)
@@ -102,55 +69,13 @@ impl World {
         }
     }
 
-    fn live(&mut self) {
-        let chance = Chance::new(self.plan.seed).part("faults");
-        if !self.plan.is_rough_start {
-            // On disks that take seconds for each sync a group may take minutes to form, which shows nothing.
-            self.set_disks(Faults {
-                stall_ms_max: self.plan.disk.stall_ms_max.min(FORMING_STALL_MS),
-                ..self.plan.disk
-            });
-            let is_formed = |world: &World| world.hosts.iter().all(|host| host.slot.has_joined());
-            if !self.run_until(FORMED_MS, is_formed) {
-                return self.fail("the group does not form".into());
-            }
-            self.set_disks(self.plan.disk);
-        }
-        let mut schedule = Schedule::new(chance, self.now_ms + 1);
-        let until = self.now_ms + self.plan.faults_ms;
-        while self.now_ms < until && !self.has_failed() {
-            schedule.step(self);
-            self.step();
-        }
-        schedule.end(self);
-        self.heal();
-        if self.has_failed() {
-            return;
-        }
-        let is_whole = |world: &World| world.is_whole();
-        if !self.run_until(HEALED_MS, is_whole) {
-            let why = self.why_not_whole();
-            return self.fail(format!("not whole within {HEALED_MS} ms after all faults: {why}"));
-        }
-        self.shared.lock().is_quiet = true;
-        let is_settled = |world: &World| world.is_settled();
-        if !self.run_until(HEALED_MS, is_settled) {
-            let why = self.why_not_whole();
-            return self.fail(format!("not settled within {HEALED_MS} ms: {why}"));
-        }
-        let nodes: Vec<_> = self.hosts.iter().filter_map(|host| host.slot.node()).collect();
-        self.shared
-            .lock()
-            .check(|checks, history| checks.at_end(&nodes, history));
-    }
-
-    fn set_disks(&self, faults: Faults) {
+    pub(crate) fn set_disks(&self, faults: Faults) {
         for host in &self.hosts {
             disk::set_faults(&host.name, faults);
         }
     }
 
-    fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.note("all faults end".into());
         self.is_healed = true;
         self.shared.lock().is_calm = true;
@@ -166,7 +91,7 @@ impl World {
         }
     }
 
-    fn run_until(&mut self, limit_ms: u64, reached: impl Fn(&World) -> bool) -> bool {
+    pub(crate) fn run_until(&mut self, limit_ms: u64, reached: impl Fn(&World) -> bool) -> bool {
         let until = self.now_ms + limit_ms;
         while self.now_ms < until {
             if self.has_failed() {
@@ -180,7 +105,7 @@ impl World {
         false
     }
 
-    fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         self.now_ms += 1;
         self.shared.lock().now_ms = self.now_ms;
         self.deliver();
@@ -298,11 +223,11 @@ impl World {
         self.shared.lock().note(what);
     }
 
-    fn fail(&self, why: String) {
+    pub(crate) fn fail(&self, why: String) {
         self.shared.lock().fail(why);
     }
 
-    fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         !self.shared.lock().violations.is_empty()
     }
 
@@ -312,7 +237,7 @@ impl World {
     }
 
     /// All are up and of one mind about who leads.
-    fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         let all = self.statuses();
         let with_replica: Vec<_> = all.iter().filter(|status| status.term > 0).collect();
         let is_agreed = with_replica
@@ -325,7 +250,7 @@ impl World {
     }
 
     /// All are whole and hold the same.
-    fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         let all = self.statuses();
         let mut applied = all
             .iter()
@@ -341,7 +266,7 @@ impl World {
                 .is_quiet(self.now_ms, first.unwrap_or(0))
     }
 
-    fn why_not_whole(&self) -> String {
+    pub(crate) fn why_not_whole(&self) -> String {
         let mut why = String::new();
         for host in &self.hosts {
             let status = host.slot.node().map(|node| node.status());
@@ -356,7 +281,7 @@ impl World {
         why
     }
 
-    fn end(mut self) -> Report {
+    pub(crate) fn end(mut self) -> Report {
         let mut history = self.shared.lock();
         let mut counts: Vec<(&'static str, u64)> = history
             .counts

@@ -1,6 +1,6 @@
 //! A seed is a run: the same whenever it is run again, and without a violation; and a mistake of the store is seen.
 
-use pipes_sim::world;
+use pipes_sim::run;
 use pipes_sim_seam::Mutant;
 
 /// Mistakes, and a seed whose run shows each.
@@ -26,7 +26,7 @@ const SHOWN: [(Mutant, u64); 17] = [
 
 fn run_without_violation(seeds: std::ops::Range<u64>) {
     for seed in seeds {
-        let report = world::run(seed, None, false);
+        let report = run::run(seed, None, false);
         assert_eq!(report.violations, [""; 0], "seed {seed}");
     }
 }
@@ -44,7 +44,7 @@ fn the_seeds_after_them_break_no_promise() {
 #[test]
 fn every_mistake_is_seen_at_its_seed() {
     for (mutant, seed) in SHOWN {
-        let report = world::run(seed, Some(mutant), false);
+        let report = run::run(seed, Some(mutant), false);
         assert!(
             !report.violations.is_empty(),
             "seed {seed} does not show {mutant:?}"
@@ -55,8 +55,8 @@ fn every_mistake_is_seen_at_its_seed() {
 #[test]
 fn a_seed_gives_the_same_trace_whenever_it_is_run() {
     for seed in [1, 2, 3] {
-        let first = world::run(seed, None, false);
-        let second = world::run(seed, None, false);
+        let first = run::run(seed, None, false);
+        let second = run::run(seed, None, false);
         assert_eq!(first.sum, second.sum, "seed {seed}");
         assert_eq!(first.trace, second.trace, "seed {seed}");
     }
@@ -64,5 +64,5 @@ fn a_seed_gives_the_same_trace_whenever_it_is_run() {
 
 #[test]
 fn seeds_differ() {
-    assert_ne!(world::run(4, None, false).sum, world::run(5, None, false).sum);
+    assert_ne!(run::run(4, None, false).sum, run::run(5, None, false).sum);
 }

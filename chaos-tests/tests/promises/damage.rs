@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use pipes_chaos::cluster::{Cluster, START_LIMIT};
 use pipes_chaos::command::{self, Input};
+use pipes_chaos::damage::{blobs, cut, find, flip, last, put_back_times, segments, state, written};
 use pipes_chaos::store::Stored;
 use pipes_chaos::wait::{let_pass, wait_for, wait_until};
 use serde_json::Value;
@@ -491,74 +492,4 @@ impl Trial {
         ensure!(checked.contains("n1, n2, n3 hold the same"), "{checked}");
         Ok(())
     }
-}
-
-fn segments(node: &Path) -> Result<Vec<PathBuf>> {
-    files(&node.join("raft/log"), |name| name.ends_with(".seg"))
-}
-
-fn state(node: &Path) -> Result<PathBuf> {
-    last(files(&node.join("raft"), |name| {
-        name.strip_prefix("state.")
-            .is_some_and(|number| number.parse::<u32>().is_ok())
-    })?)
-}
-
-fn blobs(node: &Path) -> Result<Vec<PathBuf>> {
-    files(&node.join("blobs"), |name| !name.starts_with('.'))
-}
-
-/// Files of a folder, in the order of their names.
-fn files(folder: &Path, is_one: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for file in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
-        let file = file?;
-        if is_one(&file.file_name().to_string_lossy()) {
-            paths.push(file.path());
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-fn last(mut paths: Vec<PathBuf>) -> Result<PathBuf> {
-    paths.pop().context("no such file")
-}
-
-/// Where the octets that were written end: behind them there is room.
-fn written(bytes: &[u8]) -> usize {
-    bytes.iter().rposition(|octet| *octet != 0).map_or(0, |at| at + 1)
-}
-
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|window| window == what)
-}
-
-/// Changes one octet, in place.
-fn flip(path: &Path, at: impl FnOnce(usize) -> usize) -> Result<()> {
-    use std::os::unix::fs::{FileExt, PermissionsExt};
-    let bytes = fs::read(path)?;
-    let at = at(written(&bytes));
-    let mode = fs::metadata(path)?.permissions().mode();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-    let file = fs::OpenOptions::new().write(true).open(path)?;
-    file.write_all_at(&[bytes[at] ^ 0x10], at as u64)?;
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
-}
-
-/// Cuts a file to its half.
-fn cut(path: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-    let file = fs::OpenOptions::new().write(true).open(path)?;
-    Ok(file.set_len(file.metadata()?.len() / 2)?)
-}
-
-fn put_back_times(path: &Path, change: impl FnOnce() -> Result<()>) -> Result<()> {
-    let before = fs::metadata(path)?;
-    change()?;
-    let times = fs::FileTimes::new()
-        .set_accessed(before.accessed()?)
-        .set_modified(before.modified()?);
-    Ok(fs::File::open(path)?.set_times(times)?)
 }

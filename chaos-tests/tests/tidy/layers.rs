@@ -10,7 +10,7 @@ use crate::tree::{self, Files, none};
 use crate::uses;
 
 /// Where each crate's source is.
-pub const SOURCES: [&str; 10] = [
+pub const SOURCES: [&str; 13] = [
     "raft/src",
     "agent/src",
     "agent/router/src",
@@ -21,10 +21,13 @@ pub const SOURCES: [&str; 10] = [
     "agent/shim/src",
     "cli/src",
     "chaos-tests/src",
+    "chaos-tests/preload/src",
+    "chaos-tests/sim/src",
+    "chaos-tests/sim/seam/src",
 ];
 
 /// Folders, and their parts from the top down.
-const LAYERS: [(&str, &str); 12] = [
+const LAYERS: [(&str, &str); 15] = [
     (
         "raft/src",
         "sim node client replica consensus state snapshot log rpc mvcc format type_config command request options task error",
@@ -61,8 +64,14 @@ const LAYERS: [(&str, &str); 12] = [
     ),
     (
         "chaos-tests/src",
-        "bench differential cluster store wamp power_loss fault terminal command proc wait report random",
+        "bench differential cluster store wamp power_loss damage fault terminal command proc wait report random",
     ),
+    ("chaos-tests/preload/src", "names contents faults recorder record system"),
+    (
+        "chaos-tests/sim/src",
+        "run faults world host client network life book check history model trace plan panics",
+    ),
+    ("chaos-tests/sim/seam/src", "sled fs disk crash inode mutant chance"),
 ];
 
 #[test]

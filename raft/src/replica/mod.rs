@@ -2,10 +2,10 @@
 
 pub(crate) mod damage;
 pub(crate) mod examine;
+mod files;
 pub(crate) mod leader_tasks;
 mod membership;
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,21 +16,21 @@ use openraft::errors::ClientWriteError;
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
 use tokio::time::{Instant, timeout};
 
-use self::damage::Found;
+use self::files::{Files, Opened};
 use crate::command::Proposal;
 use crate::consensus::agreement::Agreement;
 use crate::consensus::network::Network;
 use crate::consensus::state_machine::StateMachine;
-use crate::log::{self, Closer, Log};
+use crate::log::Closer;
 use crate::mvcc::{Clock, Scope};
 use crate::rpc::{ClientRequest, ClientResponse, Outcome, Request, Response};
-use crate::snapshot::Snapshots;
+
 use crate::snapshot::receive::Receiver;
 use crate::state::State;
 use crate::state::watch::LocalWatch;
 use crate::type_config::TypeConfig;
 use crate::{
-    Consistency, Content, Error, Member, Options, Range, RangeResult, Status, Transport, Txn, TxnResult, task,
+    Consistency, Error, Member, Options, Range, RangeResult, Status, Transport, Txn, TxnResult, task,
 };
 
 /// Entries in one message to a peer.
@@ -64,13 +64,6 @@ pub(crate) struct Replica {
     closer: Mutex<Option<Closer>>,
     had_log: bool,
     files: Arc<Files>,
-}
-
-/// What lies on the disk beside the state.
-struct Files {
-    dir: PathBuf,
-    log: log::Reader,
-    snapshots: Arc<Snapshots>,
 }
 
 fn config(options: &Options) -> Result<Arc<Config>, Error> {
@@ -116,14 +109,14 @@ impl Replica {
         let dir = options.dir.clone();
         #[cfg(sim)]
         crate::sim::tell(&dir, crate::sim::Deed::Identified { id });
-        let opened = task::blocking(move || open_files(&dir, is_new)).await;
-        let (snapshots, state, log, closer) = opened?;
+        let Opened {
+            files,
+            state,
+            log,
+            closer,
+        } = task::blocking(move || files::open(&dir, is_new)).await?;
         let had_log = !log.is_empty();
-        let files = Files {
-            dir: options.dir.clone(),
-            log: log.reader(),
-            snapshots: snapshots.clone(),
-        };
+        let snapshots = files.snapshots.clone();
         #[cfg(debug_assertions)]
         state.apply_differently(options.applied_differently.clone());
         let agreement = Arc::<Agreement>::default();
@@ -383,26 +376,6 @@ impl Replica {
         }
     }
 
-    /// All keys at `revision`, once that is applied here, summed up on a thread that may wait for the disk; an error
-    /// where what lies there is not what was written.
-    async fn content(&self, revision: i64, limit: Duration) -> Result<Content, Error> {
-        let mut progress = self.state.progress();
-        let reached = progress.wait_for(|progress| progress.revision >= revision || progress.is_stopped);
-        timeout(limit, reached)
-            .await
-            .map_err(|_| Error::Timeout)?
-            .map_err(|_| Error::Stopped)?;
-        let (state, files) = (self.state.clone(), self.files.clone());
-        task::blocking(move || {
-            files.log.verify(&files.dir.join("log"))?;
-            files.snapshots.newest().map_or(Ok(()), |newest| newest.check())?;
-            #[cfg(not(sim))]
-            state.verify()?;
-            state.content(revision)
-        })
-        .await
-    }
-
     async fn ready_to_read(&self, limit: Duration) -> Result<(), Error> {
         let end = self
             .read_index(ReadPolicy::ReadIndex, limit)
@@ -509,23 +482,4 @@ impl Replica {
         })
         .await;
     }
-}
-
-type Opened = (Arc<Snapshots>, Arc<State>, Log, Closer);
-
-fn open_files(dir: &Path, is_new: bool) -> Result<Opened, Error> {
-    let log_dir = dir.join("log");
-    let snapshots = Arc::new(Snapshots::open(&dir.join("snapshots"))?);
-    let (log, closer) = Log::open(&log_dir, is_new)?;
-    let state = Arc::new(State::open(dir, &snapshots, log.synced())?);
-    let found = Found {
-        dir,
-        vote: log.reader().vote(),
-        last: log.last(),
-        purged: log.purged(),
-        snapshot: snapshots.newest().and_then(|snapshot| snapshot.meta.last_log_id),
-        applied: state.applied().0,
-    };
-    found.check()?;
-    Ok((snapshots, state, log, closer))
 }

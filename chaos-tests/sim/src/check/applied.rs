@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use pipes_raft::sim::{Answered, Deed, Event, Place, Write};
 
-use crate::client;
 use crate::history::{History, Outcome};
+use crate::model;
 
 /// An entry when it was first applied.
 #[derive(Debug, Clone)]
@@ -119,7 +119,7 @@ impl Applied {
         match &entry.write {
             Write::Members(voters) => drop(self.configs.insert(index, voters.clone())),
             Write::Txn(txn) => {
-                if let Some(serial) = client::serial(txn)
+                if let Some(serial) = model::serial(txn)
                     && let Some(before) = self.serials.insert(serial, index)
                 {
                     history.fail(format!(

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use pipes_raft::{Node, Range};
 
-use crate::client::PREFIX;
 use crate::history::History;
+use crate::model::PREFIX;
 
 /// Looks at every node.
 pub fn look(nodes: &[Arc<Node>], history: &mut History) {
