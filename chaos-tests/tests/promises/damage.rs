@@ -188,6 +188,14 @@ const REBUILT: &[Row] = &[
         Whole,
     ),
     row(
+        "the folders of replicas and of logs are gone",
+        Files(|node| {
+            fs::remove_dir_all(node.join("replicas"))?;
+            Ok(fs::remove_dir_all(node.join("logs"))?)
+        }),
+        Whole,
+    ),
+    row(
         "a blob is cut short",
         Files(|node| blobs(node)?.iter().try_for_each(|path| cut(path))),
         Whole,
