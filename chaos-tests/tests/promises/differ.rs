@@ -56,7 +56,9 @@ fn with_all_three_different_writes_are_refused_and_status_says_what_to_do() -> R
     cluster.all_up(WHOLE_LIMIT)?;
     let value = wait_for("a read", START_LIMIT, || cluster.store(0)?.read("test/differ"))?;
     ensure!(value.as_deref() == Some(b"same"), "{value:?}");
-    wait_for("writes are taken", START_LIMIT, || cluster.store(1)?.put("test/after", b"1"))?;
+    wait_for("writes are taken", START_LIMIT, || {
+        cluster.store(1)?.put("test/after", b"1")
+    })?;
     cluster.finish()
 }
 

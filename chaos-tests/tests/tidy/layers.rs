@@ -66,12 +66,18 @@ const LAYERS: [(&str, &str); 15] = [
         "chaos-tests/src",
         "bench differential cluster store wamp power_loss damage fault terminal command proc wait report random",
     ),
-    ("chaos-tests/preload/src", "names contents faults recorder record system"),
+    (
+        "chaos-tests/preload/src",
+        "names contents faults recorder record system",
+    ),
     (
         "chaos-tests/sim/src",
         "run faults world host client network life book check history model trace plan panics",
     ),
-    ("chaos-tests/sim/seam/src", "sled fs disk crash inode mutant chance"),
+    (
+        "chaos-tests/sim/seam/src",
+        "sled fs disk crash inode mutant chance",
+    ),
 ];
 
 #[test]
