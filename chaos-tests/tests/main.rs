@@ -6,6 +6,8 @@
 
 #[path = "promises/break_is_no_end.rs"]
 mod break_is_no_end;
+#[path = "promises/check.rs"]
+mod check;
 #[path = "promises/commands.rs"]
 mod commands;
 #[path = "promises/damage.rs"]
