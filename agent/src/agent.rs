@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
+use futures::FutureExt as _;
 use pipes_raft::Node;
 use pipes_router::Router;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -82,24 +83,32 @@ enum End {
 
 fn start_again() -> anyhow::Result<()> {
     info!("starts again");
-    let program = std::env::current_exe()?;
-    let error = std::process::Command::new(program)
-        .args(std::env::args_os().skip(1))
-        .exec();
+    let mut arguments = std::env::args_os();
+    // By this name also when the file was replaced meanwhile.
+    let mut program = std::process::Command::new("/proc/self/exe");
+    if let Some(name) = arguments.next() {
+        program.arg0(name);
+    }
+    let error = program.args(arguments).exec();
     Err(error).context("cannot start again")
 }
 
 /// A reset begins here: with the former store set aside, the agent is a new node.
 fn set_aside(config: &Config) -> anyhow::Result<()> {
     let marker = config.reset_file();
-    if marker.exists() {
-        if config.raft_folder().exists() {
-            let aside = pipes_raft::set_aside(&config.raft_folder())?;
-            warn!(folder = %aside.display(), "the former store is set aside; remove it when nobody wants to look at it");
-        }
-        fs::remove_file(&marker).with_context(|| format!("cannot remove {}", marker.display()))?;
+    let Ok(text) = fs::read_to_string(&marker) else {
+        return Ok(());
+    };
+    // Whom the others have removed. A store of another id is a new one already.
+    let removed: Option<u64> = text.trim().parse().ok();
+    let folder = config.raft_folder();
+    let is_former = pipes_raft::id_in(&folder).is_none_or(|id| Some(id) == removed);
+    if folder.exists() && is_former {
+        let aside = pipes_raft::set_aside(&folder)?;
+        warn!(folder = %aside.display(), "the former store is set aside; remove it when nobody wants to look at it");
     }
-    Ok(())
+    let gone = fs::remove_file(&marker).and_then(|()| File::open(&config.data)?.sync_all());
+    gone.with_context(|| format!("cannot remove {}", marker.display()))
 }
 
 fn runtime(name: &str) -> std::io::Result<Runtime> {
@@ -206,10 +215,12 @@ async fn serve(
     let _ = fs::remove_file(&ready);
     let failure = parts.failure();
     stop(running).await;
+    // Whoever wants it to end may say so while it stops.
+    let is_to_end = term.recv().now_or_never().is_some() || interrupt.recv().now_or_never().is_some();
     match failure {
         Some(failure) => bail!("{failure}"),
         None => entered.map(|_| {
-            if parts.is_to_start_again() {
+            if parts.is_to_start_again() && !is_to_end {
                 End::Again
             } else {
                 End::Stop
@@ -358,7 +369,11 @@ async fn enter(
     let presence = presence::keep(store.clone(), own.clone(), present, parts.stopping());
     parts.spawn_on(store_runtime, Kind::Part, "presence", presence);
     is_present.await?;
-    nodes::forget_former(&store, &own).await?;
+    parts.spawn(
+        Kind::Work,
+        "former",
+        nodes::forget_former(store.clone(), own.clone(), parts.stopping()),
+    );
     credentials::found(&store, config).await?;
     let (known, are_known) = oneshot::channel();
     spawn_until_stop(

@@ -129,7 +129,7 @@ use mutant;
 
 pub use client::{Store, Watch};
 pub use error::{Error, Fault};
-pub use node::{Node, set_aside};
+pub use node::{Node, id_in, set_aside};
 pub use options::{Content, Member, Options, Status};
 pub use request::{
     Compare, CompareOp, Consistency, Event, EventKind, KeyValue, OPERATIONS_MAX, Op, OpResult,

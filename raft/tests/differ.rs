@@ -293,6 +293,6 @@ async fn a_follower_with_the_log_and_state_of_a_longer_history_is_out_and_new_af
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_with_the_log_and_state_of_another_history_is_out_and_new_after_a_reset() {
-    exchanged_is_out_and_new_again(true, 200).await;
+async fn a_leader_with_the_log_and_state_of_a_shorter_history_is_out_and_new_after_a_reset() {
+    exchanged_is_out_and_new_again(true, 10).await;
 }

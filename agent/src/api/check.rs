@@ -12,9 +12,11 @@ use crate::cluster::nodes::Record;
 /// What a node found of its own blobs.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct OwnBlobs {
-    count: usize,
-    /// Those that were not what their names say.
-    bad: Vec<String>,
+    sound: usize,
+    /// Those that were not what their names say, and were fetched anew.
+    fetched: Vec<String>,
+    /// Those of which no other node gave a whole one.
+    lost: Vec<String>,
 }
 
 pub(super) async fn check(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
@@ -32,16 +34,25 @@ pub(super) async fn check(api: &Api, _: &mut Arguments) -> Result<Value, Error> 
     let blobs = summed(futures::future::join_all(asking).await);
     Ok(value(&Finding {
         is_sound: replicas.is_sound && blobs.is_sound,
-        sentence: format!("{}\n{}", replicas.sentence, blobs.sentence),
+        // What is wrong comes first.
+        sentence: match replicas.is_sound {
+            true => format!("{}\n{}", blobs.sentence, replicas.sentence),
+            false => format!("{}\n{}", replicas.sentence, blobs.sentence),
+        },
     }))
 }
 
 /// This node's own blobs.
 pub(super) async fn own_blobs(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
-    let (count, bad) = api.blobs.check_all().await?;
+    let (sound, bad) = api.blobs.check_all().await?;
+    let those = |is_fetched| {
+        let those = bad.iter().filter(|(_, fetched)| *fetched == is_fetched);
+        those.map(|(digest, _)| digest.to_string()).collect()
+    };
     Ok(value(&OwnBlobs {
-        count,
-        bad: bad.iter().map(ToString::to_string).collect(),
+        sound,
+        fetched: those(true),
+        lost: those(false),
     }))
 }
 
@@ -49,11 +60,15 @@ fn summed(nodes: Vec<(String, Result<OwnBlobs, String>)>) -> Finding {
     let (mut counts, mut findings) = (Vec::new(), Vec::new());
     for (name, found) in nodes {
         match found {
-            Ok(OwnBlobs { count, bad }) => {
-                counts.push(format!("{count} at {name}"));
+            Ok(OwnBlobs { sound, fetched, lost }) => {
+                counts.push(format!("{sound} at {name}"));
+                let fetched = fetched.iter();
                 findings.extend(
-                    bad.iter()
-                        .map(|digest| format!("{name}: blob {digest} was damaged, and is fetched anew")),
+                    fetched.map(|blob| format!("{name}: blob {blob} was damaged, and is fetched anew")),
+                );
+                let lost = lost.iter();
+                findings.extend(
+                    lost.map(|blob| format!("{name}: blob {blob} is damaged, and no other server has it")),
                 );
             }
             Err(why) => findings.push(format!("{name}: its blobs cannot be checked ({why})")),
@@ -61,13 +76,14 @@ fn summed(nodes: Vec<(String, Result<OwnBlobs, String>)>) -> Finding {
     }
     Finding {
         is_sound: findings.is_empty(),
-        sentence: std::iter::once(format!(
-            "blobs that are what their names say: {}",
-            counts.join(", ")
-        ))
-        .chain(findings)
-        .collect::<Vec<_>>()
-        .join("\n"),
+        sentence: findings
+            .into_iter()
+            .chain([format!(
+                "blobs that are what their names say: {}",
+                counts.join(", ")
+            )])
+            .collect::<Vec<_>>()
+            .join("\n"),
     }
 }
 
@@ -79,8 +95,9 @@ mod tests {
     fn damaged_blobs_are_named_with_their_node() {
         let own = |bad: &[&str]| {
             Ok(OwnBlobs {
-                count: 2,
-                bad: bad.iter().map(|text| (*text).to_owned()).collect(),
+                sound: 2,
+                fetched: bad.iter().map(|text| (*text).to_owned()).collect(),
+                lost: bad.iter().map(|_| "sha256:bb".to_owned()).collect(),
             })
         };
         let sound = summed(vec![("n1".into(), own(&[]))]);
@@ -92,7 +109,9 @@ mod tests {
         ]);
         assert!(!bad.is_sound);
         assert!(
-            bad.sentence.contains("\nn1: blob sha256:aa was damaged"),
+            bad.sentence.starts_with(
+                "n1: blob sha256:aa was damaged, and is fetched anew\nn1: blob sha256:bb is damaged, and no"
+            ),
             "{}",
             bad.sentence
         );

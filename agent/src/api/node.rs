@@ -32,37 +32,53 @@ pub(super) async fn list(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
 pub(super) async fn reset(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
     #[derive(Serialize)]
     struct Reset {
+        name: String,
+        id: u64,
         is_down: bool,
     }
     let name = arguments.text("name")?;
     let records = api.nodes.records();
+    // The newest of a name: of one that was reset just now the former record may still be there.
     let named = records
         .values()
-        .find(|record| record.name == name || record.id.to_string() == name);
-    let record = named.ok_or_else(|| Error::NotFound(format!("there is no node {name}")))?;
-    if record.id == api.nodes.own_id() {
+        .filter(|record| record.name == name || record.id.to_string() == name);
+    let newest = named.max_by_key(|record| record.id);
+    let Record { id, name, .. } =
+        newest.ok_or_else(|| Error::NotFound(format!("there is no node {name}")))?;
+    let reset = |is_down| {
+        let (name, id) = (name.clone(), *id);
+        Ok(value(&Reset { name, id, is_down }))
+    };
+    if *id == api.nodes.own_id() {
         reset_own(api, arguments).await?;
-        return Ok(value(&Reset { is_down: false }));
+        return reset(false);
     }
-    let uri = uris::of_node(record.id, uris::node::RESET);
-    match api.agents.call_once(&uri, vec![], None).await {
-        Ok(_) => Ok(value(&Reset { is_down: false })),
-        Err(_) if !api.nodes.is_reached(record.id) => {
-            remove_member(api, record.id).await?;
-            Ok(value(&Reset { is_down: true }))
-        }
-        Err(error) => Err(Error::Unavailable(format!(
-            "node {} was not reset: {error}",
-            record.name
-        ))),
+    let uri = uris::of_node(*id, uris::node::RESET);
+    let Err(error) = api.agents.call_once(&uri, vec![], None).await else {
+        return reset(false);
+    };
+    // Whoever is not linked from here may be well all the same.
+    let is_present = match nodes::presences(&api.store).await {
+        Ok(present) => present.contains_key(id),
+        Err(pipes_raft::Error::ReplicasDiffer) => api.nodes.is_reached(*id),
+        Err(error) => return Err(error.into()),
+    };
+    if is_present {
+        let own = api.nodes.own_name();
+        return Err(Error::Unavailable(match api.nodes.is_reached(*id) {
+            true => format!("node {name} was not reset: {error}"),
+            false => format!("node {name} is not linked from {own}, and not down; try again in some seconds"),
+        }));
     }
+    remove_member(api, *id).await?;
+    reset(true)
 }
 
 /// Has this node removed by the others, and starts the agent again, which sets the folder aside and joins.
 pub(super) async fn reset_own(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
     remove_member(api, api.nodes.own_id()).await?;
     let marker = api.config.reset_file();
-    std::fs::write(&marker, [])
+    std::fs::write(&marker, format!("{}\n", api.nodes.own_id()))
         .map_err(|error| Error::Unavailable(format!("{}: {error}", marker.display())))?;
     api.lifecycle.start_again();
     Ok(Value::Nil)

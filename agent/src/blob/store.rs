@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::Digest as _;
+use tokio::sync::Notify;
 
 use super::{Digest, Error};
 
@@ -33,6 +34,9 @@ const CHECK_READ: usize = 256 * 1024;
 /// The kernel counts a file's times in ticks: one that changed so lately may change again and seem the same.
 const TICK_MAX: Duration = Duration::from_millis(50);
 
+/// So many blobs are read against their digests at once.
+const READERS: usize = 8;
+
 const DRAFT: &str = ".draft-";
 
 /// The folder of the blobs. Clones are the same one.
@@ -41,6 +45,11 @@ pub struct Store {
     folder: PathBuf,
     /// What was read against its digest, as it was then: at most as many as there are files.
     checked: Arc<Mutex<HashMap<Digest, Stamp>>>,
+    /// Held while a blob is read against its digest, a few for all blobs: two would read the same, and one remove what
+    /// was fetched for the other.
+    reading: Arc<[Mutex<()>; READERS]>,
+    /// Told when a blob was removed.
+    removed: Arc<Notify>,
 }
 
 /// By what a file that was written is told from what it was: device, inode, size, and the times of the last change of its
@@ -102,6 +111,8 @@ impl Store {
         Ok(Store {
             folder,
             checked: Arc::default(),
+            reading: Arc::default(),
+            removed: Arc::default(),
         })
     }
 
@@ -128,7 +139,7 @@ impl Store {
             return Ok(Some(path));
         }
         let (store, digest) = (self.clone(), *digest);
-        let checked = tokio::task::spawn_blocking(move || store.check(&digest));
+        let checked = tokio::task::spawn_blocking(move || store.check_unless_known(&digest));
         let is_sound = checked.await.unwrap_or(Err(Error::Stopping))?;
         Ok(is_sound.then_some(path))
     }
@@ -201,8 +212,33 @@ impl Store {
         Ok(())
     }
 
+    /// Waits until a blob that was damaged has been removed.
+    pub async fn removed(&self) {
+        self.removed.notified().await;
+    }
+
+    /// Reads a blob against its digest, unless somebody else just did.
+    fn check_unless_known(&self, digest: &Digest) -> Result<bool, Error> {
+        let _reading = self.reading(digest);
+        let known = fs::metadata(self.path(digest)).ok().map(|file| Stamp::of(&file));
+        match known.is_some() && self.checked().get(digest).copied() == known {
+            true => Ok(true),
+            false => self.read_against(digest),
+        }
+    }
+
+    fn reading(&self, digest: &Digest) -> std::sync::MutexGuard<'_, ()> {
+        let reader = &self.reading[usize::from(digest.bytes()[0]) % READERS];
+        reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reads a blob against its digest; one that is not what its name says is removed. `false`: it is not here any more.
     pub fn check(&self, digest: &Digest) -> Result<bool, Error> {
+        let _reading = self.reading(digest);
+        self.read_against(digest)
+    }
+
+    fn read_against(&self, digest: &Digest) -> Result<bool, Error> {
         let path = self.path(digest);
         self.checked().remove(digest);
         let mut file = match File::open(&path) {
@@ -226,8 +262,16 @@ impl Store {
             }
             return Ok(true);
         }
-        tracing::error!(file = %path.display(), "a blob is not what its name says, and is removed");
-        fs::remove_file(&path).map_err(Error::disk(&path))?;
+        // One that was fetched meanwhile has another inode.
+        if fs::metadata(&path).is_ok_and(|file| Stamp::of(&file).file == stamp.file) {
+            tracing::error!(file = %path.display(), "a blob is not what its name says, and is removed");
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::disk(&path)(error));
+                }
+                _ => self.removed.notify_one(),
+            }
+        }
         Ok(false)
     }
 }

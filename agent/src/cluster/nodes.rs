@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use pipes_raft::{Consistency, EventKind, Range, Store};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tracing::warn;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
 
 use crate::follow::{Change, Follow};
 use crate::keys;
 use crate::lifecycle::{Kind, Lifecycle};
+use crate::retry::Backoff;
 
 /// A node's record in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,8 +123,20 @@ pub async fn presences(store: &Store) -> Result<BTreeMap<u64, Option<String>>, p
     Ok(presences.map(|presence| (presence.id, presence.sick)).collect())
 }
 
-/// Removes the records of those that this node was before it was made new.
-pub async fn forget_former(store: &Store, own: &Record) -> Result<(), pipes_raft::Error> {
+/// Removes the records of those that this node was before it was made new; tries until it is done or `stopping`.
+pub async fn forget_former(store: Store, own: Record, stopping: CancellationToken) -> anyhow::Result<()> {
+    let mut backoff = Backoff::default();
+    let forgotten = async {
+        while let Err(error) = remove_former(&store, &own).await {
+            debug!(%error, "records of what this node was cannot be removed yet");
+            backoff.rest().await;
+        }
+    };
+    let _ = stopping.run_until_cancelled(forgotten).await;
+    Ok(())
+}
+
+async fn remove_former(store: &Store, own: &Record) -> Result<(), pipes_raft::Error> {
     for kv in store.prefix(keys::nodes()).await? {
         if let Some(record) = parse(&kv.value)
             && record.name == own.name

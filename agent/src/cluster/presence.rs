@@ -8,7 +8,7 @@
 //! Runs on the store's runtime, so that streams at full speed never cost a node its lease. A lease that was lost (the
 //! agent stood still) is taken anew. On an orderly stop it is given back, so that the others know at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pipes_raft::{Error, Store};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,9 @@ pub const LEASE: Duration = Duration::from_secs(3);
 
 /// How often it says so: five may be lost.
 const RENEW_EVERY: Duration = Duration::from_millis(500);
+
+/// How often a node without a replica asks who has one.
+const LEARN_EVERY: Duration = Duration::from_secs(5);
 
 /// How long giving the lease back may take at a stop; then it ends by itself.
 const GIVE_BACK: Duration = Duration::from_secs(1);
@@ -40,14 +43,14 @@ pub async fn keep(
     let presence = async {
         loop {
             match appear(&store, &record).await {
-                Ok(granted) => {
+                Ok((granted, shown)) => {
                     lease = Some(granted);
                     backoff.reset();
                     if let Some(present) = present.take() {
                         // Whoever waits for it may have been told to stop.
                         let _ = present.send(());
                     }
-                    renew(&store, &record, granted).await;
+                    renew(&store, &record, granted, shown).await;
                     warn!(node = record.id, "the node's lease was lost and is taken anew");
                 }
                 Err(error) => {
@@ -72,7 +75,7 @@ pub async fn keep(
 }
 
 /// Writes the record where it differs, and the presence under a new lease.
-async fn appear(store: &Store, record: &Record) -> anyhow::Result<i64> {
+async fn appear(store: &Store, record: &Record) -> anyhow::Result<(i64, Option<String>)> {
     let key = keys::node(record.id);
     let value = serde_json::to_vec(record)?;
     if store
@@ -83,8 +86,10 @@ async fn appear(store: &Store, record: &Record) -> anyhow::Result<i64> {
         store.put(key, value, None).await?;
     }
     let lease = store.grant(LEASE, 0).await?;
-    show(store, record, store.status().sick.as_deref(), lease).await?;
-    Ok(lease)
+    let sick = store.status().sick;
+    show(store, record, sick.as_deref(), lease).await?;
+    store.learn_group().await?;
+    Ok((lease, sick))
 }
 
 /// Writes that the node is there, and why its replica is not, if so.
@@ -99,10 +104,10 @@ async fn show(
     store.put(keys::presence(record.id), value, Some(lease)).await
 }
 
-/// Renews until the lease is gone.
-async fn renew(store: &Store, record: &Record, lease: i64) {
+/// Renews until the lease is gone; `shown` is why the replica is out, as the record says it.
+async fn renew(store: &Store, record: &Record, lease: i64, mut shown: Option<String>) {
     let mut last = None;
-    let mut shown = store.status().sick;
+    let mut learned = Instant::now();
     let mut ticks = tokio::time::interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -110,6 +115,11 @@ async fn renew(store: &Store, record: &Record, lease: i64) {
         match store.keep_alive(lease).await {
             Ok(_) => {
                 last = None;
+                if learned.elapsed() > LEARN_EVERY {
+                    learned = Instant::now();
+                    // The next time will do as well.
+                    let _ = store.learn_group().await;
+                }
                 let sick = store.status().sick;
                 if sick != shown && show(store, record, sick.as_deref(), lease).await.is_ok() {
                     shown = sick;

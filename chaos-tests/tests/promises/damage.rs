@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use pipes_chaos::cluster::{Cluster, START_LIMIT};
+use pipes_chaos::cluster::{Cluster, START_LIMIT, WAMP_PORT};
 use pipes_chaos::command::{self, Input};
 use pipes_chaos::damage::{blobs, cut, flip, last, segments, state, written};
 use pipes_chaos::store::Stored;
@@ -42,19 +42,23 @@ enum Damage {
     Stored(fn(&Path) -> Result<()>),
     /// The disk gives back nothing of this file or folder.
     Unreadable(&'static str),
+    /// Nor of the state.
+    UnreadableState,
 }
 
 enum Outcome {
     /// The node is up by itself.
     Whole,
+    /// The same, and its agent says these words.
+    WholeAfter(&'static str),
     /// Its agent goes on without a replica, and says these words, until it is reset.
     Sick(&'static [&'static str]),
     /// Its agent does not start, and says these words, until it is reset.
     Down(&'static [&'static str]),
 }
 
-use Damage::{Files, Stored as StoredFiles, Unreadable};
-use Outcome::{Down, Sick, Whole};
+use Damage::{Files, Stored as StoredFiles, Unreadable, UnreadableState};
+use Outcome::{Down, Sick, Whole, WholeAfter};
 
 const fn row(what: &'static str, damage: Damage, outcome: Outcome) -> Row {
     Row {
@@ -158,14 +162,18 @@ const REBUILT: &[Row] = &[
     row(
         "the state is cut short",
         Files(|node| cut(&state(node)?.join("db"))),
-        Whole,
+        WholeAfter("the state is set aside"),
     ),
     row(
         "the state is gone",
         Files(|node| Ok(fs::remove_dir_all(state(node)?)?)),
         Whole,
     ),
-    row("the state cannot be read", Unreadable("raft/state.1"), Whole),
+    row(
+        "the state cannot be read",
+        UnreadableState,
+        WholeAfter("the state is set aside"),
+    ),
     row(
         "the snapshots are gone",
         Files(|node| Ok(fs::remove_dir_all(node.join("raft/snapshots"))?)),
@@ -304,14 +312,22 @@ impl Trial {
         match row.damage {
             Files(damage) | StoredFiles(damage) => damage(&node.folder)?,
             Unreadable(path) => recording.set_faults(&node.name, &format!("read {path} EIO\n"))?,
+            UnreadableState => {
+                let path = state(&node.folder)?;
+                let path = path.strip_prefix(&node.folder)?.display();
+                recording.set_faults(&node.name, &format!("read {path} EIO\n"))?;
+            }
         }
         let started = command::start(cluster.pipes(&["cluster", "start"]), Input::None)?;
         let started = started.finish_within(2 * START_LIMIT)?;
         let said = || node.log()[log_before..].to_owned();
         match row.outcome {
-            Whole => {
+            Whole | WholeAfter(_) => {
                 started.success()?;
                 recording.set_faults(&node.name, "")?;
+                if let WholeAfter(words) = row.outcome {
+                    ensure!(said().contains(words), "{words} is not in {}", said());
+                }
             }
             Sick(words) => {
                 let warned = started.success()?.errors();
@@ -324,6 +340,7 @@ impl Trial {
                         ensure!(text.contains(word), "{word} is not in {place}: {text}");
                     }
                 }
+                self.works_without_replica(victim)?;
                 self.reset(victim)?;
             }
             Down(words) => {
@@ -339,6 +356,31 @@ impl Trial {
         }
         ensure!(!said().contains("panicked"), "{}", said());
         self.serves(victim)
+    }
+
+    /// An agent without a replica builds and runs as any other does.
+    fn works_without_replica(&self, node: usize) -> Result<()> {
+        let name = format!("greet{}", self.begun.load(Ordering::Relaxed));
+        let agent = format!("{}:{WAMP_PORT}", self.cluster.nodes[node].address);
+        let path = self.cluster.write(&name, GREET.as_bytes())?;
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        for arguments in [
+            &["build", &*path.to_string_lossy()][..],
+            &[
+                "run",
+                "-n",
+                "--place",
+                &format!("1={}", self.cluster.nodes[node].name),
+                &name,
+            ][..],
+        ] {
+            let mut command = self.cluster.pipes(arguments);
+            command.env("PIPES_AGENT", &agent);
+            command::run(command, Input::None)?
+                .success()
+                .with_context(|| format!("{arguments:?} by the agent without a replica"))?;
+        }
+        Ok(())
     }
 
     fn reset(&self, victim: usize) -> Result<()> {

@@ -1,5 +1,7 @@
 //! `pipes node ls|reset`
 
+use std::time::{Duration, Instant};
+
 use clap::Subcommand;
 use pipes_protocol::uris;
 use rmpv::Value;
@@ -10,7 +12,13 @@ use crate::context::Contexts;
 use crate::error::Error;
 use crate::local;
 use crate::object::{self, Node};
+use crate::output::spinner::Spinner;
 use crate::output::{self, Listing};
+
+/// How long a node that was reset may take to be back.
+const WHOLE_WITHIN: Duration = Duration::from_secs(60);
+/// Pause between two looks at it.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -33,23 +41,29 @@ pub fn run(command: Command) -> Result<(), Error> {
     }
 }
 
+/// What the asked agent did.
+#[derive(serde::Deserialize)]
+struct Reset {
+    name: String,
+    id: u64,
+    is_down: bool,
+}
+
 fn reset(name: &str) -> Result<(), Error> {
-    #[derive(serde::Deserialize)]
-    struct Reset {
-        is_down: bool,
-    }
     let answer = client::call_once(uris::NODE_RESET, vec![("name", Value::from(name))])?;
     let reset: Reset = object::parse(answer)?;
     if reset.is_down {
-        start_anew(name)?;
+        start_anew(&reset)?;
     }
+    let new = wait_until_whole(&reset)?;
     output::print(&format!(
-        "{name} joins anew; what it had is set aside in its data folder\n"
+        "{} is member {new} now; what it had as member {} is set aside in its data folder\n",
+        reset.name, reset.id
     ))
 }
 
 /// Of a node whose agent does not run, the others have let go: its agent is started with new keys and nothing else.
-fn start_anew(name: &str) -> Result<(), Error> {
+fn start_anew(reset: &Reset) -> Result<(), Error> {
     let context = Contexts::open()?.in_use()?;
     let cluster = match &context.local {
         Some(_) => local::Cluster::find(&context.name)?,
@@ -57,10 +71,39 @@ fn start_anew(name: &str) -> Result<(), Error> {
     };
     let cluster = cluster.ok_or_else(|| {
         Error::Local(format!(
-            "{name} is no member any more, and down: move raft/ out of its data folder and start its agent, and it joins anew"
+            "{} is no member any more, and down: move raft/ out of its data folder and start its agent, and it joins anew",
+            reset.name
         ))
     })?;
     let _lock = local::lock()?;
-    cluster.renew(name, &context.cluster_id)?;
+    if let Some(member) = cluster.members.iter().find(|member| member.name == reset.name) {
+        local::end(member);
+    }
+    cluster.renew(&reset.name, reset.id, &context.cluster_id, &context.ca)?;
     local::start(&cluster, &context).map(|sick| output::warn(&sick))
+}
+
+/// Waits until the node is up under another id, which it gives.
+fn wait_until_whole(reset: &Reset) -> Result<String, Error> {
+    let mut waiting = Spinner::new(&format!("{} joins anew", reset.name));
+    let begun = Instant::now();
+    while begun.elapsed() < WHOLE_WITHIN {
+        // Whoever was asked first may be the one that starts again.
+        let nodes = client::call_once(uris::NODE_LIST, Vec::new()).and_then(objects::<Node>);
+        let whole = nodes.unwrap_or_default().into_iter().find(|node| {
+            node.name.as_deref() == Some(&*reset.name)
+                && node.state.as_deref() == Some("up")
+                && node.id.as_ref().is_some_and(|id| id.as_u64() != Some(reset.id))
+        });
+        if let Some(id) = whole.and_then(|node| node.id) {
+            return Ok(id.to_string());
+        }
+        waiting.tick();
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Err(Error::Local(format!(
+        "{} is no member any more, and not back after {} s; see its agent's log",
+        reset.name,
+        WHOLE_WITHIN.as_secs()
+    )))
 }

@@ -186,15 +186,18 @@ impl Cluster {
         Ok((!cluster.members.is_empty()).then_some(cluster))
     }
 
-    /// Has a node that does not run begin anew when it is started: with new keys, and what it had of the store aside.
-    pub fn renew(&self, name: &str, cluster_id: &str) -> Result<(), Error> {
+    /// Has a node that does not run, and was member `id`, begin anew when it is started: with new keys of the authority
+    /// `ca`, and what it had of the store aside.
+    pub fn renew(&self, name: &str, id: u64, cluster_id: &str, ca: &str) -> Result<(), Error> {
         let member = self.members.iter().find(|member| member.name == name);
         let member = member.ok_or_else(|| Error::Local(format!("{name} is no node of {}", self.name)))?;
         let others = self.members.iter().filter(|other| other.name != name);
         let authority = others
             .filter_map(|other| {
                 let file = |name| fs::read_to_string(other.folder.join("tls").join(name)).ok();
-                Authority::read(cluster_id, &file("ca.pem")?, &file("ca.key")?).ok()
+                // A damaged one would make keys that nobody takes.
+                file("ca.pem").filter(|found| found == ca)?;
+                Authority::read(cluster_id, ca, &file("ca.key")?).ok()
             })
             .next();
         let authority = authority
@@ -208,7 +211,7 @@ impl Cluster {
         write_keys(&tls, name, &authority)?;
         let marker = member.folder.join("reset");
         let _ = fs::remove_file(&marker);
-        write(&marker, "")
+        write(&marker, &format!("{id}\n"))
     }
 
     /// Writes all folders of a new cluster, in one step.
@@ -396,12 +399,14 @@ mod tests {
         let before = file(1, "tls/node.pem");
         fs::write(cluster.members[1].folder.join("tls/ca.key"), "damaged").unwrap();
         fs::write(cluster.members[0].folder.join("tls/ca.key"), "damaged").unwrap();
-        cluster.renew("n2", "01jabc").unwrap();
-        assert!(cluster.members[1].folder.join("reset").exists());
+        let ca = file(2, "tls/ca.pem");
+        cluster.renew("n2", 2, "01jabc", &ca).unwrap();
+        assert_eq!(file(1, "reset"), "2\n");
         assert_ne!(file(1, "tls/node.pem"), before);
         assert_eq!(file(1, "tls/ca.key"), file(2, "tls/ca.key"));
         assert_eq!(file(1, "tls/ca.pem"), file(2, "tls/ca.pem"));
-        assert!(cluster.renew("n9", "01jabc").is_err());
+        assert!(cluster.renew("n9", 9, "01jabc", &ca).is_err());
+        assert!(cluster.renew("n2", 2, "01jabc", "another").is_err());
     }
 
     #[test]

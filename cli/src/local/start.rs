@@ -176,7 +176,9 @@ async fn is_up(member: &Member, target: &Target, count: usize) -> Result<Vec<Str
     if up + sick.len() < count {
         return Err(format!("{up} of {count} nodes are up"));
     }
-    let has_vote = |node: &&Node| matches!(node.role.as_deref(), Some("leader" | "voter"));
+    let has_vote = |node: &&Node| {
+        matches!(node.role.as_deref(), Some("leader" | "voter")) && node.state.as_deref() != Some("sick")
+    };
     match nodes.iter().filter(has_vote).count() {
         voters if voters + sick.len() >= count.min(VOTERS) => Ok(sick),
         voters => Err(format!("{voters} of its voters have a vote")),
@@ -200,6 +202,17 @@ fn died(children: &mut [(&Member, Child)]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Ends a member's agent, if it runs.
+pub fn end(member: &Member) {
+    if let Some(agent) = Running::find(member) {
+        agent.signal(libc::SIGTERM);
+        if !agent.ends_within(STOP_WITHIN) {
+            agent.signal(libc::SIGKILL);
+            agent.ends_within(DIE_WITHIN);
+        }
+    }
 }
 
 /// Stops all agents of a cluster: all are asked at once, then each is waited for. Gives back how many ran.

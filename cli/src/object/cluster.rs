@@ -20,10 +20,10 @@ pub struct Cluster {
     pub term: Option<u64>,
     /// The store's.
     pub revision: Option<i64>,
-    /// What is wrong with it as a whole, and what to do.
-    pub reason: Option<String>,
     /// Its nodes.
     pub nodes: Option<serde_json::Value>,
+    /// What is wrong with it as a whole, and what to do.
+    pub reason: Option<String>,
 }
 
 impl Object for Cluster {

@@ -70,7 +70,7 @@ mod tests {
         );
         assert_eq!(
             fields::<Cluster>(),
-            "name, id, current, leader, term, revision, nodes"
+            "name, id, current, leader, term, revision, nodes, reason"
         );
         assert_eq!(fields::<Context>(), "name, cluster, current, servers");
     }

@@ -16,7 +16,6 @@ use std::time::Duration;
 use self::peers::Target;
 use self::routing::{PROPOSAL_KIB_MIN, Routing};
 
-use futures::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use crate::command::{ApplyResult, Command, Proposal};
@@ -207,6 +206,15 @@ impl Store {
         }
     }
 
+    /// Has a node without a replica know who votes; does nothing on one that has a replica.
+    pub async fn learn_group(&self) -> Result<(), Error> {
+        if self.routing.peers.replica().is_none() {
+            let status = self.group().await?;
+            self.routing.peers.note_group(status);
+        }
+        Ok(())
+    }
+
     /// Removes a member for good.
     pub async fn remove_member(&self, id: u64) -> Result<(), Error> {
         self.routing
@@ -240,7 +248,12 @@ impl Store {
             Err(Error::ReplicasDiffer) => self.status().revision,
             Err(error) => return Err(error),
         };
-        let asking = members.iter().map(async |(id, member)| {
+        // One after another, the leader last: a check takes room on the disk, and what is applied waits for a moment.
+        let leader = self.status().leader;
+        let mut members: Vec<_> = members.iter().collect();
+        members.sort_by_key(|(id, _)| Some(**id) == leader);
+        let mut contents = BTreeMap::new();
+        for (id, member) in members {
             let request = ClientRequest::Content(revision);
             let answer = match (self.routing.peers.replica(), Peer::of(*id, member)) {
                 (Some(replica), _) if replica.id == *id => Some(replica.answer(request, limit).await),
@@ -253,9 +266,9 @@ impl Store {
                 Some(_) => Err(Error::Stopped),
                 None => Err(Error::Timeout),
             };
-            (*id, content)
-        });
-        Ok((revision, join_all(asking).await.into_iter().collect()))
+            contents.insert(*id, content);
+        }
+        Ok((revision, contents))
     }
 
     async fn read_txn(&self, txn: Txn) -> Result<TxnResult, Error> {

@@ -1,13 +1,13 @@
 //! Whom a node can ask: its own replica, the leader, any member it knows; and one request to one of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::replica::Replica;
 use crate::rpc::{self, ClientRequest, ClientResponse, Request, Response};
-use crate::{Class, Error, Member, Peer, Transport, TransportError};
+use crate::{Class, Error, Member, Peer, Status, Transport, TransportError};
 
 /// The node's own replica and what it knows of the others.
 pub(crate) struct Peers {
@@ -24,6 +24,8 @@ struct Contacts {
     /// Why no replica runs here although one should.
     sick: Option<String>,
     members: BTreeMap<u64, Member>,
+    voters: BTreeSet<u64>,
+    learners: BTreeSet<u64>,
     /// Where members are said to be, of whom nothing else is known yet.
     seeds: Vec<SocketAddr>,
     leader: Option<u64>,
@@ -89,6 +91,28 @@ impl Peers {
     /// Takes note of who the members are.
     pub(crate) fn note_members(&self, members: BTreeMap<u64, Member>) {
         self.contacts().members = members;
+    }
+
+    /// Takes note of what a replica elsewhere knows.
+    pub(crate) fn note_group(&self, status: Status) {
+        let mut contacts = self.contacts();
+        contacts.leader = status.leader;
+        contacts.members = status.members;
+        contacts.voters = status.voters;
+        contacts.learners = status.learners;
+    }
+
+    /// What a node without a replica knows of the group.
+    pub(crate) fn status(&self) -> Status {
+        let contacts = self.contacts();
+        Status {
+            id: contacts.id,
+            members: contacts.members.clone(),
+            voters: contacts.voters.clone(),
+            learners: contacts.learners.clone(),
+            sick: contacts.sick.clone(),
+            ..Status::default()
+        }
     }
 
     /// Takes note of addresses at which members are said to be.

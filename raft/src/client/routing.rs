@@ -123,15 +123,9 @@ impl Routing {
 
     /// What the node knows of the group.
     pub(crate) fn status(&self) -> Status {
-        let Some(replica) = self.peers.replica() else {
-            let (id, members) = self.peers.known();
-            return Status {
-                id,
-                members,
-                sick: self.peers.sick(),
-                ..Status::default()
-            };
-        };
-        replica.status()
+        match self.peers.replica() {
+            Some(replica) => replica.status(),
+            None => self.peers.status(),
+        }
     }
 }

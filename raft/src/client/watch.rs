@@ -76,8 +76,12 @@ impl Watch {
         if let Some(local) = &mut self.local {
             match local.batch().await {
                 Ok(events) => return Ok((events, local.next_revision())),
-                // The replica was taken out, and this node goes on without.
-                Err(Error::Stopped) if self.routing.peers.sick().is_some() => self.local = None,
+                // The replica was taken out since its state was wrong: what was told of it may be as wrong, and where it
+                // stood is no place in the others' history.
+                Err(Error::Stopped) if self.routing.peers.sick().is_some() => {
+                    self.local = None;
+                    return Err(Error::Compacted { revision: self.next });
+                }
                 Err(error) => return Err(error),
             }
         }

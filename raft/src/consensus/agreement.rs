@@ -47,7 +47,9 @@ impl Agreement {
                 Some(_) => {}
                 // Who had an entry and forgot its digest has no opinion.
                 None if state.newest_digest().is_some_and(|(newest, _)| newest < index) => {
-                    heard.waiting = heard.waiting.or(Some((index, theirs)));
+                    // The nearer one: that of a leader that is none any more may never come.
+                    let waiting = heard.waiting.filter(|(waiting, _)| *waiting <= index);
+                    heard.waiting = waiting.or(Some((index, theirs)));
                 }
                 None => {}
             }

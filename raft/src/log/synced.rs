@@ -20,6 +20,7 @@ impl Synced {
     }
 
     /// Whether the log has all up to an entry on disk, or has purged it; an error once it never will.
+    #[cfg(sim)]
     pub(crate) fn has(&self, upto: Option<LogId>) -> Result<bool, Error> {
         if crate::mutant!(PurgedToApplied) {
             return Ok(true);

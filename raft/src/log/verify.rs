@@ -18,9 +18,14 @@ impl Reader {
             let io_error = |error: std::io::Error| format::disk(&path, &error);
             let file = match File::open(&path) {
                 Ok(file) => file,
-                // All its entries were purged meanwhile.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(error) => return Err(io_error(error)),
+                // All its entries were purged meanwhile, or it is gone.
+                Err(error)
+                    if error.kind() == ErrorKind::NotFound
+                        && !self.index.lock().segments.contains_key(&number) =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(Error::Corrupt(format!("{}: {error}", path.display()))),
             };
             let mut reader = BufReader::new(&file);
             let mut head = [0; FILE_HEAD_LEN];

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use self::identity::Identity;
-pub use self::sick::set_aside;
+pub use self::sick::{id_in, set_aside};
 use crate::client::Store;
 use crate::client::forward::{self, Forwarder};
 use crate::client::peers::Peers;

@@ -14,7 +14,7 @@ const NAME: &str = "sick";
 /// Why the replica in `dir` is out, if it is.
 pub(super) fn read(dir: &Path) -> Result<Option<String>, Error> {
     let path = dir.join(NAME);
-    match std::fs::read(&path) {
+    match crate::fs::read(&path) {
         // Whatever it says, that it is there counts.
         Ok(why) => Ok(Some(String::from_utf8_lossy(&why).into_owned())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -31,6 +31,14 @@ pub(super) fn write(dir: &Path, why: &str) -> Result<(), Error> {
         .and_then(|file| file.sync_all())
         .map_err(io_error)?;
     format::sync_dir(dir)
+}
+
+/// The id of the node whose folder this is, if it says so.
+pub fn id_in(dir: &Path) -> Option<u64> {
+    super::identity::read(dir)
+        .ok()
+        .flatten()
+        .map(|identity| identity.id)
 }
 
 /// Sets the folder of a node aside, which nobody has open, so that an empty one can join in its place; gives where it is.

@@ -19,6 +19,8 @@ pub(super) struct Files {
     dir: PathBuf,
     log: log::Reader,
     pub(super) snapshots: Arc<Snapshots>,
+    /// Held while all of it is read again: one at a time, since a copy takes room.
+    verifying: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// All that a replica begins with.
@@ -47,6 +49,7 @@ pub(super) fn open(dir: &Path, is_new: bool) -> Result<Opened, Error> {
         dir: dir.to_path_buf(),
         log: log.reader(),
         snapshots,
+        verifying: Arc::default(),
     };
     Ok(Opened {
         files,
@@ -75,7 +78,11 @@ impl Replica {
             .map_err(|_| Error::Timeout)?
             .map_err(|_| Error::Stopped)?;
         let (state, files) = (self.state.clone(), self.files.clone());
+        let Ok(verifying) = files.verifying.clone().try_lock_owned() else {
+            return Err(Error::Refused("another check is under way".into()));
+        };
         task::blocking(move || {
+            let _verifying = verifying;
             files.verify()?;
             #[cfg(not(sim))]
             state.verify()?;

@@ -143,6 +143,11 @@ impl Replica {
             let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
             (voters, reached)
         };
+        if voters.len() == 1 && voters.contains(&id) {
+            return Err(Error::Refused(format!(
+                "node {id} alone has a vote: nobody else has what it holds"
+            )));
+        }
         let is_majority = |present: usize, of: usize| present * 2 > of;
         let others = voters.iter().filter(|voter| **voter != id).count();
         let others_reached = reached.iter().filter(|voter| **voter != id).count();
@@ -153,14 +158,19 @@ impl Replica {
                  would lose; start those that are down"
             )));
         }
-        let response = self.remove(id, limit).await?;
-        if id != self.id && timeout(limit, self.purge_to_snapshot()).await.is_err() {
-            tracing::warn!(
-                node = id,
-                "the log is not purged yet; who joins may be given entries, not a snapshot"
-            );
+        if id == self.id {
+            // Another leads, and does it: who removes itself could not give a snapshot to who joins.
+            self.step_down().await;
+            return Ok(ClientResponse::NotLeader(self.hint()));
         }
-        Ok(response)
+        let removed = self.remove(id, limit).await;
+        // The first request for it may have had no time for this.
+        if matches!(removed, Ok(_) | Err(Error::MemberNotFound))
+            && timeout(limit, self.purge_to_snapshot()).await.is_err()
+        {
+            return Err(Error::Unknown);
+        }
+        removed
     }
 
     /// Makes a snapshot and purges the log up to it: who joins now is given the state as it is here, which was decided

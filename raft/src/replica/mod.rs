@@ -206,7 +206,7 @@ impl Replica {
     }
 
     /// Who may lead, apart from this node.
-    fn hint(&self) -> Option<(u64, Member)> {
+    pub(super) fn hint(&self) -> Option<(u64, Member)> {
         self.leader().filter(|(id, _)| *id != self.id)
     }
 

@@ -100,14 +100,14 @@ impl Snapshots {
         self.keep(&path)
     }
 
-    /// A file for a snapshot that a peer sends; `name` tells senders apart.
+    /// A file for a snapshot that a peer sends; `name` tells senders apart. One that is being installed under this name
+    /// is left alone: the peer sends again, under another.
     pub(crate) fn receive(&self, name: &str) -> Result<(File, PathBuf), Error> {
         let path = self.dir.join(format!("{name}.{PART}"));
         let file = OpenOptions::new()
             .read(true)
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .open(&path);
         Ok((file.map_err(|error| format::disk(&path, &error))?, path))
     }
@@ -140,7 +140,9 @@ impl Snapshots {
         crate::sim::tell_kept(&snapshot.path, snapshot.meta.last_log_id.as_ref());
         *newest = Some(snapshot.clone());
         drop(newest);
-        self.remove_others(&snapshot.path)?;
+        if let Err(error) = self.remove_others(&snapshot.path) {
+            tracing::warn!(%error, "old snapshots could not be removed");
+        }
         Ok(snapshot)
     }
 

@@ -10,7 +10,7 @@ use crate::Error;
 #[cfg(sim)]
 use crate::command::Proposal;
 use crate::command::{ApplyResult, Command};
-use crate::mvcc::{Changes, Digest, Notification, Overlay, Trace};
+use crate::mvcc::{CHAIN, Changes, Digest, Notification, Overlay, Trace};
 use crate::type_config::{self, Entry, Membership};
 
 impl State {
@@ -96,7 +96,7 @@ impl Inner {
     ) -> Result<ApplyResult, Error> {
         let (log_id, before) = (entry.log_id, self.meta.digest);
         let traced = |bytes| Trace::of_entry(before, log_id.leader_id.term, log_id.index, bytes);
-        let mut begun = None;
+        let (mut begun, mut is_known) = (None, true);
         let answer = match &entry.payload {
             EntryPayload::Blank => {
                 changes.trace = traced(&[]);
@@ -120,14 +120,16 @@ impl Inner {
                 #[cfg(debug_assertions)]
                 let command = self.differently.change(command);
                 if let Command::BeginChain { chain } = command {
-                    begun = Some(Digest::beginning(chain));
+                    // Of a chain that this program does not write it says nothing.
+                    begun = (chain == CHAIN).then(|| Digest::beginning(chain));
+                    is_known = begun.is_some();
                 }
                 self.database.apply(command, log_id.index, memtable, changes)?
             }
         };
         let (revision, compacted) = (self.database.revision, self.database.compacted);
         let carried_on = || before.map(|before| before.carried_on(changes.trace, revision, compacted));
-        self.meta.digest = begun.or_else(carried_on);
+        self.meta.digest = if is_known { begun.or_else(carried_on) } else { None };
         self.meta.applied = Some(log_id);
         Ok(answer)
     }

@@ -3,12 +3,19 @@
 
 #[cfg(not(sim))]
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::State;
+#[cfg(not(sim))]
+use super::memtable::Memtable;
 #[cfg(not(sim))]
 use super::sled::Sled;
 use crate::mvcc::{ContentDigest, Records as _};
 use crate::{Content, Error, Range};
+
+/// Below a tenth of the disk free, at most this much, nothing is copied: what is left is the log's.
+#[cfg(not(sim))]
+const KEPT_FREE_MAX: u64 = 2 * 1024 * 1024 * 1024;
 
 impl State {
     /// Sums up all keys at `revision`. Nothing is removed meanwhile; nobody but a snapshot waits for it.
@@ -21,7 +28,13 @@ impl State {
             revision,
             ..Range::default()
         };
-        let selection = self.read().database.select(&all)?;
+        let selection = {
+            let inner = self.read();
+            if !Arc::ptr_eq(&inner.memtable()?, &memtable) {
+                return Err(Error::Refused("a snapshot was installed meanwhile".into()));
+            }
+            inner.database.select(&all)?
+        };
         let mut digest = ContentDigest::default();
         for revision in &selection.found {
             if self.progress.borrow().is_stopped {
@@ -45,18 +58,43 @@ impl State {
     pub(crate) fn verify(&self) -> Result<(), Error> {
         let memtable = self.read().memtable()?;
         let copy = Copy::new(&self.dir)?;
+        room_for(&memtable)?;
         let stored = memtable.copy(&copy.0)?;
         let wrong = |why: String| Error::Corrupt(format!("{}: {why}", memtable.dir().display()));
-        let sled = Sled::open(&copy.0).map_err(|error| wrong(error.to_string()))?;
+        let sled = match Sled::open(&copy.0) {
+            Ok(sled) => sled,
+            Err(Error::Corrupt(why)) => return Err(wrong(why)),
+            Err(error) => return Err(error),
+        };
         match sled.load() {
             Ok((found, _)) if found == stored => Ok(()),
             Ok(_) => Err(wrong("less lies there than was stored".into())),
             Err(error) => {
                 sled.give_up();
-                Err(wrong(error.to_string()))
+                match error {
+                    Error::Corrupt(why) => Err(wrong(why)),
+                    error => Err(error),
+                }
             }
         }
     }
+}
+
+/// An error where a copy would leave less than a tenth of the disk free.
+#[cfg(not(sim))]
+fn room_for(memtable: &Memtable) -> Result<(), Error> {
+    let dir = memtable.dir();
+    let io_error = |error: std::io::Error| crate::format::disk(dir, &error);
+    let size = memtable.size()?;
+    let disk = fs2::statvfs(dir).map_err(io_error)?;
+    let kept = (disk.total_space() / 10).min(KEPT_FREE_MAX);
+    if disk.available_space().saturating_sub(size) < kept {
+        return Err(Error::Disk(format!(
+            "{}: the disk has no room for a copy of {size} octets to be checked",
+            dir.display()
+        )));
+    }
+    Ok(())
 }
 
 /// A folder for a copy, removed with this.

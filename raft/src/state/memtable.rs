@@ -34,7 +34,6 @@ use crate::Error;
 use crate::log::Synced;
 use crate::mvcc::{Changes, Record, Records, Revision};
 use crate::snapshot::meta::Meta;
-use crate::type_config::LogId;
 
 /// Time that changes wait for others before they are flushed: what a restart after a kill has to apply again.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -223,6 +222,12 @@ impl Memtable {
         self.ask(Request::Close)
     }
 
+    /// Octets of the files it lies in.
+    #[cfg(not(sim))]
+    pub(super) fn size(&self) -> Result<u64, Error> {
+        self.sled.size()
+    }
+
     /// The folder it lies in.
     pub(super) fn dir(&self) -> &std::path::Path {
         self.sled.dir()
@@ -363,38 +368,38 @@ impl Flusher {
         }
     }
 
-    /// Brings what is active into sled, once the log has it on disk.
+    /// Brings what is active into sled, once the log has it on disk. It is taken first: more is applied meanwhile, which
+    /// the log may have to wait for in turn.
     fn flush(&mut self) -> Result<(), Error> {
-        while let Some(applied) = self.waiting()? {
-            #[cfg(sim)]
-            if !self.synced.has(applied)? {
-                return Ok(());
-            }
-            #[cfg(not(sim))]
-            self.synced.wait(applied)?;
-            // More may have been applied meanwhile, which the log does not have.
-            if let Some((flushing, meta)) = self.take()? {
-                return self.store(&flushing, meta);
-            }
+        #[cfg(sim)]
+        if !self.is_due()? {
+            return Ok(());
         }
-        Ok(())
+        let Some((flushing, meta)) = self.take()? else {
+            return Ok(());
+        };
+        #[cfg(not(sim))]
+        if let Err(error) = self.synced.wait(meta.applied) {
+            write(&self.recent).failed = Some(error.clone());
+            return Err(error);
+        }
+        self.store(&flushing, meta)
     }
 
-    /// Up to which entry the log is applied with what is active; nothing where nothing is.
-    fn waiting(&self) -> Result<Option<Option<LogId>>, Error> {
+    /// Whether the log has on disk what is active. A simulation has one thread for all, and cannot wait for it.
+    #[cfg(sim)]
+    fn is_due(&self) -> Result<bool, Error> {
         let recent = read(&self.recent);
         recent.check()?;
-        Ok(recent.meta.as_ref().map(|meta| meta.applied))
+        let applied = recent.meta.as_ref().and_then(|meta| meta.applied);
+        self.synced.has(applied)
     }
 
-    /// Takes what is active; nothing while the log does not have it on disk.
+    /// Takes what is active, which is found while it is flushed.
     fn take(&self) -> Result<Option<(Arc<Changes>, Meta)>, Error> {
         let mut recent = write(&self.recent);
         recent.check()?;
-        let Some(meta) = recent
-            .meta
-            .take_if(|meta| self.synced.has(meta.applied) != Ok(false))
-        else {
+        let Some(meta) = recent.meta.take() else {
             return Ok(None);
         };
         recent.flushing = Arc::new(std::mem::take(&mut recent.active));

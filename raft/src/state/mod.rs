@@ -157,6 +157,11 @@ impl State {
         let _pin = memtable.pin();
         let header = {
             let inner = self.read();
+            if !Arc::ptr_eq(&inner.memtable()?, &memtable) {
+                // Another state took its place while this waited for the pin.
+                drop(inner);
+                return self.snapshot(snapshots);
+            }
             let leases = inner.database.leases.terms().collect();
             Header {
                 meta: inner.meta.clone(),
@@ -171,7 +176,9 @@ impl State {
         });
         let snapshot = snapshots.write(&header, &mut records)?;
         // All that is here has been read to its end.
-        open::remove_set_aside(&self.dir)?;
+        if let Err(error) = open::remove_set_aside(&self.dir) {
+            tracing::warn!(%error, "a state that was set aside could not be removed");
+        }
         Ok(snapshot)
     }
 

@@ -109,6 +109,12 @@ impl Sled {
         })
     }
 
+    /// Octets of its files.
+    #[cfg(not(sim))]
+    pub(super) fn size(&self) -> Result<u64, Error> {
+        self.db.size_on_disk().map_err(|error| self.io_error(&error))
+    }
+
     /// Copies its files to the folder `to`.
     #[cfg(not(sim))]
     pub(super) fn copy(&self, to: &Path) -> Result<(), Error> {

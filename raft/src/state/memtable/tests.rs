@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::type_config::LogId;
 
 fn record(main: i64) -> (Revision, Record) {
     let record = Record {
@@ -195,21 +196,29 @@ fn nothing_is_stored_that_the_log_does_not_have_on_disk() {
     let applied = LogId::new(openraft::vote::RaftLeaderId::to_committed(&leader), 49);
     meta.applied = Some(applied);
     memtable.put(first, meta).unwrap();
-    assert!(flusher.take().unwrap().is_none());
     let flushed = std::thread::spawn(move || {
         let flushed = flusher.flush();
         (flusher, flushed)
     });
+    while read(&memtable.recent).meta.is_some() {
+        std::thread::yield_now();
+    }
     assert!(!read(&memtable.recent).is_flushed());
+    // More is applied meanwhile, and again: the first is stored all the same.
+    let (later, mut meta) = changes(60..70);
+    meta.applied = Some(LogId::new(applied.leader_id, 69));
+    memtable.put(later, meta).unwrap();
     synced.catch_up(applied);
     let (mut flusher, flushed) = flushed.join().unwrap();
     assert_eq!(flushed, Ok(()));
-    assert!(read(&memtable.recent).is_flushed());
+    assert!(flusher.stored.meta.applied >= Some(applied));
 
-    let (second, mut meta) = changes(50..60);
-    meta.applied = Some(LogId::new(applied.leader_id, 59));
-    memtable.put(second, meta).unwrap();
+    let (last, mut meta) = changes(70..80);
+    meta.applied = Some(LogId::new(applied.leader_id, 79));
+    memtable.put(last, meta).unwrap();
     synced.end();
     assert_eq!(flusher.flush(), Err(Error::Stopped));
-    assert!(memtable.record(Revision::first_of(59)).unwrap().is_some());
+    assert!(memtable.record(Revision::first_of(69)).unwrap().is_some());
+    assert!(memtable.record(Revision::first_of(79)).unwrap().is_some());
+    assert!(flusher.stored.meta.applied < Some(LogId::new(applied.leader_id, 79)));
 }
