@@ -369,11 +369,6 @@ async fn enter(
     let presence = presence::keep(store.clone(), own.clone(), present, parts.stopping());
     parts.spawn_on(store_runtime, Kind::Part, "presence", presence);
     is_present.await?;
-    parts.spawn(
-        Kind::Work,
-        "former",
-        nodes::forget_former(store.clone(), own.clone(), parts.stopping()),
-    );
     credentials::found(&store, config).await?;
     let (known, are_known) = oneshot::channel();
     spawn_until_stop(
@@ -424,6 +419,8 @@ fn look_after_data(parts: &Lifecycle, store: &pipes_raft::Store, blobs: &Blobs, 
     spawn_until_stop(parts, "blobs", blob::tend(blobs.clone(), store.clone()));
     let daily = comparison::daily(store.clone(), nodes.clone());
     spawn_until_stop(parts, "comparison", daily);
+    let forgotten = nodes::forget_former(store.clone(), nodes.clone(), parts.stopping());
+    parts.spawn(Kind::Work, "former", forgotten);
 }
 
 fn record(id: u64, config: &Config) -> Record {

@@ -124,10 +124,10 @@ pub async fn presences(store: &Store) -> Result<BTreeMap<u64, Option<String>>, p
 }
 
 /// Removes the records of those that this node was before it was made new; tries until it is done or `stopping`.
-pub async fn forget_former(store: Store, own: Record, stopping: CancellationToken) -> anyhow::Result<()> {
+pub async fn forget_former(store: Store, nodes: Nodes, stopping: CancellationToken) -> anyhow::Result<()> {
     let mut backoff = Backoff::default();
     let forgotten = async {
-        while let Err(error) = remove_former(&store, &own).await {
+        while let Err(error) = remove_former(&store, &nodes.own).await {
             debug!(%error, "records of what this node was cannot be removed yet");
             backoff.rest().await;
         }
