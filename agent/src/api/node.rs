@@ -1,6 +1,7 @@
 //! `pipes.node.list|reset`: the nodes as the store and the links see them, and making one of them new.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use pipes_protocol::uris;
 use rmpv::Value;
@@ -9,9 +10,15 @@ use serde::Serialize;
 use crate::api::arguments::Arguments;
 use crate::api::{Api, Error, value};
 use crate::cluster::nodes::{self, Record};
+use crate::cluster::presence;
 use crate::keys;
 
 /// A node as everybody outside sees it.
+/// Beyond a lease, an election and what else may keep it from ending.
+const LEASE_MARGIN: Duration = Duration::from_secs(3);
+/// Pause between two looks at whether a node is still present.
+const PRESENCE_POLL: Duration = Duration::from_millis(250);
+
 #[derive(Debug, Serialize)]
 pub(super) struct Shown {
     name: String,
@@ -57,13 +64,7 @@ pub(super) async fn reset(api: &Api, arguments: &mut Arguments) -> Result<Value,
     let Err(error) = api.agents.call_once(&uri, vec![], None).await else {
         return reset(false);
     };
-    // Whoever is not linked from here may be well all the same.
-    let is_present = match nodes::presences(&api.store).await {
-        Ok(present) => present.contains_key(id),
-        Err(pipes_raft::Error::ReplicasDiffer) => api.nodes.is_reached(*id),
-        Err(error) => return Err(error.into()),
-    };
-    if is_present {
+    if !is_gone(api, *id).await? {
         let own = api.nodes.own_name();
         return Err(Error::Unavailable(match api.nodes.is_reached(*id) {
             true => format!("node {name} was not reset: {error}"),
@@ -72,6 +73,24 @@ pub(super) async fn reset(api: &Api, arguments: &mut Arguments) -> Result<Value,
     }
     remove_member(api, *id).await?;
     reset(true)
+}
+
+/// Whether a node is down: who is not linked from here may be well all the same, and one that died a moment ago is known
+/// by its lease only when that ran out.
+async fn is_gone(api: &Api, id: u64) -> Result<bool, Error> {
+    let begun = Instant::now();
+    loop {
+        let is_present = match nodes::presences(&api.store).await {
+            Ok(present) => present.contains_key(&id),
+            Err(pipes_raft::Error::ReplicasDiffer) => api.nodes.is_reached(id),
+            Err(error) => return Err(error.into()),
+        };
+        let is_late = begun.elapsed() > presence::LEASE + LEASE_MARGIN;
+        if !is_present || is_late || api.nodes.is_reached(id) {
+            return Ok(!is_present);
+        }
+        tokio::time::sleep(PRESENCE_POLL).await;
+    }
 }
 
 /// Has this node removed by the others, and starts the agent again, which sets the folder aside and joins.

@@ -15,6 +15,8 @@ use crate::object::{self, Node};
 use crate::output::spinner::Spinner;
 use crate::output::{self, Listing};
 
+/// What is wrong with nodes whose replicas differ, with no majority of one mind.
+const DIFFER: &str = "the replicas differ";
 /// How long a node that was reset may take to be back.
 const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 /// Pause between two looks at it.
@@ -55,11 +57,15 @@ fn reset(name: &str) -> Result<(), Error> {
     if reset.is_down {
         start_anew(&reset)?;
     }
-    let new = wait_until_whole(&reset)?;
-    output::print(&format!(
-        "{} is member {new} now; what it had as member {} is set aside in its data folder\n",
-        reset.name, reset.id
-    ))
+    let (name, before) = (&reset.name, reset.id);
+    output::print(&match wait_until_whole(&reset)? {
+        Some(new) => format!(
+            "{name} is member {new} now; what it had as member {before} is set aside in its data folder\n"
+        ),
+        None => format!(
+            "{name} joins anew once a majority of the others agrees: the other replicas still differ\n"
+        ),
+    })
 }
 
 /// Of a node whose agent does not run, the others have let go: its agent is started with new keys and nothing else.
@@ -83,20 +89,24 @@ fn start_anew(reset: &Reset) -> Result<(), Error> {
     local::start(&cluster, &context).map(|sick| output::warn(&sick))
 }
 
-/// Waits until the node is up under another id, which it gives.
-fn wait_until_whole(reset: &Reset) -> Result<String, Error> {
+/// Waits until the node is up under another id, which it gives; nothing where the others cannot decide yet.
+fn wait_until_whole(reset: &Reset) -> Result<Option<String>, Error> {
     let mut waiting = Spinner::new(&format!("{} joins anew", reset.name));
     let begun = Instant::now();
     while begun.elapsed() < WHOLE_WITHIN {
         // Whoever was asked first may be the one that starts again.
         let nodes = client::call_once(uris::NODE_LIST, Vec::new()).and_then(objects::<Node>);
-        let whole = nodes.unwrap_or_default().into_iter().find(|node| {
+        let nodes = nodes.unwrap_or_default();
+        if nodes.iter().any(|node| node.reason.as_deref() == Some(DIFFER)) {
+            return Ok(None);
+        }
+        let whole = nodes.into_iter().find(|node| {
             node.name.as_deref() == Some(&*reset.name)
                 && node.state.as_deref() == Some("up")
                 && node.id.as_ref().is_some_and(|id| id.as_u64() != Some(reset.id))
         });
         if let Some(id) = whole.and_then(|node| node.id) {
-            return Ok(id.to_string());
+            return Ok(Some(id.to_string()));
         }
         waiting.tick();
         std::thread::sleep(LOOK_EVERY);
