@@ -234,27 +234,6 @@ fn what_others_or_the_log_have_is_made_anew_when_damaged() -> Result<()> {
     go_through(REBUILT)
 }
 
-#[test]
-fn settings_that_cannot_be_read_are_named_with_their_line() -> Result<()> {
-    let cluster = Cluster::start(1)?;
-    cluster.kill(0)?;
-    let path = cluster.nodes[0].folder.join("agent.toml");
-    let sound = fs::read_to_string(&path)?;
-    fs::write(&path, sound.replace("address =", "adress ="))?;
-    let refused = std::process::Command::new(pipes_chaos::cluster::binaries().join("pipes-agent"))
-        .args(["--config", &path.to_string_lossy()])
-        .output()?;
-    let said = String::from_utf8_lossy(&refused.stderr);
-    ensure!(
-        !refused.status.success() && said.trim().lines().count() == 1,
-        "{said}"
-    );
-    ensure!(said.contains("agent.toml, line "), "{said}");
-    fs::write(&path, sound)?;
-    cluster.start_again()?;
-    cluster.finish()
-}
-
 const GREET: &str = "#!/bin/sh\necho hello\necho to you\n";
 
 /// A cluster through rows of damage, and what it acknowledged meanwhile.

@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use pipes_chaos::cluster::{Cluster, MESH_PORT, START_LIMIT};
+use anyhow::{Context, Result, ensure};
+use pipes_chaos::cluster::{Cluster, MESH_PORT, START_LIMIT, binaries};
 use pipes_chaos::command::{self, Finished, Input, tool};
 use pipes_chaos::wamp::{Address, Session, Stream, map, pack};
 use rmpv::Value;
@@ -406,5 +406,26 @@ fn wrong_usage_is_2_and_of_run_125() -> Result<()> {
         is_a_sentence(&done);
         assert!(done.errors().contains("nothing"), "{}", done.errors());
     }
+    cluster.finish()
+}
+
+#[test]
+fn settings_that_cannot_be_read_are_named_with_their_line() -> Result<()> {
+    let cluster = Cluster::start(1)?;
+    cluster.kill(0)?;
+    let path = cluster.nodes[0].folder.join("agent.toml");
+    let sound = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, sound.replace("address =", "adress ="))?;
+    let refused = Command::new(binaries().join("pipes-agent"))
+        .args(["--config", &path.to_string_lossy()])
+        .output()?;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    ensure!(
+        !refused.status.success() && said.trim().lines().count() == 1,
+        "{said}"
+    );
+    ensure!(said.contains("agent.toml, line "), "{said}");
+    std::fs::write(&path, sound)?;
+    cluster.start_again()?;
     cluster.finish()
 }
