@@ -129,6 +129,8 @@ use mutant;
 
 pub use client::{Store, Watch};
 pub use error::{Error, Fault};
+#[cfg(sim)]
+pub use node::Held;
 pub use node::{Node, id_in, set_aside};
 pub use options::{Content, Member, Options, Status};
 pub use request::{

@@ -155,21 +155,6 @@ pub enum Answered {
     Failed(Error),
 }
 
-/// What a replica holds, as the world looks at it.
-pub struct Held(pub(crate) std::sync::Arc<crate::state::State>);
-
-impl Held {
-    /// Reads what is applied.
-    pub fn range(&self, range: &crate::Range) -> Result<crate::RangeResult, Error> {
-        self.0.range(range)
-    }
-
-    /// The leases with their milliseconds.
-    pub fn leases(&self) -> Vec<(i64, u64)> {
-        self.0.leases()
-    }
-}
-
 thread_local! {
     static EVENTS: RefCell<Vec<Event>> = const { RefCell::new(Vec::new()) };
     static HOST: RefCell<(String, u64)> = const { RefCell::new((String::new(), 0)) };

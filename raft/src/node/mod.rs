@@ -9,6 +9,8 @@
 //! | a log, a snapshot or a state, and no identity | sick, and asks the members who it is |
 //! | an identity without a replica | a handle with an id, that asks the members |
 
+#[cfg(sim)]
+mod held;
 mod identity;
 mod sick;
 
@@ -21,6 +23,8 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+#[cfg(sim)]
+pub use self::held::Held;
 use self::identity::Identity;
 pub use self::sick::{id_in, set_aside};
 use crate::client::Store;
@@ -142,9 +146,9 @@ impl Node {
 
     /// What the replica holds.
     #[cfg(sim)]
-    pub fn held(&self) -> Option<crate::sim::Held> {
+    pub fn held(&self) -> Option<Held> {
         let replica = self.routing.peers.replica()?;
-        Some(crate::sim::Held(replica.state.clone()))
+        Some(Held(replica.state.clone()))
     }
 
     /// Whether a log lies here: this node has been of a group.

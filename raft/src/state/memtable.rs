@@ -121,7 +121,6 @@ impl Records for Memtable {
 }
 
 impl Memtable {
-    #[cfg(not(sim))]
     /// Begins to collect for `sled`, in which lies what `stored` says; the `unreachable` records are removed in time.
     pub(super) fn start(
         sled: Sled,
@@ -129,13 +128,19 @@ impl Memtable {
         unreachable: Vec<Revision>,
         synced: Synced,
     ) -> Result<Memtable, Error> {
-        let (mut memtable, flusher, requests) = Memtable::with_flusher(sled, stored, unreachable, synced);
+        let (memtable, flusher, requests) = Memtable::with_flusher(sled, stored, unreachable, synced);
+        memtable.run(flusher, requests)
+    }
+
+    /// Gives the flusher its thread.
+    #[cfg(not(sim))]
+    fn run(mut self, flusher: Flusher, requests: Receiver<Request>) -> Result<Memtable, Error> {
         let thread = std::thread::Builder::new()
             .name("raft-state".into())
             .spawn(move || flusher.run(&requests));
         let thread = thread.map_err(|error| Error::Disk(format!("no thread for the state: {error}")))?;
-        memtable.thread = Some(thread);
-        Ok(memtable)
+        self.thread = Some(thread);
+        Ok(self)
     }
 
     fn with_flusher(
@@ -254,16 +259,10 @@ impl Memtable {
 /// A simulation has one thread for all: who asks flushes, and a task flushes what waits.
 #[cfg(sim)]
 impl Memtable {
-    pub(super) fn start(
-        sled: Sled,
-        stored: Stored,
-        unreachable: Vec<Revision>,
-        synced: Synced,
-    ) -> Result<Memtable, Error> {
-        let (mut memtable, flusher, _) = Memtable::with_flusher(sled, stored, unreachable, synced);
+    fn run(mut self, flusher: Flusher, _: Receiver<Request>) -> Result<Memtable, Error> {
         let flusher = Arc::new(Mutex::new(flusher));
         let waiting = Arc::downgrade(&flusher);
-        memtable.flusher = Some(flusher);
+        self.flusher = Some(flusher);
         crate::task::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(crate::limit!("patience_ms", 1000u64))).await;
@@ -276,7 +275,7 @@ impl Memtable {
                 }
             }
         });
-        Ok(memtable)
+        Ok(self)
     }
 
     /// Those that the log does not have yet cannot be waited for, and are taken from memory.
