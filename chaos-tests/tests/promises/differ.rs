@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use pipes_chaos::cluster::{Cluster, START_LIMIT};
 use pipes_chaos::command::{self, Input};
-use pipes_chaos::wait::wait_for;
+use pipes_chaos::proc;
+use pipes_chaos::wait::{wait_for, wait_until};
 
 /// From the write to be seen until the node is known to be sick.
 const OUT_LIMIT: Duration = Duration::from_secs(2);
@@ -17,9 +18,60 @@ const SWITCH: &str = "PIPES_APPLY_DIFFERENTLY";
 
 #[test]
 fn a_follower_that_applied_an_entry_differently_is_out_and_whole_after_a_reset() -> Result<()> {
+    differ(false)
+}
+
+#[test]
+fn a_leader_that_applied_an_entry_differently_is_out_and_whole_after_a_reset() -> Result<()> {
+    differ(true)
+}
+
+#[test]
+fn with_all_three_different_writes_are_refused_and_status_says_what_to_do() -> Result<()> {
     let cluster = Cluster::start(3)?;
-    let odd = (cluster.leader()? + 1) % 3;
-    switch(&cluster, odd, "test/differ=other")?;
+    cluster.store(0)?.put("test/before", b"same")?;
+    switch(&cluster, 0, "test/differ=one")?;
+    switch(&cluster, 1, "test/differ=other")?;
+    let mut client = cluster.store(2)?;
+    // It is applied everywhere before anybody can know.
+    let _ = client.put("test/differ", b"same");
+    let begun = Instant::now();
+    let refused = wait_for("writes are refused", START_LIMIT, || {
+        match cluster.store(2)?.put("test/after", b"late") {
+            Ok(()) => anyhow::bail!("not yet"),
+            Err(error) => Ok(format!("{error:#}")),
+        }
+    })?;
+    ensure!(begun.elapsed() < OUT_LIMIT, "refused after {:?}", begun.elapsed());
+    ensure!(
+        refused.contains("no majority of them agrees") && refused.contains("pipes node reset NAME"),
+        "{refused}"
+    );
+    let status = cluster.call(&["cluster", "status"])?;
+    ensure!(status.contains("pipes node reset NAME"), "{status}");
+
+    // An operator decides for the third.
+    for node in [0, 1] {
+        cluster.call(&["node", "reset", &cluster.nodes[node].name])?;
+    }
+    cluster.all_up(WHOLE_LIMIT)?;
+    let value = wait_for("a read", START_LIMIT, || cluster.store(0)?.read("test/differ"))?;
+    ensure!(value.as_deref() == Some(b"same"), "{value:?}");
+    wait_for("writes are taken", START_LIMIT, || {
+        cluster.store(1)?.put("test/after", b"1")
+    })?;
+    cluster.finish()
+}
+
+fn differ(is_leader: bool) -> Result<()> {
+    let cluster = Cluster::start(3)?;
+    let odd = if is_leader {
+        lead_switched(&cluster)?
+    } else {
+        let follower = (cluster.leader()? + 1) % 3;
+        switch(&cluster, follower, "test/differ=other")?;
+        follower
+    };
     let others = [(odd + 1) % 3, (odd + 2) % 3];
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
@@ -106,6 +158,28 @@ fn switch(cluster: &Cluster, node: usize, put: &str) -> Result<()> {
         .finish_within(START_LIMIT)?
         .success()?;
     cluster.all_up(START_LIMIT)
+}
+
+/// Has a node lead that has the switch, and no other: a leader that stops in order hands over to the newest of those that
+/// have all entries.
+fn lead_switched(cluster: &Cluster) -> Result<usize> {
+    let leader = cluster.leader()?;
+    let id = |node: usize| anyhow::Ok(named(cluster, &cluster.nodes[node].name)?["id"].as_u64());
+    let (one, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let odd = if id(one)? > id(other)? { one } else { other };
+    switch(cluster, odd, "test/differ=other")?;
+    for _ in 0..10 {
+        let leader = cluster.leader()?;
+        if leader == odd {
+            return Ok(odd);
+        }
+        let pid = cluster.nodes[leader].pid()?;
+        proc::signal(pid, libc::SIGTERM)?;
+        wait_until("the leader has stopped", START_LIMIT, || proc::is_gone(pid))?;
+        cluster.start_again()?;
+        cluster.all_up(START_LIMIT)?;
+    }
+    anyhow::bail!("n{} never led", odd + 1)
 }
 
 fn write_until(cluster: &Cluster, node: usize, stop: &AtomicBool, written: &AtomicU64) {

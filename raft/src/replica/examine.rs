@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Replica;
@@ -26,6 +26,8 @@ use crate::{Class, Peer};
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// Rest before the voters are asked again.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long the log may take to be purged once it is decided which state is right.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long voters may lack the entry, or be away, before who has seen a difference is in doubt.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,14 @@ pub(crate) async fn run(replica: Arc<Replica>, stop: CancellationToken) -> Optio
             tracing::warn!(index, "two replicas differ; all voters are asked");
             if let Err(Odd(index)) = examine(&replica, index).await {
                 return format!("its replica differs from those of the majority after entry {index}");
+            }
+            if replica.agreement.is_in_doubt() && replica.raft.as_leader().is_ok() {
+                // Nobody could join meanwhile. Who does now is given this state, and not what its log would make of it.
+                if timeout(PURGE_TIMEOUT, replica.purge_to_snapshot()).await.is_err() {
+                    tracing::warn!(
+                        "the log is not purged yet; who joins may be given entries, not a snapshot"
+                    );
+                }
             }
             replica.agreement.settle();
         }

@@ -149,6 +149,9 @@ async fn propose(replica: &Replica, command: Command) {
 /// Ends a change of the members that lost its leader or its caller between its two entries; else gives a learner that
 /// has caught up a vote, while there are fewer than five.
 ///
+/// While two replicas are known to differ nobody is given a vote: it would be counted before it is known whose state it
+/// has.
+///
 /// A change left half-way needs the quorums of the members before and after it: a group that grew from two to three
 /// could lose none.
 async fn change_members(replica: &Replica) {
@@ -164,7 +167,7 @@ async fn change_members(replica: &Replica) {
         }
         if metrics.membership_config.get_joint_config().len() > 1 {
             (ChangeMembers::AddVoterIds([].into()), "a change left half-way")
-        } else if let Some(id) = learner(&metrics) {
+        } else if let Some(id) = learner(&metrics).filter(|_| replica.agreement.is_sound()) {
             (
                 ChangeMembers::AddVoterIds([id].into()),
                 "a vote for who has caught up",

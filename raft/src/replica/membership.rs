@@ -175,7 +175,7 @@ impl Replica {
 
     /// Makes a snapshot and purges the log up to it: who joins now is given the state as it is here, which was decided
     /// to be right, rather than what its log would make of it.
-    async fn purge_to_snapshot(&self) {
+    pub(super) async fn purge_to_snapshot(&self) {
         let Some(applied) = self.state.applied().0 else {
             return;
         };

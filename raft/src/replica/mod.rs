@@ -320,8 +320,6 @@ impl Replica {
         let is_for_operators = matches!(
             request,
             ClientRequest::Members
-                | ClientRequest::Allocate(_)
-                | ClientRequest::Attach(..)
                 | ClientRequest::Remove(_)
                 | ClientRequest::Reset(_)
                 | ClientRequest::Content(_)
