@@ -174,6 +174,20 @@ pub fn enter(host: &str, seed: u64) {
     });
 }
 
+/// Where the last whole frame of a file begins; 0 if it has none.
+pub fn last_frame(bytes: &[u8]) -> u64 {
+    use crate::format::{FILE_HEAD_LEN, FRAME_HEAD_LEN, FrameReader, ReadFrame};
+    let Some(body) = bytes.get(FILE_HEAD_LEN..) else {
+        return 0;
+    };
+    let mut frames = FrameReader::new(body, FILE_HEAD_LEN as u64);
+    let mut last = 0;
+    while let Ok(ReadFrame::Whole(_, body, _)) = frames.next() {
+        last = body - FRAME_HEAD_LEN as u64;
+    }
+    last
+}
+
 /// Forgets what the world before left.
 pub fn reset() {
     EVENTS.take();

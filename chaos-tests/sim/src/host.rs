@@ -25,6 +25,8 @@ struct Process {
     refusal: Option<Error>,
     /// It is a member, and was once told so.
     has_joined: bool,
+    /// It was a member, and is to be another one.
+    was_removed: bool,
 }
 
 impl Slot {
@@ -40,6 +42,15 @@ impl Slot {
     /// Why the node did not open.
     pub fn refusal(&self) -> Option<Error> {
         self.with(|process| process.refusal.clone())
+    }
+
+    /// It was emptied, and the others have removed it.
+    pub fn set_removed(&self) {
+        self.with(|process| (process.has_joined, process.was_removed) = (false, true));
+    }
+
+    fn was_removed(&self) -> bool {
+        self.with(|process| process.was_removed)
     }
 
     /// Whether it was a member once.
@@ -175,6 +186,14 @@ impl Host {
         }
     }
 
+    /// Has its process do something; it ends with it.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            sim::enter(&self.name, 0);
+            runtime.spawn(sim::scoped(task));
+        }
+    }
+
     /// Gives its node a request, which is answered over the network; `false` if there is no node to take it.
     pub fn take(&self, request: Request, network: &Network) -> Result<(), Request> {
         let (Some(runtime), Some(node)) = (&self.runtime, self.slot.node()) else {
@@ -263,7 +282,7 @@ impl Boot {
         while !self.slot.has_joined() {
             let entered = match self.number {
                 1 if node.has_log() => return,
-                1 => node.initialize(address).await,
+                1 if !self.slot.was_removed() => node.initialize(address).await,
                 number => node.join(&others, &format!("n{number}"), address).await.map(drop),
             };
             match entered {

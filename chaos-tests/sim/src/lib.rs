@@ -17,12 +17,14 @@
 pub mod book;
 pub mod check;
 pub mod client;
+pub mod damage;
 pub mod faults;
 pub mod history;
 pub mod host;
 mod life;
 pub mod model;
 pub mod network;
+mod operator;
 pub mod panics;
 pub mod plan;
 pub mod run;

@@ -3,6 +3,9 @@
 
 use pipes_sim_seam::{Chance, disk::Faults};
 
+/// Hosts beyond so many have no replica.
+pub const VOTERS_MAX: usize = 5;
+
 /// A world as its seed draws it.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -36,6 +39,8 @@ pub struct Plan {
     pub disk: Faults,
     /// Which kinds of faults come, each with its weight.
     pub weights: Weights,
+    /// Whether octets change on disks.
+    pub has_damage: bool,
     /// Limits of the store, by name.
     pub limits: Vec<(&'static str, u64)>,
 }
@@ -105,6 +110,8 @@ impl Plan {
                 slow_disk: c.between(0, 3),
                 bad_disk: c.pick(&[0, 0, 1]),
             },
+            // Drawn apart, so that all else is as without it.
+            has_damage: Chance::new(seed).part("damage").is(150),
             limits: limits(c, is_slow),
         }
     }

@@ -60,6 +60,7 @@ fn live(world: &mut World) {
     let until = world.now_ms + world.plan.faults_ms;
     while world.now_ms < until && !world.has_failed() {
         schedule.step(world);
+        world.strike();
         world.step();
     }
     schedule.end(world);

@@ -5,6 +5,7 @@ use pipes_sim_seam::disk::{self, Faults, Loss};
 
 use crate::book::Shared;
 use crate::check::Checks;
+use crate::damage::Damage;
 use crate::host::Host;
 use crate::network::{Arrived, Network};
 use crate::panics;
@@ -25,6 +26,10 @@ pub struct World {
     pub shared: Shared,
     /// The hosts, by their numbers.
     pub(crate) hosts: Vec<Host>,
+    /// What is damaged.
+    pub(crate) damage: Damage,
+    /// The damaged host, once its store is refused, and why.
+    pub(crate) refused: Option<(usize, String)>,
     crashes: u64,
     restarts: u64,
     /// Nothing is to fail any more, whatever happens.
@@ -62,6 +67,8 @@ impl World {
             network,
             shared,
             hosts,
+            refused: None,
+            damage: Damage::new(Chance::new(plan.seed).part("octets")),
             crashes: 0,
             restarts: 0,
             is_healed: false,
@@ -118,6 +125,7 @@ impl World {
             self.hosts[at].step(self.now_ms);
             self.look_after(at);
         }
+        self.operate();
         let mut history = self.shared.lock();
         history.check(Checks::acknowledged);
         for panic in panics::take() {
@@ -159,6 +167,10 @@ impl World {
             return;
         }
         if let Some(refusal) = host.slot.refusal() {
+            if self.damage.is_of(at + 1) {
+                self.refused = Some((at + 1, refusal.to_string()));
+                return;
+            }
             // A disk that gave back nothing for a while may give it back at the next start.
             if !host.has_met_errors() {
                 self.fail(format!("n{} does not start: {refusal}", at + 1));
@@ -168,6 +180,10 @@ impl World {
         }
         let taken_out = host.slot.node().and_then(|node| node.status().sick);
         if let Some(why) = taken_out {
+            if self.damage.is_of(at + 1) {
+                self.refused = Some((at + 1, why));
+                return;
+            }
             return self.fail(format!("n{} is taken out: {why}", at + 1));
         }
         // A store that has ended by itself: its disk failed.
@@ -175,7 +191,7 @@ impl World {
             && host.is_running()
             && host.slot.node().is_some_and(|node| node.has_ended());
         if has_ended {
-            let had_fault = host.has_met_errors();
+            let had_fault = host.has_met_errors() || self.damage.is_of(at + 1);
             self.note(format!("n{}'s store has ended", at + 1));
             if !had_fault {
                 self.fail(format!("n{}'s store has ended, and its disk was well", at + 1));
@@ -196,6 +212,23 @@ impl World {
         let lost = host.stop(loss);
         host.starts_at = Some(self.now_ms + down_ms);
         self.note(format!("n{number} ends for {down_ms} ms: {loss:?} {lost:?}"));
+    }
+
+    /// Ends a host's process, which nothing starts again.
+    pub(crate) fn end_for_good(&mut self, number: usize) {
+        self.crash(number, Loss::Killed, 0);
+        self.hosts[number - 1].starts_at = None;
+    }
+
+    /// Starts a host that was emptied and removed.
+    pub(crate) fn begin_anew(&mut self, number: usize) {
+        let host = &mut self.hosts[number - 1];
+        host.slot.set_removed();
+        host.starts_at = Some(self.now_ms + 1);
+        let mut history = self.shared.lock();
+        history.checks.forget(&host.name);
+        history.count("members reset");
+        history.note(format!("n{number} begins anew"));
     }
 
     /// Lets a host stand still.

@@ -72,7 +72,7 @@ const LAYERS: [(&str, &str); 15] = [
     ),
     (
         "chaos-tests/sim/src",
-        "run faults world host client network life book check history model trace plan panics",
+        "run faults operator world damage host client network life book check history model trace plan panics",
     ),
     (
         "chaos-tests/sim/seam/src",

@@ -224,6 +224,18 @@ pub fn files(host: &str) -> Vec<(String, u64)> {
     files
 }
 
+/// What is in a file; nothing if there is none.
+pub fn content(path: &Path) -> Vec<u8> {
+    let Ok((host, names)) = split(path) else {
+        return Vec::new();
+    };
+    let read = with(&host, |disk| {
+        let ino = disk.inodes.find(&names)?;
+        Ok(disk.inodes.file_mut(ino)?.bytes.clone())
+    });
+    read.unwrap_or_default()
+}
+
 /// Changes one octet of a file for good.
 pub fn flip(path: &Path, offset: u64, mask: u8) {
     let Ok((host, names)) = split(path) else { return };

@@ -169,6 +169,17 @@ impl Applied {
         self.ids.get(&id).map(String::as_str)
     }
 
+    /// The latest id of a host's node; 0 if it has none.
+    pub fn id(&self, host: &str) -> u64 {
+        let of_host = self.ids.iter().filter(|(_, known)| *known == host);
+        of_host.map(|(id, _)| *id).max().unwrap_or(0)
+    }
+
+    /// Forgets what a host had applied.
+    pub fn forget(&mut self, host: &str) {
+        self.hosts.remove(host);
+    }
+
     /// The index of the last entry that anybody has applied.
     pub fn last(&self) -> u64 {
         self.entries.last_key_value().map_or(0, |(index, _)| *index)

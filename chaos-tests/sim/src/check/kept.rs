@@ -36,6 +36,11 @@ impl Log {
 }
 
 impl Kept {
+    /// Forgets what a host had.
+    pub fn forget(&mut self, host: &str) {
+        self.logs.remove(host);
+    }
+
     /// Looks at what a host has on disk.
     pub fn take(&mut self, event: &Event, history: &mut History) {
         let host = &event.host;

@@ -49,6 +49,11 @@ impl Leaders {
         }
     }
 
+    /// Forgets a host's vote.
+    pub fn forget(&mut self, host: &str) {
+        self.votes.remove(host);
+    }
+
     /// How many leaders were elected.
     pub fn count(&self) -> u64 {
         self.elected.len() as u64

@@ -70,6 +70,31 @@ impl Checks {
         }
     }
 
+    /// Forgets what a host was that is another member from now on.
+    pub fn forget(&mut self, host: &str) {
+        self.applied.forget(host);
+        self.kept.forget(host);
+        self.leaders.forget(host);
+    }
+
+    /// The id of the node on a host.
+    pub fn id(&self, host: &str) -> u64 {
+        self.applied.id(host)
+    }
+
+    /// Whether any one voter may be lost.
+    pub fn can_lose_one(&self) -> bool {
+        self.applied
+            .configs(self.applied.last())
+            .iter()
+            .all(|config| config.iter().all(|voters| voters.len() > 2))
+    }
+
+    /// The index of the last entry that anybody has applied.
+    pub fn last_applied(&self) -> u64 {
+        self.applied.last()
+    }
+
     /// Whether nothing was applied for a second, and all up to `applied` is all that anybody has applied.
     pub fn is_quiet(&self, now_ms: u64, applied: u64) -> bool {
         self.last_applied_ms + 1_000 <= now_ms && self.applied.last() <= applied
