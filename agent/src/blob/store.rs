@@ -102,6 +102,10 @@ impl Store {
     /// Opens the folder, makes it where it is not there, and removes what was not finished in a former life.
     pub fn open(folder: PathBuf) -> Result<Store, Error> {
         fs::create_dir_all(&folder).map_err(Error::disk(&folder))?;
+        if let Some(above) = folder.parent() {
+            // It may have been made just now, or just before a kill: without its name all in it would be gone.
+            sync_folder(above)?;
+        }
         for entry in fs::read_dir(&folder).map_err(Error::disk(&folder))? {
             let entry = entry.map_err(Error::disk(&folder))?;
             if entry.file_name().to_string_lossy().starts_with(DRAFT) {
