@@ -457,6 +457,8 @@ async fn stop(running: Running) {
         node,
     } = running;
     parts.stop(STOP_PARTS).await;
+    // While the mesh still carries it.
+    node.hand_over().await;
     router.shutdown();
     let joined = tokio::task::spawn_blocking(move || router_thread.join().is_ok());
     if !matches!(tokio::time::timeout(STOP_STORE, joined).await, Ok(Ok(true))) {

@@ -249,6 +249,14 @@ impl Node {
         self.routing.status()
     }
 
+    /// Hands the leadership over, if this node has it: the others need not wait until they miss their leader. Nothing can
+    /// be written here until another leads.
+    pub async fn hand_over(&self) {
+        if let Some(replica) = self.routing.peers.replica() {
+            replica.step_down().await;
+        }
+    }
+
     /// Ends Raft, flushes, closes the files. Handles that are left answer [`Error::Stopped`].
     pub async fn shutdown(&self) {
         self.routing.stop.cancel();
