@@ -27,6 +27,8 @@ const CLUSTERS_AT_ONCE: usize = 2;
 const WRITES_BEFORE: usize = 20;
 /// How long those may take: an election and the mending of what the loss before left.
 const WRITES_LIMIT: Duration = Duration::from_secs(30);
+/// How long writes go on after a loss: a follower whose disk is slow never catches up with writers that do not pause.
+const WRITES_AFTER: Duration = Duration::from_secs(5);
 /// How long a replica may take to have what the others have.
 const EQUAL_LIMIT: Duration = Duration::from_secs(30);
 /// How long a sync takes at most, agent by agent: where the leader's takes longer, its followers are ahead of its disk.
@@ -85,6 +87,8 @@ struct Trial {
     /// So many writes were begun: each has its number.
     begun: AtomicU64,
     answered: AtomicUsize,
+    /// When the writers stop by themselves.
+    written_until: Mutex<Option<Instant>>,
 }
 
 fn lose_power(place: usize, seed: u64, losses: usize) -> Result<()> {
@@ -96,6 +100,7 @@ fn lose_power(place: usize, seed: u64, losses: usize) -> Result<()> {
         services: Mutex::default(),
         begun: AtomicU64::new(0),
         answered: AtomicUsize::new(0),
+        written_until: Mutex::new(None),
     };
     for loss in 0..losses {
         let begun = Instant::now();
@@ -143,6 +148,7 @@ impl Trial {
             recording.set_faults(&node.name, &format!("delay {delay}\n"))?;
         }
         let stop = AtomicBool::new(false);
+        trial.set_end_of_writes(None);
         std::thread::scope(|scope| -> Result<()> {
             for writer in 0..WRITERS {
                 let stop = &stop;
@@ -156,6 +162,7 @@ impl Trial {
             let lost = flowing.and_then(|_| {
                 let_pass(Duration::from_millis(before));
                 trial.take_power(&victims, &seeds)?;
+                trial.set_end_of_writes(Some(Instant::now() + WRITES_AFTER));
                 let_pass(Duration::from_millis(down));
                 trial.cluster.start_again()
             });
@@ -177,6 +184,17 @@ impl Trial {
         Ok(())
     }
 
+    fn set_end_of_writes(&self, end: Option<Instant>) {
+        if let Ok(mut until) = self.written_until.lock() {
+            *until = end;
+        }
+    }
+
+    fn is_written(&self) -> bool {
+        let until = self.written_until.lock().map_or(None, |until| *until);
+        until.is_some_and(|until| Instant::now() >= until)
+    }
+
     fn acknowledged_count(&self) -> usize {
         self.answered.load(Ordering::Relaxed)
     }
@@ -186,7 +204,7 @@ impl Trial {
         let Ok(mut client) = self.cluster.store(writer % 3) else {
             return;
         };
-        while !stop.load(Ordering::Relaxed) {
+        while !stop.load(Ordering::Relaxed) && !self.is_written() {
             let serial = self.begun.fetch_add(1, Ordering::Relaxed);
             let key = match serial % 4 {
                 0 => format!("test/counter/{writer}"),
