@@ -163,10 +163,12 @@ fn switch(cluster: &Cluster, node: usize, put: &str) -> Result<()> {
 /// Has a node lead that has the switch, and no other: a leader that stops in order hands over to the newest of those that
 /// have all entries.
 fn lead_switched(cluster: &Cluster) -> Result<usize> {
-    let leader = cluster.leader()?;
-    let id = |node: usize| anyhow::Ok(named(cluster, &cluster.nodes[node].name)?["id"].as_u64());
-    let (one, other) = ((leader + 1) % 3, (leader + 2) % 3);
-    let odd = if id(one)? > id(other)? { one } else { other };
+    let mut newest = (0, 0);
+    for (number, node) in cluster.nodes.iter().enumerate() {
+        let id = named(cluster, &node.name)?["id"].as_u64();
+        newest = newest.max((id.context("an id")?, number));
+    }
+    let odd = newest.1;
     switch(cluster, odd, "test/differ=other")?;
     for _ in 0..10 {
         let leader = cluster.leader()?;
