@@ -281,7 +281,7 @@ impl Boot {
             .collect();
         while !self.slot.has_joined() {
             let entered = match self.number {
-                1 if node.has_log() => return,
+                1 if node.has_log() && !self.slot.was_removed() => return,
                 1 if !self.slot.was_removed() => node.initialize(address).await,
                 number => node.join(&others, &format!("n{number}"), address).await.map(drop),
             };
