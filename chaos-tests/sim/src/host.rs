@@ -151,7 +151,7 @@ impl Host {
     }
 
     /// Ends its process.
-    pub fn stop(&mut self, loss: Loss) -> Lost {
+    pub fn stop(&mut self, loss: Loss, network: &Network) -> Lost {
         let lost = if disk::is_off(&self.name) {
             Lost::default()
         } else {
@@ -160,6 +160,7 @@ impl Host {
         self.slot
             .with(|process| (process.node, process.refusal) = (None, None));
         self.stands_until = None;
+        network.lock().ended(self.number);
         // The tasks are dropped here, and whatever they try on the disk then is in vain.
         self.runtime = None;
         lost
@@ -201,10 +202,11 @@ impl Host {
         };
         let network = network.clone();
         let name = self.name.clone();
+        let number = network.lock().keep(request.to, request.reply);
         runtime.spawn(sim::scoped(async move {
             let answer = alive(&name, node.serve(request.bytes)).await;
             let mut net = network.lock();
-            net.answer(request.to, request.from, request.class, answer, request.reply);
+            net.answer(request.to, request.from, request.class, answer, number);
         }));
         Ok(())
     }

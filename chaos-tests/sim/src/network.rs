@@ -75,6 +75,8 @@ pub struct Net {
     held: Vec<Parcel>,
     /// When the last message of each connection arrives.
     latest: BTreeMap<(usize, usize, u8), u64>,
+    /// Whoever waits for an answer that a host works on, by that host and the order of asking.
+    asking: BTreeMap<(usize, u64), oneshot::Sender<Sent>>,
     /// Whoever waits for an answer that was lost in silence, and when the connection is found deaf.
     unanswered: Vec<(u64, oneshot::Sender<Sent>)>,
     /// Messages delivered.
@@ -100,6 +102,7 @@ impl Network {
             under_way: BTreeMap::new(),
             held: Vec::new(),
             latest: BTreeMap::new(),
+            asking: BTreeMap::new(),
             unanswered: Vec::new(),
             delivered: 0,
             lost: 0,
@@ -213,16 +216,24 @@ impl Net {
         arrived
     }
 
-    /// Sends an answer back.
-    pub fn answer(
-        &mut self,
-        from: usize,
-        to: usize,
-        class: Class,
-        bytes: Vec<u8>,
-        reply: oneshot::Sender<Sent>,
-    ) {
-        self.send(from, to, class as u8 + 8, Arrived::Answer(bytes, reply));
+    /// Keeps who waits for an answer of host `to`, under a number for [`Net::answer`].
+    pub fn keep(&mut self, to: usize, reply: oneshot::Sender<Sent>) -> u64 {
+        self.sequence += 1;
+        self.asking.insert((to, self.sequence), reply);
+        self.sequence
+    }
+
+    /// Sends an answer of host `from` back to host `to`, which waits under `number`.
+    pub fn answer(&mut self, from: usize, to: usize, class: Class, bytes: Vec<u8>, number: u64) {
+        if let Some(reply) = self.asking.remove(&(from, number)) {
+            self.send(from, to, class as u8 + 8, Arrived::Answer(bytes, reply));
+        }
+    }
+
+    /// Tells all who wait for answers of a host that it has ended, in the order of their asking: tokio drops a
+    /// runtime's tasks in an order that other runtimes of the process have a part in.
+    pub fn ended(&mut self, host: usize) {
+        self.asking.retain(|(of, _), _| *of != host);
     }
 }
 

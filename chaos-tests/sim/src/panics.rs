@@ -4,26 +4,40 @@ use std::cell::RefCell;
 use std::sync::Once;
 
 thread_local! {
-    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    /// The panics of the run on this thread, while there is one.
+    static PANICS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
 static HOOK: Once = Once::new();
 
-/// Collects panics from now on, instead of printing them.
+/// Collects the panics of this thread from now on, instead of printing them.
 pub fn collect() {
     HOOK.call_once(|| {
-        std::panic::set_hook(Box::new(|info| {
-            let text = info.to_string();
-            let is_meant = text.contains(pipes_sim_seam::sled::PANIC);
-            if !is_meant {
-                PANICS.with_borrow_mut(|panics| panics.push(text));
+        let printing = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let is_collected = PANICS.with_borrow_mut(|panics| {
+                let Some(panics) = panics else { return false };
+                let text = info.to_string();
+                let is_meant = text.contains(pipes_sim_seam::sled::PANIC);
+                if !is_meant {
+                    panics.push(text);
+                }
+                true
+            });
+            if !is_collected {
+                printing(info);
             }
         }));
     });
-    PANICS.take();
+    PANICS.set(Some(Vec::new()));
 }
 
 /// The panics since the last call.
 pub fn take() -> Vec<String> {
-    PANICS.take()
+    PANICS.with_borrow_mut(|panics| panics.as_mut().map(std::mem::take).unwrap_or_default())
+}
+
+/// Collects no more.
+pub fn leave() {
+    PANICS.take();
 }

@@ -39,7 +39,9 @@ pub fn run_plan(plan: Plan, mutant: Option<Mutant>, is_loud: bool) -> Report {
     if lived.is_err() {
         world.fail(format!("a panic of the world itself: {:?}", panics::take()));
     }
-    world.end()
+    let report = world.end();
+    panics::leave();
+    report
 }
 
 fn live(world: &mut World) {

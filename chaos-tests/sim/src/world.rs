@@ -209,7 +209,7 @@ impl World {
             return;
         }
         self.crashes += 1;
-        let lost = host.stop(loss);
+        let lost = host.stop(loss, &self.network);
         host.starts_at = Some(self.now_ms + down_ms);
         self.note(format!("n{number} ends for {down_ms} ms: {loss:?} {lost:?}"));
     }
@@ -338,7 +338,7 @@ impl World {
         };
         drop(history);
         for host in &mut self.hosts {
-            host.stop(Loss::Killed);
+            host.stop(Loss::Killed, &self.network);
         }
         report
     }

@@ -1,5 +1,7 @@
 //! A seed is a run: the same whenever it is run again, and without a violation; and a mistake of the store is seen.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pipes_sim::run;
 use pipes_sim_seam::Mutant;
 
@@ -16,11 +18,11 @@ const SHOWN: [(Mutant, u64); 17] = [
     (Mutant::FolderUnsynced, 0),
     (Mutant::PurgedBeforeSnapshot, 0),
     (Mutant::AnsweredEarly, 0),
-    (Mutant::ReadWithoutQuorum, 4),
-    (Mutant::ComparedEarly, 0),
+    (Mutant::ReadWithoutQuorum, 5),
+    (Mutant::ComparedEarly, 1),
     (Mutant::FollowerExpires, 7),
     (Mutant::TailUncut, 1),
-    (Mutant::ChecksumIgnored, 0),
+    (Mutant::ChecksumIgnored, 1),
     (Mutant::EntrySkipped, 0),
 ];
 
@@ -43,22 +45,44 @@ fn the_seeds_after_them_break_no_promise() {
 
 #[test]
 fn every_mistake_is_seen_at_its_seed() {
-    for (mutant, seed) in SHOWN {
-        let report = run::run(seed, Some(mutant), false);
-        assert!(
-            !report.violations.is_empty(),
-            "seed {seed} does not show {mutant:?}"
-        );
-    }
+    let is_shown = |(mutant, seed): &(Mutant, u64)| {
+        let report = run::run(*seed, Some(*mutant), false);
+        !report.violations.is_empty()
+    };
+    let unseen: Vec<_> = SHOWN.iter().filter(|known| !is_shown(known)).collect();
+    assert_eq!(unseen, [&(Mutant::EntrySkipped, 0); 0]);
 }
 
 #[test]
 fn a_seed_gives_the_same_trace_whenever_it_is_run() {
-    for seed in [1, 2, 3] {
-        let first = run::run(seed, None, false);
-        let second = run::run(seed, None, false);
-        assert_eq!(first.sum, second.sum, "seed {seed}");
-        assert_eq!(first.trace, second.trace, "seed {seed}");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| number_tasks(&is_over));
+        let over = Over(&is_over);
+        for seed in 1..=8 {
+            let first = run::run(seed, None, false);
+            let second = run::run(seed, None, false);
+            assert_eq!(first.sum, second.sum, "seed {seed}");
+            assert_eq!(first.trace, second.trace, "seed {seed}");
+        }
+        drop(over);
+    });
+}
+
+/// tokio numbers the tasks of all runtimes alike, and drops a runtime's by their numbers: no run may depend on them.
+fn number_tasks(is_over: &AtomicBool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    while !is_over.load(Ordering::Relaxed) {
+        runtime.block_on(async { tokio::spawn(async {}).await.unwrap() });
+    }
+}
+
+/// Ends the numbering, also where an assertion fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
