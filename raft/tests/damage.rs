@@ -209,6 +209,10 @@ async fn a_snapshot_that_is_damaged_is_made_anew_while_the_state_has_it_all_and_
         now.len() == 1 && now != before
     })
     .await;
+    // By the time there is a further one the log is purged up to those before it.
+    let before = snapshots(&cluster, 1);
+    put(&cluster, 1, 350, 500).await;
+    wait_until("there is a further one", || snapshots(&cluster, 1) != before).await;
     cluster.close(1).await;
 
     flip(&snapshots(&cluster, 1)[0], |len| len - 1);

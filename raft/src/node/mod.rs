@@ -31,7 +31,7 @@ use crate::client::Store;
 use crate::client::forward::{self, Forwarder};
 use crate::client::peers::Peers;
 use crate::client::routing::Routing;
-use crate::replica::{Replica, damage, examine, leader_tasks};
+use crate::replica::{Replica, damage, examine, leader_tasks, purge};
 use crate::rpc::{self, ClientRequest, ClientResponse, Request, Response};
 use crate::{Error, Member, Options, Peer, Status, Transport, TransportError, format, task};
 
@@ -358,6 +358,12 @@ impl Node {
         let out = self.routing.stop.child_token();
         let tasks = leader_tasks::run(replica.clone(), out.clone());
         self.tasks.spawn_on(task::scoped(tasks), &self.runtime);
+        let purging = purge::run(
+            replica.clone(),
+            self.routing.options.snapshot_entries,
+            out.clone(),
+        );
+        self.tasks.spawn_on(task::scoped(purging), &self.runtime);
         self.routing.peers.set_replica(Some(replica.clone()));
         let (routing, identity, replica) = (self.routing.clone(), self.identity.clone(), replica.clone());
         let examined = async move {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Replica;
@@ -53,7 +53,7 @@ pub(crate) async fn run(replica: Arc<Replica>, stop: CancellationToken) -> Optio
             }
             if replica.agreement.is_in_doubt() && replica.raft.as_leader().is_ok() {
                 // Nobody could join meanwhile. Who does now is given this state, and not what its log would make of it.
-                if timeout(PURGE_TIMEOUT, replica.purge_to_snapshot()).await.is_err() {
+                if !replica.purge_to_snapshot(PURGE_TIMEOUT).await {
                     tracing::warn!(
                         "the log is not purged yet; who joins may be given entries, not a snapshot"
                     );

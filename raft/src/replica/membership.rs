@@ -165,33 +165,10 @@ impl Replica {
         }
         let removed = self.remove(id, limit).await;
         // The first request for it may have had no time for this.
-        if matches!(removed, Ok(_) | Err(Error::MemberNotFound))
-            && timeout(limit, self.purge_to_snapshot()).await.is_err()
-        {
+        if matches!(removed, Ok(_) | Err(Error::MemberNotFound)) && !self.purge_to_snapshot(limit).await {
             return Err(Error::Unknown);
         }
         removed
-    }
-
-    /// Makes a snapshot and purges the log up to it: who joins now is given the state as it is here, which was decided
-    /// to be right, rather than what its log would make of it.
-    pub(super) async fn purge_to_snapshot(&self) {
-        let Some(applied) = self.state.applied().0 else {
-            return;
-        };
-        let trigger = self.raft.trigger();
-        let waiting = || self.raft.wait(None);
-        if trigger.snapshot().await.is_ok()
-            && waiting()
-                .metrics(|metrics| metrics.snapshot >= Some(applied), "a snapshot")
-                .await
-                .is_ok()
-            && trigger.purge_log(applied.index).await.is_ok()
-        {
-            let is_purged = |metrics: &openraft::RaftMetrics<TypeConfig>| metrics.purged >= Some(applied);
-            // Raft has ended if this fails, which its other callers hear of.
-            let _ = waiting().metrics(is_purged, "the log is purged").await;
-        }
     }
 
     /// Makes a change of the members; waits for its turn where another is under way.

@@ -5,6 +5,7 @@ pub(crate) mod examine;
 mod files;
 pub(crate) mod leader_tasks;
 mod membership;
+pub(crate) mod purge;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,7 @@ use futures::StreamExt as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::ClientWriteError;
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use self::files::{Files, Opened};
@@ -35,9 +37,6 @@ use crate::{
 
 /// Entries in one message to a peer.
 const MESSAGE_ENTRIES_MAX: u64 = 1024;
-/// Entries kept after a snapshot that covers them, so that a follower that was away for a moment needs no snapshot:
-/// this part of the snapshot's interval.
-const KEPT_DIVISOR: u64 = 10;
 /// Time a snapshot may take to be sent and installed.
 const SNAPSHOT_TIMEOUT_MS: u64 = 60_000;
 /// Messages between openraft's parts: each is small, and proposals in flight are bounded elsewhere.
@@ -62,6 +61,8 @@ pub(crate) struct Replica {
     began: Instant,
     receiver: Receiver,
     closer: Mutex<Option<Closer>>,
+    /// The index up to which the log is to be purged as soon as a snapshot covers it.
+    purge_to: watch::Sender<u64>,
     had_log: bool,
     files: Arc<Files>,
 }
@@ -76,7 +77,8 @@ fn config(options: &Options) -> Result<Arc<Config>, Error> {
         install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
         max_payload_entries: MESSAGE_ENTRIES_MAX,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
-        max_in_snapshot_log_to_keep: options.snapshot_entries / KEPT_DIVISOR,
+        // What is purged is `purge.rs`'s to say.
+        max_in_snapshot_log_to_keep: u64::MAX,
         replication_lag_threshold: options.snapshot_entries.saturating_mul(2),
         api_channel_size: Some(CHANNEL_LEN),
         notification_channel_size: Some(CHANNEL_LEN),
@@ -144,6 +146,7 @@ impl Replica {
             began: Instant::now(),
             receiver: Receiver::new(snapshots),
             closer: Mutex::new(Some(closer)),
+            purge_to: watch::Sender::new(0),
             had_log,
             files: Arc::new(files),
         }))
@@ -453,14 +456,15 @@ impl Replica {
         let (Ok(_), Some(nearest)) = (self.raft.as_leader(), nearest) else {
             return;
         };
-        if self.raft.trigger().transfer_leader(nearest).await.is_err() {
-            return;
-        }
         let handed_over = async {
+            if self.raft.trigger().transfer_leader(nearest).await.is_err() {
+                return;
+            }
             while metrics.borrow_watched().current_leader == Some(self.id) && metrics.changed().await.is_ok()
             {
             }
         };
+        // A Raft that does not even take the order holds up nobody who stops.
         let _ = timeout(STEP_DOWN_TIMEOUT, handed_over).await;
     }
 
