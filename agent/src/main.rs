@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pipes_agent::{agent, config::Config};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 /// The agent of Pipes: one a server.
 #[derive(Parser)]
@@ -61,12 +62,15 @@ fn main() -> ExitCode {
         libc::mallopt(libc::M_TRIM_THRESHOLD, MAPPED_FROM);
     }
     raise_descriptors();
-    let filter =
-        EnvFilter::try_from_env("PIPES_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let asked = std::env::var("PIPES_LOG").ok().and_then(|text| text.parse().ok());
+    let usual = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("openraft", LevelFilter::ERROR);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(false)
+        .with_ansi(false);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(asked.unwrap_or(usual)))
         .init();
     let served = Config::read(&arguments.config)
         .map_err(anyhow::Error::from)
