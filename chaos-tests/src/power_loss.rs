@@ -25,7 +25,6 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rand::Rng;
@@ -35,9 +34,6 @@ use record::{Change, Name, Record};
 
 use crate::proc;
 use crate::wait::wait_until;
-
-/// How long killed processes may take to be gone.
-const GONE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Nodes whose writes are recorded: a folder each, and a folder each for their journals.
 pub struct Recording {
@@ -124,7 +120,7 @@ impl Recording {
     /// first.
     pub fn power_loss(&self, node: &str, seed: u64) -> Result<Loss> {
         let folder = format!("{}/", self.nodes.join(node).display());
-        wait_until("what a node ran is gone", GONE_LIMIT, || {
+        wait_until("what a node ran is gone", proc::GONE_LIMIT, || {
             let left = proc::mentioning(&folder);
             for pid in &left {
                 let _ = proc::signal(*pid, libc::SIGKILL);

@@ -5,8 +5,12 @@
 //! configuration file under the cluster's folder; a shim by its parent and its executable.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+
+/// How long processes may take to be gone after whatever ended them (interface.md: 5 s).
+pub const GONE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Sends a signal to one process.
 pub fn signal(pid: i32, signal: i32) -> Result<()> {

@@ -1,7 +1,7 @@
 //! A cluster of one test: started as a user starts one, damaged as machines are, and always ended.
 //!
 //! ```text
-//! /tmp/pc-XXXXXX/              one folder a cluster, gone with it
+//! /tmp/pc-RANDOM/              one folder a cluster, gone with it
 //!   s/pipes/local/n1/...       XDG_STATE_HOME: the nodes' folders (agent.pid, agent.log, agent.sock, ...)
 //!   c/pipes/contexts/...       XDG_CONFIG_HOME: the context that `init` made
 //!   w/                         what the test itself writes (scripts, inputs, reports)
@@ -24,6 +24,7 @@ use serde_json::Value;
 use crate::command::{self, Finished, Input};
 use crate::fault::Cut;
 use crate::power_loss::Recording;
+pub use crate::proc::GONE_LIMIT;
 use crate::wait::{wait_for, wait_until};
 use crate::wamp::{Address, Session};
 use crate::{proc, store};
@@ -33,8 +34,6 @@ pub use run::Run;
 pub const START_LIMIT: Duration = Duration::from_secs(40);
 /// How long an ordered stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
-/// How long processes may take to be gone after whatever ended them (interface.md: 5 s).
-pub const GONE_LIMIT: Duration = Duration::from_secs(5);
 /// The port of WAMP RawSocket.
 pub const WAMP_PORT: u16 = 7072;
 /// The port of the mesh.
