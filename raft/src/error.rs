@@ -90,7 +90,13 @@ impl Error {
                 "too few of the cluster's servers are up for it to decide anything; start those that are down"
                     .into()
             }
-            Error::ReplicasDiffer => self.to_string(),
+            Error::TooManyRequests => "the store has too much to do at once; try again".into(),
+            Error::ReplicasDiffer | Error::Refused(_) => self.to_string(),
+            error if error.fault() == Fault::Caller => {
+                let text = error.to_string();
+                let why = text.strip_prefix("etcdserver: ").unwrap_or(&text);
+                format!("the store does not take this request: {why}")
+            }
             error => format!("the store does not answer: {error}"),
         }
     }
@@ -131,6 +137,22 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bad_request_is_not_told_as_a_store_that_does_not_answer() {
+        let said = |error: Error| error.to_people();
+        assert_eq!(
+            said(Error::KeyNotProvided),
+            "the store does not take this request: key is not provided"
+        );
+        assert_eq!(
+            said(Error::Compacted { revision: 7 }),
+            "the store does not take this request: mvcc: required revision has been compacted"
+        );
+        assert_eq!(said(Error::Refused("one is too few".into())), "one is too few");
+        assert!(!said(Error::TooManyRequests).contains("does not answer"));
+        assert!(said(Error::Stopped).contains("does not answer"));
+    }
 
     #[test]
     fn only_what_was_surely_not_proposed_may_be_sent_again() {

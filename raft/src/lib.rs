@@ -22,7 +22,8 @@
 //! 1. `client/mod.rs`: [`Store::range`] has the leader asked (`client/routing.rs`) for its read index.
 //! 2. There `replica/mod.rs` makes sure that it still leads: openraft asks a quorum. It answers with what is committed.
 //! 3. Back here `replica/mod.rs` waits until that is applied (`Progress` of `state/mod.rs`).
-//! 4. `state/mod.rs` asks the index in memory which records the range is (`mvcc/database.rs`, `mvcc/keyspace.rs`).
+//! 4. `replica/reads.rs` gives it a thread that may wait; there `state/read.rs` asks the index in memory which records the
+//!    range is (`mvcc/database.rs`, `mvcc/keyspace.rs`).
 //! 5. `state/memtable.rs` fetches them: the newest from memory, the others from `state/sled.rs`, each out of its
 //!    block (`state/block.rs`).
 //!

@@ -12,6 +12,7 @@ mod differ;
 mod kill;
 mod leases;
 mod membership;
+mod reads;
 mod replication;
 mod restart;
 mod watches;

@@ -53,7 +53,7 @@ impl Store {
                 self.ready_to_read(deadline).await?;
             }
             replica.agreement.check()?;
-            return replica.state.range(&range);
+            return within(deadline, replica.range(range)).await;
         }
         let response = match consistency {
             Consistency::Linearizable => {
@@ -276,7 +276,7 @@ impl Store {
         if let Some(replica) = self.routing.peers.replica() {
             self.ready_to_read(deadline).await?;
             replica.agreement.check()?;
-            return replica.state.read_txn(&txn);
+            return within(deadline, replica.read_txn(txn)).await;
         }
         match self
             .routing
@@ -356,4 +356,9 @@ impl Store {
             answer => Ok(answer),
         }
     }
+}
+
+/// A read that has to wait for its turn longer than anybody waits for it is given up.
+async fn within<T>(deadline: Instant, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout_at(deadline, read).await.unwrap_or(Err(Error::Timeout))
 }

@@ -191,13 +191,22 @@ impl Database {
         revision: Revision,
         records: &dyn Records,
     ) -> Result<Option<KeyValue>, Error> {
-        match self.keys.before(key, revision) {
-            Some(Found { revision: before, .. }) => Ok(records
-                .record(before)?
-                .map(|record| record.into_key_value(before.main))),
-            None => Ok(None),
-        }
+        previous(self.before(key, revision), records)
     }
+
+    /// Where the key's record lies that was valid right before the write at `revision`.
+    pub(crate) fn before(&self, key: &[u8], revision: Revision) -> Option<Revision> {
+        self.keys
+            .before(key, revision)
+            .map(|Found { revision, .. }| revision)
+    }
+}
+
+/// The key as its record at `before` has it, where that can still be read.
+pub(crate) fn previous(before: Option<Revision>, records: &dyn Records) -> Result<Option<KeyValue>, Error> {
+    let Some(before) = before else { return Ok(None) };
+    let record = records.record(before)?;
+    Ok(record.map(|record| record.into_key_value(before.main)))
 }
 
 impl Selection {

@@ -44,7 +44,7 @@ mod watch;
 #[cfg(test)]
 mod golden;
 
-pub(crate) use database::{Changes, Database, Records};
+pub(crate) use database::{Changes, Database, Records, previous};
 pub(crate) use digest::{CHAIN, ContentDigest, Digest, Trace};
 pub(crate) use lease::{Clock, TICK_MS};
 pub(crate) use revision::{Record, Revision};

@@ -9,6 +9,7 @@
 //! | a log, a snapshot or a state, and no identity | sick, and asks the members who it is |
 //! | an identity without a replica | a handle with an id, that asks the members |
 
+mod answer;
 #[cfg(sim)]
 mod held;
 mod identity;
@@ -177,7 +178,7 @@ impl Node {
                 Response::Failed(error.to_string())
             }
         };
-        rpc::encode(&response).unwrap_or_default()
+        answer::encode(response).await
     }
 
     /// Joins the group that `via` are of: takes an id if it has none, follows as a learner, and is given a vote while

@@ -6,6 +6,7 @@ mod files;
 pub(crate) mod leader_tasks;
 mod membership;
 pub(crate) mod purge;
+mod reads;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,9 +32,7 @@ use crate::snapshot::receive::Receiver;
 use crate::state::State;
 use crate::state::watch::LocalWatch;
 use crate::type_config::TypeConfig;
-use crate::{
-    Consistency, Error, Member, Options, Range, RangeResult, Status, Transport, Txn, TxnResult, task,
-};
+use crate::{Consistency, Error, Member, Options, Status, Transport, task};
 
 /// Entries in one message to a peer.
 const MESSAGE_ENTRIES_MAX: u64 = 1024;
@@ -65,6 +64,7 @@ pub(crate) struct Replica {
     purge_to: watch::Sender<u64>,
     had_log: bool,
     files: Arc<Files>,
+    reads: reads::Places,
 }
 
 fn config(options: &Options) -> Result<Arc<Config>, Error> {
@@ -149,6 +149,7 @@ impl Replica {
             purge_to: watch::Sender::new(0),
             had_log,
             files: Arc::new(files),
+            reads: reads::Places::default(),
         }))
     }
 
@@ -344,16 +345,17 @@ impl Replica {
                 None => ClientResponse::NotLeader(self.hint()),
             },
             // The asking node has made the read linearizable where it had to be.
-            ClientRequest::Range(range, Consistency::Serializable) => self
-                .state
-                .range(&range)
-                .map_or_else(failed, ClientResponse::Range),
+            ClientRequest::Range(range, Consistency::Serializable) => {
+                let read = timeout(limit, self.range(range)).await;
+                read.unwrap_or(Err(Error::Timeout))
+                    .map_or_else(failed, ClientResponse::Range)
+            }
             ClientRequest::Range(range, Consistency::Linearizable) => self
-                .leader_range(&range, limit)
+                .leader_range(range, limit)
                 .await
                 .map_or_else(failed, ClientResponse::Range),
             ClientRequest::ReadTxn(txn) => self
-                .leader_read_txn(&txn, limit)
+                .leader_read_txn(txn, limit)
                 .await
                 .map_or_else(failed, ClientResponse::Txn),
             ClientRequest::KeepAlive(id) => self.keep_alive(id, limit).await,
@@ -375,24 +377,6 @@ impl Replica {
                 Err(error) => ClientResponse::Failed(error),
             },
         }
-    }
-
-    async fn ready_to_read(&self, limit: Duration) -> Result<(), Error> {
-        let end = self
-            .read_index(ReadPolicy::ReadIndex, limit)
-            .await
-            .ok_or(Error::NoLeader)?;
-        self.applied(end, limit).await
-    }
-
-    async fn leader_range(&self, range: &Range, limit: Duration) -> Result<RangeResult, Error> {
-        self.ready_to_read(limit).await?;
-        self.state.range(range)
-    }
-
-    async fn leader_read_txn(&self, txn: &Txn, limit: Duration) -> Result<TxnResult, Error> {
-        self.ready_to_read(limit).await?;
-        self.state.read_txn(txn)
     }
 
     /// Answers a peer.

@@ -1,7 +1,7 @@
 //! Reading the history: what a watch that is behind has missed, a piece at a time.
 
 use super::{Inner, State};
-use crate::mvcc::{Revision, Scope};
+use crate::mvcc::{self, Record, Revision, Scope};
 use crate::{Error, Event};
 
 /// Records looked through for a watcher before others may have the thread.
@@ -52,13 +52,18 @@ impl State {
         if is_all {
             history.next = history.next.max(revision + 1);
         }
-        let inner = self.read();
-        for (place, record) in found {
-            let prev = inner.database.previous(&record.key, place, &*memtable)?;
+        // Nothing is applied while this is held: what was before is looked up under it, and fetched without.
+        let before: Vec<Option<Revision>> = {
+            let inner = self.read();
+            let before = |(place, record): &(Revision, Record)| inner.database.before(&record.key, *place);
+            found.iter().map(before).collect()
+        };
+        for ((place, record), before) in found.into_iter().zip(before) {
+            let prev = mvcc::previous(before, &*memtable)?;
             history.events.push(record.into_event(place.main, prev));
         }
         // A compaction meanwhile may have removed what this should have found.
-        inner.check_history(from)?;
+        self.read().check_history(from)?;
         Ok(history)
     }
 }

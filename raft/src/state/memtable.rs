@@ -108,19 +108,22 @@ struct Flusher {
 
 impl Records for Memtable {
     fn record(&self, revision: Revision) -> Result<Option<Record>, Error> {
-        {
-            let recent = read(&self.recent);
-            let found = recent.active.records.get(&revision);
-            if let Some(record) = found.or_else(|| recent.flushing.records.get(&revision)) {
-                return Ok(Some(record.clone()));
-            }
+        match self.recent(revision) {
+            Some(record) => Ok(Some(record)),
+            // What has left the memory in between is in sled by then.
+            None => self.sled.record(revision),
         }
-        // What has left the memory in between is in sled by then.
-        self.sled.record(revision)
     }
 }
 
 impl Memtable {
+    /// The record written at `revision`, if it has not left the memory.
+    pub(super) fn recent(&self, revision: Revision) -> Option<Record> {
+        let recent = read(&self.recent);
+        let found = recent.active.records.get(&revision);
+        found.or_else(|| recent.flushing.records.get(&revision)).cloned()
+    }
+
     /// Begins to collect for `sled`, in which lies what `stored` says; the `unreachable` records are removed in time.
     pub(super) fn start(
         sled: Sled,

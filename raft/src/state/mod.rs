@@ -5,7 +5,7 @@
 //! apply.rs    entries in, results out            sled.rs      the rest, in blocks of records (block.rs)
 //! watch.rs    events as they are applied         history.rs   events of before
 //! panics.rs   sled's panics as errors            digests.rs   what was applied, summed up
-//! content.rs  what is there, summed up
+//! content.rs  what is there, summed up            read.rs      ranges and transactions that only read
 //! ```
 //!
 //! Always: (0) sled is given only what this node's log has synced: a state ahead of the log proves that the log lost
@@ -25,6 +25,7 @@ mod history;
 mod memtable;
 mod open;
 mod panics;
+mod read;
 mod sled;
 pub(crate) mod watch;
 
@@ -35,12 +36,12 @@ use tokio::sync::mpsc;
 
 use self::digests::Digests;
 use self::memtable::Memtable;
+use crate::Error;
 use crate::log::Synced;
 use crate::mvcc::{Database, Digest, Notification, Revision, Watchers};
 use crate::snapshot::meta::{Header, Meta};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::type_config::{LogId, Membership};
-use crate::{Error, Range, RangeResult, Txn, TxnResult};
 
 /// The state of this node.
 pub(crate) struct State {
@@ -118,21 +119,6 @@ impl State {
             known.applied_end = progress.applied_end;
             known.revision = progress.revision;
         });
-    }
-
-    /// Reads what is applied here.
-    pub(crate) fn range(&self, range: &Range) -> Result<RangeResult, Error> {
-        let (selection, memtable) = {
-            let inner = self.read();
-            (inner.database.select(range)?, inner.memtable()?)
-        };
-        selection.fetch(&*memtable)
-    }
-
-    /// Does a transaction that only reads.
-    pub(crate) fn read_txn(&self, txn: &Txn) -> Result<TxnResult, Error> {
-        let inner = self.read();
-        inner.database.read_txn(txn, &*inner.memtable()?)
     }
 
     /// The leases with their terms in milliseconds.

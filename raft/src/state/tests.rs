@@ -7,11 +7,11 @@ use openraft::vote::RaftLeaderId as _;
 
 use super::sled::Sled;
 use super::*;
-use crate::Op;
 use crate::command::{Command, Proposal};
 use crate::log::Synced;
 use crate::mvcc::CHAIN;
 use crate::type_config::{Entry, TypeConfig};
+use crate::{Op, Txn};
 
 type LeaderId = openraft::alias::LeaderIdOf<TypeConfig>;
 

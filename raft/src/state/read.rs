@@ -1,0 +1,97 @@
+//! Reads of what is applied, which keep nobody waiting for the disk.
+//!
+//! Whoever applies waits for the state's lock, and heartbeats run where it applies: so what a read needs is looked up under
+//! the lock, in memory, and what only sled has is fetched without it. A transaction must see one state: it is done again
+//! once what it lacked has been fetched.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use super::State;
+use super::memtable::Memtable;
+use crate::mvcc::{Record, Records, Revision};
+use crate::{Error, Range, RangeResult, Txn, TxnResult};
+
+impl State {
+    /// Reads what is applied here. May wait for the disk.
+    pub(crate) fn range(&self, range: &Range) -> Result<RangeResult, Error> {
+        let (selection, memtable) = {
+            let inner = self.read();
+            (inner.database.select(range)?, inner.memtable()?)
+        };
+        selection.fetch(&*memtable)
+    }
+
+    /// The same where that takes a moment: of one key, whose record has not left the memory; nothing where it would take
+    /// more.
+    pub(crate) fn range_in_memory(&self, range: &Range) -> Result<Option<RangeResult>, Error> {
+        if range.end.is_some() {
+            return Ok(None);
+        }
+        let (selection, memtable) = {
+            let inner = self.read();
+            (inner.database.select(range)?, inner.memtable()?)
+        };
+        let fetched = BTreeMap::new();
+        let at_hand = AtHand::new(&memtable, &fetched);
+        let found = selection.fetch(&at_hand)?;
+        Ok(at_hand.is_all().then_some(found))
+    }
+
+    /// Does a transaction that only reads. May wait for the disk.
+    pub(crate) fn read_txn(&self, txn: &Txn) -> Result<TxnResult, Error> {
+        let mut fetched = BTreeMap::new();
+        loop {
+            let (memtable, lacking, result) = {
+                let inner = self.read();
+                let memtable = inner.memtable()?;
+                let at_hand = AtHand::new(&memtable, &fetched);
+                let result = inner.database.read_txn(txn, &at_hand);
+                let lacking = at_hand.lacking.into_inner();
+                (memtable, lacking, result)
+            };
+            if lacking.is_empty() {
+                return result;
+            }
+            for revision in lacking {
+                fetched.insert(revision, memtable.record(revision)?);
+            }
+        }
+    }
+}
+
+/// The records that are in memory, and those that were fetched. Any other is noted, and stood in for.
+struct AtHand<'a> {
+    memtable: &'a Memtable,
+    fetched: &'a BTreeMap<Revision, Option<Record>>,
+    lacking: RefCell<Vec<Revision>>,
+}
+
+impl<'a> AtHand<'a> {
+    fn new(memtable: &'a Memtable, fetched: &'a BTreeMap<Revision, Option<Record>>) -> AtHand<'a> {
+        AtHand {
+            memtable,
+            fetched,
+            lacking: RefCell::default(),
+        }
+    }
+
+    /// Whether nothing was stood in for.
+    fn is_all(&self) -> bool {
+        self.lacking.borrow().is_empty()
+    }
+}
+
+impl Records for AtHand<'_> {
+    fn record(&self, revision: Revision) -> Result<Option<Record>, Error> {
+        if let Some(record) = self.memtable.recent(revision) {
+            return Ok(Some(record));
+        }
+        if let Some(record) = self.fetched.get(&revision) {
+            return Ok(record.clone());
+        }
+        // Goes on, so that all that lacks is known at once.
+        self.lacking.borrow_mut().push(revision);
+        Ok(Some(Record::deletion(Vec::new())))
+    }
+}
