@@ -49,6 +49,7 @@ pub(crate) enum Command {
         peer: u64,
         stream: std::net::TcpStream,
         tls: Box<rustls::Connection>,
+        taken: oneshot::Sender<()>,
     },
     Count(oneshot::Sender<Counts>),
     Shutdown,
@@ -119,7 +120,16 @@ impl State {
             }
             Command::ExpelReplica { replica } => self.expel(&replica),
             Command::ReplicaReady { replica, ready } => self.unready.entry(replica).or_default().push(ready),
-            Command::AddLink { peer, stream, tls } => self.add_link(peer, stream, *tls),
+            Command::AddLink {
+                peer,
+                stream,
+                tls,
+                taken,
+            } => {
+                self.add_link(peer, stream, *tls);
+                // Who does not wait for it needs no word.
+                let _ = taken.send(());
+            }
             Command::Count(sender) => {
                 // Who asked may be gone.
                 let _ = sender.send(self.count());

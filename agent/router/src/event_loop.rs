@@ -31,13 +31,16 @@ impl State {
     pub fn run(mut self, commands: &Receiver<Command>) {
         let mut events = Events::with_capacity(EVENTS);
         while !self.is_stopping {
-            if let Err(error) = self.poll.poll(&mut events, self.timeout())
+            let now = Instant::now();
+            let limit = self.timeout(now);
+            self.clock.sleep(now, limit);
+            if let Err(error) = self.poll.poll(&mut events, limit)
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 error!(%error, "the router's poll fails: the router ends");
                 return;
             }
-            self.sockets.set_now(Instant::now());
+            self.read_clock();
             while let Ok(command) = commands.try_recv() {
                 self.command(command);
             }
@@ -73,30 +76,37 @@ impl State {
         }
     }
 
-    /// Does what time has brought.
+    /// Reads everybody's clock, and the loop's with it.
+    fn read_clock(&mut self) -> Instant {
+        let now = Instant::now();
+        self.sockets.set_now(self.clock.read(now));
+        now
+    }
+
+    /// Does what time has brought. The time is read here, after the sockets: what came before it was there in time.
     fn tick(&mut self) {
-        let now = self.sockets.now();
+        let now = self.read_clock();
         self.end_overdue_connections();
         // The milliseconds that a process may live fit.
         let now_ms = now.duration_since(self.begin).as_millis() as u64;
         self.dealer.tick(now_ms, &mut self.sockets);
-        self.tend_peers(now);
+        self.tend_peers(self.sockets.now());
     }
 
-    /// How long the loop may wait.
-    fn timeout(&self) -> Option<Duration> {
+    /// How long the loop may wait from `now` on.
+    fn timeout(&self, now: Instant) -> Option<Duration> {
         if self.sockets.ready_count() > 0 || self.listeners.has_pending() {
             return Some(Duration::ZERO);
         }
+        let judged = [self.next_overdue_connection(), self.sockets.next_tend()];
+        let judged = judged.into_iter().flatten().min();
         let deadline = self.dealer.next_deadline_ms();
         let next = [
-            self.next_overdue_connection(),
-            deadline.map(|ms| self.begin + Duration::from_millis(ms)),
-            self.sockets.next_tend(),
+            judged.map(|at| at.saturating_duration_since(self.sockets.now())),
+            deadline.map(|ms| (self.begin + Duration::from_millis(ms)).saturating_duration_since(now)),
         ];
-        let next = next.into_iter().flatten().min()?;
         // The kernel counts milliseconds: rounded up, so that it is never woken a moment too early.
-        Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+        Some(next.into_iter().flatten().min()? + Duration::from_millis(1))
     }
 
     /// Writes until nobody has got something new.

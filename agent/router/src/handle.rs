@@ -133,13 +133,22 @@ impl Router {
         is_ready
     }
 
-    /// Takes over a connection to another node, its handshakes done. It replaces an earlier one to that peer.
-    pub fn add_link(&self, peer: u64, stream: std::net::TcpStream, tls: rustls::Connection) {
+    /// Takes over a connection to another node, its handshakes done. It replaces an earlier one to that peer. Fires once it
+    /// is in use or was found unfit, however long the thread is busy with others.
+    pub fn add_link(
+        &self,
+        peer: u64,
+        stream: std::net::TcpStream,
+        tls: rustls::Connection,
+    ) -> oneshot::Receiver<()> {
+        let (taken, is_taken) = oneshot::channel();
         self.send(Command::AddLink {
             peer,
             stream,
             tls: Box::new(tls),
+            taken,
         });
+        is_taken
     }
 
     /// The peers there is a link to, from when it was added until it is lost.

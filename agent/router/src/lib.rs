@@ -32,7 +32,7 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `handle`, `commands` | what other threads ask, and how it is done |
-//! | `event_loop`, `state` | events and time; all that the thread owns |
+//! | `event_loop`, `clock`, `state` | events and time; all that the thread owns |
 //! | `sockets`, `outbox` | who has something to read or write; where the dealer's messages go |
 //! | `clients/` | who comes in as what, a connection's life, what it sends and what waits for it |
 //! | `peers/` | links to other nodes, their life and loss, what waits for them, their frames and what comes over them |
@@ -43,6 +43,7 @@
 
 mod buffers;
 mod clients;
+mod clock;
 mod commands;
 mod event_loop;
 mod flow_control;

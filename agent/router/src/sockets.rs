@@ -48,7 +48,7 @@ pub(crate) struct Sockets {
     dirty: Vec<ConnectionKey>,
     /// Links with something to write.
     dirty_links: Vec<LinkKey>,
-    /// The time of this turn of the loop.
+    /// The loop's clock, as it was read last.
     now: Instant,
 }
 
@@ -70,12 +70,12 @@ impl Sockets {
         }
     }
 
-    /// The time of this turn of the loop.
+    /// The loop's clock, as it was read last (`clock`): for what others have to do in time.
     pub fn now(&self) -> Instant {
         self.now
     }
 
-    /// A turn begins.
+    /// The clock was read.
     pub fn set_now(&mut self, now: Instant) {
         self.now = now;
     }

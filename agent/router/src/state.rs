@@ -12,6 +12,7 @@ use crate::clients::LargeRoom;
 use crate::clients::authentication::{Access, DEFAULT, PIPES, STAGES};
 use crate::clients::connection::{Connection, ConnectionKey, SCRATCH};
 use crate::clients::listener::Listeners;
+use crate::clock::Clock;
 use crate::sockets::Sockets;
 
 /// The router of one node.
@@ -36,6 +37,8 @@ pub(crate) struct State {
     pub unready: HashMap<String, Vec<oneshot::Sender<()>>>,
     /// When the dealer's clock began.
     pub begin: Instant,
+    /// By which others are judged.
+    pub clock: Clock,
     pub is_stopping: bool,
 }
 
@@ -49,6 +52,7 @@ impl State {
         let sockets = Sockets::new(poll.registry().try_clone()?);
         Ok(State {
             begin: sockets.now(),
+            clock: Clock::new(sockets.now()),
             poll,
             dealer: Dealer::new(node, &[DEFAULT, PIPES, STAGES]),
             sockets,

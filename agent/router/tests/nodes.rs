@@ -127,8 +127,8 @@ pub fn link(
 ) -> (TcpStream, TcpStream) {
     let (client, server) = handshaken();
     let cut = (client.0.try_clone().unwrap(), server.0.try_clone().unwrap());
-    one.router.add_link(number_of_two, client.0, client.1);
-    two.router.add_link(number_of_one, server.0, server.1);
+    drop(one.router.add_link(number_of_two, client.0, client.1));
+    drop(two.router.add_link(number_of_one, server.0, server.1));
     cut
 }
 

@@ -179,6 +179,31 @@ async fn a_call_whose_time_is_up_ends_at_both_ends() {
     assert_eq!(within(invocation.chunk()).await, Some(Chunk::Interrupted));
 }
 
+/// The router has slept for long when the call comes: its time counts from then.
+#[tokio::test]
+async fn a_call_on_a_quiet_connection_has_all_the_time_it_was_given() {
+    let node = RouterNode::start(1);
+    let (callee, caller) = (node.anybody().await, node.anybody().await);
+    let mut slow = within(callee.register("com.slow")).await.unwrap();
+    let given = Duration::from_millis(300);
+    for _ in 0..3 {
+        // What is tested is that it sleeps.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let options = CallOptions {
+            timeout_ms: 300,
+            ..CallOptions::default()
+        };
+        let begun = Instant::now();
+        let mut call = within(caller.call("com.slow", PayloadBuf::default(), options))
+            .await
+            .unwrap();
+        let _invocation = within(slow.next()).await.unwrap();
+        assert_eq!(failed(within(call.result()).await), "wamp.error.timeout");
+        let lasted = begun.elapsed();
+        assert!((given..given * 4).contains(&lasted), "answered after {lasted:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_caller_that_does_not_read_is_not_read_and_holds_nobody_else_up() {
     let node = RouterNode::start(1);

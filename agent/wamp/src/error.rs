@@ -36,6 +36,18 @@ pub enum Error {
     Io(#[from] std::io::Error),
 }
 
+/// Why an agent did not do what another asked of it, for people and with that agent as the subject; a URI that says
+/// nothing of this kind stays as it is.
+pub fn to_people(uri: &str) -> &str {
+    match uri {
+        uri::NETWORK_FAILURE => "it cannot be reached",
+        uri::NO_SUCH_PROCEDURE | uri::NO_AVAILABLE_CALLEE => "it is starting or stopping",
+        uri::CANCELED => "it gave the call up",
+        uri::TIMEOUT => "it did not answer in time",
+        other => other,
+    }
+}
+
 /// Error URIs of the specification.
 pub mod uri {
     /// The peer broke the protocol.

@@ -60,6 +60,12 @@ impl PayloadBuf {
         Ok(PayloadBuf { parts: 1, bytes })
     }
 
+    /// Several arguments: a tuple of text, numbers and structs with their fields' names.
+    pub fn of_args<T: Serialize>(arguments: &T) -> Result<PayloadBuf, rmp_serde::encode::Error> {
+        let bytes = rmp_serde::to_vec_named(arguments)?;
+        Ok(PayloadBuf { parts: 1, bytes })
+    }
+
     /// One argument: bytes.
     pub fn of_bytes(argument: &[u8]) -> PayloadBuf {
         let mut bytes = Vec::with_capacity(argument.len() + 6);

@@ -46,6 +46,8 @@ pub const BLOB_HAS: &str = "pipes.blob.has";
 pub const NODE_LIST: &str = "pipes.node.list";
 /// Makes a node new whose data is damaged, or differs from the others'.
 pub const NODE_RESET: &str = "pipes.node.reset";
+/// The supply of the agent that is asked: its slots, and how many are taken.
+pub const NODE_SUPPLY: &str = "pipes.node.supply";
 /// This cluster: leader, term, revision, nodes.
 pub const CLUSTER_STATUS: &str = "pipes.cluster.status";
 /// Compares the whole content of all replicas at one revision.
@@ -63,16 +65,17 @@ pub const STORE_RANGE: &str = "pipes.store.range";
 /// A transaction on keys outside `/pipes/`.
 pub const STORE_TXN: &str = "pipes.store.txn";
 
+/// Keyword of an answer: sentences on what could not be learnt for it, such as a server that does not answer.
+pub const UNKNOWN: &str = "unknown";
+
 /// One node's own procedures, in realm `pipes.stages`; [`of_node`] makes URIs of them.
 pub mod node {
-    /// Reserves slots for stages of a run.
+    /// Reserves slots for stages of a run, until the call ends.
     pub const EXECUTOR_PREPARE: &str = "executor.prepare";
-    /// Commits a reservation: its run has started.
-    pub const EXECUTOR_COMMIT: &str = "executor.keep";
-    /// Aborts a reservation, or frees the slots of a run that is over.
-    pub const EXECUTOR_ABORT: &str = "executor.release";
-    /// Tells a coordinator that slots may be free.
-    pub const EXECUTOR_FREED: &str = "executor.freed";
+    /// Gives its shims the files of runs; a session of its own for each call.
+    pub const FILE: &str = "file";
+    /// What the node has and how much of it is free, as it changes.
+    pub const EXECUTOR_SUPPLY: &str = "executor.supply";
     /// Reads all blobs of the node against their digests.
     pub const BLOBS_CHECK: &str = "blobs.check";
     /// Has the node removed from the store's members, and join anew.
@@ -125,12 +128,14 @@ pub mod error {
     pub const UNKNOWN_SERVICE: &str = "pipes.error.unknown_service";
     /// Something that is needed cannot be had now.
     pub const UNAVAILABLE: &str = "pipes.error.unavailable";
-    /// No slot is free; whoever asked is told when one may be.
+    /// No slot is free; what the node tells of its supply says when one is.
     pub const FULL: &str = "pipes.error.full";
     /// The executable could not be started; the arguments say why.
     pub const CANNOT_START: &str = "pipes.error.cannot_start";
     /// A pipe broke, and the stage was killed; the argument says how.
     pub const BROKEN: &str = "pipes.error.broken";
+    /// The stage took more than it may have, and was killed; the argument says of what.
+    pub const OVER_LIMIT: &str = "pipes.error.over_limit";
     /// All slots of the replica are taken.
     pub const BUSY: &str = "pipes.error.busy";
 }

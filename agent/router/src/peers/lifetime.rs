@@ -1,6 +1,6 @@
 //! A link from the connection it is given to its loss, which ends every call that crossed it.
 //!
-//! A link is lost by a fault of its peer or its socket (`link`, `receive`), when the peer does not answer (`tend_peers`), has
+//! A link is lost by a fault of its peer or its socket (`link`, `receive`), when the peer is silent (`tend_peers`), has
 //! a new link, or this node stops.
 
 use std::time::Instant;
@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use crate::peers::frame::Frame;
 use crate::peers::link::Link;
+use crate::peers::liveness::Verdict;
 use crate::state::State;
 
 impl State {
@@ -76,8 +77,8 @@ impl State {
             let Some(link) = self.sockets.dirty_link(key) else {
                 continue;
             };
-            if !link.tend(now) {
-                self.lose_link(key, "the peer does not answer");
+            if let Verdict::Lost(why) = link.tend(now) {
+                self.lose_link(key, why);
             }
         }
     }

@@ -7,8 +7,8 @@
 //! Little waits in the kernel and in rustls, so that what is urgent waits behind little: windows, pings and changes of
 //! the registrations go before everything that is not staged yet. Read are 256 KiB at once, given to rustls from memory.
 //!
-//! A link is lost by an error of its socket, its TLS or its frames, by the peer's goodbye, or 3 s after a ping that has
-//! no answer. A lost link never comes back: calls that crossed it have ended, and a new link begins with nothing.
+//! A link is lost by an error of its socket, its TLS or its frames, by the peer's goodbye, or when the peer is silent
+//! (`liveness`). A lost link never comes back: calls that crossed it have ended, and a new link begins with nothing.
 
 use std::io::{self, BufRead, Read, Write};
 use std::os::fd::AsRawFd;
@@ -21,19 +21,20 @@ use pipes_wamp::router::{LinkKey, PeerMessage, Way};
 
 use crate::buffers::Buffers;
 use crate::peers::frame::{self, Frame, PIECE};
+use crate::peers::liveness::{Liveness, SILENT_MAX, Verdict};
 use crate::peers::pieces::{Added, Assembly, Pieces};
 use crate::peers::send_queues::{SendQueues, Whose};
 
-/// A link's peer is asked so often.
-const PING_EVERY: Duration = Duration::from_secs(1);
-/// A link without an answer for so long is lost: what a user waits when a server dies.
-const SILENT_MAX: Duration = Duration::from_secs(3);
 /// Given to rustls before its records are written: 64 to 128 KiB a system call cost least.
 const WRITE: usize = 128 << 10;
 /// Frames that skip their queues while nothing waits in any.
 const STAGED_MAX: usize = 64 << 10;
 /// Kept unsent in the kernel.
 const NOTSENT_LOWAT: libc::c_int = 128 << 10;
+/// A peer that does not read closes its window and is asked at growing intervals, of 3.2 s within the first 10; between
+/// two answers nothing is heard of it though it lives. A route that is gone leaves what is to be sent unsent as well.
+const PROBES_APART: Duration = Duration::from_secs(2);
+
 /// A link.
 pub(crate) struct Link {
     /// The node at the other end.
@@ -63,9 +64,7 @@ pub(crate) struct Link {
     staged: Vec<u8>,
     /// Bytes given to rustls since it had nothing to write.
     inside: usize,
-    pinged: Instant,
-    unanswered_since: Option<Instant>,
-    pings: u64,
+    liveness: Liveness,
 }
 
 impl Link {
@@ -79,7 +78,9 @@ impl Link {
     ) -> io::Result<Link> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        set_notsent_lowat(&stream)?;
+        set(&stream, libc::TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)?;
+        let silent_max = SILENT_MAX.as_millis() as libc::c_int;
+        set(&stream, libc::TCP_USER_TIMEOUT, silent_max)?;
         // How much is inside is decided here, not by rustls.
         tls.set_buffer_limit(None);
         Ok(Link {
@@ -99,9 +100,7 @@ impl Link {
             urgent: Vec::new(),
             staged: Vec::new(),
             inside: 0,
-            pinged: now,
-            unanswered_since: None,
-            pings: 0,
+            liveness: Liveness::new(now),
         })
     }
 
@@ -330,46 +329,35 @@ impl Link {
         self.pieces.keep(bytes);
     }
 
-    /// Asks the peer when it is time; false: it has not answered for too long.
-    pub fn tend(&mut self, now: Instant) -> bool {
-        if self
-            .unanswered_since
-            .is_some_and(|since| now.duration_since(since) >= SILENT_MAX)
-        {
-            return false;
+    /// Judges the peer, and asks it when it is time.
+    pub fn tend(&mut self, now: Instant) -> Verdict {
+        let stream = &self.stream;
+        let verdict = self.liveness.judge(now, || unacknowledged(stream));
+        if let Verdict::Ask(number) = verdict {
+            self.send_urgent(&Frame::Ping(number));
         }
-        if now.duration_since(self.pinged) >= PING_EVERY {
-            self.pings += 1;
-            self.pinged = now;
-            self.unanswered_since.get_or_insert(now);
-            let ping = Frame::Ping(self.pings);
-            self.send_urgent(&ping);
-        }
-        true
+        verdict
     }
 
     /// When `tend` has something to do.
     pub fn next_tend(&self) -> Instant {
-        let lost = self.unanswered_since.map(|since| since + SILENT_MAX);
-        let ping = self.pinged + PING_EVERY;
-        lost.map_or(ping, |lost| lost.min(ping))
+        self.liveness.next()
     }
 
     /// The peer answered a ping.
     pub fn answered(&mut self, number: u64) {
-        // After an earlier ping's answer, the last one's is awaited from when it was sent.
-        self.unanswered_since = (number != self.pings).then_some(self.pinged);
+        self.liveness.answered(number);
     }
 }
 
-fn set_notsent_lowat(stream: &std::net::TcpStream) -> io::Result<()> {
-    let value = NOTSENT_LOWAT;
+/// Sets a TCP option that is a number.
+fn set(stream: &std::net::TcpStream, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open for the call's time, and the option's value is an int that is passed with its size.
     let set = unsafe {
         libc::setsockopt(
             stream.as_raw_fd(),
             libc::IPPROTO_TCP,
-            libc::TCP_NOTSENT_LOWAT,
+            option,
             std::ptr::from_ref(&value).cast(),
             std::mem::size_of_val(&value) as libc::socklen_t,
         )
@@ -378,5 +366,34 @@ fn set_notsent_lowat(stream: &std::net::TcpStream) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// For how long the kernel has heard nothing of the peer's, while something waits for it. What was sent counts in full;
+/// what could not be sent counts [`PROBES_APART`] later.
+fn unacknowledged(stream: &TcpStream) -> Duration {
+    // SAFETY: numbers alone, for which zeros are valid.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut size = std::mem::size_of_val(&info) as libc::socklen_t;
+    let mut waiting: libc::c_int = 0;
+    // SAFETY: the descriptor is open for both calls' time, and the kernel writes at most `size` octets and one int.
+    let (got, counted) = unsafe {
+        let got = libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &mut size,
+        );
+        (
+            got,
+            libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut waiting),
+        )
+    };
+    let silent = Duration::from_millis(info.tcpi_last_ack_recv.into());
+    match (got, counted) {
+        (0, _) if info.tcpi_unacked > 0 => silent,
+        (0, 0) if waiting > 0 => silent.saturating_sub(PROBES_APART),
+        _ => Duration::ZERO,
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod frame;
 mod lifetime;
 pub(crate) mod link;
+mod liveness;
 mod pieces;
 mod receive;
 pub(crate) mod registrations;

@@ -1,5 +1,6 @@
 //! Why a call has no result.
 
+use crate::error;
 use crate::payload::PayloadBuf;
 
 /// Why a call has no result.
@@ -16,6 +17,19 @@ pub enum CallError {
     /// The session ended first. Whether the callee acted is not known.
     #[error("the session ended")]
     Closed,
+}
+
+impl CallError {
+    /// Why another agent gave no answer, for people; it is the subject.
+    pub fn to_people(&self) -> String {
+        match self {
+            CallError::Answered { uri, payload } => match payload.as_payload().sentence() {
+                said if said.is_empty() => error::to_people(uri).to_owned(),
+                said => said,
+            },
+            CallError::Closed => "the agent that asks it is stopping".to_owned(),
+        }
+    }
 }
 
 fn sentence(payload: &PayloadBuf) -> String {

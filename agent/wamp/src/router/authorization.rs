@@ -4,10 +4,12 @@
 //! |---|---|---|
 //! | agent (an internal session) | anything but `wamp.*` | anything |
 //! | operator | nothing | `pipes.*` but what is one node's (`pipes.node.3.executor.prepare`; `pipes.node.list` is not) |
-//! | replica R of node N | `pipes.node.N.replica.R.stage` and `.pipe` | what it was granted |
+//! | replica R of node N | `pipes.node.N.replica.R.stage` and `.pipe` | `pipes.node.N.file`, and what it was granted |
 //! | anonymous | all but `wamp.*` and `pipes.*` | all but `pipes.*` |
 //!
 //! A grant comes with a call by an agent (`x_pipes_grant`) to the callee's session, for as long as that call lives.
+
+use crate::uris;
 
 /// What a session is, once it was let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,10 +58,17 @@ impl Role {
         match self {
             Role::Agent => true,
             Role::Operator => uri.starts_with("pipes.") && !is_one_nodes(uri),
-            Role::Replica(_) => false,
+            // Any node's: what a file is called by is known only to whom it was told.
+            Role::Replica(_) => uri.strip_prefix(uris::NODE).is_some_and(is_file),
             Role::Anonymous => !uri.starts_with("pipes."),
         }
     }
+}
+
+/// Whether what follows in the name of a node's procedure is its number and that of files.
+fn is_file(rest: &str) -> bool {
+    let (node, name) = rest.split_once('.').unwrap_or_default();
+    name == uris::node::FILE && node.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 /// Whether a procedure belongs to one node: `pipes.node.` and its number.
@@ -87,6 +96,15 @@ mod tests {
             assert_eq!(replica.may_register(3, uri), may, "{uri}");
         }
         assert!(!replica.may_call("pipes.node.3.replica.r1.pipe"));
+        assert!(replica.may_call("pipes.node.3.file"));
+        for uri in [
+            "pipes.node.3.executor.prepare",
+            "pipes.node.3.file.x",
+            "pipes.node.x.file",
+            "pipes.node.file",
+        ] {
+            assert!(!replica.may_call(uri), "{uri}");
+        }
     }
 
     #[test]

@@ -102,7 +102,8 @@ pub struct Dealer {
     registration_ids: Sequence,
     /// Calls with a time limit: when, in milliseconds of `tick`'s clock. Those of calls that are over stay until then.
     deadlines: BinaryHeap<Reverse<(u64, CallKey)>>,
-    now_ms: u64,
+    /// Calls with a time limit, in milliseconds, that came since the last tick: the next one knows the time.
+    undated: Vec<(u64, CallKey)>,
 }
 
 impl Dealer {
@@ -121,7 +122,7 @@ impl Dealer {
             registrations: HashMap::new(),
             registration_ids: Sequence::default(),
             deadlines: BinaryHeap::new(),
-            now_ms: 0,
+            undated: Vec::new(),
         }
     }
 
@@ -236,9 +237,10 @@ impl Dealer {
         self.sessions.remove(key);
     }
 
-    /// Sets the clock and ends the calls whose time is up.
+    /// Ends the calls whose time is up, and begins the time of those that came since the last tick. `now_ms` is to be read
+    /// after what was received and rounded down; a tick follows each time that something was received.
     pub fn tick(&mut self, now_ms: u64, out: &mut impl Outbox) {
-        self.now_ms = now_ms;
+        self.date_calls(now_ms);
         while let Some(Reverse((deadline, call))) = self.deadlines.peek().copied() {
             if deadline > now_ms {
                 break;

@@ -3,7 +3,7 @@
 //! Before WELCOME a client may send HELLO, AUTHENTICATE when it was challenged, and ABORT; anything else ends the connection
 //! with `wamp.error.protocol_violation`. Who may come in is not decided here (a [`Gate`] does).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::authorization::Role;
 use super::keys::CallKey;
@@ -159,6 +159,8 @@ pub(super) struct Session {
     pub last_given: u64,
     /// Invocations given to it that live, by that number.
     pub invocations: HashMap<u64, CallKey>,
+    /// Those that are over without its knowing, and that it may send progressive results of.
+    pub untold: BTreeSet<u64>,
     pub registrations: HashSet<u64>,
     /// What it was granted, and by how many calls.
     pub grants: HashMap<Box<str>, u32>,
@@ -176,6 +178,7 @@ impl Session {
             given: Sequence::default(),
             last_given: 0,
             invocations: HashMap::new(),
+            untold: BTreeSet::new(),
             registrations: HashSet::new(),
             grants: HashMap::new(),
         }

@@ -7,6 +7,10 @@ use crate::message::{CancelMode, EMPTY_MAP, Message, Payload, kind};
 use crate::router::PeerMessage;
 use crate::router::outbox::{Charge, Ended, Outbox, Way};
 
+/// Invocations of one session that nobody hears the answer of and that it was not told of; of more the oldest go on as
+/// long as they like. As many as one caller may have calls.
+const UNTOLD_MAX: usize = 10_000;
+
 impl Dealer {
     pub(super) fn yielded(
         &mut self,
@@ -17,6 +21,7 @@ impl Dealer {
         out: &mut impl Outbox,
     ) -> Result<(), Violation> {
         let Some(call) = self.invocation(from, request)? else {
+            self.answered_unheard(from, request, progress, out);
             return Ok(());
         };
         if progress && !self.calls.get(call).is_some_and(|call| call.receive_progress) {
@@ -26,6 +31,22 @@ impl Dealer {
         }
         self.result(call, progress, payload, out);
         Ok(())
+    }
+
+    /// An answer, or a part of one, of which nobody hears: the callee is told so, once, if there may be more.
+    fn answered_unheard(&mut self, from: SessionKey, request: u64, progress: bool, out: &mut impl Outbox) {
+        let was_untold = self
+            .session_mut(from)
+            .is_some_and(|session| session.untold.remove(&request));
+        if was_untold && progress {
+            let (mode, reason) = (CancelMode::KillNoWait, Some(uri::CANCELED));
+            let interrupt = Message::Interrupt {
+                request,
+                mode,
+                reason,
+            };
+            out.to_session(from, Charge::Nobody, &interrupt);
+        }
     }
 
     /// Passes a result on to the caller; the final one ends the call.
@@ -81,6 +102,7 @@ impl Dealer {
             return Err(Violation("an ERROR for something else than an invocation"));
         }
         let Some(call) = self.invocation(from, request)? else {
+            self.answered_unheard(from, request, false, out);
             return Ok(());
         };
         // Not a URI: the call ends all the same, under a name that is one.
@@ -212,7 +234,7 @@ impl Dealer {
     }
 
     /// Tells the callee; the chunks that still wait for it are thrown away.
-    fn interrupt(&self, key: CallKey, mode: CancelMode, out: &mut impl Outbox) {
+    fn interrupt(&mut self, key: CallKey, mode: CancelMode, out: &mut impl Outbox) {
         let Some(call) = self.calls.get(key) else { return };
         out.discard(key, Way::Up);
         match call.callee {
@@ -228,10 +250,28 @@ impl Dealer {
                     },
                 );
             }
-            End::Session(..) => {}
+            End::Session(..) => self.leave_untold(key),
             End::Link(link, number) => {
                 let charge = Charge::up(key, call.caller);
                 out.to_link(link, charge, &PeerMessage::Cancel { number, mode });
+            }
+        }
+    }
+
+    /// A call ends of whose end its callee is not told. One that may send progressive results is told at the first of them,
+    /// or it would work for nobody for as long as it likes.
+    fn leave_untold(&mut self, key: CallKey) {
+        let Some(call) = self.calls.get(key) else { return };
+        let (callee, may_go_on) = (
+            call.callee,
+            call.receive_progress && self.can_be_interrupted(call),
+        );
+        if let (End::Session(session, request), true) = (callee, may_go_on)
+            && let Some(session) = self.session_mut(session)
+        {
+            session.untold.insert(request);
+            if session.untold.len() > UNTOLD_MAX {
+                session.untold.pop_first();
             }
         }
     }
@@ -246,6 +286,7 @@ impl Dealer {
     /// The caller's node has answered it and drops what comes: neither end is told.
     pub(super) fn forget_unheard(&mut self, key: CallKey, out: &mut impl Outbox) {
         out.discard(key, Way::Down);
+        self.leave_untold(key);
         self.finish(key, out);
     }
 

@@ -88,18 +88,23 @@ impl Dealer {
             Err(error) => Err(error),
         };
         match opened {
-            Ok(call) if options.timeout_ms > 0 => {
-                self.keep_time(call, options.timeout_ms);
-            }
+            Ok(call) if options.timeout_ms > 0 => self.undated.push((options.timeout_ms, call)),
             Ok(_) => {}
             Err(error) => refuse(from, request, error, out),
         }
         Ok(())
     }
 
-    fn keep_time(&mut self, call: CallKey, timeout_ms: u64) {
+    /// Begins the time of calls that were received before `now_ms`. A millisecond is added for what was rounded off: no
+    /// call is ended early.
+    pub(super) fn date_calls(&mut self, now_ms: u64) {
+        if self.undated.is_empty() {
+            return;
+        }
+        let begun = now_ms.saturating_add(1);
+        let dated = self.undated.drain(..);
         self.deadlines
-            .push(Reverse((self.now_ms.saturating_add(timeout_ms), call)));
+            .extend(dated.map(|(timeout_ms, call)| Reverse((begun.saturating_add(timeout_ms), call))));
         // Those of calls that are over go when they are the most, so that each push costs little.
         if self.deadlines.len() > DEADLINES_KEPT + 2 * self.calls.len() {
             let calls = &self.calls;
