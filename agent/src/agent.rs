@@ -121,8 +121,9 @@ fn runtime(name: &str) -> std::io::Result<Runtime> {
         .build()
 }
 
-/// How long an agent that was killed may take to let go of its lock: the kernel clears its memory first.
-const DYING_MAX: Duration = Duration::from_secs(5);
+/// How long an agent that was killed may take to let go of its lock: the kernel clears its memory first, where it gets a
+/// processor.
+const DYING_MAX: Duration = Duration::from_secs(15);
 /// How often the lock is tried meanwhile.
 const DYING_POLL: Duration = Duration::from_millis(20);
 
@@ -381,7 +382,7 @@ async fn enter(
     let folder = config.data.join("logs");
     let logs =
         Logs::open(folder.clone()).with_context(|| format!("cannot keep logs in {}", folder.display()))?;
-    executor::start(executor::Parts {
+    let pool = executor::start(executor::Parts {
         config: config.clone(),
         node: id,
         store: store.clone(),
@@ -404,6 +405,7 @@ async fn enter(
         blobs,
         router,
         logs,
+        pool,
         lifecycle,
     })
     .await?;

@@ -1,17 +1,17 @@
-//! Reserving slots: what a coordinator asks of an executor, before a run starts and after it has ended.
+//! Reserving slots: one call, open as long as a run has stages on a node. Its end is the end of the reservation.
 //!
 //! ```text
-//! prepare  {run, coordinator, attempt, stages: [{stage, service, digest, fresh}], files: [digest], hold}
-//!   ["waiting"]?  ["reserved"]  -> {replicas: [[stage, replica]], files: [[digest, path]], windows: [[stage, bytes]]}
-//!   or pipes.error.full, pipes.error.unavailable [why], pipes.error.cannot_start [stage, why]
-//! keep     {run}           -> nothing: the reservation is committed
-//! release  {run, attempt}  -> nothing, once its slots are free: it is aborted, or its run is over
-//! freed    ["run"]         -> nothing; from the executor to a coordinator that was told full
+//! coordinator  {run, stages: [{stage, kind: {service, digest}, fresh}], files: [digest], hold}     executor.prepare
+//! executor     ["waiting"]?   ["reserved"]   ["ready", {replicas: [[stage, replica]], windows: [[stage, bytes]]}], its files being there
+//! coordinator  ["go"]                                                     the run starts: it is committed
+//! either       the last chunk, CANCEL; a lost session, link or agent      the slots are free
+//! executor     or pipes.error.full, pipes.error.unavailable [why], pipes.error.cannot_start [stage, why]
 //! ```
 //!
-//! Here a reservation is *committed* and *aborted*, as elsewhere; on the wire these were called `keep` and `release`,
-//! and to wait for slots `hold`.
+//! Always: (1) there is no other message that frees a slot, so none can be lost; (2) a reservation that is not committed
+//! in time ends with an error. To wait for slots is called `hold` on the wire.
 
+use crate::supply::Kind;
 use pipes_wamp::message::Payload;
 use pipes_wamp::payload::PayloadBuf;
 use pipes_wamp::uris;
@@ -24,10 +24,6 @@ use serde::{Deserialize, Serialize};
 pub struct Prepare {
     /// The run they are for.
     pub run: String,
-    /// The node that coordinates it.
-    pub coordinator: u64,
-    /// Which of the run's attempts asks, from 1: what is said of it may come after the next has asked.
-    pub attempt: u64,
     /// Its stages on this node.
     pub stages: Vec<Wanted>,
     /// Digests of files that its stages are given.
@@ -43,88 +39,74 @@ pub struct Prepare {
 pub struct Wanted {
     /// Its number in the line, from 1.
     pub stage: u32,
-    /// The service's name.
-    pub service: String,
-    /// The version: `sha256:HEX`.
-    pub digest: String,
+    /// What must serve it.
+    pub kind: Kind,
     /// A replica of its own, that serves nobody before or after.
     #[serde(default)]
     pub fresh: bool,
 }
 
-/// How far a prepare has come, before its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far a prepare has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// It waits in order.
     Waiting,
     /// The slots are its own; replicas may still have to start.
     Reserved,
+    /// All replicas can be called. Nothing follows but an error.
+    Ready(Reserved),
 }
 
 impl Progress {
     /// As it travels.
-    pub fn encode(self) -> PayloadBuf {
+    pub fn encode(&self) -> PayloadBuf {
         let word = match self {
             Progress::Waiting => "waiting",
             Progress::Reserved => "reserved",
+            // Names, numbers and paths: always encodable.
+            Progress::Ready(reserved) => {
+                return PayloadBuf::of_args(&("ready", reserved)).unwrap_or_default();
+            }
         };
         PayloadBuf::of_values(vec![word.into()], None)
     }
+
+    /// Reads one; `None` where it is none that is known.
+    pub fn parse(payload: Payload<'_>) -> Option<Progress> {
+        match payload.args().ok()?.first()?.as_str()? {
+            "waiting" => Some(Progress::Waiting),
+            "reserved" => Some(Progress::Reserved),
+            "ready" => Some(Progress::Ready(payload.args_as::<(String, Reserved)>().ok()?.1)),
+            _ => None,
+        }
+    }
 }
 
-/// The answer to a prepare: replicas that can be called, and what their stages are given.
+/// A coordinator's word after its first chunk: the run starts.
+pub fn go() -> PayloadBuf {
+    PayloadBuf::of_values(vec!["go".into()], None)
+}
+
+/// Whether a chunk is that word.
+pub fn is_go(payload: Payload<'_>) -> bool {
+    let args = payload.args().unwrap_or_default();
+    args.first().and_then(Value::as_str) == Some("go")
+}
+
+/// Replicas that can be called, and what their stages are given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reserved {
     /// The replica of each stage.
     pub replicas: Vec<(u32, String)>,
-    /// Where the node keeps each file, by its digest.
-    pub files: Vec<(String, String)>,
     /// How far the window of each stage's input may grow, in bytes.
     pub windows: Vec<(u32, u64)>,
-}
-
-/// Commits a reservation: its run has started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Commit {
-    /// The run.
-    pub run: String,
-}
-
-/// Aborts a reservation, or frees the slots of a run that is over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Abort {
-    /// The run.
-    pub run: String,
-    /// All its attempts up to this one.
-    #[serde(default)]
-    pub attempt: u64,
-}
-
-/// Slots may be free for a run that was told full.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Freed {
-    /// The run.
-    pub run: String,
-}
-
-impl Freed {
-    /// The call's arguments.
-    pub fn args(self) -> Vec<Value> {
-        vec![self.run.into()]
-    }
-
-    /// Reads the call.
-    pub fn parse(payload: Payload<'_>) -> Option<Freed> {
-        let run = payload.args().ok()?.first()?.as_str()?.to_owned();
-        Some(Freed { run })
-    }
 }
 
 /// Why slots were not given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PrepareError {
-    /// No slot is free; whoever asked is told when one may be.
+    /// No slot is free; what the node tells of its supply says when one is.
     #[error("no slot is free")]
     Full,
     /// The executable's own fault: it fails everywhere.
@@ -206,27 +188,21 @@ mod tests {
     fn a_prepare_has_its_names_on_the_wire() {
         let prepare = Prepare {
             run: "r1".into(),
-            coordinator: 3,
-            attempt: 1,
             stages: vec![Wanted {
                 stage: 2,
-                service: "cat".into(),
-                digest: "sha256:00".into(),
+                kind: Kind {
+                    service: "cat".into(),
+                    digest: "sha256:00".into(),
+                },
                 fresh: false,
             }],
             files: vec!["sha256:11".into()],
             wait: true,
         };
-        let stage = map(vec![
-            ("stage", 2.into()),
-            ("service", "cat".into()),
-            ("digest", "sha256:00".into()),
-            ("fresh", false.into()),
-        ]);
+        let kind = map(vec![("service", "cat".into()), ("digest", "sha256:00".into())]);
+        let stage = map(vec![("stage", 2.into()), ("kind", kind), ("fresh", false.into())]);
         let written = map(vec![
             ("run", "r1".into()),
-            ("coordinator", 3.into()),
-            ("attempt", 1.into()),
             ("stages", Value::Array(vec![stage])),
             ("files", Value::Array(vec!["sha256:11".into()])),
             ("hold", true.into()),
@@ -245,10 +221,26 @@ mod tests {
             ),
             ("later", 1.into()),
         ]);
-        let payload = PayloadBuf::of_values(vec![answer, "later".into()], None);
-        let reserved = parse::<Reserved>(payload.as_payload()).unwrap();
+        let payload = PayloadBuf::of_values(vec!["ready".into(), answer], None);
+        let Some(Progress::Ready(reserved)) = Progress::parse(payload.as_payload()) else {
+            panic!("it is ready");
+        };
         assert_eq!(reserved.replicas, vec![(1, "a1".to_owned())]);
-        assert!(reserved.files.is_empty() && reserved.windows.is_empty());
+        assert!(reserved.windows.is_empty());
+        let later = PayloadBuf::of_values(vec!["later".into()], None);
+        assert_eq!(Progress::parse(later.as_payload()), None);
+    }
+
+    #[test]
+    fn each_word_is_read_as_it_was_said() {
+        let ready = Reserved {
+            replicas: vec![(2, "b1".into())],
+            windows: vec![(2, 9)],
+        };
+        for said in [Progress::Waiting, Progress::Reserved, Progress::Ready(ready)] {
+            assert_eq!(Progress::parse(said.encode().as_payload()), Some(said));
+        }
+        assert!(is_go(go().as_payload()) && !is_go(Payload::EMPTY));
     }
 
     #[test]

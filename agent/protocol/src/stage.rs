@@ -1,12 +1,13 @@
 //! The stage call: what a coordinator orders, and what the shim reports.
 //!
 //! ```text
-//! coordinator  {run, stage, args, env, files, next, attempt, window?}   ["go"]   ["signal", 2]   ["kill"]   ["credit", n]   ["end"]
-//! shim         ["ready"]   ["started", ms]   ["stderr", b"..."]   ["counts", in, out]   ["exited", 137, 9, ms]   ["closed", out]
-//!              -> {bytes_in, bytes_out}   or pipes.error.cannot_start, broken, busy [why]
+//! coordinator  {run, stage, args, env, files, next, attempt, window?, scratch?}   ["go"]   ["signal", 2]   ["abandon", false]   ["kill"]
+//!              ["credit", n]   ["close", 2]   ["end"]
+//! shim         ["laying"]   ["ready"]   ["started", ms]   ["stderr", b"..."]   ["counts", in, out]   ["exited", 137, 9, ms]   ["closed", out]
+//!              -> {bytes_in, bytes_out}   or pipes.error.cannot_start, broken, over_limit, busy [why]
 //! ```
 //!
-//! *Exited*: the process is gone and its status known. *Closed*: its stdout ended, which descendants may put off.
+//! *Laying*: files are on their way to its folder, and came further. *Exited*: the process is gone and its status known. *Closed*: its stdout ended, which descendants may put off.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +17,8 @@ use pipes_wamp::write;
 use rmpv::Value;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
+
+use crate::descriptor::{self, Descriptors};
 
 /// Bytes of stderr that a shim may send before it was given credit for any.
 pub const STDERR_WINDOW: u64 = 64 << 10;
@@ -39,9 +42,9 @@ pub struct Spec {
     /// Environment beyond what every stage has: names and values.
     #[serde(default)]
     pub env: Vec<(ByteBuf, ByteBuf)>,
-    /// Files to lay into the working folder: where each is, and what it is called there.
+    /// Files to lay into the working folder, which the shim asks its agent for.
     #[serde(default)]
-    pub files: Vec<(String, String)>,
+    pub files: Vec<File>,
     /// The procedure that takes this stage's output.
     pub next: String,
     /// Which try of the run this is, from 1, as the stage's own environment tells it.
@@ -50,6 +53,24 @@ pub struct Spec {
     /// Bytes that the window of its input may grow to, where the agent has less to give than each replica was told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<u64>,
+    /// What it has at 0, 1 and 2.
+    #[serde(default, skip_serializing_if = "descriptor::are_pipes")]
+    pub descriptors: Descriptors,
+    /// Bytes that its working folder may hold, beside its files; without, what leaves a part of the disk free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<u64>,
+}
+
+/// One file of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// `sha256:` and 64 digits.
+    pub digest: String,
+    /// What it is called in the working folder: one word without a slash.
+    pub name: String,
+    /// It may be executed, as it might where it came from.
+    #[serde(default)]
+    pub executable: bool,
 }
 
 fn first() -> u64 {
@@ -85,10 +106,18 @@ pub enum Order {
     Start,
     /// Send a signal to the stage's process group.
     Signal(i32),
+    /// Pipes is about to end the whole run. What each stage's output ends with from now on is no end of input for the next
+    /// stage; it is one for the caller, after the last (`gives_end`).
+    Abandon {
+        /// The end of its output is passed on all the same.
+        gives_end: bool,
+    },
     /// Kill all of the stage's processes.
     Kill,
     /// So many bytes more of stderr.
     Credit(u64),
+    /// Nobody reads stderr any more: the next write to it gets SIGPIPE.
+    CloseStderr,
     /// The run is over: kill what is left, clean up, answer.
     End,
 }
@@ -99,8 +128,10 @@ impl Order {
         let args = match self {
             Order::Start => vec!["go".into()],
             Order::Signal(number) => vec!["signal".into(), number.into()],
+            Order::Abandon { gives_end } => vec!["abandon".into(), gives_end.into()],
             Order::Kill => vec!["kill".into()],
             Order::Credit(count) => vec!["credit".into(), count.into()],
+            Order::CloseStderr => vec!["close".into(), 2.into()],
             Order::End => vec!["end".into()],
         };
         PayloadBuf::of_values(args, None)
@@ -115,8 +146,12 @@ impl Order {
                 let number = i32::try_from(args.get(1)?.as_u64()?).ok()?;
                 Order::Signal(Some(number).filter(|number| (1..=SIGNAL_MAX).contains(number))?)
             }
+            "abandon" => Order::Abandon {
+                gives_end: args.get(1)?.as_bool()?,
+            },
             "kill" => Order::Kill,
             "credit" => Order::Credit(args.get(1)?.as_u64()?),
+            "close" if args.get(1)?.as_u64()? == 2 => Order::CloseStderr,
             "end" => Order::End,
             _ => return None,
         })
@@ -126,6 +161,8 @@ impl Order {
 /// A part of the answer: what the shim reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
+    /// Files come that the run has, and the stage is not ready until all are there.
+    Laying,
     /// The hop to the next stage is proved.
     Ready,
     /// The process began.
@@ -155,6 +192,7 @@ impl Report {
     /// As it travels. What comes from a pipe is not put into a report first: [`stderr_head`].
     pub fn encode(&self) -> PayloadBuf {
         let args = match self {
+            Report::Laying => vec!["laying".into()],
             Report::Ready => vec!["ready".into()],
             Report::Started(at) => vec!["started".into(), milliseconds(*at).into()],
             Report::Stderr(bytes) => vec!["stderr".into(), Value::Binary(bytes.clone())],
@@ -177,6 +215,7 @@ impl Report {
         let mut args = payload.args().ok()?.into_iter();
         let name = args.next()?;
         Some(match name.as_str()? {
+            "laying" => Report::Laying,
             "ready" => Report::Ready,
             "started" => Report::Started(time(args.next()?.as_u64()?)),
             "stderr" => match args.next()? {
@@ -254,8 +293,10 @@ mod tests {
         for known in [
             Order::Start,
             Order::Signal(2),
+            Order::Abandon { gives_end: true },
             Order::Kill,
             Order::Credit(1 << 20),
+            Order::CloseStderr,
             Order::End,
         ] {
             assert_eq!(Order::parse(known.encode().as_payload()), Some(known));
@@ -277,26 +318,41 @@ mod tests {
             stage: 2,
             args: vec![bytes("-n")],
             env: vec![(bytes("A"), bytes("b"))],
-            files: vec![("/blobs/00".into(), "words".into())],
+            files: vec![File {
+                digest: "sha256:00".into(),
+                name: "words".into(),
+                executable: true,
+            }],
             next: "a.b".into(),
             attempt: 1,
+            descriptors: Descriptors::default(),
             window: None,
+            scratch: None,
         };
         let binary = |text: &str| Value::Binary(text.as_bytes().to_vec());
         let pair = |first: Value, second: Value| Value::Array(vec![Value::Array(vec![first, second])]);
+        let file = Value::Map(vec![
+            ("digest".into(), "sha256:00".into()),
+            ("name".into(), "words".into()),
+            ("executable".into(), true.into()),
+        ]);
         let mut pairs = vec![
             ("run".into(), "r1".into()),
             ("stage".into(), 2.into()),
             ("args".into(), Value::Array(vec![binary("-n")])),
             ("env".into(), pair(binary("A"), binary("b"))),
-            ("files".into(), pair("/blobs/00".into(), "words".into())),
+            ("files".into(), Value::Array(vec![file])),
             ("next".into(), "a.b".into()),
             ("attempt".into(), 1.into()),
         ];
         let written =
             |pairs: &[(Value, Value)]| PayloadBuf::of_values(vec![Value::Map(pairs.to_vec())], None);
         assert_eq!(spec.encode(), written(&pairs));
-        (spec.window, _) = (Some(65_536), pairs.push(("window".into(), 65_536.into())));
+        (spec.window, spec.scratch) = (Some(65_536), Some(1 << 20));
+        pairs.extend([
+            ("window".into(), 65_536.into()),
+            ("scratch".into(), (1 << 20).into()),
+        ]);
         assert_eq!(spec.encode(), written(&pairs));
         assert_eq!(Spec::parse(spec.encode().as_payload()), Ok(spec));
     }

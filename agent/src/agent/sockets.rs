@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use listeners::{Protocol, SocketState};
 
@@ -98,8 +99,22 @@ impl Sockets {
     }
 }
 
+/// How long the sockets of an agent that was killed may outlive its lock: the kernel closes one after the other.
+const CLOSING_MAX: Duration = Duration::from_secs(1);
+/// How often a port is tried meanwhile.
+const CLOSING_POLL: Duration = Duration::from_millis(20);
+
 fn tcp(name: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).map_err(|source| {
+    let begun = Instant::now();
+    let bound = loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < CLOSING_MAX => {
+                std::thread::sleep(CLOSING_POLL);
+            }
+            bound => break bound,
+        }
+    };
+    bound.map_err(|source| {
         if source.kind() == io::ErrorKind::AddrInUse {
             let by = holder(address).map_or_else(String::new, |process| {
                 format!(" by {} (process {})", process.name, process.pid)

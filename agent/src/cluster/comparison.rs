@@ -66,6 +66,9 @@ fn compared(revision: i64, contents: BTreeMap<String, Result<Content, pipes_raft
             Err(pipes_raft::Error::Corrupt(why)) => unread.push(format!(
                 "{name} is damaged ({why}); make it new with: pipes node reset {name}"
             )),
+            Err(pipes_raft::Error::Timeout) => {
+                unread.push(format!("{name} cannot be compared (it does not answer)"));
+            }
             Err(error) => unread.push(format!("{name} cannot be compared ({error})")),
         }
     }

@@ -11,7 +11,7 @@ use pipes_raft::{EventKind, KeyValue, Store};
 use pipes_router::Router;
 use rustls::Connection;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -22,9 +22,6 @@ use crate::lifecycle::{Kind, Lifecycle};
 use crate::mesh::listener::Incoming;
 use crate::mesh::{Class, Dialer};
 use crate::retry::Backoff;
-
-/// How long the router may take to say that a link it was given lives; then it is dialled again.
-const LIVES_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long a link may be here before its node's record is: the two come by different ways, and the far end counts the
 /// link as living meanwhile.
@@ -61,13 +58,15 @@ impl Links {
         let mut early: Vec<(Instant, Incoming)> = Vec::new();
         loop {
             tokio::select! {
+                // What is there is taken before anybody's time is found to be over.
+                biased;
                 () = stopping.cancelled() => return Ok(()),
                 change = nodes.next() => self.learn(&mut peers, change),
-                () = tokio::time::sleep(RECORD_WITHIN), if !early.is_empty() => {}
                 link = incoming.recv(), if early.len() < EARLY_MAX => match link {
                     Some(link) => early.push((Instant::now(), link)),
                     None => return Ok(()),
                 },
+                () = tokio::time::sleep(RECORD_WITHIN), if !early.is_empty() => {}
             }
             for (since, link) in std::mem::take(&mut early) {
                 early.extend(self.take(&peers, since, link)?);
@@ -163,7 +162,8 @@ impl Links {
             return Ok(None);
         }
         let (stream, tls) = link.stream.into_inner();
-        hand_over(&self.router, id, stream, Connection::from(tls))?;
+        // Whether it lives is its dialler's to see.
+        drop(hand_over(&self.router, id, stream, Connection::from(tls))?);
         Ok(None)
     }
 }
@@ -197,18 +197,21 @@ async fn keep_linked(router: Router, dialer: Dialer, peer: u64, address: SocketA
         let problem = match dialer.dial(address, Class::Router).await {
             Ok((stream, welcome)) if welcome.node == peer => {
                 let (stream, tls) = stream.into_inner();
-                let handed_over = hand_over(&router, peer, stream, Connection::from(tls));
-                let lives = links.wait_for(|live| live.contains(&peer));
-                match (handed_over, tokio::time::timeout(LIVES_WITHIN, lives).await) {
-                    (Ok(()), Ok(Ok(_))) => {
-                        info!(node = peer, "linked");
-                        last.clear();
-                        backoff.reset();
-                        continue;
+                match hand_over(&router, peer, stream, Connection::from(tls)) {
+                    Ok(taken) => {
+                        // Without a limit: a router that is late would end this link for the next one.
+                        if taken.await.is_err() {
+                            return;
+                        }
+                        if links.borrow_and_update().contains(&peer) {
+                            info!(node = peer, "linked");
+                            last.clear();
+                            backoff.reset();
+                            continue;
+                        }
+                        "the link did not come to life".to_owned()
                     }
-                    (Ok(()), Ok(Err(_))) => return,
-                    (Ok(()), Err(_)) => "the link did not come to life".to_owned(),
-                    (Err(error), _) => error.to_string(),
+                    Err(error) => error.to_string(),
                 }
             }
             Ok((_, welcome)) => format!("node {} is there", welcome.node),
@@ -222,7 +225,12 @@ async fn keep_linked(router: Router, dialer: Dialer, peer: u64, address: SocketA
     }
 }
 
-fn hand_over(router: &Router, peer: u64, stream: TcpStream, tls: Connection) -> anyhow::Result<()> {
-    router.add_link(peer, stream.into_std()?, tls);
-    Ok(())
+/// Gives the router a link; fires when it has taken it.
+fn hand_over(
+    router: &Router,
+    peer: u64,
+    stream: TcpStream,
+    tls: Connection,
+) -> anyhow::Result<oneshot::Receiver<()>> {
+    Ok(router.add_link(peer, stream.into_std()?, tls))
 }

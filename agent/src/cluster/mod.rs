@@ -5,6 +5,7 @@
 //! | [`membership`] | how an agent becomes a member, or finds that it is one |
 //! | [`presence`] | the node's lease, by which the others see that it lives |
 //! | [`nodes`] | the nodes there are, and which of them are reached |
+//! | [`quorum`] | whether enough of them are reached to decide anything |
 //! | [`links`] | a link of the router to every other node |
 //! | [`comparison`] | whether all replicas hold the same |
 //! | [`credentials`] | who may speak in realm `pipes` |
@@ -15,3 +16,4 @@ pub mod links;
 pub mod membership;
 pub mod nodes;
 pub mod presence;
+pub mod quorum;

@@ -88,6 +88,11 @@ impl Nodes {
         reached.map(|record| (record.id, record.name.clone())).collect()
     }
 
+    /// The nodes there is a link to.
+    pub fn links(&self) -> watch::Receiver<BTreeSet<u64>> {
+        self.links.clone()
+    }
+
     /// Whether a node is this one, or linked to it.
     pub fn is_reached(&self, id: u64) -> bool {
         id == self.own.id || self.links.borrow().contains(&id)

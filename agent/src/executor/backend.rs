@@ -1,5 +1,6 @@
 //! What every way of running replicas offers the pool: start one, end one.
 
+use pipes_protocol::supply::Kind;
 use tokio::sync::oneshot;
 
 /// A replica to be started.
@@ -7,10 +8,8 @@ use tokio::sync::oneshot;
 pub struct ReplicaSpec {
     /// Its name, which no other ever has on this node.
     pub replica: String,
-    /// The service it serves.
-    pub service: String,
-    /// The version: `sha256:HEX`.
-    pub digest: String,
+    /// What it serves, and as what.
+    pub kind: Kind,
     /// Invocations at once.
     pub slots: u32,
     /// How far a window may grow, in bytes.

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! coordinator --prepare--> procedures -> pool (slots) -> Backend (process) -> shim, one a replica
-//!                          <- replicas, once their procedures are registered
+//!              ... open    <- replicas, once their procedures are registered
+//!              end         -> the slots are free
+//! any node    --supply-->  what is there and free, as it changes
 //! ```
 //!
 //! | file | knows |
 //! |---|---|
 //! | `setup` | how all of it is put together |
-//! | `procedures` | prepare, commit and abort, as coordinators call them |
-//! | `pool` | who has which slot, and when replicas come and go |
+//! | `procedures` | prepare and supply, as coordinators call them |
+//! | `pool` | who has which slot, when replicas come and go, and what others are told of it |
 //! | `backend` | what the pool needs of whatever runs replicas |
 //! | `process` | a replica as a child process, in its cgroup; what a former life left |
 //! | `settings` | what `cluster set` changes |

@@ -7,20 +7,17 @@ use anyhow::Context;
 use pipes_protocol::uris;
 use pipes_raft::Store;
 use pipes_wamp::client::{Connection, Session};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::blob::{Blobs, Digest};
 use crate::config::Config;
 use crate::executor::pool::{self, Pool};
-use crate::executor::procedures::{self, Files, Procedures};
+use crate::executor::procedures::{Files, Procedures};
 use crate::executor::process::cgroup::Cgroups;
 use crate::executor::process::{Host, Node, Process, shim};
 use crate::executor::settings;
 use crate::lifecycle::{Kind, Lifecycle};
 use pipes_router::{Role, Router};
-
-/// Coordinators that wait to be told of a free slot; the rest ask by themselves after a second.
-const FREED_MAX: usize = 1_000;
 
 /// What the executor works with.
 pub struct Parts {
@@ -57,22 +54,14 @@ pub async fn start(parts: Parts) -> anyhow::Result<Pool> {
         .attach(uris::REALM_STAGES, Role::Agent)
         .context("the router gives the executor no session")?;
     let session = Session::start(Connection::welcomed(own.stream));
-    let (freed, to_notify) = mpsc::channel(FREED_MAX);
     let pool = Pool::start(pool::Parts {
-        node,
         backend: Arc::new(process),
         settings: settings::follow(store, &lifecycle),
-        links: router.links(),
-        freed,
         lifecycle: lifecycle.clone(),
     });
     let procedures = Procedures::register(&session, node).await?;
     let served = procedures.serve(pool.clone(), Arc::new(agent), lifecycle.clone());
     lifecycle.spawn(Kind::Part, "executor", served);
-    lifecycle.spawn(Kind::Work, "notifying of free slots", async move {
-        procedures::notify_freed(session, to_notify).await;
-        Ok(())
-    });
     Ok(pool)
 }
 

@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! text -> syntax -> stages -> placement -> nodes -> coordinator -> runs
+//!             peers -> supply ---^
 //! ```
 
 pub mod coordinator;
+pub mod peers;
 pub mod placement;
 pub mod runs;
+pub mod supply;

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use pipes_protocol::reservation::{Prepare, Wanted};
+use pipes_protocol::supply::Kind;
 
 use crate::executor::pool::state::{REPLICAS_MAX, Replica, Slots};
 use crate::executor::settings::Settings;
@@ -23,8 +24,7 @@ pub(super) enum Chosen {
 }
 
 pub(super) struct New {
-    pub service: String,
-    pub digest: String,
+    pub kind: Kind,
     pub is_fresh: bool,
     pub used: u32,
 }
@@ -41,7 +41,7 @@ impl Slots {
         }
         let mut wanted: HashMap<&str, (u32, u32)> = HashMap::new();
         for stage in &request.stages {
-            let (shared, fresh) = wanted.entry(stage.service.as_str()).or_default();
+            let (shared, fresh) = wanted.entry(stage.kind.service.as_str()).or_default();
             *(if stage.fresh { fresh } else { shared }) += 1;
         }
         let Settings { slots, replicas, .. } = self.settings;
@@ -88,8 +88,7 @@ impl Slots {
         let fitting = self.replicas.iter().filter(|(name, replica)| {
             !stage.fresh
                 && !replica.is_fresh
-                && replica.service == stage.service
-                && replica.digest == stage.digest
+                && replica.kind == stage.kind
                 && used(name, replica) < replica.slots.min(self.settings.slots)
                 && !choice.evicted.contains(name)
         });
@@ -102,28 +101,29 @@ impl Slots {
         let known = self
             .replicas
             .values()
-            .filter(|replica| replica.service == stage.service)
+            .filter(|replica| replica.kind.service == stage.kind.service)
             .count();
         let new = choice
             .new
             .iter()
-            .filter(|new| new.service == stage.service)
+            .filter(|new| new.kind.service == stage.kind.service)
             .count();
         let gone = choice
             .evicted
             .iter()
-            .filter(|name| self.replicas[*name].service == stage.service)
+            .filter(|name| self.replicas[*name].kind.service == stage.kind.service)
             .count();
         if known + new - gone >= self.settings.replicas as usize {
-            let idle = self.longest_idle(taken, choice, |replica| replica.service == stage.service)?;
+            let idle = self.longest_idle(taken, choice, |replica| {
+                replica.kind.service == stage.kind.service
+            })?;
             choice.evicted.push(idle);
         } else if self.replicas.len() + choice.new.len() - choice.evicted.len() >= REPLICAS_MAX {
             let idle = self.longest_idle(taken, choice, |_| true)?;
             choice.evicted.push(idle);
         }
         choice.new.push(New {
-            service: stage.service.clone(),
-            digest: stage.digest.clone(),
+            kind: stage.kind.clone(),
             is_fresh: stage.fresh,
             used: 0,
         });
@@ -150,12 +150,8 @@ impl Slots {
 impl Choice {
     /// A replica that this run starts anyway and that has a slot left.
     fn shared_new(&self, stage: &Wanted, slots: u32) -> Option<usize> {
-        self.new.iter().position(|new| {
-            !stage.fresh
-                && !new.is_fresh
-                && new.service == stage.service
-                && new.digest == stage.digest
-                && new.used < slots
-        })
+        self.new
+            .iter()
+            .position(|new| !stage.fresh && !new.is_fresh && new.kind == stage.kind && new.used < slots)
     }
 }

@@ -1,18 +1,20 @@
-//! The pool's task: it owns the slots, and turns commands, replicas' news, settings, links and the clock into what the
-//! slots say is to be done.
+//! The pool's task: it owns the slots, and turns commands, ends of prepares, replicas' news, settings and the clock into
+//! what the slots say is to be done; and it shows what is there and free.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use pipes_protocol::reservation::PrepareError;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info, warn};
+use pipes_protocol::supply::Supply;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
+use tracing::{info, warn};
 
 use crate::executor::backend::ReplicaSpec;
 use crate::executor::pool::answer::Answer;
 use crate::executor::pool::state::{Effect, Slots};
-use crate::executor::pool::{Command, Parts};
+use crate::executor::pool::supply::memory_percent;
+use crate::executor::pool::{Command, Ended, Parts};
 use crate::lifecycle::Kind;
 
 /// What replicas' tasks have to say; they wait where it is full.
@@ -21,6 +23,8 @@ const EVENTS_MAX: usize = 256;
 const STAGES_A_CORE: usize = 32;
 /// Stands for no deadline.
 const NEVER: Duration = Duration::from_secs(86_400);
+/// How often the memory is looked at.
+const MEMORY_EVERY: Duration = Duration::from_secs(1);
 
 /// What a replica's task has to say.
 enum Event {
@@ -31,36 +35,48 @@ enum Event {
 /// All that the task has.
 pub(super) struct Owner {
     slots: Slots,
+    /// Where the answers to open prepares go.
     answers: HashMap<u64, mpsc::Sender<Answer>>,
-    tickets: u64,
+    ended: Ended,
     parts: Parts,
     events: mpsc::Sender<Event>,
     received: mpsc::Receiver<Event>,
+    shown: watch::Sender<Supply>,
+    processors: u32,
+    memory_percent: u32,
 }
 
 impl Owner {
-    pub(super) fn new(parts: Parts) -> Owner {
+    /// The task, and where it shows what is there.
+    pub(super) fn new(parts: Parts, ended: Ended) -> (Owner, watch::Receiver<Supply>) {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         // No other life of this agent has used it: names of replicas are names of folders and of procedures.
         let prefix = format!("{:08x}r", rand::random::<u32>());
         let settings = *parts.settings.borrow();
         let (events, received) = mpsc::channel(EVENTS_MAX);
         let slots = Slots::new(settings, STAGES_A_CORE * cores, prefix);
-        Owner {
+        let (shown, supply) = watch::channel(Supply::default());
+        let mut owner = Owner {
             slots,
             answers: HashMap::new(),
-            tickets: 0,
+            ended,
             parts,
             events,
             received,
-        }
+            shown,
+            processors: cores as u32,
+            memory_percent: memory_percent(),
+        };
+        owner.show();
+        (owner, supply)
     }
 
     /// Runs until the agent stops.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> anyhow::Result<()> {
         let stopping = self.parts.lifecycle.stopping();
         let mut settings = self.parts.settings.clone();
-        let mut links = self.parts.links.clone();
+        let mut memory = tokio::time::interval(MEMORY_EVERY);
+        memory.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let deadline = self
                 .slots
@@ -69,48 +85,60 @@ impl Owner {
             tokio::select! {
                 () = stopping.cancelled() => break,
                 Some(command) = commands.recv() => self.command(command),
+                () = self.ended.notify.notified() => {}
                 Some(event) = self.received.recv() => self.event(event),
                 Ok(()) = settings.changed() => {
                     let settings = *settings.borrow_and_update();
                     info!(?settings, "settings of the pool");
                     self.slots.set(Instant::now(), settings);
                 }
-                Ok(()) = links.changed() => {
-                    let linked = links.borrow_and_update().clone();
-                    self.linked(&linked);
-                }
+                _ = memory.tick() => self.memory_percent = memory_percent(),
                 () = sleep_until(deadline) => self.slots.tick(Instant::now()),
             }
+            self.end_dropped();
             self.carry_out();
+            self.show();
         }
         self.slots.stop_all();
         self.carry_out();
         Ok(())
     }
 
+    /// Frees what those had that were dropped.
+    fn end_dropped(&mut self) {
+        for ticket in self.ended.take() {
+            self.answers.remove(&ticket);
+            self.slots.end(Instant::now(), ticket);
+        }
+    }
+
+    /// Shows what is there, if it is something else than before.
+    fn show(&mut self) {
+        let supply = Supply {
+            processors: self.processors,
+            memory_percent: self.memory_percent,
+            ..self.slots.supply()
+        };
+        self.shown
+            .send_if_modified(|known| (*known != supply).then(|| *known = supply).is_some());
+    }
+
     fn command(&mut self, command: Command) {
-        let now = Instant::now();
+        // What was dropped before this was asked is free.
+        self.end_dropped();
         match command {
             Command::Prepare {
                 request,
-                answers,
                 ticket,
+                answers,
             } => {
-                self.tickets += 1;
-                self.answers.insert(self.tickets, answers);
-                // Whoever does not wait for the ticket dropped the answers too, which is seen below.
-                let _ = ticket.send(self.tickets);
-                self.slots.prepare(now, self.tickets, request);
+                // One that was dropped before this has been ended already.
+                if !answers.is_closed() {
+                    self.answers.insert(ticket, answers);
+                    self.slots.prepare(Instant::now(), ticket, request);
+                }
             }
-            Command::Cancel(ticket) => {
-                self.answers.remove(&ticket);
-                self.slots.cancel(now, ticket);
-            }
-            Command::Commit(run) => self.slots.commit(&run),
-            Command::Abort { run, attempt, done } => {
-                self.slots.abort(now, &run, attempt);
-                let _ = done.send(());
-            }
+            Command::Commit(ticket) => self.slots.commit(ticket),
             Command::Count(count) => {
                 let _ = count.send((self.slots.used(), self.slots.counters));
             }
@@ -125,52 +153,23 @@ impl Owner {
         }
     }
 
-    fn linked(&mut self, linked: &BTreeSet<u64>) {
-        for node in self.slots.coordinators() {
-            if node != self.parts.node && !linked.contains(&node) {
-                debug!(node, "a coordinator's link is lost: what its runs had is free");
-                self.slots.coordinator_lost(Instant::now(), node);
-            }
-        }
-    }
-
     fn carry_out(&mut self) {
-        // An answer that finds nobody frees what it was about, which may be an answer to others.
-        loop {
-            let effects = self.slots.take_effects();
-            if effects.is_empty() {
-                break;
-            }
-            for effect in effects {
-                match effect {
-                    Effect::Answer(ticket, answer) => self.answer(ticket, answer),
-                    Effect::Start(spec) => self.start(spec),
-                    Effect::Stop(replica) => self.parts.backend.stop(&replica),
-                    Effect::Freed(node, run) => {
-                        let _ = self.parts.freed.try_send((node, run));
-                    }
-                }
+        for effect in self.slots.take_effects() {
+            match effect {
+                Effect::Answer(ticket, answer) => self.answer(ticket, answer),
+                Effect::Start(spec) => self.start(spec),
+                Effect::Stop(replica) => self.parts.backend.stop(&replica),
             }
         }
-        // Those whose reservations ended without a last answer: aborted while they waited, or of a lost coordinator.
-        self.answers.retain(|_, answers| !answers.is_closed());
     }
 
     fn answer(&mut self, ticket: u64, answer: Answer) {
-        let is_last = matches!(answer, Answer::Ready(_) | Answer::Failed(_));
         if let Answer::Failed(error @ PrepareError::Unavailable(_)) = &answer {
             warn!("a run is refused: {error}");
         }
-        let Some(answers) = self.answers.get(&ticket) else {
-            return;
-        };
-        // There is room for all answers of a prepare: it fails only where nobody is left.
-        let is_gone = answers.try_send(answer).is_err();
-        if is_last || is_gone {
-            self.answers.remove(&ticket);
-        }
-        if is_gone {
-            self.slots.cancel(Instant::now(), ticket);
+        if let Some(answers) = self.answers.get(&ticket) {
+            // There is room for all answers of a prepare: it fails only where nobody is left, which ends the ticket.
+            let _ = answers.try_send(answer);
         }
     }
 

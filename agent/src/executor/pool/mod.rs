@@ -2,13 +2,14 @@
 //! started and stopped.
 //!
 //! ```text
-//! prepare(request)          -> Preparing: Waiting? Reserved, Ready(places)   or Failed(Full | ...)
-//! commit(run)               the run starts: its slots are its own
-//! abort(run, attempt)       they are free: the run is over, or is placed anew
+//! prepare(request)       -> Preparing: Waiting? Reserved, Ready(places)   or Failed(Full | ...)
+//! preparing.commit()     the run starts: its slots are its own
+//! drop(preparing)        they are free
 //! ```
 //!
-//! Always: (1) the state is the task's alone; (2) whoever drops a [`Preparing`] before its end has nothing; (3) when the
-//! agent stops, every replica is told to, and the tasks that wait for their ends are awaited with the others.
+//! Always: (1) the state is the task's alone; (2) whoever drops a [`Preparing`] has nothing any more, before anything that
+//! is asked of the pool after that; (3) when the agent stops, every replica is told to, and the tasks that wait for their
+//! ends are awaited with the others.
 //! Not here: who gets which slot (`state.rs`, `choose.rs`), what a replica is (`Backend`).
 
 pub mod answer;
@@ -16,12 +17,14 @@ mod choose;
 mod event_loop;
 mod reserve;
 pub mod state;
+mod supply;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pipes_protocol::reservation::Prepare;
-use tokio::sync::{mpsc, oneshot, watch};
+use pipes_protocol::supply::Supply;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::executor::backend::Backend;
 use crate::executor::pool::answer::Answer;
@@ -32,21 +35,15 @@ use crate::lifecycle::{Kind, Lifecycle};
 
 /// Commands that may wait for the task; whoever sends more waits with them.
 const COMMANDS_MAX: usize = 1_000;
-/// One prepare's answers: waiting, reserved, ready.
-const ANSWERS_MAX: usize = 3;
+/// One prepare's answers: waiting, reserved, ready, and that it was not started.
+const ANSWERS_MAX: usize = 4;
 
 /// What the pool works with.
 pub struct Parts {
-    /// This node.
-    pub node: u64,
     /// Starts and stops replicas.
     pub backend: Arc<dyn Backend>,
     /// Settings as they change.
     pub settings: watch::Receiver<Settings>,
-    /// Nodes that are linked with this one.
-    pub links: watch::Receiver<BTreeSet<u64>>,
-    /// Coordinators' nodes and runs that may ask again. What finds no room is dropped: they ask by themselves in a second.
-    pub freed: mpsc::Sender<(u64, String)>,
     /// Runs the tasks.
     pub lifecycle: Lifecycle,
 }
@@ -55,29 +52,51 @@ pub struct Parts {
 #[derive(Clone)]
 pub struct Pool {
     commands: mpsc::Sender<Command>,
+    tickets: Arc<AtomicU64>,
+    ended: Ended,
+    supply: watch::Receiver<Supply>,
 }
 
 enum Command {
     Prepare {
         request: Prepare,
+        ticket: u64,
         answers: mpsc::Sender<Answer>,
-        ticket: oneshot::Sender<u64>,
     },
-    Cancel(u64),
-    Commit(String),
-    Abort {
-        run: String,
-        attempt: u64,
-        done: oneshot::Sender<()>,
-    },
+    Commit(u64),
     Count(oneshot::Sender<(usize, Counters)>),
 }
 
-/// A prepare under way.
+/// Tickets of prepares that were dropped. A queue would not do: dropping cannot wait for room. The list is as long as
+/// there were prepares at most.
+#[derive(Clone, Default)]
+struct Ended {
+    tickets: Arc<Mutex<Vec<u64>>>,
+    notify: Arc<Notify>,
+}
+
+impl Ended {
+    fn push(&self, ticket: u64) {
+        self.lock().push(ticket);
+        self.notify.notify_one();
+    }
+
+    fn take(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<u64>> {
+        // Plain data: a panic elsewhere leaves it whole.
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A prepare, from its asking to its end: dropped, it has nothing.
 pub struct Preparing {
-    ticket: Option<u64>,
+    ticket: u64,
     answers: mpsc::Receiver<Answer>,
     commands: mpsc::Sender<Command>,
+    ended: Ended,
 }
 
 impl Pool {
@@ -85,50 +104,35 @@ impl Pool {
     pub fn start(parts: Parts) -> Pool {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let lifecycle = parts.lifecycle.clone();
-        let owner = Owner::new(parts);
+        let ended = Ended::default();
+        let (owner, supply) = Owner::new(parts, ended.clone());
         lifecycle.spawn(Kind::Part, "pool of replicas", owner.run(receiver));
-        Pool { commands }
+        Pool {
+            commands,
+            tickets: Arc::default(),
+            ended,
+            supply,
+        }
     }
 
     /// Asks for slots.
     pub async fn prepare(&self, request: Prepare) -> Preparing {
         let (sender, answers) = mpsc::channel(ANSWERS_MAX);
-        let (ticket, known) = oneshot::channel();
-        // A pool that is gone gives no ticket and no answer; `next` tells.
-        let _ = self
-            .commands
-            .send(Command::Prepare {
-                request,
-                answers: sender,
-                ticket,
-            })
-            .await;
-        Preparing {
-            ticket: known.await.ok(),
+        // There before it is asked for, so that it has nothing whenever this is dropped.
+        let preparing = Preparing {
+            ticket: self.tickets.fetch_add(1, Ordering::Relaxed),
             answers,
             commands: self.commands.clone(),
-        }
-    }
-
-    /// A run starts: what it reserved is its own until it is over.
-    pub async fn commit(&self, run: &str) {
-        // A pool that is gone has nothing to commit.
-        let _ = self.commands.send(Command::Commit(run.to_owned())).await;
-    }
-
-    /// A run is over, or is placed anew; returns when the slots of its attempts up to this one are free.
-    pub async fn abort(&self, run: &str, attempt: u64) {
-        let (done, is_done) = oneshot::channel();
-        // A pool that is gone holds nothing.
-        let _ = self
-            .commands
-            .send(Command::Abort {
-                run: run.to_owned(),
-                attempt,
-                done,
-            })
-            .await;
-        let _ = is_done.await;
+            ended: self.ended.clone(),
+        };
+        let command = Command::Prepare {
+            request,
+            ticket: preparing.ticket,
+            answers: sender,
+        };
+        // A pool that is gone answers nothing; `next` tells.
+        let _ = self.commands.send(command).await;
+        preparing
     }
 
     /// Slots in use, and how often limits were met; `None` when the pool is gone.
@@ -137,25 +141,31 @@ impl Pool {
         self.commands.send(Command::Count(sender)).await.ok()?;
         counted.await.ok()
     }
+
+    /// What is there and how much of it is free, as it changes.
+    pub fn supply(&self) -> watch::Receiver<Supply> {
+        self.supply.clone()
+    }
 }
 
 impl Preparing {
-    /// The next answer; after `Ready` or `Failed`, and when the agent stops, `None`.
+    /// The next answer; after `Failed`, and when the agent stops, `None`. Cancel safe.
     pub async fn next(&mut self) -> Option<Answer> {
-        let answer = self.answers.recv().await;
-        if !matches!(answer, Some(Answer::Waiting | Answer::Reserved)) {
-            self.ticket = None;
-        }
-        answer
+        self.answers.recv().await
+    }
+
+    /// The run starts: what it reserved is its own until this is dropped.
+    pub async fn commit(&self) {
+        // A pool that is gone has nothing to commit.
+        let _ = self.commands.send(Command::Commit(self.ticket)).await;
     }
 }
 
 impl Drop for Preparing {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket {
-            // With a full queue the task finds nobody there at its next answer.
-            let _ = self.commands.try_send(Command::Cancel(ticket));
-        }
+        // In this order: whether the pool takes up the prepare before or after, it learns that nobody is there.
+        self.answers.close();
+        self.ended.push(self.ticket);
     }
 }
 

@@ -1,6 +1,6 @@
 //! From a choice to a reservation: places taken, replicas begun, credit shared out; and what always holds of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use pipes_protocol::reservation::Prepare;
 use tokio::time::Instant;
@@ -9,7 +9,7 @@ use crate::executor::backend::ReplicaSpec;
 use crate::executor::pool::answer::{Answer, Place, Prepared};
 use crate::executor::pool::choose::{Choice, Chosen, New};
 use crate::executor::pool::state::{
-    COMMIT_WITHIN, CREDIT_MAX, Effect, Replica, Reservation, Slots, State, WINDOW_MAX, WINDOW_MIN,
+    CREDIT_MAX, Effect, Replica, Reservation, Slots, State, WINDOW_MAX, WINDOW_MIN,
 };
 
 impl Slots {
@@ -49,15 +49,11 @@ impl Slots {
             });
         }
         let reservation = Reservation {
-            run: request.run,
-            coordinator: request.coordinator,
-            attempt: request.attempt,
             places,
             state: State::Starting,
-            waits: request.wait,
         };
         self.reservations.insert(ticket, reservation);
-        self.ready_if_all(now, ticket);
+        self.ready_if_all(ticket);
     }
 
     fn start(&mut self, now: Instant, new: New) -> String {
@@ -66,14 +62,12 @@ impl Slots {
         let slots = if new.is_fresh { 1 } else { self.settings.slots };
         let spec = ReplicaSpec {
             replica: name.clone(),
-            service: new.service.clone(),
-            digest: new.digest.clone(),
+            kind: new.kind.clone(),
             slots,
             window: WINDOW_MAX,
         };
         let replica = Replica {
-            service: new.service,
-            digest: new.digest,
+            kind: new.kind,
             slots,
             used: 0,
             is_ready: false,
@@ -85,7 +79,7 @@ impl Slots {
         name
     }
 
-    pub(super) fn ready_if_all(&mut self, now: Instant, ticket: u64) {
+    pub(super) fn ready_if_all(&mut self, ticket: u64) {
         let Some(reservation) = self.reservations.get_mut(&ticket) else {
             return;
         };
@@ -95,12 +89,7 @@ impl Slots {
                 .is_some_and(|replica| replica.is_ready)
         };
         if reservation.state == State::Starting && reservation.places.iter().all(is_ready) {
-            let until = if reservation.waits {
-                None
-            } else {
-                Some(now + COMMIT_WITHIN)
-            };
-            reservation.state = State::Ready { until };
+            reservation.state = State::Ready;
             let prepared = Prepared {
                 places: reservation.places.clone(),
             };
@@ -112,13 +101,7 @@ impl Slots {
     pub(super) fn check(&self) {
         if cfg!(debug_assertions) {
             let mut used: HashMap<&str, u32> = HashMap::new();
-            let mut runs = HashSet::new();
             for reservation in self.reservations.values() {
-                assert!(
-                    runs.insert(&reservation.run),
-                    "run {} has two reservations",
-                    reservation.run
-                );
                 reservation
                     .places
                     .iter()

@@ -1,35 +1,27 @@
 //! Who has which slot of which replica: the pool's state, as a function of inputs and time.
 //!
 //! ```text
-//! prepare r1 [cat tr]   ->  Reserved, Start a (cat), Start b (tr)
-//! ready a, ready b      ->  Ready [(1, a), (2, b)]          ends 10 s later unless committed
-//! abort r1              ->  a and b stay warm; who is on the notify list hears of it
+//! prepare 1 [cat tr]    ->  Reserved, Start a (cat), Start b (tr)
+//! ready a, ready b      ->  Ready [(1, a), (2, b)]          fails 10 s later unless committed
+//! end 1                 ->  a and b stay warm, their slots are free
 //! 10 minutes later      ->  Stop a, Stop b
 //! ```
 //!
 //! Always: (1) a replica's used slots are the places that reservations have in it, and never more than its slots; (2) a
-//! run has one reservation here, all its stages or none; (3) a prepare that does not wait is answered at once: reserved or
-//! full; (4) those that wait are served in their order, and nobody who came later takes a service they wait for.
-//! Not here: processes and the clock (`event_loop.rs`, `../process/`).
+//! reservation is as old as its ticket and ends with it, all its stages or none; (3) a prepare that does not wait is
+//! answered at once: reserved or full; (4) those that wait are served in their order, and nobody who came later takes a
+//! service they wait for.
+//! Not here: processes and the clock (`event_loop.rs`, `../process/`), what of it others are told (`supply.rs`).
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use pipes_protocol::reservation::{Prepare, PrepareError};
+use pipes_protocol::supply::Kind;
 use tokio::time::Instant;
 
 use crate::executor::backend::ReplicaSpec;
 use crate::executor::pool::answer::{Answer, Place};
 use crate::executor::settings::Settings;
-
-/// How long reserved slots wait to be committed; what a coordinator needs at most, and then has given up itself.
-pub const COMMIT_WITHIN: Duration = Duration::from_secs(10);
-
-/// The notify list: coordinators that are told when a slot frees; beyond them the oldest asks by itself after a second.
-pub const NOTIFY_MAX: usize = 1_000;
-
-/// Runs of which it is known here up to which attempt they are over: a prepare that comes after its abort has nothing.
-pub const OVER_MAX: usize = 1_000;
 
 /// Runs that wait here in order; as many as one coordinator lets wait. Beyond them: full.
 pub const WAITING_MAX: usize = 1_000;
@@ -37,6 +29,9 @@ pub const WAITING_MAX: usize = 1_000;
 /// Replicas in all, idle ones included, each a process of about a megabyte and a session of the router. Beyond them the
 /// one that has been idle longest is stopped; where none is idle: full.
 pub const REPLICAS_MAX: usize = 256;
+
+/// Replicas of a kind that may end one after another before one is ready; then its stage cannot be started.
+pub const STARTS_MAX: u32 = 3;
 
 /// How far one pipe's window may grow, and how far until this agent's shims have given all the credit they may.
 pub const WINDOW_MAX: u64 = 1 << 20;
@@ -54,8 +49,6 @@ pub enum Effect {
     Start(ReplicaSpec),
     /// Stop a replica; it is forgotten here.
     Stop(String),
-    /// Tell a coordinator's node that the run may ask again.
-    Freed(u64, String),
 }
 
 /// How often a limit was met.
@@ -63,8 +56,6 @@ pub enum Effect {
 pub struct Counters {
     /// Prepares that found no slot.
     pub full: u64,
-    /// Reservations that nobody committed in time.
-    pub expired: u64,
     /// Idle replicas stopped before their time, for want of room.
     pub evicted: u64,
     /// Pipes that stay at their first window.
@@ -73,8 +64,7 @@ pub struct Counters {
 
 #[derive(Debug)]
 pub(super) struct Replica {
-    pub(super) service: String,
-    pub(super) digest: String,
+    pub(super) kind: Kind,
     pub(super) slots: u32,
     /// Stages that have a place here.
     pub(super) used: u32,
@@ -87,12 +77,8 @@ pub(super) struct Replica {
 
 #[derive(Debug)]
 pub(super) struct Reservation {
-    pub(super) run: String,
-    pub(super) coordinator: u64,
-    pub(super) attempt: u64,
     pub(super) places: Vec<Place>,
     pub(super) state: State,
-    pub(super) waits: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,15 +86,12 @@ pub(super) enum State {
     /// Replicas are being started.
     Starting,
     /// All can be called.
-    Ready {
-        /// Given up then; `None` for runs in ordered mode, which wait for other nodes.
-        until: Option<Instant>,
-    },
+    Ready,
     /// The run has started; it ends when the run is over.
     Committed,
 }
 
-/// The pool's state. Tickets are the caller's numbers for its prepares, each used once.
+/// The pool's state. Tickets are the caller's numbers for its prepares, each used once and ended once.
 #[derive(Debug)]
 pub struct Slots {
     pub(super) settings: Settings,
@@ -117,10 +100,10 @@ pub struct Slots {
     pub(super) started: u64,
     pub(super) replicas: BTreeMap<String, Replica>,
     pub(super) reservations: BTreeMap<u64, Reservation>,
-    waiting: VecDeque<(u64, Prepare)>,
-    to_notify: VecDeque<(u64, String)>,
-    over: VecDeque<(String, u64)>,
+    pub(super) waiting: VecDeque<(u64, Prepare)>,
     pub(super) effects: Vec<Effect>,
+    /// How many replicas of a kind have ended before they were ready, one after another.
+    failed_starts: HashMap<Kind, u32>,
     /// How often limits were met.
     pub counters: Counters,
 }
@@ -136,9 +119,8 @@ impl Slots {
             replicas: BTreeMap::new(),
             reservations: BTreeMap::new(),
             waiting: VecDeque::new(),
-            to_notify: VecDeque::new(),
-            over: VecDeque::new(),
             effects: Vec::new(),
+            failed_starts: HashMap::new(),
             counters: Counters::default(),
         }
     }
@@ -151,13 +133,7 @@ impl Slots {
 
     /// A coordinator asks for slots.
     pub fn prepare(&mut self, now: Instant, ticket: u64, request: Prepare) {
-        // What a former attempt of the run had here is over, even if its abort was lost.
-        self.end(now, &request.run, request.attempt);
-        let over = || {
-            self.is_over(&request)
-                .then(|| "this attempt of the run is over".to_owned())
-        };
-        if let Some(why) = self.never_fits(&request).or_else(over) {
+        if let Some(why) = self.never_fits(&request) {
             return self.answer(ticket, Answer::Failed(PrepareError::Unavailable(why)));
         }
         if request.wait && self.waiting.len() < WAITING_MAX {
@@ -174,147 +150,106 @@ impl Slots {
             Some(choice) => self.reserve(now, ticket, request, choice),
             None => {
                 self.counters.full += 1;
-                if self.to_notify.len() == NOTIFY_MAX {
-                    self.to_notify.pop_front();
-                }
-                self.to_notify.push_back((request.coordinator, request.run));
                 self.answer(ticket, Answer::Failed(PrepareError::Full));
             }
         }
     }
 
-    /// Whoever prepared is gone, or does not want it any more.
-    pub fn cancel(&mut self, now: Instant, ticket: u64) {
+    /// The call of a prepare is over, however it ended: what it had is free.
+    pub fn end(&mut self, now: Instant, ticket: u64) {
+        let before = self.waiting.len();
         self.waiting.retain(|(known, _)| *known != ticket);
         self.free(now, &[ticket]);
+        if self.waiting.len() < before {
+            // It may have stood before others that now have room.
+            self.serve_waiting(now);
+        }
     }
 
-    /// The run starts: its slots are its own until it is over.
-    pub fn commit(&mut self, run: &str) {
-        for reservation in self
-            .reservations
-            .values_mut()
-            .filter(|reservation| reservation.run == run)
-        {
+    /// The run starts: its slots are its own until the call ends.
+    pub fn commit(&mut self, ticket: u64) {
+        if let Some(reservation) = self.reservations.get_mut(&ticket) {
             reservation.state = State::Committed;
         }
-    }
-
-    /// The run is over, or is placed anew: what its attempts up to this one had here is free.
-    pub fn abort(&mut self, now: Instant, run: &str, attempt: u64) {
-        let known = self.over.iter().position(|(known, _)| known == run);
-        let before = known.and_then(|at| self.over.remove(at));
-        if self.over.len() == OVER_MAX {
-            self.over.pop_front();
-        }
-        let attempt = before.map_or(attempt, |(_, before)| before.max(attempt));
-        self.over.push_back((run.to_owned(), attempt));
-        self.end(now, run, attempt);
-    }
-
-    fn end(&mut self, now: Instant, run: &str, attempt: u64) {
-        self.to_notify.retain(|(_, known)| known != run);
-        self.waiting
-            .retain(|(_, request)| request.run != run || request.attempt > attempt);
-        let tickets = self.tickets(|reservation| reservation.run == run && reservation.attempt <= attempt);
-        self.free(now, &tickets);
-    }
-
-    /// Whether the attempt is known to be over: aborted, or followed by a later one.
-    fn is_over(&self, request: &Prepare) -> bool {
-        let waiting = self.waiting.iter().map(|(_, known)| (&known.run, known.attempt));
-        let mut known = self
-            .reservations
-            .values()
-            .map(|known| (&known.run, known.attempt))
-            .chain(waiting);
-        let mut aborted = self.over.iter();
-        known.any(|(run, attempt)| *run == request.run && attempt > request.attempt)
-            || aborted.any(|(run, attempt)| *run == request.run && *attempt >= request.attempt)
-    }
-
-    /// The link to a coordinator's node is lost, and its runs with it.
-    pub fn coordinator_lost(&mut self, now: Instant, node: u64) {
-        self.to_notify.retain(|(coordinator, _)| *coordinator != node);
-        self.waiting.retain(|(_, request)| request.coordinator != node);
-        let tickets = self.tickets(|reservation| reservation.coordinator == node);
-        self.free(now, &tickets);
-    }
-
-    /// Nodes whose runs are known here.
-    pub fn coordinators(&self) -> HashSet<u64> {
-        let reserved = self
-            .reservations
-            .values()
-            .map(|reservation| reservation.coordinator);
-        let waiting = self.waiting.iter().map(|(_, request)| request.coordinator);
-        reserved
-            .chain(waiting)
-            .chain(self.to_notify.iter().map(|(coordinator, _)| *coordinator))
-            .collect()
     }
 
     /// A replica can be called.
     pub fn ready(&mut self, now: Instant, replica: &str) {
         let Some(started) = self.replicas.get_mut(replica) else {
+            // It was stopped before it had begun.
+            self.effects.push(Effect::Stop(replica.to_owned()));
             return;
         };
         started.is_ready = true;
         started.idle_since = now;
+        self.failed_starts.remove(&started.kind);
         for ticket in self.tickets(|reservation| reservation.state == State::Starting) {
-            self.ready_if_all(now, ticket);
+            self.ready_if_all(ticket);
         }
+        // One that nobody wants any more may make room.
+        self.serve_waiting(now);
     }
 
     /// A replica did not start, or ended by itself. Runs that have started see it at their calls; others hear of it here.
     pub fn ended(&mut self, now: Instant, replica: &str, why: &str) {
-        if self.replicas.remove(replica).is_none() {
+        let Some(ended) = self.replicas.remove(replica) else {
             return;
-        }
+        };
+        let cannot_start = !ended.is_ready && self.has_failed_often(ended.kind);
         let tickets = self.tickets(|reservation| {
             reservation.state == State::Starting
                 && reservation.places.iter().any(|place| place.replica == replica)
         });
         for ticket in &tickets {
-            self.answer(*ticket, Answer::Failed(PrepareError::Unavailable(why.to_owned())));
+            let stage = self.reservations.get(ticket).and_then(|reservation| {
+                let there = reservation.places.iter().find(|place| place.replica == replica);
+                there.map(|place| place.stage)
+            });
+            let why = why.to_owned();
+            let error = match stage.filter(|_| cannot_start) {
+                Some(stage) => PrepareError::CannotStart { stage, why },
+                None => PrepareError::Unavailable(why),
+            };
+            self.answer(*ticket, Answer::Failed(error));
         }
         self.free(now, &tickets);
         self.serve_waiting(now);
+    }
+
+    /// Whether replicas of this kind have ended so often before they were ready that the next one would too.
+    fn has_failed_often(&mut self, kind: Kind) -> bool {
+        let failed = self.failed_starts.entry(kind.clone()).or_default();
+        *failed += 1;
+        let is_often = *failed >= STARTS_MAX;
+        if is_often {
+            // Whoever asks later tries anew.
+            self.failed_starts.remove(&kind);
+        }
+        is_often
     }
 
     /// Settings changed. They hold for replicas that run already, but none gets more slots than it started with.
     pub fn set(&mut self, now: Instant, settings: Settings) {
         self.settings = settings;
         self.serve_waiting(now);
-        self.notify(self.to_notify.len());
         self.tick(now);
     }
 
-    /// Gives up what has waited too long.
+    /// Stops replicas that nobody has used for long.
     pub fn tick(&mut self, now: Instant) {
-        let late = self.tickets(
-            |reservation| matches!(reservation.state, State::Ready { until: Some(until) } if until <= now),
-        );
-        self.counters.expired += late.len() as u64;
-        self.free(now, &late);
         let warm = self.settings.warm;
         let cold = |replica: &Replica| replica.is_idle() && replica.idle_since + warm <= now;
         let cold: Vec<String> = self.names(cold);
-        cold.into_iter().for_each(|replica| self.stop(replica));
+        if !cold.is_empty() {
+            cold.into_iter().for_each(|replica| self.stop(replica));
+            self.serve_waiting(now);
+        }
     }
 
     /// When [`Slots::tick`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let late = self
-            .reservations
-            .values()
-            .filter_map(|reservation| match reservation.state {
-                State::Ready { until } => until,
-                _ => None,
-            });
         let idle = self.replicas.values().filter(|replica| replica.is_idle());
-        late.chain(idle.map(|replica| replica.idle_since + self.settings.warm))
-            .min()
+        idle.map(|replica| replica.idle_since + self.settings.warm).min()
     }
 
     /// Stops everything: the agent stops.
@@ -335,13 +270,15 @@ impl Slots {
     }
 
     /// Whether somebody who waits in order would be overtaken.
-    fn is_claimed(&self, request: &Prepare) -> bool {
+    pub(super) fn is_claimed(&self, request: &Prepare) -> bool {
         let claimed: usize = self.waiting.iter().map(|(_, earlier)| earlier.stages.len()).sum();
         let shares = |earlier: &Prepare| {
-            earlier
-                .stages
-                .iter()
-                .any(|theirs| request.stages.iter().any(|ours| ours.service == theirs.service))
+            earlier.stages.iter().any(|theirs| {
+                request
+                    .stages
+                    .iter()
+                    .any(|ours| ours.kind.service == theirs.kind.service)
+            })
         };
         claimed > 0
             && (self.used() + claimed + request.stages.len() > self.stages_max
@@ -390,14 +327,6 @@ impl Slots {
         }
         if freed > 0 {
             self.serve_waiting(now);
-            self.notify(freed);
-        }
-    }
-
-    /// Tells those on the notify list: as many as slots are free, or they would only come to be refused again.
-    fn notify(&mut self, count: usize) {
-        for (coordinator, run) in self.to_notify.drain(..count.min(self.to_notify.len())) {
-            self.effects.push(Effect::Freed(coordinator, run));
         }
     }
 

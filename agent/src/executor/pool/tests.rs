@@ -28,7 +28,7 @@ impl Backend for Fake {
             self.starting
                 .lock()
                 .unwrap()
-                .insert(spec.service.clone(), started);
+                .insert(spec.kind.service.clone(), started);
             is_started.await.unwrap()?;
         }
         let (end, ended) = oneshot::channel();
@@ -48,55 +48,50 @@ struct World {
     pool: Pool,
     fake: Arc<Fake>,
     lifecycle: Lifecycle,
-    links: watch::Sender<BTreeSet<u64>>,
     settings: watch::Sender<Settings>,
-    freed: mpsc::Receiver<(u64, String)>,
 }
 
 fn world(is_quick: bool) -> World {
-    let fake = Arc::new(Fake {
-        is_quick,
-        ..Fake::default()
-    });
     let settings = Settings {
         slots: 1,
         replicas: 1,
         ..Settings::default()
     };
+    world_with(settings, is_quick)
+}
+
+fn world_with(settings: Settings, is_quick: bool) -> World {
+    let fake = Arc::new(Fake {
+        is_quick,
+        ..Fake::default()
+    });
     let (settings, followed) = watch::channel(settings);
-    let (links, linked) = watch::channel(BTreeSet::from([2]));
-    let (sender, freed) = mpsc::channel(10);
     let lifecycle = Lifecycle::new();
     let pool = Pool::start(Parts {
-        node: 1,
         backend: fake.clone(),
         settings: followed,
-        links: linked,
-        freed: sender,
         lifecycle: lifecycle.clone(),
     });
     World {
         pool,
         fake,
         lifecycle,
-        links,
         settings,
-        freed,
     }
 }
 
 impl World {
-    async fn prepare(&self, run: &str, coordinator: u64) -> Preparing {
+    async fn prepare(&self, run: &str) -> Preparing {
         let wanted = Wanted {
             stage: 1,
-            service: "cat".into(),
-            digest: "sha256:ab".into(),
+            kind: pipes_protocol::supply::Kind {
+                service: "cat".into(),
+                digest: "sha256:ab".into(),
+            },
             fresh: false,
         };
         let request = Prepare {
             run: run.into(),
-            coordinator,
-            attempt: 1,
             stages: vec![wanted],
             files: Vec::new(),
             wait: false,
@@ -130,18 +125,16 @@ fn replica(answer: Option<Answer>) -> String {
 #[tokio::test(start_paused = true)]
 async fn a_prepare_is_reserved_and_then_ready() {
     let world = world(false);
-    let mut preparing = world.prepare("r1", 2).await;
+    let mut preparing = world.prepare("r1").await;
     assert_eq!(preparing.next().await, Some(Answer::Reserved));
     world.started("cat", Ok(())).await;
     let first = replica(preparing.next().await);
-    assert_eq!(preparing.next().await, None);
-    drop(preparing);
-    world.pool.commit("r1").await;
+    preparing.commit().await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(world.used().await, 1, "kept, though whoever prepared is gone");
-    world.pool.abort("r1", 1).await;
+    assert_eq!(world.used().await, 1, "its run may take its time");
+    drop(preparing);
     assert_eq!(world.used().await, 0);
-    let mut again = world.prepare("r2", 1).await;
+    let mut again = world.prepare("r2").await;
     assert_eq!(again.next().await, Some(Answer::Reserved));
     assert_eq!(replica(again.next().await), first, "it is warm");
 }
@@ -149,10 +142,11 @@ async fn a_prepare_is_reserved_and_then_ready() {
 #[tokio::test(start_paused = true)]
 async fn idle_replicas_are_stopped_by_the_clock() {
     let world = world(true);
-    let mut preparing = world.prepare("r1", 2).await;
+    let mut preparing = world.prepare("r1").await;
     preparing.next().await;
     let started = replica(preparing.next().await);
-    world.pool.abort("r1", 1).await;
+    drop(preparing);
+    world.used().await;
     tokio::time::sleep(Duration::from_secs(599)).await;
     assert!(world.fake.stopped.lock().unwrap().is_empty());
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -162,7 +156,7 @@ async fn idle_replicas_are_stopped_by_the_clock() {
 #[tokio::test(start_paused = true)]
 async fn a_start_that_fails_is_told_to_whoever_waits() {
     let world = world(false);
-    let mut preparing = world.prepare("r1", 2).await;
+    let mut preparing = world.prepare("r1").await;
     preparing.next().await;
     world
         .started("cat", Err(StartError::NotReady("no answer in 10 s".into())))
@@ -175,21 +169,58 @@ async fn a_start_that_fails_is_told_to_whoever_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_was_told_full_hears_of_a_free_slot() {
-    let mut world = world(true);
-    let mut first = world.prepare("r1", 2).await;
-    first.next().await;
-    replica(first.next().await);
-    let mut second = world.prepare("r2", 2).await;
-    assert_eq!(second.next().await, Some(Answer::Failed(PrepareError::Full)));
-    world.pool.abort("r1", 1).await;
-    assert_eq!(world.freed.recv().await, Some((2, "r2".into())));
+async fn what_is_free_is_shown_as_it_changes() {
+    let world = world(true);
+    let mut supply = world.pool.supply();
+    assert_eq!(supply.borrow_and_update().stages, 0);
+    let preparing = world.prepare("r1").await;
+    supply.wait_for(|supply| supply.stages == 1).await.unwrap();
+    drop(preparing);
+    supply.wait_for(|supply| supply.stages == 0).await.unwrap();
+    let ready = supply.wait_for(|supply| supply.kinds.iter().any(|of| of.ready == 1));
+    assert_eq!(ready.await.unwrap().kinds[0].replicas, 1);
+}
+
+/// More are dropped at once than commands have room, while the pool does nothing.
+#[tokio::test(start_paused = true)]
+async fn no_drop_is_lost_however_many_there_are() {
+    let settings = Settings {
+        slots: 256,
+        ..Settings::default()
+    };
+    let world = world_with(settings, true);
+    let mut held = Vec::new();
+    for run in 0..20 {
+        held.push(world.prepare(&format!("r{run}")).await);
+    }
+    assert_eq!(world.used().await, 20);
+    for _ in 0..COMMANDS_MAX - 1 {
+        let (count, _) = oneshot::channel();
+        world.pool.commands.try_send(Command::Count(count)).unwrap();
+    }
+    drop(held);
+    assert_eq!(world.used().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prepare_that_is_given_up_before_it_is_taken_up_has_nothing() {
+    let world = world(true);
+    let request = Prepare {
+        stages: Vec::new(),
+        run: "r1".into(),
+        files: Vec::new(),
+        wait: true,
+    };
+    let asked = world.pool.prepare(request);
+    drop(asked);
+    drop(world.prepare("r2").await);
+    assert_eq!(world.used().await, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_prepare_that_is_dropped_has_nothing() {
     let world = world(false);
-    let mut preparing = world.prepare("r1", 2).await;
+    let mut preparing = world.prepare("r1").await;
     preparing.next().await;
     assert_eq!(world.used().await, 1);
     drop(preparing);
@@ -198,22 +229,9 @@ async fn a_prepare_that_is_dropped_has_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_link_frees_what_its_coordinators_had() {
-    let world = world(true);
-    let mut preparing = world.prepare("r1", 2).await;
-    preparing.next().await;
-    replica(preparing.next().await);
-    world.pool.commit("r1").await;
-    world.links.send_replace(BTreeSet::from([3]));
-    while world.used().await != 0 {
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn settings_are_followed() {
     let world = world(true);
-    let mut first = world.prepare("r1", 2).await;
+    let mut first = world.prepare("r1").await;
     first.next().await;
     replica(first.next().await);
     world.settings.send_replace(Settings {
@@ -222,18 +240,18 @@ async fn settings_are_followed() {
         ..Settings::default()
     });
     tokio::task::yield_now().await;
-    let mut second = world.prepare("r2", 2).await;
+    let mut second = world.prepare("r2").await;
     assert_eq!(second.next().await, Some(Answer::Reserved));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_stops_stops_its_replicas_and_leaves_no_task() {
     let world = world(true);
-    let mut preparing = world.prepare("r1", 2).await;
+    let mut preparing = world.prepare("r1").await;
     preparing.next().await;
     let started = replica(preparing.next().await);
     assert!(world.lifecycle.stop(Duration::from_secs(5)).await);
     assert_eq!(*world.fake.stopped.lock().unwrap(), [started]);
     assert_eq!(world.pool.count().await, None);
-    assert_eq!(world.prepare("r2", 2).await.next().await, None);
+    assert_eq!(world.prepare("r2").await.next().await, None);
 }

@@ -26,6 +26,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use pipes_protocol::supply::Kind;
 use sha2::{Digest as _, Sha256};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
@@ -35,9 +36,9 @@ use tracing::{debug, info, warn};
 
 use crate::executor::backend::{Backend, ReplicaSpec, StartError};
 use crate::executor::process::cgroup::Cgroups;
-use crate::lifecycle::{Kind, Lifecycle};
+use crate::lifecycle::{self, Lifecycle};
 
-/// From its spec to a registered replica, the fetch of its executable included.
+/// From when its executable is here to a registered replica.
 const START_MAX: Duration = Duration::from_secs(10);
 
 /// How long a shim that lost its session may take to end its stages and itself. Within what stopping parts may take.
@@ -84,8 +85,8 @@ struct Inner {
     cgroups: Cgroups,
     lifecycle: Lifecycle,
     stops: Mutex<HashMap<String, CancellationToken>>,
-    /// One ticket for each version of a service, as long as this agent lives.
-    tickets: Mutex<HashMap<(String, String), String>>,
+    /// One ticket for each kind, as long as this agent lives.
+    tickets: Mutex<HashMap<Kind, String>>,
 }
 
 impl Process {
@@ -125,7 +126,7 @@ impl Backend for Process {
         let (inner, spec) = (self.0.clone(), spec.clone());
         self.0
             .lifecycle
-            .spawn(Kind::Work, "process of a replica", async move {
+            .spawn(lifecycle::Kind::Work, "process of a replica", async move {
                 let why = inner.live(&spec, &stop, started).await;
                 inner.stops().remove(&spec.replica);
                 debug!(replica = spec.replica, why, "a replica is gone");
@@ -156,16 +157,14 @@ impl Inner {
             child: None,
         };
         let brought = tokio::select! {
-            brought = timeout(START_MAX, self.bring_up(spec, &mut here)) => brought.unwrap_or_else(|_| {
-                Err(StartError::NotReady(format!("it did not register in {} s", START_MAX.as_secs())))
-            }),
+            brought = self.bring_up(spec, &mut here) => brought,
             () = stop.cancelled() => Err(StartError::Stopped),
         };
         let why = match (brought, here.child.as_mut()) {
             (Ok(()), Some(child)) => {
                 info!(
                     replica = spec.replica,
-                    service = spec.service,
+                    service = spec.kind.service,
                     pid = child.id(),
                     "a replica is ready"
                 );
@@ -190,11 +189,24 @@ impl Inner {
 
     /// From nothing to a replica that can be called. What it made lies in `here`, however far it came.
     async fn bring_up(&self, spec: &ReplicaSpec, here: &mut Here) -> Result<(), StartError> {
-        let executable = self.host.executable(&spec.digest).await;
+        let executable = self.host.executable(&spec.kind.digest).await;
         let executable = executable.map_err(|why| StartError::Executable {
-            digest: spec.digest.clone(),
+            digest: spec.kind.digest.clone(),
             why,
         })?;
+        let started = timeout(START_MAX, self.start_shim(spec, here, &executable)).await;
+        started.unwrap_or_else(|_| {
+            let why = format!("it did not register in {} s", START_MAX.as_secs());
+            Err(StartError::NotReady(why))
+        })
+    }
+
+    async fn start_shim(
+        &self,
+        spec: &ReplicaSpec,
+        here: &mut Here,
+        executable: &Path,
+    ) -> Result<(), StartError> {
         let ticket = self.ticket(spec);
         self.host
             .admit(&spec.replica, Sha256::digest(ticket.as_bytes()).into());
@@ -202,7 +214,7 @@ impl Inner {
         here.group = self.cgroups.make(&spec.replica);
         let made = fs::DirBuilder::new().mode(0o700).create(&here.folder);
         made.map_err(|error| StartError::Node(format!("cannot make {}: {error}", here.folder.display())))?;
-        let command = self.command(spec, here, &executable, &ticket)?;
+        let command = self.command(spec, here, executable, &ticket)?;
         // Not handed to another thread, from which a child could come back to nobody; it takes a millisecond or two.
         let spawned = Command::from(command).spawn();
         let path = self.node.shim.display();
@@ -230,7 +242,7 @@ impl Inner {
             .env("PIPES_TOKEN", ticket)
             .env("PIPES_NODE", format!("{}/{}", node.cluster_id, node.id))
             .env("PIPES_NODE_NUMBER", node.id.to_string())
-            .env("PIPES_SERVICE", &spec.service)
+            .env("PIPES_SERVICE", &spec.kind.service)
             .env("PIPES_EXECUTABLE", executable)
             .env("PIPES_SCRATCH", &here.folder)
             .env("PIPES_SLOTS", spec.slots.to_string())
@@ -267,10 +279,9 @@ impl Inner {
     }
 
     fn ticket(&self, spec: &ReplicaSpec) -> String {
-        let version = (spec.service.clone(), spec.digest.clone());
         let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = || hex::encode(rand::random::<[u8; 32]>());
-        tickets.entry(version).or_insert_with(fresh).clone()
+        tickets.entry(spec.kind.clone()).or_insert_with(fresh).clone()
     }
 
     fn stops(&self) -> std::sync::MutexGuard<'_, HashMap<String, CancellationToken>> {
@@ -294,12 +305,12 @@ impl Here {
         {
             warn!(
                 replica = spec.replica,
-                service = spec.service,
+                service = spec.kind.service,
                 "a shim does not end and is killed"
             );
-            if let Some(group) = &self.group {
-                // What cannot be killed so is killed below.
-                let _ = cgroup::kill(group);
+            if let Some(group) = self.group.clone() {
+                // It waits until they are frozen. What cannot be killed so is killed below.
+                let _ = tokio::task::spawn_blocking(move || cgroup::kill(&group)).await;
             }
             // Gone already is as good.
             let _ = child.kill().await;

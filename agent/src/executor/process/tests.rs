@@ -98,8 +98,10 @@ impl World {
     fn spec(&self, replica: &str, digest: &str) -> ReplicaSpec {
         ReplicaSpec {
             replica: replica.into(),
-            service: "cat".into(),
-            digest: digest.into(),
+            kind: Kind {
+                service: "cat".into(),
+                digest: digest.into(),
+            },
             slots: 4,
             window: 1 << 20,
         }

@@ -20,7 +20,7 @@ use crate::workflow::coordinator::attempt::replies::Effect;
 use crate::workflow::coordinator::attempt::{Attempt, Phase, Stop};
 use crate::workflow::coordinator::deadlines::{Deadlines, Due};
 use crate::workflow::coordinator::outcome::{Ended, Outcome};
-use crate::workflow::coordinator::request::{Chunk, Request};
+use crate::workflow::coordinator::request::{Chunk, Request, Stream};
 use crate::workflow::runs::record::LOST;
 use crate::workflow::runs::registry::Notice;
 use crate::workflow::runs::signal::Signal;
@@ -29,6 +29,9 @@ use crate::workflow::runs::signal::Signal;
 const UNASKED_MAX: u64 = 1 << 20;
 /// Most of a whole stdin that is put into one chunk.
 const CHUNK_MAX: usize = 64 << 10;
+
+/// What is said of a run that might have been run once more, had its stdin not been on its way.
+pub const INCOMPLETE: &str = "a server was lost, and stdin that was on its way to it with it";
 
 /// What of the caller outlives an attempt.
 pub struct Bridge {
@@ -40,8 +43,12 @@ pub struct Bridge {
     /// read and written.
     may_splice: bool,
     is_caller_gone: bool,
-    /// Status of the run where somebody ended it: no other attempt follows.
-    cancelled: Option<i32>,
+    /// Nobody reads the stages' standard errors.
+    is_stderr_closed: bool,
+    /// A signal that came with the request.
+    early_signal: Option<Signal>,
+    /// What the run comes to where somebody ended it: no other attempt follows.
+    cancelled: Option<Outcome>,
     /// The run's limits in time, and who ended it.
     pub deadlines: Deadlines,
 }
@@ -54,6 +61,22 @@ struct Stdin {
     sent: usize,
     /// Its end was said.
     is_over: bool,
+    /// Bytes that the caller may send and has not.
+    held: u64,
+    /// Those of them that it was told in a former attempt, and is not told again.
+    carried: u64,
+    /// Bytes came that no attempt could have: none after it has a whole stdin.
+    is_incomplete: bool,
+}
+
+impl Stdin {
+    /// Of so much credit, what the caller is to be told: what it holds already is not told twice.
+    fn tell(&mut self, credit: u64) -> u64 {
+        let known = self.carried.min(credit);
+        self.carried -= known;
+        self.held += credit - known;
+        credit - known
+    }
 }
 
 /// The caller's credit for output.
@@ -78,6 +101,8 @@ pub enum Event<'e> {
     RepliesEnded,
     /// The caller said something.
     Caller(Chunk<'e>),
+    /// The caller said what it may not.
+    CallerMisuse(String),
     /// The caller cancelled, or is gone.
     CallerGone,
     /// Somebody else did.
@@ -124,9 +149,12 @@ impl Bridge {
                 given: request.stdin.unwrap_or_default(),
                 sent: 0,
                 is_over: request.eof,
+                held: 0,
+                carried: 0,
+                is_incomplete: false,
             },
             output: Output {
-                is_closed: request.closed,
+                is_closed: request.closed == Some(Stream::Stdout),
                 is_unasked: request.credit.is_none(),
                 credit: request.credit.unwrap_or(UNASKED_MAX),
                 lent: 0,
@@ -135,6 +163,8 @@ impl Bridge {
             stderr_unreturned: vec![0; stages],
             may_splice: request.takes_progress && !request.options.retry,
             is_caller_gone: false,
+            is_stderr_closed: request.closed == Some(Stream::Stderr),
+            early_signal: request.signal,
             cancelled: None,
             deadlines: Deadlines::new(begun, request.options.timeout),
         }
@@ -147,11 +177,39 @@ impl Bridge {
 
     /// What the run comes to instead of another attempt: somebody ended it, while this one was failing perhaps.
     pub fn cancelled(&self) -> Option<Outcome> {
-        self.cancelled.map(Outcome::cancelled)
+        self.cancelled.clone()
     }
 
-    fn cancel(&mut self, exit: i32) {
-        self.cancelled.get_or_insert(exit);
+    /// Whether another attempt would have all of stdin.
+    pub fn has_all_stdin(&self) -> bool {
+        !self.stdin.is_incomplete
+    }
+
+    /// A signal that came with the request, before anything was begun.
+    pub fn early_signal(&self) -> Option<Signal> {
+        self.early_signal
+    }
+
+    fn cancel(&mut self, outcome: Outcome) {
+        self.cancelled.get_or_insert(outcome);
+    }
+
+    /// The caller said what it may not: there is no telling what else it means.
+    fn misuse(&mut self, attempt: &mut Attempt<'_>, why: String) {
+        self.cancel(Outcome::misuse(why.clone()));
+        attempt.stop(Stop::Usage(why));
+    }
+
+    /// An attempt begins.
+    pub fn begin(&mut self, attempt: &mut Attempt<'_>) {
+        if let Some(signal) = self.early_signal.take() {
+            self.signal(attempt, signal);
+        }
+    }
+
+    fn signal(&mut self, attempt: &mut Attempt<'_>, signal: Signal) {
+        self.cancel(Outcome::cancelled(128 + signal.number()));
+        attempt.signal(signal);
     }
 
     /// Takes an event to the attempt, and says what else it asks for.
@@ -166,15 +224,16 @@ impl Bridge {
                 attempt.phase = Phase::Over;
             }
             Event::Caller(chunk) => self.chunk(attempt, chunk),
+            Event::CallerMisuse(why) => self.misuse(attempt, why),
             Event::CallerGone => {
                 self.is_caller_gone = true;
-                self.cancel(LOST);
+                self.cancel(Outcome::cancelled(LOST));
                 attempt.stop(Stop::Gone);
             }
             Event::Notice(Notice::Stop { grace }) => {
-                self.cancel(128 + libc::SIGTERM);
+                self.cancel(Outcome::cancelled(128 + libc::SIGTERM));
                 self.deadlines.terminate(Ended::Stopped, now, grace);
-                attempt.signal(Signal::Group(libc::SIGTERM));
+                attempt.terminate();
             }
             Event::Deadline => self.deadline(attempt, now),
             Event::Notice(Notice::Freed) | Event::Nothing => {}
@@ -202,13 +261,15 @@ impl Bridge {
     /// Keeps what a caller says while no attempt is under way.
     pub fn note(&mut self, chunk: &Chunk<'_>) {
         self.stdin.is_over |= chunk.eof;
-        self.output.is_closed |= chunk.closed;
+        self.stdin.is_incomplete |= chunk.stdin.is_some_and(|bytes| !bytes.is_empty());
+        self.note_closed(chunk.closed);
         self.output.credit = self.output.credit.saturating_add(chunk.credit);
     }
 
     /// Another attempt begins: it may be offered stdin from its beginning, and has the caller's credit.
     pub fn rewind(&mut self) {
         self.stdin.sent = 0;
+        self.stdin.carried = self.stdin.held;
         let lent = std::mem::take(&mut self.output.lent);
         self.output.credit = self.output.credit.saturating_add(lent);
     }
@@ -227,14 +288,13 @@ impl Bridge {
             }
             Effect::OutputOpened => {
                 self.lend(attempt);
-                if self.output.is_closed {
-                    attempt.close_output();
-                }
+                self.close(attempt);
                 Action::None
             }
             Effect::Started => Action::Start(self.start(attempt)),
             Effect::StdinCredit(credit) if attempt.phase == Phase::Running => {
-                match self.offer_stdin(attempt, credit) {
+                let left = self.offer_stdin(attempt, credit);
+                match self.stdin.tell(left) {
                     0 => Action::None,
                     left => Action::StdinCredit(left),
                 }
@@ -250,14 +310,22 @@ impl Bridge {
         let may_splice_output = self.may_splice && !self.output.is_unasked;
         Start {
             stdin: attempt.stdin.spliced.then_some(attempt.stdin.request),
-            stdout: attempt.output.invocation.filter(|_| may_splice_output),
-            stdin_credit: self.offer_stdin(attempt, attempt.stdin.credit),
+            stdout: attempt
+                .output
+                .invocation
+                .filter(|_| may_splice_output && !self.output.is_closed),
+            stdin_credit: {
+                let left = self.offer_stdin(attempt, attempt.stdin.credit);
+                self.stdin.tell(left)
+            },
         }
     }
 
     /// Uses credit of the first stage for what was given whole; says what is left for the caller.
     fn offer_stdin(&mut self, attempt: &mut Attempt<'_>, credit: u64) -> u64 {
-        let Stdin { given, sent, is_over } = &mut self.stdin;
+        let Stdin {
+            given, sent, is_over, ..
+        } = &mut self.stdin;
         let mut left = credit;
         if *sent < given.len() {
             while *sent < given.len() && attempt.stdin.credit > 0 && !attempt.stdin.done {
@@ -280,18 +348,24 @@ impl Bridge {
             let early = matches!(attempt.phase, Phase::Reserving | Phase::Connecting);
             // What goes past us comes here with the last chunk alone.
             let strayed = attempt.stdin.spliced && !chunk.eof;
+            if early && self.stdin.held > 0 && !bytes.is_empty() {
+                // Against the credit of an attempt that failed: this one cannot have them all.
+                self.stdin.is_incomplete = true;
+                self.cancel(Outcome::failed(LOST, INCOMPLETE.into()));
+                return attempt.stop(Stop::Lost);
+            }
+            self.stdin.held = self.stdin.held.saturating_sub(bytes.len() as u64);
+            self.stdin.is_incomplete |= !bytes.is_empty() && attempt.phase != Phase::Running;
             if !bytes.is_empty() && (early || strayed || self.stdin.is_over) {
-                return attempt.stop(Stop::Usage(
-                    "stdin came before credit for it, or after its end".into(),
-                ));
+                let why = "stdin came before credit for it, or after its end";
+                return self.misuse(attempt, why.into());
             }
             attempt.feed(bytes);
         }
         self.output.credit = self.output.credit.saturating_add(chunk.credit);
         self.lend(attempt);
         if let Some(signal) = chunk.signal {
-            self.cancel(128 + signal.number());
-            attempt.signal(signal);
+            self.signal(attempt, signal);
         }
         if chunk.eof && !self.stdin.is_over {
             self.stdin.is_over = true;
@@ -299,9 +373,24 @@ impl Bridge {
                 self.offer_stdin(attempt, 0);
             }
         }
-        if chunk.closed {
-            self.output.is_closed = true;
+        if chunk.closed.is_some() {
+            self.note_closed(chunk.closed);
+            self.close(attempt);
+        }
+    }
+
+    fn note_closed(&mut self, closed: Option<Stream>) {
+        self.output.is_closed |= closed == Some(Stream::Stdout);
+        self.is_stderr_closed |= closed == Some(Stream::Stderr);
+    }
+
+    /// Ends the pipes that nobody reads. Before the start too, so that a stage meets it at its first write.
+    fn close(&self, attempt: &mut Attempt<'_>) {
+        if self.output.is_closed {
             attempt.close_output();
+        }
+        if self.is_stderr_closed {
+            attempt.close_stderr();
         }
     }
 
@@ -318,7 +407,7 @@ impl Bridge {
         match self.deadlines.due(attempt, now) {
             None => {}
             Some(Due::Kill) => attempt.signal(Signal::Kill),
-            Some(Due::Terminate) => attempt.signal(Signal::Group(libc::SIGTERM)),
+            Some(Due::Terminate) => attempt.terminate(),
             Some(Due::Unavailable { node, why }) => {
                 let why = why.into();
                 attempt.stop(Stop::Unavailable { node, why });

@@ -36,6 +36,8 @@ pub struct CallerOut {
 pub enum Input<'a> {
     /// A chunk of the call.
     Chunk(Chunk<'a>),
+    /// What a caller may not say, in a sentence. It may have held bytes: going on would lose them in silence.
+    Misuse(String),
     /// The caller cancelled, or is gone.
     Gone,
     /// Nothing of interest.
@@ -128,7 +130,6 @@ impl CallerOut {
 fn chunk<'a>(details: InvocationDetails<'a>, payload: Payload<'a>) -> Input<'a> {
     match Chunk::parse(payload, details.progress) {
         Ok(chunk) => Input::Chunk(chunk),
-        // A chunk that cannot be read may have held bytes: going on would lose them in silence.
-        Err(_) => Input::Gone,
+        Err(error) => Input::Misuse(error.to_string()),
     }
 }

@@ -1,15 +1,20 @@
 //! What has an end by the clock: each phase of an attempt, the run itself, the time between SIGTERM and SIGKILL. Pure.
 //!
 //! ```text
-//! reserving   500 ms  until every node asked has said a word      then  another attempt, without that node
-//! reserving    10 s   until all are reserved; asked in turn: no limit          the same
-//! connecting   10 s   until every replica is ready                              the same
+//! reserving   500 ms  until every node asked has said a word      then  another attempt, without that node; there twice as long
+//! reserving      -    from then on each node answers in its own limits
+//! connecting   10 s   until every hop is proved, or files came further          the same
 //! ending       10 s   until every shim has cleared what was left                it is over
 //! failing       4 s   until every stage is killed                               it is over
+//! freeing     500 ms  until every node has its slots back                       it is over
 //! the run      --timeout, once                                                  SIGTERM, SIGKILL after 5 s
 //! ```
 //!
-//! Always: every phase has an end by the clock, but running, and waiting in turn for slots.
+//! A node that says nothing for 500 ms is slow rather than dead: a dead one is told by its link. So it is passed over while
+//! there are others, and each time the run has to be placed anew it waits longer: else a cluster that is short of
+//! processors would spend them on attempts that are given up.
+//!
+//! Always: every phase has an end by the clock, but running, and waiting for nodes that said that they see to it.
 
 use std::time::Duration;
 
@@ -18,14 +23,18 @@ use tokio::time::Instant;
 use crate::workflow::coordinator::attempt::{Attempt, Phase};
 use crate::workflow::coordinator::outcome::Ended;
 
-/// How long nodes may take to say that they reserved or are full.
-const RESERVE_MAX: Duration = Duration::from_millis(500);
-/// How long replicas may take to start, and hops to be proved.
+/// How long nodes may take to say that they reserved or are full, in a run's first attempt.
+const RESERVE_FIRST: Duration = Duration::from_millis(500);
+/// How long in the last ones: by then the link of a dead one is lost.
+const RESERVE_MAX: Duration = Duration::from_secs(10);
+/// How long hops may take to be proved.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// How long shims may take to clear what is left after the end.
 const END_MAX: Duration = Duration::from_secs(10);
 /// How long stages may take to say that they are killed, once something was lost: a lost link tells in 3 s.
 const KILL_MAX: Duration = Duration::from_secs(4);
+/// How long nodes may take to say that they have their slots back. One that is late has them when the session ends.
+const FREE_MAX: Duration = Duration::from_millis(500);
 /// Between SIGTERM and SIGKILL when the time ran out.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(5);
 /// A day: stands for no limit.
@@ -41,10 +50,12 @@ pub struct Deadlines {
     /// Who ended the run.
     ended: Ended,
     phase: Phase,
-    /// Nodes that the attempt has asked.
-    asked: usize,
-    /// When the attempt came to this phase, or asked the last of them.
+    /// How often the attempt has asked a node, or files came further.
+    steps: usize,
+    /// When the attempt came to this phase, or took the last of them.
     since: Instant,
+    /// How long nodes may say nothing in this attempt.
+    reserve: Duration,
 }
 
 /// What a deadline that has passed asks for.
@@ -73,8 +84,9 @@ impl Deadlines {
             kill_at: None,
             ended: Ended::Itself,
             phase: Phase::Reserving,
-            asked: 0,
+            steps: 0,
             since: begun,
+            reserve: RESERVE_FIRST,
         }
     }
 
@@ -88,11 +100,11 @@ impl Deadlines {
         (self.phase, self.since) = (Phase::Reserving, now);
     }
 
-    /// Notes the phase that an attempt is in, and how many nodes it has asked: one that is asked in turn has its whole
-    /// time, whatever the one before it took.
-    pub fn enter(&mut self, phase: Phase, asked: usize, now: Instant) {
-        if (self.phase, self.asked) != (phase, asked) {
-            (self.phase, self.asked, self.since) = (phase, asked, now);
+    /// Notes the phase that an attempt is in, and how many steps it took: a node that is asked in turn has its whole
+    /// time, whatever the one before it took, and so have files that come at all.
+    pub fn enter(&mut self, phase: Phase, steps: usize, now: Instant) {
+        if (self.phase, self.steps) != (phase, steps) {
+            (self.phase, self.steps, self.since) = (phase, steps, now);
         }
     }
 
@@ -122,7 +134,13 @@ impl Deadlines {
             return Some(Due::Terminate);
         }
         let (limit, due) = self.of_phase(attempt)?;
-        (now >= self.since + limit).then_some(due)
+        if now < self.since + limit {
+            return None;
+        }
+        if self.awaits_a_word(attempt) {
+            self.reserve = (self.reserve * 2).min(RESERVE_MAX);
+        }
+        Some(due)
     }
 
     /// When to ask anew, or when the time runs out before that; of a run that waits between two attempts.
@@ -139,21 +157,28 @@ impl Deadlines {
         self.timeout.filter(|_| self.ended == Ended::Itself)
     }
 
+    /// Whether a node that was asked has not said anything yet.
+    fn awaits_a_word(&self, attempt: &Attempt<'_>) -> bool {
+        self.phase == Phase::Reserving && !attempt.silent.is_empty()
+    }
+
     /// How long the attempt may be in its phase, and what comes after.
     fn of_phase(&self, attempt: &Attempt<'_>) -> Option<(Duration, Due)> {
         let unavailable = |node, why| Due::Unavailable { node, why };
         Some(match self.phase {
-            Phase::Reserving if !attempt.silent.is_empty() => {
-                let why = "a node did not answer in 500 ms";
-                (RESERVE_MAX, unavailable(attempt.silent.first().copied(), why))
+            Phase::Reserving if self.awaits_a_word(attempt) => {
+                let why = "a node did not answer in time";
+                (self.reserve, unavailable(attempt.silent.first().copied(), why))
             }
-            Phase::Reserving if attempt.in_turn => return None,
-            Phase::Reserving | Phase::Connecting => {
+            // How long a replica may take is known where it is started; a node that is gone loses its link.
+            Phase::Reserving => return None,
+            Phase::Connecting => {
                 let why = "a replica was not ready in 10 s";
                 (CONNECT_MAX, unavailable(attempt.unready_node(), why))
             }
             Phase::Ending => (END_MAX, Due::Over),
             Phase::Failing => (KILL_MAX, Due::Over),
+            Phase::Freeing => (FREE_MAX, Due::Over),
             Phase::Running | Phase::Over => return None,
         })
     }

@@ -4,6 +4,7 @@ use pipes_protocol::uris;
 use pipes_wamp::error::uri::CANCELED;
 use rmpv::Value;
 
+use crate::cluster::quorum::Missing;
 use crate::service;
 
 /// Reasons, each with its error URI.
@@ -47,6 +48,12 @@ pub enum Error {
     /// The caller's session broke.
     #[error("the caller is gone")]
     Gone,
+}
+
+impl From<Missing> for Error {
+    fn from(missing: Missing) -> Error {
+        Error::Unavailable(missing.to_string())
+    }
 }
 
 fn did_you_mean(name: &Option<String>) -> String {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::workflow::coordinator::attempt::{Attempt, Phase};
-use crate::workflow::coordinator::bridge::{Action, Bridge, Event, Start};
+use crate::workflow::coordinator::bridge::{self, Action, Bridge, Event, Start};
 use crate::workflow::coordinator::caller::{CallerIn, CallerOut, Input};
 use crate::workflow::coordinator::outcome::{Outcome, TIMEOUT};
 use crate::workflow::coordinator::publish::Publisher;
@@ -60,11 +60,12 @@ pub async fn drive(
         bridge,
     } = sides;
     attempt.begin();
+    bridge.begin(attempt);
     bridge.deadlines.begin(Instant::now());
     while attempt.phase != Phase::Over {
         bridge
             .deadlines
-            .enter(attempt.phase, attempt.asked.len(), Instant::now());
+            .enter(attempt.phase, attempt.steps(), Instant::now());
         if output.pending() == 0 {
             bridge.taken(attempt);
         }
@@ -121,6 +122,7 @@ async fn next_event<'e>(
         },
         said = input.next(), if !is_caller_gone && for_stages < QUEUED_MAX => match said {
             Input::Chunk(chunk) => Event::Caller(chunk),
+            Input::Misuse(why) => Event::CallerMisuse(why),
             Input::Gone => Event::CallerGone,
             Input::Nothing => Event::Nothing,
         },
@@ -148,29 +150,43 @@ fn splice(router: &Router, start: &Start, attempt: &Attempt<'_>, output: &Caller
 }
 
 /// Between two attempts: waits so long, or until a slot is free; an outcome when the run ended meanwhile.
-pub async fn wait(longest: Duration, sides: &mut Sides) -> Option<Outcome> {
+pub async fn wait(longest: Duration, sides: &mut Sides, publisher: &mut Publisher<'_>) -> Option<Outcome> {
+    if let Some(signal) = sides.bridge.early_signal() {
+        return Some(Outcome::cancelled(128 + signal.number()));
+    }
     let again = Instant::now() + longest;
     loop {
-        let until = sides.bridge.deadlines.while_waiting(again);
+        publisher.show_waiting();
+        let record = publisher.record_due().map_or(again, |due| due.min(again));
+        let until = sides.bridge.deadlines.while_waiting(record);
         tokio::select! {
             notice = sides.notices.recv() => return match notice {
                 Some(Notice::Freed) => None,
                 Some(Notice::Stop { .. }) | None => Some(Outcome::cancelled(128 + libc::SIGTERM)),
             },
             said = sides.input.next() => match said {
+                Input::Misuse(why) => return Some(Outcome::misuse(why)),
                 Input::Gone => return Some(Outcome::cancelled(LOST)),
                 Input::Chunk(chunk) => {
                     if let Some(signal) = chunk.signal {
                         return Some(Outcome::cancelled(128 + signal.number()));
                     }
                     sides.bridge.note(&chunk);
+                    if !sides.bridge.has_all_stdin() {
+                        return Some(Outcome::failed(LOST, bridge::INCOMPLETE.into()));
+                    }
                 }
                 Input::Nothing => {}
             },
             () = sleep_until(until) => {
                 let why = "the timeout ran out while the run waited for a free slot";
-                let is_timed_out = sides.bridge.deadlines.is_timed_out(Instant::now());
-                return is_timed_out.then(|| Outcome::failed(TIMEOUT, why.into()));
+                let now = Instant::now();
+                if sides.bridge.deadlines.is_timed_out(now) {
+                    return Some(Outcome::failed(TIMEOUT, why.into()));
+                }
+                if now >= again {
+                    return None;
+                }
             }
         }
     }

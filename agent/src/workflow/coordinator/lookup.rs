@@ -14,7 +14,14 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
     })?;
     let names: Vec<&str> = line.stages.iter().map(|stage| stage.name.as_str()).collect();
     // One linearizable read for all names: what a build anywhere was answered for is seen here.
-    let found = service::find_all(&context.store, &names).await?;
+    let found = service::find_all(&context.store, &names);
+    let found = context.quorum.or_missing(found).await?;
+    let found = found.map_err(|error| match error {
+        pipes_raft::Error::NoLeader | pipes_raft::Error::Timeout => {
+            Error::Unavailable(context.quorum.undecided())
+        }
+        error => error.into(),
+    })?;
     let mut stages = Vec::with_capacity(line.stages.len());
     for (stage, found) in line.stages.into_iter().zip(found) {
         let Some(record) = found else {
@@ -33,6 +40,7 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
         coordinator: context.nodes.own_id(),
         stages,
         options: request.options.clone(),
+        descriptors: request.descriptors,
     })
 }
 

@@ -7,7 +7,7 @@
 //!  2  its request is read                        caller.rs, request.rs
 //!  3  the line is parsed, its names looked up    lookup.rs, plan.rs; a refusal: error.rs
 //!  4  the run is in the registry: ps shows it    ../runs/registry.rs, publish.rs
-//!  5  each stage is given a node                 ../placement.rs, asked by serve.rs
+//!  5  each stage is given a node, or it waits    ../supply.rs, ../placement, asked by serve.rs
 //!  6  an attempt asks the nodes for replicas     attempt/requests.rs; there: executor/procedures.rs, executor/pool
 //!  7  it has them connect, hop by hop            attempt/replies.rs; there: agent/shim/src/invocation
 //!  8  all hops are proved: the stages start      event_loop.rs: from here on bytes may go past us, spliced by the router

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! all exited            status of the last stage, or with pipefail of the last that failed
-//! a stage cannot start  126      timeout  124      a server, link or shim lost  125      cancelled  128+n
+//! a stage cannot start  126      timeout  124      cancelled  128+n
+//! a server, link or shim lost, a stage ended by Pipes  125
 //! ```
 //!
 //! Pure.
@@ -42,6 +43,8 @@ pub struct Outcome {
     pub exit: i32,
     /// A sentence for people, where Pipes has something to say.
     pub message: Option<String>,
+    /// The caller broke the protocol: its answer is that error.
+    pub is_misuse: bool,
 }
 
 impl Outcome {
@@ -51,6 +54,15 @@ impl Outcome {
             state: "cancelled",
             exit,
             message: None,
+            is_misuse: false,
+        }
+    }
+
+    /// The caller said what it may not.
+    pub fn misuse(why: String) -> Outcome {
+        Outcome {
+            is_misuse: true,
+            ..Outcome::failed(LOST, why)
         }
     }
 
@@ -60,6 +72,7 @@ impl Outcome {
             state: "failed",
             exit,
             message: Some(message),
+            is_misuse: false,
         }
     }
 }
@@ -84,6 +97,7 @@ pub fn judge(plan: &Plan, attempt: &Attempt<'_>, ended: Ended, was_repeated: boo
                 state,
                 exit,
                 message: None,
+                is_misuse: false,
             }
         }
     }
@@ -97,11 +111,26 @@ fn stopped(plan: &Plan, stages: &[Stage], stop: &Stop, again: &str) -> Outcome {
             let message = format!("{name} cannot be started on {node}: {why}");
             Outcome::failed(CANNOT_START, message)
         }
+        Stop::OverLimit { stage, why } => {
+            let (name, node) = (plan.name(*stage), &stages[*stage].node_name);
+            lost(format!("{name} was ended on {node}: {why}"))
+        }
         Stop::Gone => Outcome::cancelled(LOST),
         Stop::Signalled(number) => Outcome::cancelled(128 + number),
-        Stop::Usage(why) | Stop::Unavailable { why, .. } => lost(why.clone()),
+        Stop::Usage(why) => Outcome::misuse(why.clone()),
+        Stop::Unavailable { node, why } => lost(unavailable(stages, *node, why)),
         Stop::Full => lost("busy: no node has a free slot".into()),
         Stop::Lost => lost(what_was_lost(plan, stages, again)),
+    }
+}
+
+/// Why a node took no stage: by its own sentence, or by what stands for one that gave none.
+fn unavailable(stages: &[Stage], node: Option<u64>, why: &str) -> String {
+    let said = pipes_wamp::error::to_people(why);
+    let stage = stages.iter().find(|stage| Some(stage.node) == node);
+    match stage.filter(|_| said != why) {
+        Some(stage) => format!("server {} takes no stage: {said}", stage.node_name),
+        None => said.to_owned(),
     }
 }
 
@@ -159,6 +188,21 @@ fn what_was_lost(plan: &Plan, stages: &[Stage], again: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_gave_no_sentence_is_named_with_one() {
+        let stage = Stage {
+            node: 2,
+            node_name: "n2".into(),
+            ..Stage::default()
+        };
+        let said = |why| unavailable(std::slice::from_ref(&stage), Some(2), why);
+        assert_eq!(
+            said(uri::NO_SUCH_PROCEDURE),
+            "server n2 takes no stage: it is starting or stopping"
+        );
+        assert_eq!(said("its disk is full"), "its disk is full");
+    }
 
     #[test]
     fn who_asked_for_a_retry_is_told_why_there_was_none() {

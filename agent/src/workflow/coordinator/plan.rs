@@ -1,5 +1,7 @@
 //! What a run is to do, decided before any node is asked: its stages, their executables, what they are given.
 
+use pipes_protocol::descriptor::Descriptors;
+
 use crate::workflow::coordinator::request::Options;
 
 /// A run's fixed part; attempts come and go.
@@ -15,6 +17,8 @@ pub struct Plan {
     pub stages: Vec<Planned>,
     /// The caller's options.
     pub options: Options,
+    /// What the caller has at 0, 1 and 2: the first stage has its 0, the last its 1, each its 2.
+    pub descriptors: Descriptors,
 }
 
 /// One stage as planned.

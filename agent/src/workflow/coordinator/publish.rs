@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! accepted  registry: waiting      started  registry: running
-//! after 1 s, and from then on once a second at most, when something has changed:
-//!           registry: times, statuses and bytes of its stages      caller: [3, [[in, out], ...]]      once: the record
+//! after 25 ms                                  the record, so that it is not forgotten with its coordinator
+//! five times a second, when something changed  registry: times, statuses and bytes of its stages
+//! once a second, when something changed        caller: [3, [[in, out], ...]]
 //! over      the record as it ended, then out of the registry
 //! ```
 //!
 //! Always: (1) nothing of it is waited for, by bytes least of all: a caller that has not taken what it was sent is told
-//! nothing, and its next counts are newer; (2) a run that is over in a second writes nothing before its end; (3) a run
-//! leaves the registry after its end is on record, so that a record that says *running* and is in no registry is one
-//! whose coordinator was lost.
+//! nothing, and its next counts are newer; (2) a run that is over in 25 ms, as most are, writes nothing before its end;
+//! (3) a run leaves the registry after its end is on record, so that a record that says *running* and is in no registry
+//! is one whose coordinator was lost.
 
 use std::time::{Duration, SystemTime};
 
@@ -24,11 +25,18 @@ use crate::workflow::coordinator::context::Context;
 use crate::workflow::coordinator::error::Error;
 use crate::workflow::coordinator::outcome::Outcome;
 use crate::workflow::coordinator::plan::Plan;
-use crate::workflow::runs::record::{self, LOST};
+use crate::workflow::runs::record::{self, LOST, Record};
 use crate::workflow::runs::registry::Guard;
+use crate::workflow::runs::stderr_log::RunLog;
 use crate::workflow::runs::view::{Run, RunStage, time};
 
-/// How old a run becomes before it is recorded, and the time between two showings of how far it came.
+/// How old a run becomes before it is recorded: one that is killed sooner with its coordinator is nowhere to be seen, and
+/// one that is over sooner costs one write.
+const RECORD_AFTER: Duration = Duration::from_millis(25);
+/// Between two showings of how far it came, and from a change to its showing: what all stages say at about the same time
+/// is shown together.
+const SHOW_EVERY: Duration = Duration::from_millis(200);
+/// Between two tellings of its bytes to its caller, and two tries to record its end.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Publishes a run.
@@ -36,11 +44,53 @@ pub struct Publisher<'c> {
     context: &'c Context,
     plan: &'c Plan,
     guard: Guard,
+    log: RunLog,
     started: SystemTime,
+    /// When it is recorded; `None` once it is.
+    record: Option<Instant>,
+    /// What others are shown.
+    shown: Pace,
+    /// What its caller is told.
+    told: Pace,
+}
+
+/// When to show what has changed.
+struct Pace {
+    every: Duration,
     due: Instant,
     /// Something has changed since it was shown.
     is_behind: bool,
-    is_recorded: bool,
+}
+
+impl Pace {
+    fn new(every: Duration) -> Pace {
+        Pace {
+            every,
+            due: Instant::now() + every,
+            is_behind: false,
+        }
+    }
+
+    /// Something has changed.
+    fn note(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.is_behind, true) {
+            self.due = self.due.max(now + SHOW_EVERY);
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.is_behind.then_some(self.due)
+    }
+
+    /// Whether it is to be shown now.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.is_behind && now >= self.due;
+        if is_due {
+            self.due = now + self.every;
+            self.is_behind = false;
+        }
+        is_due
+    }
 }
 
 impl<'c> Publisher<'c> {
@@ -50,10 +100,11 @@ impl<'c> Publisher<'c> {
             context,
             plan,
             guard,
+            log: context.logs.begin(&plan.id),
             started,
-            due: Instant::now() + EVERY,
-            is_behind: false,
-            is_recorded: false,
+            record: Some(Instant::now() + RECORD_AFTER),
+            shown: Pace::new(SHOW_EVERY),
+            told: Pace::new(EVERY),
         }
     }
 
@@ -64,32 +115,52 @@ impl<'c> Publisher<'c> {
 
     /// A stage, from 1, wrote to its standard error: kept for `logs`.
     pub fn keep_stderr(&self, stage: u32, bytes: &[u8]) {
-        self.context.logs.append(&self.plan.id, stage, bytes);
+        self.log.append(stage, bytes);
     }
 
     /// A stage came further, which is to be shown in time.
     pub fn note_progress(&mut self) {
-        self.is_behind = true;
+        let now = Instant::now();
+        self.shown.note(now);
+        self.told.note(now);
     }
 
     /// When to show it, if there is anything to show.
     pub fn due(&self) -> Option<Instant> {
-        (self.is_behind || !self.is_recorded).then_some(self.due)
+        [self.record, self.shown.due(), self.told.due()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When it is to be recorded, if it is not yet.
+    pub fn record_due(&self) -> Option<Instant> {
+        self.record
+    }
+
+    /// Records a run that waits for slots, if it is time to.
+    pub fn show_waiting(&mut self) {
+        if self.record.is_some_and(|due| Instant::now() >= due) {
+            self.record = None;
+            self.record(accepted(self.plan, self.started));
+        }
     }
 
     /// Shows how far the attempt has come, if it is time to.
     pub fn show(&mut self, attempt: &Attempt<'_>, output: &mut CallerOut) {
-        if self.due().is_none_or(|due| Instant::now() < due) {
+        let now = Instant::now();
+        if self.due().is_none_or(|due| now < due) {
             return;
         }
-        self.due = Instant::now() + EVERY;
-        self.is_behind = false;
         let run = under_way(self.plan, attempt, self.started);
-        if !std::mem::replace(&mut self.is_recorded, true) {
+        if self.record.is_some_and(|due| now >= due) {
+            self.record = None;
             self.record(run.clone());
         }
-        self.guard.update(run);
-        if attempt.phase == Phase::Running && output.pending() == 0 {
+        if self.shown.is_due(now) {
+            self.guard.update(run);
+        }
+        if self.told.is_due(now) && attempt.phase == Phase::Running && output.pending() == 0 {
             let counts = attempt
                 .stages
                 .iter()
@@ -110,7 +181,7 @@ impl<'c> Publisher<'c> {
 
     /// It was accepted and yet did not take place: told in its record, if it has one.
     pub fn refused(self, error: &Error) {
-        if self.is_recorded {
+        if self.record.is_none() {
             let mut run = accepted(self.plan, self.started);
             run.fail(LOST, error.to_string());
             run.finished = Some(time(SystemTime::now()));
@@ -120,14 +191,21 @@ impl<'c> Publisher<'c> {
 
     /// Writes how it ended, beside the answer, and leaves the registry after that.
     pub fn finish(self, run: Run) {
-        let (store, guard) = (self.context.store.clone(), self.guard);
+        let (store, guard, own) = (self.context.store.clone(), self.guard, self.plan.coordinator);
+        let registry = self.context.registry.clone();
         guard.update(run.clone());
+        let over = Record {
+            run,
+            coordinator: None,
+            logs_at: Some(self.plan.coordinator),
+        };
         let stopping = self.context.lifecycle.stopping();
         self.context
             .lifecycle
             .spawn(Kind::Work, "record of a run", async move {
                 // A store without a leader has one again before long; until then the run is known here.
-                while let Err(error) = record::write(&store, &run).await {
+                let is_known = |id: &str| registry.knows(id);
+                while let Err(error) = record::write(&store, &over, own, is_known).await {
                     if stopping.run_until_cancelled(sleep(EVERY)).await.is_none() {
                         return Err(error);
                     }
@@ -176,6 +254,15 @@ pub fn under_way(plan: &Plan, attempt: &Attempt<'_>, started: SystemTime) -> Run
 
 /// A run that is over.
 pub fn over(plan: &Plan, attempt: &Attempt<'_>, started: SystemTime, outcome: Outcome) -> Run {
+    ended(placed(plan, attempt, started), outcome)
+}
+
+/// A run that ended before there were slots for it.
+pub fn unplaced(plan: &Plan, started: SystemTime, outcome: Outcome) -> Run {
+    ended(accepted(plan, started), outcome)
+}
+
+fn ended(run: Run, outcome: Outcome) -> Run {
     Run {
         state: outcome.state.into(),
         status: Some(outcome.exit),
@@ -183,7 +270,7 @@ pub fn over(plan: &Plan, attempt: &Attempt<'_>, started: SystemTime, outcome: Ou
         reason: outcome.message.clone(),
         message: outcome.message,
         finished: Some(time(SystemTime::now())),
-        ..placed(plan, attempt, started)
+        ..run
     }
 }
 

@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! first   {line: "yes | head -5", options: {place: {"1": "n1"}}, credit: 1048576}
-//! then    [b"input"]   {signal: "INT"}   {credit: 65536}   {eof: true}   {closed: true}
+//! then    [b"input"]   {signal: "INT"}   {credit: 65536}   {eof: true}   {closed: 1}
 //! ```
 //!
 //! Always: (1) the caller may send stdin only against credit; (2) a chunk without `progress` ends stdin; (3) what is
 //! not known is ignored. Not here: what is done about any of it (`bridge.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use pipes_protocol::descriptor::{Descriptor, Descriptors};
+use pipes_protocol::stage::File;
 use pipes_wamp::message::{InvocationDetails, Payload};
 use pipes_wamp::payload;
 use rmpv::Value;
@@ -31,8 +33,12 @@ pub struct Request {
     pub credit: Option<u64>,
     /// There is no stdin beyond what was given whole.
     pub eof: bool,
-    /// Nobody reads the output.
-    pub closed: bool,
+    /// What nobody reads.
+    pub closed: Option<Stream>,
+    /// A signal for every stage, which ends the run before they start.
+    pub signal: Option<Signal>,
+    /// What the caller has at 0, 1 and 2.
+    pub descriptors: Descriptors,
     /// Whether progressive results are taken; without, output has nowhere to go.
     pub takes_progress: bool,
 }
@@ -48,8 +54,10 @@ pub struct Options {
     pub env: Vec<(String, Vec<u8>)>,
     /// STAGE to NODE, as written.
     pub place: BTreeMap<String, String>,
-    /// Digest and name of files that lie in each stage's working directory.
-    pub files: Vec<(String, String)>,
+    /// Files that lie in each stage's working directory.
+    pub files: Vec<File>,
+    /// Bytes that each stage's scratch directory may hold; `None`: what keeps a part of its disk free.
+    pub scratch: Option<u64>,
     /// No warm replica.
     pub fresh: bool,
     /// A server lost after the start: once more, when nothing was read or written yet.
@@ -67,8 +75,17 @@ pub struct Chunk<'a> {
     pub credit: u64,
     /// Standard input ends here.
     pub eof: bool,
-    /// Nobody reads the caller's output any more.
-    pub closed: bool,
+    /// What of the caller's nobody reads any more.
+    pub closed: Option<Stream>,
+}
+
+/// Where a stage writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// The last stage's standard output.
+    Stdout,
+    /// Every stage's standard error.
+    Stderr,
 }
 
 impl Request {
@@ -87,6 +104,7 @@ impl Request {
                 "options" => request.options = Options::parse(value)?,
                 "stdin" => request.stdin = Some(bytes(value, "stdin")?),
                 "credit" => request.credit = value.as_u64(),
+                "descriptors" => request.descriptors = descriptors(value)?,
                 _ => {}
             }
         }
@@ -97,7 +115,7 @@ impl Request {
         }
         let mut chunk = Chunk::begin(details.progress);
         chunk.read_kwargs(payload)?;
-        (request.eof, request.closed) = (chunk.eof, chunk.closed);
+        (request.eof, request.closed, request.signal) = (chunk.eof, chunk.closed, chunk.signal);
         Ok(request)
     }
 }
@@ -122,6 +140,7 @@ impl Options {
                         options.place.insert(stage, text(node, "place")?);
                     }
                 }
+                "scratch" => options.scratch = scratch(&value)?,
                 "file" => options.files = files(value)?,
                 name if BEYOND_PROCESS.contains(&name) => {
                     return Err(Error::Usage(format!(
@@ -169,17 +188,43 @@ impl<'a> Chunk<'a> {
             match key.as_str() {
                 "signal" => {
                     let name = text(value, "signal")?;
-                    let signal = Signal::parse(&name);
-                    self.signal = Some(signal.ok_or_else(|| Error::Usage(format!("no signal {name}")))?);
+                    self.signal = Some(Signal::parse(&name).ok_or_else(|| no_signal(&name))?);
                 }
                 "credit" => self.credit = value.as_u64().unwrap_or(0),
                 "eof" => self.eof |= value.as_bool().unwrap_or(false),
-                "closed" => self.closed = value.as_bool().unwrap_or(false),
+                "closed" => self.closed = closed(&value)?,
                 _ => {}
             }
         }
         Ok(())
     }
+}
+
+fn no_signal(name: &str) -> Error {
+    let known = Signal::NAMES.map(|(name, _)| name).join(", ");
+    Error::Usage(format!(
+        "there is no signal {name} for a run: send one of {known}"
+    ))
+}
+
+/// What nobody reads; `true` as callers said it that knew of stdout alone.
+fn closed(value: &Value) -> Result<Option<Stream>, Error> {
+    match (value.as_u64(), value.as_bool()) {
+        (Some(1), _) | (_, Some(true)) => Ok(Some(Stream::Stdout)),
+        (Some(2), _) => Ok(Some(Stream::Stderr)),
+        (_, Some(false)) => Ok(None),
+        _ => Err(Error::Usage("closed must be 1, stdout, or 2, stderr".into())),
+    }
+}
+
+fn descriptors(value: Value) -> Result<Descriptors, Error> {
+    let refuse = || Error::Usage("descriptors must be three names of what is at 0, 1 and 2".into());
+    let Value::Array(names) = value else {
+        return Err(refuse());
+    };
+    let known = names.iter().map(|name| Descriptor::parse(name.as_str()?));
+    let known: Vec<Descriptor> = known.collect::<Option<_>>().ok_or_else(refuse)?;
+    known.try_into().map_err(|_| refuse())
 }
 
 /// The entries of a map with text keys.
@@ -228,32 +273,57 @@ fn timeout(value: &Value) -> Result<Option<Duration>, Error> {
     }
 }
 
+fn scratch(value: &Value) -> Result<Option<u64>, Error> {
+    match value.as_u64() {
+        None if value.is_nil() => Ok(None),
+        Some(bytes) if bytes > 0 => Ok(Some(bytes)),
+        _ => Err(Error::Usage(
+            "scratch must be a whole number of bytes, more than 0".into(),
+        )),
+    }
+}
+
 fn check_variable(name: &str) -> Result<(), Error> {
     let good = !name.is_empty() && !name.contains(['=', '\0']);
     good.then_some(())
         .ok_or_else(|| Error::Usage(format!("'{name}' cannot be the name of a variable")))
 }
 
-fn files(value: Value) -> Result<Vec<(String, String)>, Error> {
+fn files(value: Value) -> Result<Vec<File>, Error> {
     let Value::Array(list) = value else {
         return Err(Error::Usage("file must be a list".into()));
     };
-    list.into_iter()
+    let files: Result<Vec<File>, Error> = list
+        .into_iter()
         .map(|entry| match entry {
-            Value::Array(mut pair) if pair.len() == 2 => {
-                let name = text(pair.remove(1), "file")?;
-                let digest = text(pair.remove(0), "file")?;
+            Value::Array(mut file) if matches!(file.len(), 2 | 3) => {
+                // Whether it may be executed, where that is said.
+                let executable = file.get(2) == Some(&Value::Boolean(true));
+                let name = text(file.remove(1), "file")?;
+                let digest = text(file.remove(0), "file")?;
                 let plain = !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != "..";
                 if !plain {
                     return Err(Error::Usage(format!(
                         "'{name}' cannot be a file's name in a stage"
                     )));
                 }
-                Ok((digest, name))
+                Ok(File {
+                    digest,
+                    name,
+                    executable,
+                })
             }
             _ => Err(Error::Usage("file must be a list of digests and names".into())),
         })
-        .collect()
+        .collect();
+    let files = files?;
+    let mut names = BTreeSet::new();
+    match files.iter().find(|file| !names.insert(&file.name)) {
+        Some(File { name, .. }) => Err(Error::Usage(format!(
+            "two files are called {name}; give one another name with --file PATH=NAME"
+        ))),
+        None => Ok(files),
+    }
 }
 
 #[cfg(test)]
@@ -274,6 +344,7 @@ mod tests {
         let options = Value::Map(vec![
             ("pipefail".into(), true.into()),
             ("timeout".into(), 1.5.into()),
+            ("scratch".into(), 4_096.into()),
             ("place".into(), Value::Map(vec![("1".into(), "n2".into())])),
         ]);
         let payload = kwargs(vec![
@@ -285,6 +356,7 @@ mod tests {
         assert_eq!(request.line, "a | b");
         assert!(request.options.pipefail);
         assert_eq!(request.options.timeout, Some(Duration::from_millis(1500)));
+        assert_eq!(request.options.scratch, Some(4_096));
         assert_eq!(request.options.place["1"], "n2");
         assert_eq!(request.credit, None);
     }
@@ -316,6 +388,16 @@ mod tests {
     }
 
     #[test]
+    fn a_scratch_directory_of_nothing_is_refused() {
+        for value in [Value::from(0), Value::from(-1), Value::from("1g")] {
+            let options = Value::Map(vec![("scratch".into(), value)]);
+            let payload = kwargs(vec![("line", "a".into()), ("options", options)]);
+            let refused = Request::parse(payload.as_payload(), &InvocationDetails::default()).unwrap_err();
+            assert!(refused.to_string().contains("scratch must be"), "{refused}");
+        }
+    }
+
+    #[test]
     fn a_file_stays_inside_the_working_directory() {
         for name in ["", "..", "a/b"] {
             let list = Value::Array(vec![Value::Array(vec!["sha256:00".into(), name.into()])]);
@@ -334,5 +416,47 @@ mod tests {
         let chunk = Chunk::parse(payload.as_payload(), true).unwrap();
         assert_eq!(chunk.signal, Some(Signal::Group(libc::SIGINT)));
         assert_eq!((chunk.credit, chunk.eof, chunk.stdin), (7, false, None));
+    }
+
+    #[test]
+    fn what_nobody_reads_is_1_or_2() {
+        let closed = |value: Value| {
+            let payload = kwargs(vec![("closed", value)]);
+            Chunk::parse(payload.as_payload(), true).map(|chunk| chunk.closed)
+        };
+        assert_eq!(closed(1.into()).unwrap(), Some(Stream::Stdout));
+        assert_eq!(closed(2.into()).unwrap(), Some(Stream::Stderr));
+        assert_eq!(closed(true.into()).unwrap(), Some(Stream::Stdout));
+        assert_eq!(closed(false.into()).unwrap(), None);
+        for wrong in [Value::from(0), 3.into(), "stderr".into(), Value::Nil] {
+            assert!(closed(wrong).unwrap_err().to_string().contains("1, stdout"));
+        }
+    }
+
+    #[test]
+    fn an_unknown_signal_is_a_usage_error_that_names_the_known_ones() {
+        for name in ["FOO", "SIGSIGINT", "int", ""] {
+            let payload = kwargs(vec![("line", "a".into()), ("signal", name.into())]);
+            let first = Request::parse(payload.as_payload(), &InvocationDetails::default());
+            let later = Chunk::parse(payload.as_payload(), true);
+            for error in [first.map(drop).unwrap_err(), later.map(drop).unwrap_err()] {
+                assert_eq!(error.uri(), "pipes.error.usage");
+                assert!(error.to_string().contains("HUP, INT, QUIT"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn descriptors_are_three_known_names() {
+        let parse = |names: &[&str]| {
+            let names = Value::Array(names.iter().map(|name| Value::from(*name)).collect());
+            let payload = kwargs(vec![("line", "a".into()), ("descriptors", names)]);
+            Request::parse(payload.as_payload(), &InvocationDetails::default())
+        };
+        let expected = [Descriptor::Folder, Descriptor::Closed, Descriptor::Full];
+        let request = parse(&["folder", "closed", "full"]).unwrap();
+        assert_eq!(request.descriptors, expected);
+        assert!(parse(&["pipe", "pipe"]).is_err());
+        assert!(parse(&["pipe", "pipe", "tape"]).is_err());
     }
 }

@@ -11,25 +11,26 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::workflow::coordinator::attempt::Stop;
+use crate::workflow::supply::OVERTAKEN_MAX;
 
 /// Attempts that may fail before their start for other reasons than want of slots.
 const MISHAPS_MAX: u32 = 8;
 /// A run that found no slot asks again after this, should nobody tell it sooner.
-const FREED_MAX: Duration = Duration::from_secs(1);
+pub const FREED_MAX: Duration = Duration::from_secs(1);
 /// When only nodes are left that failed a moment ago, they are asked again after this: a replica that died is missed by
 /// then.
-const MISHAP_PAUSE: Duration = Duration::from_millis(100);
+pub const MISHAP_PAUSE: Duration = Duration::from_millis(100);
 /// Refusals after which a run asks its nodes in turn, by id, and keeps what it has: two runs that ask in one order cannot
 /// wait for each other.
-const REFUSALS_BEFORE_TURNS: u32 = 5;
+const REFUSALS_BEFORE_TURNS: u32 = OVERTAKEN_MAX;
 
 /// What comes after an attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Another, when a slot is free, and after so long at the latest.
-    WhenFreed(Duration),
-    /// Another at once on other nodes; after so long, where none is left.
-    Elsewhere(Duration),
+    /// Another, where a slot is free.
+    WhenFreed,
+    /// Another at once, on other nodes.
+    Elsewhere,
     /// Another at once, from the beginning.
     Again,
     /// None: the run is over.
@@ -51,12 +52,12 @@ impl Retries {
         match stop {
             Some(Stop::Full) => {
                 self.refusals += 1;
-                Next::WhenFreed(FREED_MAX)
+                Next::WhenFreed
             }
             Some(Stop::Unavailable { node, .. }) if self.mishaps < MISHAPS_MAX => {
                 self.mishaps += 1;
                 self.avoided.extend(node);
-                Next::Elsewhere(MISHAP_PAUSE)
+                Next::Elsewhere
             }
             Some(Stop::Lost) if may_repeat && !self.was_repeated => {
                 self.was_repeated = true;
@@ -81,6 +82,11 @@ impl Retries {
         self.refusals >= REFUSALS_BEFORE_TURNS
     }
 
+    /// Which start of the stages comes next, from 1: what failed before its start does not count.
+    pub fn start_number(&self) -> u64 {
+        1 + u64::from(self.was_repeated)
+    }
+
     /// Whether a lost run was begun once more.
     pub fn was_repeated(&self) -> bool {
         self.was_repeated
@@ -100,10 +106,7 @@ mod tests {
     fn a_full_cluster_is_asked_without_limit_and_in_turn_after_five_refusals() {
         let mut retries = Retries::default();
         for refusal in 1..100 {
-            assert_eq!(
-                retries.after(Some(&Stop::Full), false),
-                Next::WhenFreed(FREED_MAX)
-            );
+            assert_eq!(retries.after(Some(&Stop::Full), false), Next::WhenFreed);
             assert_eq!(retries.asks_in_turn(), refusal >= 5, "after {refusal} refusals");
         }
         assert!(retries.avoided().is_empty());
@@ -114,7 +117,7 @@ mod tests {
         let mut retries = Retries::default();
         for node in 1..=8 {
             let next = retries.after(Some(&unavailable(Some(node))), false);
-            assert_eq!(next, Next::Elsewhere(MISHAP_PAUSE));
+            assert_eq!(next, Next::Elsewhere);
             assert!(retries.avoided().contains(&node));
         }
         assert_eq!(retries.after(Some(&unavailable(Some(9))), false), Next::Over);
@@ -126,10 +129,7 @@ mod tests {
         for _ in 0..20 {
             retries.after(Some(&Stop::Full), false);
         }
-        assert_eq!(
-            retries.after(Some(&unavailable(None)), false),
-            Next::Elsewhere(MISHAP_PAUSE)
-        );
+        assert_eq!(retries.after(Some(&unavailable(None)), false), Next::Elsewhere);
         assert!(retries.avoided().is_empty(), "nobody knows which node it was");
     }
 
@@ -148,8 +148,10 @@ mod tests {
     fn a_lost_run_is_repeated_once_and_only_where_it_may_be() {
         let mut retries = Retries::default();
         assert_eq!(retries.after(Some(&Stop::Lost), false), Next::Over);
-        assert!(!retries.was_repeated());
+        assert_eq!((retries.was_repeated(), retries.start_number()), (false, 1));
         assert_eq!(retries.after(Some(&Stop::Lost), true), Next::Again);
+        retries.after(Some(&Stop::Full), true);
+        assert_eq!(retries.start_number(), 2, "its stages start for the second time");
         assert!(retries.was_repeated());
         assert_eq!(retries.after(Some(&Stop::Lost), true), Next::Over);
     }
@@ -164,6 +166,10 @@ mod tests {
             Some(Stop::CannotStart {
                 stage: 0,
                 why: "no such file".into(),
+            }),
+            Some(Stop::OverLimit {
+                stage: 0,
+                why: "too large".into(),
             }),
         ];
         for stop in ends {

@@ -1,34 +1,28 @@
 //! A run from its call to its answer: plan, attempts, record.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use futures::future::join_all;
-use pipes_protocol::reservation::{self, Abort};
+use pipes_protocol::supply::Kind;
 use pipes_protocol::uris;
-use pipes_wamp::client::{CallOptions, Connection};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use pipes_wamp::client::Connection;
+use tokio::time::Instant;
 use tracing::info;
 
-use crate::lifecycle::Kind;
-use crate::workflow::coordinator::attempt::Attempt;
+use crate::workflow::coordinator::attempt::{Attempt, Stop};
 use crate::workflow::coordinator::bridge::Bridge;
 use crate::workflow::coordinator::context::Context;
 use crate::workflow::coordinator::error::Error;
 use crate::workflow::coordinator::event_loop::{Sides, drive, wait};
-use crate::workflow::coordinator::outcome::{Ended, judge};
+use crate::workflow::coordinator::outcome::{Ended, Outcome, judge};
 use crate::workflow::coordinator::plan::Plan;
 use crate::workflow::coordinator::publish::{self, Publisher};
-use crate::workflow::coordinator::retry::{Next, Retries};
+use crate::workflow::coordinator::retry::{FREED_MAX, MISHAP_PAUSE, Next, Retries};
 use crate::workflow::coordinator::{caller, lookup};
-use crate::workflow::placement;
+use crate::workflow::placement::{Line, Need};
 use crate::workflow::runs::view::Run;
+use crate::workflow::supply::{Grant, Seat};
 use pipes_router::{OwnSession, Role};
-
-/// So long an attempt waits until the slots of the one before it are free.
-const ABORT_MAX: Duration = Duration::from_millis(500);
 
 /// Serves one call of `pipes.run.start`, on a session of its own.
 pub async fn serve(context: Arc<Context>, own: OwnSession) {
@@ -59,13 +53,27 @@ pub async fn serve(context: Arc<Context>, own: OwnSession) {
         started,
         publisher: Publisher::new(&context, &plan, guard, started),
         retries: Retries::default(),
-        asked: BTreeSet::new(),
+        seat: context.supplies.seat(&plan.id),
+        is_misuse: false,
     };
     let result = attempts.run(&mut sides).await;
-    let Attempts { asked, publisher, .. } = attempts;
+    let Attempts {
+        publisher,
+        seat,
+        is_misuse,
+        ..
+    } = attempts;
+    // Others may have what it was offered.
+    drop(seat);
     match result {
         Ok(run) => {
-            sides.output.finish(&run).await;
+            match is_misuse {
+                true => {
+                    let why = run.message.clone().unwrap_or_default();
+                    sides.output.refuse(&Error::Usage(why)).await;
+                }
+                false => sides.output.finish(&run).await,
+            }
             publisher.finish(run);
         }
         Err(error) => {
@@ -73,8 +81,6 @@ pub async fn serve(context: Arc<Context>, own: OwnSession) {
             publisher.refused(&error);
         }
     }
-    // Whether it is done is nobody's to wait for.
-    drop(abort(&context, &plan, asked, u64::MAX));
 }
 
 /// The attempts of one run.
@@ -84,81 +90,118 @@ struct Attempts<'c> {
     started: SystemTime,
     publisher: Publisher<'c>,
     retries: Retries,
-    /// Nodes that may hold reservations.
-    asked: BTreeSet<u64>,
+    /// Its place among the runs that want slots.
+    seat: Seat,
+    /// The caller broke the protocol, which ended the run.
+    is_misuse: bool,
 }
 
 impl Attempts<'_> {
-    /// One after another, until one is the last or somebody ends the run between two of them.
+    /// One after another, until one is the last or somebody ends the run between two of them. An attempt's session ends
+    /// with it, and with that all that nodes hold for it.
     async fn run(&mut self, sides: &mut Sides) -> Result<Run, Error> {
         let mut number = 0;
         loop {
+            let grant = match self.place(sides).await? {
+                Ok(grant) => grant,
+                Err(outcome) => return Ok(publish::unplaced(self.plan, self.started, outcome)),
+            };
             number += 1;
-            let nodes = self.place()?;
             let own = self.context.router.attach(uris::REALM_STAGES, Role::Agent);
             let own =
                 own.map_err(|error| Error::Unavailable(format!("the router gives no session: {error}")))?;
             let (mut replies, writer) = Connection::welcomed(own.stream).split();
-            let in_turn = self.retries.asks_in_turn();
-            let mut attempt = Attempt::new(self.plan, number, in_turn, nodes, own.id, writer);
+            let mut attempt = Attempt::new(self.plan, number, grant.nodes.clone(), own.id, writer);
+            attempt.start_number = self.retries.start_number();
+            attempt.in_turn = grant.in_turn;
+            attempt.grant = Some(grant);
             self.publisher.update(&attempt);
             drive(&mut attempt, &mut replies, sides, &mut self.publisher).await;
-            self.asked.extend(&attempt.asked);
+            self.learn(&attempt);
             let ended = sides.bridge.deadlines.ended();
-            let next = self
-                .retries
-                .after(attempt.stop.as_ref(), self.may_repeat(&attempt, ended));
-            if next != Next::Over {
-                self.abort_reservations(number.into()).await;
-            }
+            let may_repeat = self.may_repeat(&attempt, ended) && sides.bridge.has_all_stdin();
+            let next = self.retries.after(attempt.stop.as_ref(), may_repeat);
             let cancelled = sides.bridge.cancelled();
+            let has_rest = next == Next::WhenFreed && attempt.in_turn;
             let outcome = match next {
                 Next::Over => Some(judge(self.plan, &attempt, ended, self.retries.was_repeated())),
                 _ if cancelled.is_some() => cancelled,
-                Next::Again => None,
-                Next::WhenFreed(longest) => wait(longest, sides).await,
-                Next::Elsewhere(pause) => {
+                // It ran out while this attempt failed: none follows.
+                _ if ended == Ended::Timeout => {
+                    Some(judge(self.plan, &attempt, ended, self.retries.was_repeated()))
+                }
+                Next::Again | Next::WhenFreed => None,
+                Next::Elsewhere => {
                     info!(run = %self.plan.id, why = ?attempt.stop, "placed anew");
-                    match self.place_without_avoided() {
-                        Ok(_) => None,
-                        Err(_) => wait(pause, sides).await,
-                    }
+                    None
                 }
             };
-            if let Some(outcome) = outcome {
-                return Ok(publish::over(self.plan, &attempt, self.started, outcome));
+            let over = outcome.map(|outcome| {
+                self.is_misuse = outcome.is_misuse;
+                publish::over(self.plan, &attempt, self.started, outcome)
+            });
+            // Its session ends, and with that all that nodes hold for it, before others may have what it was given.
+            let grant = attempt.grant.take();
+            drop((attempt, replies));
+            drop(grant);
+            if let Some(over) = over {
+                return Ok(over);
             }
             sides.bridge.rewind();
+            if has_rest && let Some(outcome) = wait(FREED_MAX, sides, &mut self.publisher).await {
+                return Ok(publish::unplaced(self.plan, self.started, outcome));
+            }
         }
     }
 
-    /// A node for each stage; where too few are left without those that failed, they may do by now.
-    fn place(&mut self) -> Result<Vec<(u64, String)>, Error> {
-        let placed = self.place_without_avoided();
-        if placed.is_err() && !self.retries.avoided().is_empty() {
+    /// A node for each stage, as soon as there are slots; or what the run comes to while it waits for them.
+    async fn place(&mut self, sides: &mut Sides) -> Result<Result<Grant, Outcome>, Error> {
+        loop {
+            let pause = match self.seat.place(self.line()) {
+                Ok(Some(grant)) => return Ok(Ok(grant)),
+                Ok(None) => FREED_MAX,
+                // Too few are left without those that failed.
+                Err(_) if !self.retries.avoided().is_empty() => MISHAP_PAUSE,
+                Err(error) => return Err(Error::Unavailable(error.to_string())),
+            };
+            if let Some(outcome) = wait(pause, sides, &mut self.publisher).await {
+                return Ok(Err(outcome));
+            }
+            // Those that failed a while ago may do by now.
             self.retries.forgive();
-            return self.place_without_avoided();
         }
-        placed
     }
 
-    fn place_without_avoided(&self) -> Result<Vec<(u64, String)>, Error> {
-        let names: Vec<&str> = self
-            .plan
-            .stages
-            .iter()
-            .map(|stage| stage.service.as_str())
-            .collect();
-        let nodes = self.context.nodes.reached();
-        let wanted = &self.plan.options.place;
-        placement::place(
-            &names,
-            &nodes,
-            wanted,
-            self.retries.avoided(),
-            self.plan.coordinator,
-        )
-        .map_err(|error| Error::Unavailable(error.to_string()))
+    fn line(&self) -> Line {
+        let options = &self.plan.options;
+        let needs = self.plan.stages.iter().map(|stage| Need {
+            kind: Kind {
+                service: stage.service.clone(),
+                digest: stage.digest.clone(),
+            },
+            fresh: options.fresh,
+        });
+        Line {
+            needs: needs.collect(),
+            wanted: options.place.clone(),
+            avoid: self.retries.avoided().clone(),
+            in_turn: self.retries.asks_in_turn(),
+        }
+    }
+
+    /// Notes of which nodes others need not be told the same.
+    fn learn(&self, attempt: &Attempt<'_>) {
+        for node in &attempt.refused_by {
+            let there = attempt.stages.iter().zip(&self.plan.stages);
+            let there = there.filter(|(stage, _)| stage.node == *node);
+            self.seat
+                .refused(*node, there.map(|(_, planned)| planned.service.clone()));
+        }
+        if let Some(Stop::Unavailable { node: Some(node), .. }) = attempt.stop
+            && attempt.silent.contains(&node)
+        {
+            self.seat.silent(node);
+        }
     }
 
     /// Only while nothing of the first time was seen or used up.
@@ -167,37 +210,5 @@ impl Attempts<'_> {
             && attempt.stdin.sent == 0
             && attempt.output.received == 0
             && ended == Ended::Itself
-    }
-
-    /// Ends the reservations of the attempts so far, before others are made.
-    async fn abort_reservations(&mut self, attempt: u64) {
-        let aborted = abort(self.context, self.plan, std::mem::take(&mut self.asked), attempt);
-        // A node that is late is not waited for: it still hears of it, and knows a later attempt from this one.
-        let _ = timeout(ABORT_MAX, aborted).await;
-    }
-}
-
-/// Ends what nodes hold for the attempts of a run up to this one; it goes on where nobody waits for it.
-fn abort(context: &Arc<Context>, plan: &Plan, asked: BTreeSet<u64>, attempt: u64) -> oneshot::Receiver<()> {
-    let (done, is_done) = oneshot::channel();
-    let (own, plan) = (context.clone(), plan.clone());
-    context
-        .lifecycle
-        .spawn(Kind::Work, "end of reservations", async move {
-            join_all(asked.into_iter().map(|node| abort_at(&own, &plan, node, attempt))).await;
-            // Whoever made it may not wait any more.
-            let _ = done.send(());
-            Ok(())
-        });
-    is_done
-}
-
-async fn abort_at(context: &Context, plan: &Plan, node: u64, attempt: u64) {
-    let uri = uris::of_node(node, uris::node::EXECUTOR_ABORT);
-    let run = plan.id.clone();
-    let abort = reservation::encode(&Abort { run, attempt });
-    // Its answer says nothing; a node that is gone has nothing reserved.
-    if let Ok(mut call) = context.calls.call(&uri, abort, CallOptions::default()).await {
-        let _ = call.result().await;
     }
 }

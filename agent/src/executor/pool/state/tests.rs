@@ -1,5 +1,9 @@
 //! The pool's promises, one each; `Pool` notes what the state asks for and keeps a clock that is set by hand.
 
+use std::time::Duration;
+
+use std::collections::HashMap;
+
 use super::*;
 use pipes_protocol::reservation::Wanted;
 
@@ -7,8 +11,8 @@ struct Pool {
     slots: Slots,
     now: Instant,
     tickets: u64,
-    /// Of whatever run is named next.
-    attempt: u64,
+    /// The last ticket of each run.
+    runs: HashMap<String, u64>,
 }
 
 impl Pool {
@@ -22,7 +26,7 @@ impl Pool {
             slots: Slots::new(settings, 64, "x".into()),
             now: Instant::now(),
             tickets: 0,
-            attempt: 1,
+            runs: HashMap::new(),
         }
     }
 
@@ -38,25 +42,25 @@ impl Pool {
             Effect::Answer(_, Answer::Failed(PrepareError::Full)) => "full".into(),
             Effect::Answer(_, Answer::Failed(error)) => format!("failed: {error}"),
             Effect::Answer(_, answer) => format!("{answer:?}").to_lowercase(),
-            Effect::Start(spec) => format!("start {} {}", spec.replica, spec.service),
+            Effect::Start(spec) => format!("start {} {}", spec.replica, spec.kind.service),
             Effect::Stop(replica) => format!("stop {replica}"),
-            Effect::Freed(node, run) => format!("freed {run} at {node}"),
         };
         self.slots.take_effects().into_iter().map(shown).collect()
     }
 
     fn ask(&mut self, run: &str, services: &str, options: &str) -> Vec<String> {
         self.tickets += 1;
+        self.runs.insert(run.to_owned(), self.tickets);
         let stages = services.split(' ').enumerate().map(|(index, service)| Wanted {
             stage: index as u32 + 1,
-            service: service.split('@').next().unwrap().to_owned(),
-            digest: service.to_owned(),
+            kind: Kind {
+                service: service.split('@').next().unwrap().to_owned(),
+                digest: service.to_owned(),
+            },
             fresh: options.contains("fresh"),
         });
         let request = Prepare {
             run: run.into(),
-            coordinator: 7,
-            attempt: self.attempt,
             stages: stages.collect(),
             files: Vec::new(),
             wait: options.contains("wait"),
@@ -74,9 +78,24 @@ impl Pool {
         self.effects()
     }
 
-    fn abort(&mut self, run: &str) -> Vec<String> {
-        self.slots.abort(self.now, run, self.attempt);
+    fn commit(&mut self, run: &str) {
+        self.slots.commit(self.runs[run]);
+    }
+
+    /// Its call is over.
+    fn end(&mut self, run: &str) -> Vec<String> {
+        if let Some(ticket) = self.runs.remove(run) {
+            self.slots.end(self.now, ticket);
+        }
         self.effects()
+    }
+
+    /// What others are told of a service: replicas, idle, ready, starting.
+    fn told(&self, service: &str) -> (u32, u32, u32, u32) {
+        let supply = self.slots.supply();
+        let of = supply.kinds.iter().find(|of| of.kind.service == service);
+        let of = of.cloned().unwrap_or_default();
+        (of.replicas, of.idle, of.ready, of.starting)
     }
 
     fn pass(&mut self, seconds: u64) -> Vec<String> {
@@ -102,12 +121,12 @@ fn warm_replicas_are_used_at_once_and_stopped_after_their_time() {
     let mut pool = Pool::new(16, 4);
     pool.prepare("r1", "cat");
     pool.ready("x1");
-    pool.slots.commit("r1");
+    pool.commit("r1");
     assert!(pool.pass(10_000).is_empty(), "a run may take its time");
-    assert!(pool.abort("r1").is_empty());
+    assert!(pool.end("r1").is_empty());
     assert!(pool.pass(599).is_empty());
     assert_eq!(pool.prepare("r2", "cat"), ["reserved", "ready 1@x1"]);
-    pool.abort("r2");
+    pool.end("r2");
     assert_eq!(
         pool.slots.next_deadline(),
         Some(pool.now + Duration::from_secs(600))
@@ -117,22 +136,23 @@ fn warm_replicas_are_used_at_once_and_stopped_after_their_time() {
 }
 
 #[test]
-fn a_reservation_that_never_goes_is_given_up() {
+fn a_reservation_lasts_as_long_as_its_call() {
     let mut pool = Pool::new(1, 1);
     pool.prepare("r1", "cat");
     pool.ready("x1");
     assert_eq!(pool.prepare("r2", "cat"), ["full"]);
-    assert!(pool.pass(9).is_empty());
-    assert_eq!(pool.pass(1), ["freed r2 at 7"]);
-    assert_eq!(
-        pool.slots.counters,
-        Counters {
-            full: 1,
-            expired: 1,
-            ..Counters::default()
-        }
-    );
+    assert!(pool.pass(3_600).is_empty(), "others of its line may take long");
+    pool.end("r1");
     assert_eq!(pool.prepare("r2", "cat"), ["reserved", "ready 1@x1"]);
+}
+
+#[test]
+fn a_replica_that_nobody_wants_any_more_makes_room_once_it_is_ready() {
+    let mut pool = Pool::new(1, 1);
+    pool.prepare("r1", "cat");
+    assert_eq!(pool.ask("r2", "cat@2", "wait"), ["waiting"]);
+    assert!(pool.end("r1").is_empty(), "it is still starting");
+    assert_eq!(pool.ready("x1"), ["stop x1", "reserved", "start x2 cat"]);
 }
 
 #[test]
@@ -146,7 +166,8 @@ fn full_is_said_when_slots_and_replicas_are_used_up() {
         ["reserved", "start x3 tr"],
         "nothing of r3 was kept"
     );
-    assert_eq!(pool.abort("r1"), ["freed r3 at 7"]);
+    assert!(pool.end("r1").is_empty());
+    assert_eq!(pool.prepare("r3", "cat tr"), ["reserved"]);
 }
 
 #[test]
@@ -156,32 +177,11 @@ fn the_agent_runs_no_more_stages_than_it_may() {
         slots: Slots::new(settings, 2, "x".into()),
         now: Instant::now(),
         tickets: 0,
-        attempt: 1,
+        runs: HashMap::new(),
     };
     pool.prepare("r1", "a b");
     assert_eq!(pool.prepare("r2", "c"), ["full"]);
     assert!(pool.prepare("r3", "a b c")[0].starts_with("failed: it runs 2 stages at once"));
-}
-
-#[test]
-fn as_many_are_told_as_slots_are_free() {
-    let mut pool = Pool::new(2, 1);
-    pool.prepare("r1", "cat cat");
-    for run in ["r2", "r3", "r4"] {
-        assert_eq!(pool.prepare(run, "cat"), ["full"]);
-    }
-    assert_eq!(pool.abort("r1"), ["freed r2 at 7", "freed r3 at 7"]);
-    assert!(pool.abort("r4").is_empty(), "it is over, and not told any more");
-}
-
-#[test]
-fn no_more_coordinators_are_remembered_than_the_limit() {
-    let mut pool = Pool::new(1, 1);
-    pool.prepare("r0", "cat");
-    for run in 1..=NOTIFY_MAX + 1 {
-        pool.prepare(&format!("r{run}"), "cat");
-    }
-    assert_eq!(pool.abort("r0"), ["freed r2 at 7"], "the oldest was let go");
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn a_fresh_replica_serves_one_stage_and_goes() {
     let mut pool = Pool::new(16, 4);
     pool.prepare("r1", "cat");
     pool.ready("x1");
-    pool.abort("r1");
+    pool.end("r1");
     assert_eq!(
         pool.ask("r2", "cat cat", "fresh"),
         ["reserved", "start x2 cat", "start x3 cat"]
@@ -209,7 +209,7 @@ fn a_fresh_replica_serves_one_stage_and_goes() {
         ["reserved", "ready 1@x1"],
         "nobody else uses them"
     );
-    assert_eq!(pool.abort("r2"), ["stop x2", "stop x3"]);
+    assert_eq!(pool.end("r2"), ["stop x2", "stop x3"]);
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn an_idle_replica_makes_room_for_a_new_version() {
     pool.prepare("r1", "cat@1");
     pool.ready("x1");
     assert_eq!(pool.prepare("r2", "cat@2"), ["full"], "it is in use");
-    assert_eq!(pool.abort("r1"), ["freed r2 at 7"]);
+    pool.end("r1");
     assert_eq!(
         pool.prepare("r2", "cat@2"),
         ["stop x1", "reserved", "start x2 cat"]
@@ -247,26 +247,12 @@ fn a_replica_that_ends_under_a_run_leaves_its_other_slots_to_it() {
     pool.prepare("r1", "cat tr");
     pool.ready("x1");
     pool.ready("x2");
-    pool.slots.commit("r1");
+    pool.commit("r1");
     pool.slots.ended(pool.now, "x1", "killed");
     assert!(pool.effects().is_empty());
     assert_eq!(pool.prepare("r2", "tr"), ["full"]);
-    assert_eq!(pool.abort("r1"), ["freed r2 at 7"]);
+    pool.end("r1");
     assert_eq!(pool.prepare("r2", "cat tr"), ["reserved", "start x3 cat"]);
-}
-
-#[test]
-fn runs_of_a_lost_coordinator_have_nothing_any_more() {
-    let mut pool = Pool::new(1, 1);
-    pool.prepare("r1", "cat");
-    pool.ready("x1");
-    pool.slots.commit("r1");
-    pool.prepare("r2", "cat");
-    assert_eq!(pool.slots.coordinators(), HashSet::from([7]));
-    pool.slots.coordinator_lost(pool.now, 7);
-    assert!(pool.effects().is_empty(), "there is nobody to tell");
-    assert_eq!(pool.slots.used(), 0);
-    assert!(pool.slots.coordinators().is_empty());
 }
 
 #[test]
@@ -286,13 +272,12 @@ fn those_that_hold_are_served_in_their_order_and_not_overtaken() {
         ["reserved", "start x2 tr"],
         "r2 does not want this one"
     );
-    let served = pool.abort("r1");
-    assert_eq!(served, ["reserved", "ready 1@x1 2@x1", "freed r4 at 7"]);
+    assert_eq!(pool.end("r1"), ["reserved", "ready 1@x1 2@x1"]);
     assert!(
         pool.pass(60).is_empty(),
         "it waits for other nodes as long as they need"
     );
-    assert_eq!(pool.abort("r2"), ["reserved", "ready 1@x1"], "now r3");
+    assert_eq!(pool.end("r2"), ["reserved", "ready 1@x1"], "now r3");
 }
 
 #[test]
@@ -307,13 +292,12 @@ fn one_that_waits_for_another_service_does_not_stand_in_the_way() {
 }
 
 #[test]
-fn whoever_cancels_has_nothing() {
+fn whoever_ends_before_it_is_ready_has_nothing() {
     let mut pool = Pool::new(1, 1);
     pool.prepare("r1", "cat");
     pool.ask("r2", "cat", "wait");
-    pool.slots.cancel(pool.now, 2);
-    pool.slots.cancel(pool.now, 1);
-    assert!(pool.effects().is_empty());
+    assert!(pool.end("r2").is_empty());
+    assert!(pool.end("r1").is_empty());
     assert_eq!(
         pool.ready("x1"),
         [] as [&str; 0],
@@ -323,11 +307,41 @@ fn whoever_cancels_has_nothing() {
 }
 
 #[test]
-fn a_run_that_asks_again_gives_up_what_it_had() {
-    let mut pool = Pool::new(1, 1);
+fn who_waited_in_front_and_left_lets_the_others_in() {
+    let mut pool = Pool::new(2, 1);
     pool.prepare("r1", "cat");
     pool.ready("x1");
-    assert_eq!(pool.prepare("r1", "cat"), ["reserved", "ready 1@x1"]);
+    pool.ask("r2", "cat cat", "wait");
+    pool.ask("r3", "cat", "wait");
+    assert_eq!(
+        pool.end("r2"),
+        ["reserved", "ready 1@x1"],
+        "r3 had room all the time"
+    );
+}
+
+#[test]
+fn others_are_told_what_is_free_and_nothing_that_is_claimed() {
+    let mut pool = Pool::new(2, 4);
+    pool.prepare("r1", "cat tr");
+    assert_eq!(pool.told("cat"), (1, 0, 0, 1));
+    pool.ready("x1");
+    assert_eq!(pool.told("cat"), (1, 0, 1, 0));
+    pool.ask("r2", "tr", "fresh");
+    assert_eq!(
+        pool.told("tr"),
+        (2, 0, 0, 1),
+        "nobody else has slots of a fresh one"
+    );
+    assert_eq!(pool.slots.supply().stages, 3);
+    pool.end("r1");
+    assert_eq!(pool.told("cat"), (1, 1, 2, 0));
+    let mut pool = Pool::new(1, 1);
+    pool.prepare("r1", "cat");
+    pool.ask("r2", "cat cat", "wait");
+    assert!(!pool.slots.supply().kinds[0].is_claimed, "it can never be");
+    pool.ask("r3", "cat", "wait");
+    assert!(pool.slots.supply().kinds[0].is_claimed);
 }
 
 #[test]
@@ -352,7 +366,6 @@ fn settings_hold_for_replicas_that_run_already() {
             warm: Duration::from_secs(1),
         },
     );
-    assert_eq!(pool.effects(), ["freed r2 at 7"]);
     assert_eq!(
         pool.prepare("r2", "cat cat cat"),
         ["reserved", "ready 1@x1 2@x1 3@x1"]
@@ -362,8 +375,8 @@ fn settings_hold_for_replicas_that_run_already() {
         ["full"],
         "its shim was started with four"
     );
-    pool.abort("r1");
-    pool.abort("r2");
+    pool.end("r1");
+    pool.end("r2");
     assert_eq!(pool.pass(1), ["stop x1"]);
 }
 
@@ -376,14 +389,14 @@ fn credit_in_all_is_bounded() {
     let mut slots = Slots::new(settings, 64, "x".into());
     let wanted = |stage| Wanted {
         stage,
-        service: "cat".into(),
-        digest: "cat".into(),
+        kind: Kind {
+            service: "cat".into(),
+            digest: "cat".into(),
+        },
         fresh: false,
     };
     let asked = |run: &str, count| Prepare {
         run: run.into(),
-        coordinator: 7,
-        attempt: 1,
         stages: (1..=count).map(wanted).collect(),
         files: Vec::new(),
         wait: false,
@@ -405,38 +418,12 @@ fn credit_in_all_is_bounded() {
     assert_eq!(slots.counters.narrow, 3);
 }
 
-#[test]
-fn a_late_word_of_an_attempt_does_nothing_to_the_next() {
-    let mut pool = Pool::new(1, 1);
-    pool.ask("r1", "cat", "wait");
-    pool.ready("x1");
-    pool.attempt = 2;
-    assert_eq!(
-        pool.ask("r1", "cat", "wait"),
-        ["waiting", "reserved", "ready 1@x1"],
-        "what the first had is free"
-    );
-    pool.attempt = 1;
-    assert!(pool.abort("r1").is_empty());
-    assert_eq!(pool.slots.used(), 1, "the second keeps its slot");
-    let late = ["failed: this attempt of the run is over"];
-    assert_eq!(pool.ask("r1", "cat", "wait"), late);
-    pool.ask("r2", "cat", "wait");
-    pool.attempt = 2;
-    pool.ask("r2", "cat", "wait");
-    pool.attempt = 1;
-    assert_eq!(pool.ask("r2", "cat", ""), late);
-    pool.abort("r2");
-    pool.attempt = 2;
-    assert_eq!(pool.abort("r1"), ["reserved", "ready 1@x1"], "r2 still waited");
-    pool.attempt = 3;
-    assert!(pool.abort("r3").is_empty());
-    assert_eq!(pool.ask("r3", "tr", "wait"), late, "it came after its release");
-    pool.attempt = 4;
-    assert_eq!(
-        pool.ask("r3", "tr", "wait"),
-        ["waiting", "reserved", "start x2 tr"]
-    );
+/// Replicas that are being started.
+fn starts(made: &[String]) -> Vec<String> {
+    let names = made.iter().filter_map(|made| made.strip_prefix("start "));
+    names
+        .map(|rest| rest.split(' ').next().unwrap().to_owned())
+        .collect()
 }
 
 /// Any order of inputs keeps what always holds, and when all runs are over everything is free again.
@@ -451,16 +438,16 @@ fn random_inputs_leak_no_slot() {
     };
     let mut pool = Pool::new(3, 2);
     let mut replicas: Vec<String> = Vec::new();
-    for step in 0..5_000 {
+    for _ in 0..5_000 {
         let run = format!("r{}", pick(12));
-        pool.attempt = step / 10 + pick(20);
         let made = match pick(10) {
             0..=3 => {
+                replicas.extend(starts(&pool.end(&run)));
                 let services = ["cat", "tr", "cat tr", "cat cat wc", "wc"][pick(5) as usize];
                 let options = ["", "", "wait", "fresh"][pick(4) as usize];
                 pool.ask(&run, services, options)
             }
-            4 | 5 => pool.abort(&run),
+            4 | 5 => pool.end(&run),
             6 if !replicas.is_empty() => {
                 let replica = replicas.swap_remove(pick(replicas.len() as u64) as usize);
                 pool.ready(&replica)
@@ -470,21 +457,16 @@ fn random_inputs_leak_no_slot() {
                 pool.slots.ended(pool.now, &replica, "gone");
                 pool.effects()
             }
-            8 => {
-                pool.slots.commit(&run);
+            8 if pool.runs.contains_key(&run) => {
+                pool.commit(&run);
                 pool.effects()
             }
             _ => pool.pass(pick(8)),
         };
-        replicas.extend(
-            made.iter()
-                .filter_map(|made| made.strip_prefix("start "))
-                .map(|rest| rest.split(' ').next().unwrap().to_owned()),
-        );
+        replicas.extend(starts(&made));
     }
-    pool.attempt = u64::MAX;
     for run in 0..12 {
-        pool.abort(&format!("r{run}"));
+        pool.end(&format!("r{run}"));
     }
     assert_eq!(pool.slots.used(), 0);
     assert!(pool.slots.waiting.is_empty());

@@ -1,16 +1,17 @@
 //! One attempt at a run: reserve, connect, start, carry, end. A state machine over messages of realm `pipes.stages`.
 //!
 //! ```text
-//! prepare (all nodes at once)  ->  reserved, replicas
+//! prepare (all nodes at once)  ->  reserved, ready: the replicas. The calls stay open, and with them the slots
 //! stage calls, stdin's pipe call  ->  every stage ready: each hop was proved by its first credit
-//! start  ->  bytes, exits, closes
+//! go, start  ->  bytes, exits, closes
 //! end (all exited and closed)  ->  what is left of each stage is killed, counts come back
 //! ```
 //!
 //! Always: (1) nothing runs before every stage is ready; (2) stdin is neither taken nor ended before the start, so that an
 //! attempt that failed before can be made anew, unseen; (3) after it, anything lost ends the attempt for good: all
-//! stages are killed, nothing is run again; (4) only an end of input that was said is passed on as one.
-//! Not here: sockets and time (`event_loop.rs`), the choice of nodes (`placement.rs`), what comes of it (`outcome.rs`).
+//! stages are killed, nothing is run again; (4) only an end of input that was said is passed on as one; (5) its slots
+//! are free when it has failed and another is to follow, and otherwise once its session has ended.
+//! Not here: sockets and time (`event_loop.rs`), the choice of nodes (`placement/`), what comes of it (`outcome.rs`).
 
 pub mod replies;
 mod requests;
@@ -18,7 +19,7 @@ pub mod stage;
 #[cfg(test)]
 pub mod tests;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use pipes_wamp::client::Writer;
 use pipes_wamp::message::{CancelMode, Message};
@@ -27,6 +28,7 @@ use pipes_protocol::stage::Order;
 
 use crate::workflow::coordinator::attempt::stage::Stage;
 use crate::workflow::coordinator::plan::Plan;
+use crate::workflow::supply::Grant;
 use pipes_router::Own;
 
 /// How far an attempt has come.
@@ -42,6 +44,8 @@ pub enum Phase {
     Ending,
     /// Something was lost or refused; stages are being killed.
     Failing,
+    /// They are; nodes get their slots back, which another attempt may need.
+    Freeing,
     /// Nothing more will come.
     Over,
 }
@@ -65,6 +69,13 @@ pub enum Stop {
         /// The system's reason.
         why: String,
     },
+    /// A stage took more than it may have, and was ended.
+    OverLimit {
+        /// From 0.
+        stage: usize,
+        /// Of what.
+        why: String,
+    },
     /// A server, link or shim was lost after the start.
     Lost,
     /// The caller cancelled or is gone.
@@ -80,14 +91,12 @@ pub enum Stop {
 pub(super) enum Call {
     /// Our own registration, where the last stage's output comes.
     Register,
-    /// Reserving on a node.
+    /// The reservation on a node, as long as it is open.
     Prepare(u64),
     /// A stage's life.
     Stage(usize),
     /// The pipe to the first stage.
     Stdin,
-    /// Said once, the answer is of no interest.
-    Said,
 }
 
 /// One attempt.
@@ -95,8 +104,10 @@ pub struct Attempt<'p> {
     pub(super) plan: &'p Plan,
     /// Tells this attempt's URIs from a former one's.
     pub(super) number: u32,
+    /// Which start of the line's executables this would be, from 1, as they are told.
+    pub start_number: u64,
     /// Nodes are asked in turn, and wait for their slots rather than refuse.
-    pub(super) in_turn: bool,
+    pub in_turn: bool,
     /// How far it has come.
     pub phase: Phase,
     /// The executables were told to start.
@@ -108,8 +119,8 @@ pub struct Attempt<'p> {
     /// Nodes still to be asked, by id.
     pub(super) to_ask: Vec<u64>,
     /// Nodes asked that have not said a word yet.
-    pub(super) silent: Vec<u64>,
-    pub(super) calls: HashMap<u64, Call>,
+    pub silent: Vec<u64>,
+    pub(super) calls: BTreeMap<u64, Call>,
     last_request: u64,
     /// The id of the session that all this is said on.
     session: u64,
@@ -119,8 +130,14 @@ pub struct Attempt<'p> {
     pub stdin: Stdin,
     /// The pipe from the last stage.
     pub output: Output,
-    /// Nodes that may hold reservations of this run.
-    pub asked: Vec<u64>,
+    /// How many nodes were asked.
+    pub asked: usize,
+    /// Nodes that had no slot.
+    pub refused_by: Vec<u64>,
+    /// What it was given to be placed.
+    pub grant: Option<Grant>,
+    /// How often a shim said that files of the run came further.
+    pub(super) laid: usize,
 }
 
 /// The coordinator's end of the first stage's stdin.
@@ -155,7 +172,6 @@ impl<'p> Attempt<'p> {
     pub fn new(
         plan: &'p Plan,
         number: u32,
-        in_turn: bool,
         nodes: Vec<(u64, String)>,
         session: u64,
         writer: Writer,
@@ -174,43 +190,56 @@ impl<'p> Attempt<'p> {
         Attempt {
             plan,
             number,
-            in_turn,
+            start_number: 1,
+            in_turn: false,
             phase: Phase::Reserving,
             has_started: false,
             stages,
             stop: None,
             to_ask,
             silent: Vec::new(),
-            calls: HashMap::new(),
+            calls: BTreeMap::new(),
             last_request: 0,
             session,
             writer,
             stdin: Stdin::default(),
             output: Output::default(),
-            asked: Vec::new(),
+            asked: 0,
+            refused_by: Vec::new(),
+            grant: None,
+            laid: 0,
         }
     }
 
-    /// Ends the attempt: kills what was called, and waits for the answers.
+    /// Ends the attempt: kills what was called, gives the slots back, waits for the answers.
     pub fn stop(&mut self, stop: Stop) {
-        if matches!(self.phase, Phase::Failing | Phase::Over) {
+        if matches!(self.phase, Phase::Failing | Phase::Freeing | Phase::Over) {
             return;
         }
         self.stop = Some(stop);
         self.phase = Phase::Failing;
-        let calls: Vec<u64> = self
-            .stages
-            .iter()
-            .filter(|s| s.call != 0 && !s.is_over())
-            .map(|s| s.call)
-            .collect();
-        for request in calls {
-            self.writer.queue(&Message::Cancel {
-                request,
-                mode: CancelMode::Kill,
-            });
-        }
+        self.cancel(|call| matches!(call, Call::Stage(_)).then_some(CancelMode::Kill));
         self.advance();
+    }
+
+    fn cancel(&mut self, mode: impl Fn(&Call) -> Option<CancelMode>) {
+        for (request, call) in &self.calls {
+            if let Some(mode) = mode(call) {
+                let request = *request;
+                self.writer.queue(&Message::Cancel { request, mode });
+            }
+        }
+    }
+
+    /// Gives back what nodes have reserved. One that says nothing is not waited for.
+    fn free(&mut self) {
+        self.phase = Phase::Freeing;
+        let silent = self.silent.clone();
+        self.cancel(|call| match call {
+            Call::Prepare(node) if silent.contains(node) => Some(CancelMode::KillNoWait),
+            Call::Prepare(_) => Some(CancelMode::Kill),
+            _ => None,
+        });
     }
 
     /// Moves on when all that a phase waits for has come.
@@ -223,17 +252,30 @@ impl<'p> Attempt<'p> {
                 }
             }
             Phase::Ending if self.stages.iter().all(Stage::is_over) => self.phase = Phase::Over,
-            Phase::Failing if self.stages.iter().all(|s| s.call == 0 || s.is_over()) => {
-                self.phase = Phase::Over
+            Phase::Failing if !self.has_open(|call| matches!(call, Call::Stage(_))) => {
+                self.free();
+                self.advance();
+            }
+            Phase::Freeing if !self.has_open(|call| matches!(call, Call::Prepare(_))) => {
+                self.phase = Phase::Over;
             }
             _ => {}
         }
+    }
+
+    fn has_open(&self, which: impl Fn(&Call) -> bool) -> bool {
+        self.calls.values().any(which)
     }
 
     fn request(&mut self, call: Call) -> u64 {
         self.last_request += 1;
         self.calls.insert(self.last_request, call);
         self.last_request
+    }
+
+    /// How often something came that gives the phase its whole time anew: a node was asked, files came further.
+    pub fn steps(&self) -> usize {
+        self.asked + self.laid
     }
 
     /// The first node whose replica is not ready.

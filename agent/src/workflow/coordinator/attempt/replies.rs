@@ -1,6 +1,6 @@
 //! What comes back to an attempt: answers of nodes and shims, the last stage's output.
 
-use pipes_protocol::reservation::{self, PrepareError, Reserved};
+use pipes_protocol::reservation::{PrepareError, Progress, Reserved};
 use pipes_protocol::stage::Report;
 use pipes_protocol::uris;
 use pipes_wamp::message::{Message, Payload};
@@ -72,8 +72,13 @@ impl Attempt<'_> {
         match call {
             Call::Prepare(node) => {
                 self.silent.retain(|silent| *silent != node);
-                if !progress {
-                    self.reserved(node, payload);
+                match Progress::parse(payload) {
+                    _ if !progress => self.unreserved(node, "it ended the reservation".into()),
+                    Some(Progress::Ready(reserved)) => self.reserved(node, reserved),
+                    Some(Progress::Reserved) => {
+                        self.grant.iter().for_each(|grant| grant.reserved(node));
+                    }
+                    Some(Progress::Waiting) | None => {}
                 }
                 Effect::None
             }
@@ -91,7 +96,7 @@ impl Attempt<'_> {
                 self.stdin.done = true;
                 Effect::None
             }
-            Call::Register | Call::Said => Effect::None,
+            Call::Register => Effect::None,
         }
     }
 
@@ -102,16 +107,13 @@ impl Attempt<'_> {
     }
 
     /// A node has the replicas: notes them, and connects when it was the last.
-    fn reserved(&mut self, node: u64, payload: Payload<'_>) {
+    fn reserved(&mut self, node: u64, answer: Reserved) {
         if self.phase != Phase::Reserving {
             return;
         }
-        // One that cannot be read names no replica.
-        let answer: Reserved = reservation::parse(payload).unwrap_or_default();
         for (number, replica) in answer.replicas {
             if let Some(stage) = self.stage_on(node, number) {
                 stage.replica = replica;
-                stage.files = answer.files.clone();
             }
         }
         for (number, bytes) in answer.windows {
@@ -138,6 +140,10 @@ impl Attempt<'_> {
     fn stage_event<'m>(&mut self, index: usize, payload: Payload<'m>) -> Effect<'m> {
         let stage = &mut self.stages[index];
         match Report::parse(payload) {
+            Some(Report::Laying) => {
+                self.laid += 1;
+                return Effect::None;
+            }
             Some(Report::Ready) => {
                 stage.ready = true;
                 if self.phase == Phase::Connecting && self.stages.iter().all(|stage| stage.ready) {
@@ -201,24 +207,40 @@ impl Attempt<'_> {
                     why: error.to_owned(),
                 });
             }
-            Call::Said => {}
         }
         Effect::None
     }
 
     fn prepare_failed(&mut self, node: u64, error: PrepareError) {
-        let stop = match error {
-            PrepareError::Full => Stop::Full,
-            PrepareError::CannotStart { stage, why } => Stop::CannotStart {
-                stage: (stage as usize).saturating_sub(1),
-                why,
-            },
-            PrepareError::Unavailable(why) => {
-                let node = Some(node);
-                Stop::Unavailable { node, why }
+        // When it failed, silence is what made it fail.
+        if !matches!(self.phase, Phase::Failing | Phase::Freeing) {
+            self.silent.retain(|silent| *silent != node);
+        }
+        match error {
+            PrepareError::Full if self.phase == Phase::Reserving => {
+                self.refused_by.push(node);
+                self.stop(Stop::Full);
             }
-        };
-        self.stop(stop);
+            PrepareError::CannotStart { stage, why } if self.phase == Phase::Reserving => {
+                self.stop(Stop::CannotStart {
+                    stage: (stage as usize).saturating_sub(1),
+                    why,
+                });
+            }
+            error => self.unreserved(node, error.to_string()),
+        }
+    }
+
+    /// A node has nothing for the run any more.
+    fn unreserved(&mut self, node: u64, why: String) {
+        match self.phase {
+            Phase::Reserving | Phase::Connecting => {
+                let node = Some(node);
+                self.stop(Stop::Unavailable { node, why });
+            }
+            // Its stages' own calls tell what happened.
+            _ => self.lost(),
+        }
     }
 
     fn stage_failed(&mut self, stage: usize, error: &str, why: String) {
@@ -232,12 +254,15 @@ impl Attempt<'_> {
                     self.stop = Some(Stop::CannotStart { stage, why });
                 }
             }
+            (Phase::Running, uris::error::OVER_LIMIT) => self.stop(Stop::OverLimit { stage, why }),
+            (Phase::Failing, uris::error::OVER_LIMIT) if self.stop == Some(Stop::Lost) => {
+                // Its neighbours broke because it was ended.
+                self.stop = Some(Stop::OverLimit { stage, why });
+            }
             (Phase::Reserving | Phase::Connecting, _) => {
                 let node = Some(self.stages[stage].node);
-                self.stop(Stop::Unavailable {
-                    node,
-                    why: error.to_owned(),
-                });
+                let why = if why.is_empty() { error.to_owned() } else { why };
+                self.stop(Stop::Unavailable { node, why });
             }
             // All has exited and been passed on: who is lost now takes nothing with it.
             (Phase::Ending, _) => {}
@@ -256,7 +281,7 @@ impl Attempt<'_> {
                 });
             }
             Phase::Running => self.stop(Stop::Lost),
-            Phase::Ending | Phase::Failing | Phase::Over => {}
+            Phase::Ending | Phase::Failing | Phase::Freeing | Phase::Over => {}
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What an attempt says: to nodes, to shims, and to the pipes at both ends of the line.
 
-use std::collections::BTreeSet;
-
+use pipes_protocol::descriptor::{Descriptor, Descriptors};
 use pipes_protocol::pipe;
-use pipes_protocol::reservation::{self, Commit, Prepare, Wanted};
+use pipes_protocol::reservation::{self, Prepare, Wanted};
 use pipes_protocol::stage::{Order, Spec};
+use pipes_protocol::supply::Kind;
 use pipes_protocol::uris::{self, Offered};
 use pipes_wamp::message::{CallOptions, Message, Payload};
 use pipes_wamp::streaming::{self, Callee, Caller};
@@ -33,10 +33,10 @@ impl Attempt<'_> {
         for node in nodes {
             let uri = uris::of_node(node, uris::node::EXECUTOR_PREPARE);
             let prepare = reservation::encode(&self.prepare(node));
-            let options = streaming::options(true);
+            let options = streaming::options(false);
             self.call(Call::Prepare(node), &uri, options, prepare.as_payload());
             self.silent.push(node);
-            self.asked.push(node);
+            self.asked += 1;
         }
     }
 
@@ -45,17 +45,17 @@ impl Attempt<'_> {
         let here = placed.filter(|((stage, _), _)| stage.node == node);
         let stages = here.map(|((_, planned), number)| Wanted {
             stage: number,
-            service: planned.service.clone(),
-            digest: planned.digest.clone(),
+            kind: Kind {
+                service: planned.service.clone(),
+                digest: planned.digest.clone(),
+            },
             fresh: self.plan.options.fresh,
         });
         let files = self.plan.options.files.iter();
         Prepare {
             run: self.plan.id.clone(),
-            coordinator: self.plan.coordinator,
-            attempt: self.number.into(),
             stages: stages.collect(),
-            files: files.map(|(digest, _)| digest.clone()).collect(),
+            files: files.map(|file| file.digest.clone()).collect(),
             wait: self.in_turn,
         }
     }
@@ -93,32 +93,39 @@ impl Attempt<'_> {
             let name = ByteBuf::from(name.clone().into_bytes());
             (name, ByteBuf::from(value.clone()))
         });
-        let files = options.files.iter().filter_map(|(digest, name)| {
-            let (_, path) = placed.files.iter().find(|(known, _)| known == digest)?;
-            Some((path.clone(), name.clone()))
-        });
         Spec {
             run: self.plan.id.clone(),
             stage: index as u32 + 1,
             args: planned.args.iter().cloned().map(ByteBuf::from).collect(),
             env: env.collect(),
-            files: files.collect(),
+            files: options.files.clone(),
             next,
-            attempt: 1,
+            attempt: self.start_number,
             window: placed.window,
+            descriptors: self.descriptors(index),
+            scratch: options.scratch,
         }
+    }
+
+    /// The ends of a line have the caller's descriptors, and a pipe between two stages is none of them.
+    fn descriptors(&self, index: usize) -> Descriptors {
+        let [stdin, stdout, stderr] = self.plan.descriptors;
+        let of_end = |is_end: bool, descriptor| if is_end { descriptor } else { Descriptor::Pipe };
+        let is_last = index + 1 == self.stages.len();
+        [of_end(index == 0, stdin), of_end(is_last, stdout), stderr]
     }
 
     /// Every hop is proved: the executables start.
     pub(super) fn start(&mut self) {
         self.phase = Phase::Running;
         self.has_started = true;
-        let run = self.plan.id.clone();
-        let commit = reservation::encode(&Commit { run });
-        let nodes: BTreeSet<u64> = self.stages.iter().map(|stage| stage.node).collect();
-        for node in nodes {
-            let uri = uris::of_node(node, uris::node::EXECUTOR_COMMIT);
-            self.call(Call::Said, &uri, CallOptions::default(), commit.as_payload());
+        let go = reservation::go();
+        for (request, call) in &self.calls {
+            if let Call::Prepare(node) = call {
+                let procedure = &uris::of_node(*node, uris::node::EXECUTOR_PREPARE);
+                let request = *request;
+                Caller { request, procedure }.chunk(&mut self.writer, go.as_payload(), false);
+            }
         }
         self.order_all(Order::Start);
     }
@@ -127,9 +134,34 @@ impl Attempt<'_> {
     pub fn signal(&mut self, signal: Signal) {
         match (self.phase, signal) {
             (Phase::Reserving | Phase::Connecting, signal) => self.stop(Stop::Signalled(signal.number())),
-            (Phase::Running, Signal::Kill) => self.order_all(Order::Kill),
+            (Phase::Running, Signal::Kill) => {
+                self.abandon();
+                self.order_all(Order::Kill);
+            }
             (Phase::Running, Signal::Group(number)) => self.order_all(Order::Signal(number)),
             _ => {}
+        }
+    }
+
+    /// The run's time is over: SIGTERM to every stage that still runs, and none's end is an end for the next one.
+    pub fn terminate(&mut self) {
+        match self.phase {
+            Phase::Reserving | Phase::Connecting => self.stop(Stop::Signalled(libc::SIGTERM)),
+            Phase::Running => {
+                self.abandon();
+                self.order_all(Order::Signal(libc::SIGTERM));
+            }
+            Phase::Ending | Phase::Failing | Phase::Freeing | Phase::Over => {}
+        }
+    }
+
+    /// No stage that is ended from now on gives the next one an end of input.
+    fn abandon(&mut self) {
+        for stage in 0..self.stages.len() {
+            let gives_end = stage + 1 == self.stages.len();
+            if !self.stages[stage].is_over() {
+                self.order(stage, Order::Abandon { gives_end });
+            }
         }
     }
 
@@ -176,6 +208,13 @@ impl Attempt<'_> {
         if let (Some(request), false) = (self.output.invocation, self.output.done) {
             Callee { request }.result(&mut self.writer, Payload::EMPTY);
             self.output.done = true;
+        }
+    }
+
+    /// Nobody reads the stages' standard errors any more, or will.
+    pub fn close_stderr(&mut self) {
+        if matches!(self.phase, Phase::Connecting | Phase::Running) {
+            self.order_all(Order::CloseStderr);
         }
     }
 

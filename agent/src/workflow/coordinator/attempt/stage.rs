@@ -21,8 +21,6 @@ pub struct Stage {
     pub node_name: String,
     /// The replica that serves it, once reserved.
     pub replica: String,
-    /// Where that node keeps the run's files: digest and path.
-    pub files: Vec<(String, String)>,
     /// How far that node lets the window of its input grow, in bytes.
     pub window: Option<u64>,
     /// Request id of its stage call; 0 before.

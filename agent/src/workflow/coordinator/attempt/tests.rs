@@ -33,6 +33,7 @@ pub fn plan() -> Plan {
         coordinator: 1,
         stages: vec![stage("a"), stage("b")],
         options: Options::default(),
+        descriptors: Default::default(),
     }
 }
 
@@ -42,7 +43,7 @@ impl<'p> Table<'p> {
         let (_, writer) = Connection::welcomed(ours).split();
         let (router, _) = Connection::welcomed(theirs).split();
         let nodes = vec![(1, "n1".to_owned()), (2, "n2".to_owned())];
-        let mut attempt = Attempt::new(plan, 1, false, nodes, 1, writer);
+        let mut attempt = Attempt::new(plan, 1, nodes, 1, writer);
         attempt.begin();
         Table { attempt, router }
     }
@@ -106,7 +107,7 @@ impl<'p> Table<'p> {
     fn reserve(&mut self, request: u64, stage: u64, replica: &str) {
         let pair = Value::Array(vec![stage.into(), replica.into()]);
         let map = Value::Map(vec![("replicas".into(), Value::Array(vec![pair]))]);
-        self.result(request, false, vec![map]);
+        self.result(request, true, vec!["ready".into(), map]);
     }
 
     /// Up to the moment before the second stage is ready. Requests: 4 and 5 the stage calls, 6 stdin.
@@ -116,6 +117,11 @@ impl<'p> Table<'p> {
         self.result(4, true, vec!["ready".into()]);
     }
 
+    /// Files of the second stage came further.
+    pub fn lay(&mut self) {
+        self.result(5, true, vec!["laying".into()]);
+    }
+
     pub fn run(&mut self) {
         self.connect();
         self.run_connected();
@@ -123,6 +129,13 @@ impl<'p> Table<'p> {
 
     pub fn run_connected(&mut self) {
         self.result(5, true, vec!["ready".into()]);
+    }
+
+    /// Both nodes say that they have their slots back.
+    fn unreserve(&mut self) {
+        for request in [2, 3] {
+            self.error(request, "wamp.error.canceled", vec![]);
+        }
     }
 
     pub fn exit(&mut self, request: u64, status: i64) {
@@ -152,8 +165,8 @@ async fn nothing_starts_before_every_hop_is_proved() {
     let mut table = Table::of(&plan);
     let expected = [
         "register pipes.node.1.run.r1.1.out",
-        "call pipes.node.1.executor.prepare (last)",
-        "call pipes.node.2.executor.prepare (last)",
+        "call pipes.node.1.executor.prepare",
+        "call pipes.node.2.executor.prepare",
     ];
     assert_eq!(table.said().await, expected);
     table.connect();
@@ -165,8 +178,8 @@ async fn nothing_starts_before_every_hop_is_proved() {
     assert_eq!(table.said().await, expected);
     assert_eq!(table.result(5, true, vec!["ready".into()]), Effect::Started);
     let expected = [
-        "call pipes.node.1.executor.keep (last)",
-        "call pipes.node.2.executor.keep (last)",
+        "call pipes.node.1.executor.prepare go",
+        "call pipes.node.2.executor.prepare go",
         "call pipes.node.1.replica.a1.stage go",
         "call pipes.node.2.replica.b1.stage go",
     ];
@@ -278,6 +291,12 @@ async fn what_is_lost_after_go_kills_all_and_names_server_and_stage() {
     assert_eq!(table.attempt.phase, Phase::Failing);
     assert_eq!(table.said().await, ["cancel 5 kill"]);
     table.error(5, "wamp.error.network_failure", vec![]);
+    assert_eq!(
+        table.said().await,
+        ["cancel 2 kill", "cancel 3 kill"],
+        "a slot is free once its stage is gone"
+    );
+    table.unreserve();
     assert_eq!(table.attempt.phase, Phase::Over);
     let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself, false);
     assert_eq!(outcome.exit, 125);
@@ -296,6 +315,7 @@ async fn who_asked_for_a_retry_is_told_that_there_was_one() {
     table.run();
     table.error(4, "wamp.error.network_failure", vec![]);
     table.error(5, "wamp.error.canceled", vec![]);
+    table.unreserve();
     let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself, true);
     assert_eq!(outcome.exit, 125);
     let message = outcome.message.unwrap();
@@ -318,6 +338,12 @@ async fn what_is_lost_before_go_may_be_placed_anew() {
         "the other stage call is still to be answered"
     );
     table.error(4, "wamp.error.canceled", vec![]);
+    assert_eq!(
+        table.attempt.phase,
+        Phase::Freeing,
+        "the next attempt may need their slots"
+    );
+    table.unreserve();
     assert_eq!(table.attempt.phase, Phase::Over);
 }
 
@@ -325,11 +351,51 @@ async fn what_is_lost_before_go_may_be_placed_anew() {
 async fn a_full_node_is_no_mishap() {
     let plan = plan();
     let mut table = Table::of(&plan);
+    table.said().await;
+    table.result(3, true, vec!["reserved".into()]);
     table.error(2, "pipes.error.full", vec![]);
     assert_eq!(
         (table.attempt.stop.clone(), table.attempt.phase),
-        (Some(Stop::Full), Phase::Over)
+        (Some(Stop::Full), Phase::Freeing)
     );
+    assert_eq!(table.attempt.refused_by, [1]);
+    assert_eq!(table.said().await, ["cancel 3 kill"], "its slot goes back");
+    table.error(3, "wamp.error.canceled", vec![]);
+    assert_eq!(table.attempt.phase, Phase::Over);
+}
+
+#[tokio::test]
+async fn a_node_that_says_nothing_is_not_waited_for() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.said().await;
+    table.result(3, true, vec!["reserved".into()]);
+    table.attempt.stop(Stop::Unavailable {
+        node: Some(1),
+        why: "it said nothing".into(),
+    });
+    assert_eq!(table.said().await, ["cancel 2 killnowait", "cancel 3 kill"]);
+    assert_eq!(table.attempt.silent, [1]);
+}
+
+#[tokio::test]
+async fn a_reservation_that_ends_under_a_run_ends_it() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.run();
+    table.error(3, "wamp.error.network_failure", vec![]);
+    assert_eq!(table.attempt.stop, Some(Stop::Lost));
+    let mut table = Table::of(&plan);
+    table.connect();
+    table.error(
+        3,
+        "pipes.error.unavailable",
+        vec!["the run was not started".into()],
+    );
+    assert!(matches!(
+        table.attempt.stop,
+        Some(Stop::Unavailable { node: Some(2), .. })
+    ));
 }
 
 #[tokio::test]
@@ -381,4 +447,50 @@ async fn an_output_that_breaks_is_no_end() {
     });
     assert_eq!(table.attempt.stop, Some(Stop::Lost));
     assert!(!table.attempt.output.ending);
+}
+
+#[tokio::test]
+async fn a_stage_that_was_ended_is_named_though_its_neighbours_break_is_heard_first() {
+    let plan = plan();
+    let broken = || vec!["the pipe to the next stage broke".into()];
+    let ended = || vec!["its scratch directory held more than 1 MiB".into()];
+    for ended_first in [false, true] {
+        let mut table = Table::of(&plan);
+        table.run();
+        if !ended_first {
+            table.error(4, "pipes.error.broken", broken());
+        }
+        table.error(5, "pipes.error.over_limit", ended());
+        if ended_first {
+            table.error(4, "pipes.error.broken", broken());
+        }
+        let outcome = outcome::judge(&plan, &table.attempt, Ended::Itself, false);
+        let message = outcome.message.unwrap();
+        assert_eq!(outcome.exit, 125);
+        assert!(
+            message.ends_with("was ended on n2: its scratch directory held more than 1 MiB"),
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn stages_are_told_that_the_run_is_given_up_before_they_are_ended() {
+    let plan = plan();
+    let told = |order: &str| {
+        ["a1", "b1"].map(|replica| {
+            let node = if replica == "a1" { 1 } else { 2 };
+            format!("call pipes.node.{node}.replica.{replica}.stage {order}")
+        })
+    };
+    let mut table = Table::of(&plan);
+    table.run();
+    table.said().await;
+    table.attempt.terminate();
+    assert_eq!(table.said().await, [told("abandon"), told("signal")].concat());
+    table.attempt.signal(Signal::Kill);
+    assert_eq!(table.said().await, [told("abandon"), told("kill")].concat());
+    // What a user sends goes to the stages as a shell's would.
+    table.attempt.signal(Signal::Group(libc::SIGTERM));
+    assert_eq!(table.said().await, told("signal"));
 }

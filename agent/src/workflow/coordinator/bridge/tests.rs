@@ -140,6 +140,68 @@ async fn standard_error_has_credit_again_once_half_of_its_window_was_taken() {
     assert_eq!(table.said().await, Vec::<String>::new());
 }
 
+fn closed(stream: Stream) -> Event<'static> {
+    Event::Caller(Chunk {
+        closed: Some(stream),
+        ..Chunk::default()
+    })
+}
+
+#[tokio::test]
+async fn who_reads_stderr_no_more_ends_every_stages_and_no_other_pipe() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    let mut bridge = Bridge::new(request(), 2, Instant::now());
+    table.run();
+    table.said().await;
+    on(&mut bridge, &mut table, closed(Stream::Stderr));
+    let closes = [
+        "call pipes.node.1.replica.a1.stage close",
+        "call pipes.node.2.replica.b1.stage close",
+    ];
+    assert_eq!(table.said().await, closes);
+    assert!(!table.attempt.output.done);
+}
+
+#[tokio::test]
+async fn what_nobody_reads_from_the_beginning_is_closed_before_the_stages_start() {
+    let plan = plan();
+    for (first, later) in [(Stream::Stderr, Stream::Stdout), (Stream::Stdout, Stream::Stderr)] {
+        let mut table = Table::of(&plan);
+        let request = Request {
+            closed: Some(first),
+            ..request()
+        };
+        let mut bridge = Bridge::new(request, 2, Instant::now());
+        on(&mut bridge, &mut table, closed(later));
+        table.connect();
+        table.said().await;
+        open_output(&mut bridge, &mut table);
+        assert!(table.attempt.output.done);
+        let said = table.said().await;
+        let closes = said.iter().filter(|said| said.ends_with("stage close"));
+        assert_eq!(closes.count(), 2, "{said:?}");
+        assert_eq!(
+            start(&mut bridge, &mut table),
+            "Start(Start { stdin: Some(6), stdout: None, stdin_credit: 0 })"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_signal_that_came_with_the_line_ends_it_before_anything_starts() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    let request = Request {
+        signal: Some(Signal::Group(libc::SIGINT)),
+        ..request()
+    };
+    let mut bridge = Bridge::new(request, 2, Instant::now());
+    bridge.begin(&mut table.attempt);
+    assert_eq!(table.attempt.stop, Some(Stop::Signalled(libc::SIGINT)));
+    assert_eq!(bridge.cancelled(), Some(Outcome::cancelled(130)));
+}
+
 #[tokio::test]
 async fn an_order_to_stop_terminates_what_runs() {
     let plan = plan();
@@ -149,11 +211,13 @@ async fn an_order_to_stop_terminates_what_runs() {
     table.said().await;
     let grace = Duration::from_secs(1);
     on(&mut bridge, &mut table, Event::Notice(Notice::Stop { grace }));
-    let signals = [
+    let orders = [
+        "call pipes.node.1.replica.a1.stage abandon",
+        "call pipes.node.2.replica.b1.stage abandon",
         "call pipes.node.1.replica.a1.stage signal",
         "call pipes.node.2.replica.b1.stage signal",
     ];
-    assert_eq!(table.said().await, signals);
+    assert_eq!(table.said().await, orders);
     assert_eq!(bridge.deadlines.ended(), Ended::Stopped);
 }
 
@@ -185,12 +249,14 @@ async fn who_ends_a_run_while_its_attempt_fails_ends_it_for_good() {
             ..Chunk::default()
         })
     };
-    let ends: [(fn() -> Event<'static>, i32); 3] = [
-        (|| Event::CallerGone, LOST),
-        (stop, 128 + 15),
-        (interrupt, 128 + 2),
+    let misuse = || Event::CallerMisuse("no signal".into());
+    let ends: [(fn() -> Event<'static>, Outcome); 4] = [
+        (|| Event::CallerGone, Outcome::cancelled(LOST)),
+        (stop, Outcome::cancelled(128 + 15)),
+        (interrupt, Outcome::cancelled(128 + 2)),
+        (misuse, Outcome::misuse("no signal".into())),
     ];
-    for (end, exit) in ends {
+    for (end, outcome) in ends {
         let mut table = Table::of(&plan);
         let mut bridge = Bridge::new(request(), 2, Instant::now());
         table.connect();
@@ -198,6 +264,6 @@ async fn who_ends_a_run_while_its_attempt_fails_ends_it_for_good() {
         table.attempt.stop(Stop::Unavailable { node, why });
         assert_eq!(bridge.cancelled(), None);
         on(&mut bridge, &mut table, end());
-        assert_eq!(bridge.cancelled(), Some(Outcome::cancelled(exit)));
+        assert_eq!(bridge.cancelled(), Some(outcome));
     }
 }

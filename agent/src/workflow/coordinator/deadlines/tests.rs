@@ -23,8 +23,8 @@ fn unavailable(node: u64, why: &'static str) -> Option<Due> {
 async fn every_phase_but_running_has_an_end_by_the_clock() {
     let plan = plan();
     let mut table = Table::of(&plan);
-    let silent = unavailable(1, "a node did not answer in 500 ms");
-    assert_eq!(at_its_end(&table, RESERVE_MAX), silent);
+    let silent = unavailable(1, "a node did not answer in time");
+    assert_eq!(at_its_end(&table, RESERVE_FIRST), silent);
     table.connect();
     let late = unavailable(2, "a replica was not ready in 10 s");
     assert_eq!(at_its_end(&table, CONNECT_MAX), late);
@@ -34,6 +34,8 @@ async fn every_phase_but_running_has_an_end_by_the_clock() {
     assert_eq!(at_its_end(&table, END_MAX), Some(Due::Over));
     table.attempt.phase = Phase::Failing;
     assert_eq!(at_its_end(&table, KILL_MAX), Some(Due::Over));
+    table.attempt.phase = Phase::Freeing;
+    assert_eq!(at_its_end(&table, FREE_MAX), Some(Due::Over));
 }
 
 #[tokio::test]
@@ -41,8 +43,8 @@ async fn nodes_that_are_asked_in_turn_may_take_their_time_once_they_have_said_a_
     let plan = plan();
     let mut table = Table::of(&plan);
     table.attempt.in_turn = true;
-    let silent = unavailable(1, "a node did not answer in 500 ms");
-    assert_eq!(at_its_end(&table, RESERVE_MAX), silent);
+    let silent = unavailable(1, "a node did not answer in time");
+    assert_eq!(at_its_end(&table, RESERVE_FIRST), silent);
     table.attempt.silent.clear();
     assert_eq!(at_its_end(&table, NEVER), None);
 }
@@ -58,18 +60,33 @@ async fn replicas_that_were_asked_for_in_turn_have_to_get_ready_like_any_others(
 }
 
 #[tokio::test]
+async fn a_stage_whose_files_come_further_is_waited_for() {
+    let plan = plan();
+    let mut table = Table::of(&plan);
+    table.connect();
+    let begun = Instant::now();
+    let mut deadlines = Deadlines::new(begun, None);
+    deadlines.enter(table.attempt.phase, table.attempt.steps(), begun);
+    let later = begun + CONNECT_MAX - Duration::from_secs(1);
+    table.lay();
+    deadlines.enter(table.attempt.phase, table.attempt.steps(), later);
+    assert_eq!(deadlines.due(&table.attempt, begun + CONNECT_MAX), None);
+    assert!(deadlines.due(&table.attempt, later + CONNECT_MAX).is_some());
+}
+
+#[tokio::test]
 async fn another_attempt_has_its_whole_time() {
     let plan = plan();
     let table = Table::of(&plan);
     let begun = Instant::now();
     let mut deadlines = Deadlines::new(begun, None);
     deadlines.enter(Phase::Reserving, 1, begun);
-    let again = begun + RESERVE_MAX;
+    let again = begun + RESERVE_FIRST;
     assert!(deadlines.due(&table.attempt, again).is_some());
     deadlines.begin(again);
     deadlines.enter(Phase::Reserving, 1, again);
     assert_eq!(deadlines.due(&table.attempt, again), None);
-    assert_eq!(deadlines.next(&table.attempt), again + RESERVE_MAX);
+    assert_eq!(deadlines.next(&table.attempt), again + 2 * RESERVE_FIRST);
 }
 
 #[tokio::test]
@@ -127,5 +144,26 @@ async fn each_node_that_is_asked_in_turn_has_its_whole_time() {
     let second = begun + Duration::from_secs(60);
     deadlines.enter(Phase::Reserving, 2, second);
     assert_eq!(deadlines.due(&table.attempt, second), None);
-    assert_eq!(deadlines.next(&table.attempt), second + RESERVE_MAX);
+    assert_eq!(deadlines.next(&table.attempt), second + RESERVE_FIRST);
+}
+
+#[tokio::test]
+async fn each_time_that_a_node_says_nothing_the_next_ones_may_take_longer() {
+    let plan = plan();
+    let table = Table::of(&plan);
+    let mut now = Instant::now();
+    let mut deadlines = Deadlines::new(now, None);
+    let mut limits = Vec::new();
+    for _ in 0..7 {
+        deadlines.begin(now);
+        deadlines.enter(Phase::Reserving, 1, now);
+        let next = deadlines.next(&table.attempt);
+        limits.push((next - now).as_millis());
+        now = next;
+        assert!(matches!(
+            deadlines.due(&table.attempt, now),
+            Some(Due::Unavailable { .. })
+        ));
+    }
+    assert_eq!(limits, [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
 }

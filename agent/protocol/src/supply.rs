@@ -1,0 +1,60 @@
+//! What is there on a node and how much of it is free: what each executor tells the other nodes' coordinators.
+//!
+//! ```text
+//! supply  -> [{stages, stages_max, processors, memory_percent, slots, replicas, kinds: [{kind, replicas, idle, ready, starting}]}] ...
+//! ```
+//!
+//! One call from each node to each other; an answer part at once, whenever something has changed, and every second, each
+//! answered by an empty chunk before the next. It guides the choice of nodes and nothing else: what a node answers to a
+//! prepare decides.
+
+use serde::{Deserialize, Serialize};
+
+/// What makes one replica as good as another. A slot of one kind never serves another.
+///
+/// Whatever makes the process another one belongs here: limits, network, mounts and secrets, where there are some.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Kind {
+    /// The service's name.
+    pub service: String,
+    /// The version: `sha256:HEX`.
+    pub digest: String,
+}
+
+/// What a node has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Supply {
+    /// Stages that have a slot now.
+    pub stages: u32,
+    /// Most stages at once.
+    pub stages_max: u32,
+    /// Processors that serve them.
+    pub processors: u32,
+    /// Of the memory, what is available, in percent.
+    pub memory_percent: u32,
+    /// Slots that a new replica gets.
+    pub slots: u32,
+    /// Most replicas of one service.
+    pub replicas: u32,
+    /// The replicas that are there or start, by kind.
+    pub kinds: Vec<OfKind>,
+}
+
+/// What a node has of one kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OfKind {
+    /// The kind.
+    pub kind: Kind,
+    /// Replicas, those that start included.
+    pub replicas: u32,
+    /// Those of them that serve nobody and may go for another version's.
+    pub idle: u32,
+    /// Free slots in replicas that can be called.
+    pub ready: u32,
+    /// Free slots in replicas that start.
+    pub starting: u32,
+    /// Runs wait for it in order, and nobody comes before them.
+    pub is_claimed: bool,
+}

@@ -1,0 +1,61 @@
+//! What of the pool's state coordinators on all nodes are told. Pure, but for the memory that is read beside it.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use pipes_protocol::supply::{Kind, OfKind, Supply};
+
+use crate::executor::pool::state::Slots;
+
+impl Slots {
+    /// What is there and how much of it is free. A service that runs wait for in order has nothing for others.
+    pub fn supply(&self) -> Supply {
+        let mut kinds: BTreeMap<&Kind, OfKind> = BTreeMap::new();
+        for replica in self.replicas.values() {
+            let of = kinds.entry(&replica.kind).or_default();
+            of.replicas += 1;
+            of.idle += u32::from(replica.is_idle());
+            if !replica.is_fresh {
+                let free = replica
+                    .slots
+                    .min(self.settings.slots)
+                    .saturating_sub(replica.used);
+                *(if replica.is_ready {
+                    &mut of.ready
+                } else {
+                    &mut of.starting
+                }) += free;
+            }
+        }
+        for stage in self.waiting.iter().flat_map(|(_, request)| &request.stages) {
+            kinds.entry(&stage.kind).or_default().is_claimed = true;
+        }
+        let kinds = kinds.into_iter().map(|(kind, of)| OfKind {
+            kind: kind.clone(),
+            ..of
+        });
+        Supply {
+            stages: self.used() as u32,
+            stages_max: self.stages_max as u32,
+            slots: self.settings.slots,
+            replicas: self.settings.replicas,
+            kinds: kinds.collect(),
+            ..Supply::default()
+        }
+    }
+}
+
+/// The part of the memory that is available, in percent, in steps of five, so that small changes are none. Where it
+/// cannot be known it is all.
+pub(super) fn memory_percent() -> u32 {
+    const STEP: u64 = 5;
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let of = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    match (of("MemAvailable:"), of("MemTotal:")) {
+        (Some(available), Some(total)) if total > 0 => (available * 100 / total / STEP * STEP) as u32,
+        _ => 100,
+    }
+}
