@@ -7,7 +7,7 @@ use rmpv::Value;
 use crate::api::arguments::Arguments;
 use crate::api::streaming::{self, Caller};
 use crate::api::upload::{Announced, parse_digest};
-use crate::api::{Api, Error};
+use crate::api::{Api, Error, error};
 use pipes_router::OwnSession;
 
 /// Serves one call, on a session of its own.
@@ -28,7 +28,9 @@ async fn keep(
 ) -> Result<Value, Error> {
     let announced = Announced::of(&mut asked?)?;
     let received = announced.receive(api, chunks, caller).await?;
-    let digest = received.upload.finish(announced.digest).await?;
+    // Bytes may come for minutes, in which nothing is decided.
+    let finished = async { Ok(received.upload.finish(announced.digest).await?) };
+    let digest = error::decided(&api.quorum, finished).await?;
     Ok(Value::Map(vec![("digest".into(), digest.to_string().into())]))
 }
 

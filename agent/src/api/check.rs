@@ -23,11 +23,16 @@ pub(super) async fn check(api: &Api, _: &mut Arguments) -> Result<Value, Error> 
     let replicas = comparison::compare(&api.store, &api.nodes).await?;
     let records = api.nodes.records();
     let asking = records.values().map(async |Record { id, name, .. }| {
+        if !api.nodes.is_reached(*id) {
+            let start = api.quorum.start();
+            let why = format!("it cannot be reached; if it is down, start it with: {start}");
+            return (name.clone(), Err(why));
+        }
         let uri = uris::of_node(*id, uris::node::BLOBS_CHECK);
         let answer = api.agents.call_once(&uri, vec![], None).await;
         let found = match answer {
             Ok(answer) => answer.as_payload().first_as().map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.to_people()),
         };
         (name.clone(), found)
     });

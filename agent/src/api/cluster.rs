@@ -22,28 +22,42 @@ struct Status {
 }
 
 pub(super) async fn status(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
-    let nodes = node::shown(api).await?;
-    // Read after the nodes, so that the revision is not older than what they show.
-    let empty = pipes_raft::Range::key(keys::cluster_id());
-    let read = api.store.range(empty, Consistency::Linearizable).await;
-    let status = api.store.group().await?;
-    let (revision, reason) = match read {
-        Ok(read) => (read.revision, None),
-        Err(error @ pipes_raft::Error::ReplicasDiffer) => (status.revision, Some(error.to_people())),
-        Err(error) => return Err(error.into()),
+    let node::Nodes {
+        nodes,
+        group,
+        is_decided,
+    } = node::shown(api).await?;
+    let (revision, reason) = match is_decided {
+        true => revision(api, &group).await?,
+        false => (group.revision, Some(api.quorum.undecided())),
     };
     let names = api.nodes.records();
     Ok(value(&Status {
         name: api.config.cluster.clone(),
         id: api.config.cluster_id.clone(),
-        leader: status
+        leader: group
             .leader
             .and_then(|leader| names.get(&leader).map(|record| record.name.clone())),
-        term: status.term,
+        term: group.term,
         revision,
         reason,
         nodes,
     }))
+}
+
+/// The store's revision, and what is wrong with it as a whole.
+async fn revision(api: &Api, group: &pipes_raft::Status) -> Result<(i64, Option<String>), Error> {
+    // Read after the nodes, so that the revision is not older than what they show.
+    let empty = pipes_raft::Range::key(keys::cluster_id());
+    match api.store.range(empty, Consistency::Linearizable).await {
+        Ok(read) => Ok((read.revision, None)),
+        Err(error @ pipes_raft::Error::ReplicasDiffer) => Ok((group.revision, Some(error.to_people()))),
+        // The leader was lost since the nodes were read.
+        Err(pipes_raft::Error::NoLeader | pipes_raft::Error::Timeout) => {
+            Ok((group.revision, Some(api.quorum.undecided())))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(super) async fn set(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {

@@ -1,8 +1,10 @@
 //! Errors of the procedures, each with the URI under which it travels and whose fault it is.
 
 use pipes_protocol::uris;
+use pipes_raft::Fault;
 use rmpv::Value;
 
+use crate::cluster::quorum::{Missing, Quorum};
 use crate::{blob, service};
 
 /// Why a procedure has no result. The first argument is a sentence for people.
@@ -23,6 +25,12 @@ pub enum Error {
     /// The cluster cannot do it now; may be tried again.
     #[error("{0}")]
     Unavailable(String),
+    /// The agent takes nothing up any more: another may.
+    #[error("the agent is stopping; ask another")]
+    Stopping,
+    /// The store has found no leader in time; `decided` says who is missing.
+    #[error("{}", .0.to_people())]
+    Undecided(pipes_raft::Error),
 }
 
 impl Error {
@@ -33,7 +41,8 @@ impl Error {
             Error::NotFound(_) => uris::error::NOT_FOUND,
             Error::CannotStart(_) => uris::error::CANNOT_START,
             Error::NotAuthorized(_) => pipes_wamp::error::uri::NOT_AUTHORIZED,
-            Error::Unavailable(_) => uris::error::UNAVAILABLE,
+            Error::Stopping => pipes_wamp::error::uri::NO_AVAILABLE_CALLEE,
+            Error::Unavailable(_) | Error::Undecided(_) => uris::error::UNAVAILABLE,
         }
     }
 
@@ -43,15 +52,42 @@ impl Error {
     }
 }
 
+/// What a procedure answers; an error that says who is missing where nothing can be decided.
+pub(super) async fn decided<T>(
+    quorum: &Quorum,
+    answered: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match quorum.or_missing(answered).await? {
+        Err(Error::Undecided(_)) => Err(Error::Unavailable(quorum.undecided())),
+        answered => answered,
+    }
+}
+
 impl From<pipes_raft::Error> for Error {
     fn from(error: pipes_raft::Error) -> Error {
-        Error::Unavailable(error.to_people())
+        match (error.fault(), &error) {
+            (_, pipes_raft::Error::NoLeader | pipes_raft::Error::Timeout) => Error::Undecided(error),
+            (_, pipes_raft::Error::LeaseNotFound | pipes_raft::Error::MemberNotFound) => {
+                Error::NotFound(error.to_people())
+            }
+            (Fault::Caller, _) => Error::Usage(error.to_people()),
+            (Fault::Cluster | Fault::Node, _) => Error::Unavailable(error.to_people()),
+        }
+    }
+}
+
+impl From<Missing> for Error {
+    fn from(missing: Missing) -> Error {
+        Error::Unavailable(missing.to_string())
     }
 }
 
 impl From<blob::Error> for Error {
     fn from(error: blob::Error) -> Error {
-        Error::Unavailable(error.to_string())
+        match error {
+            blob::Error::Mismatch { .. } => Error::Usage(error.to_string()),
+            _ => Error::Unavailable(error.to_string()),
+        }
     }
 }
 
@@ -60,7 +96,31 @@ impl From<service::Error> for Error {
         match error {
             service::Error::Name(_) => Error::Usage(error.to_string()),
             service::Error::Unknown { .. } => Error::NotFound(error.to_string()),
+            service::Error::Store(error) => error.into(),
             _ => Error::Unavailable(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_store_is_told_as_whose_it_is() {
+        for (error, uri) in [
+            (pipes_raft::Error::KeyNotProvided, uris::error::USAGE),
+            (pipes_raft::Error::FutureRevision, uris::error::USAGE),
+            (pipes_raft::Error::RequestTooLarge, uris::error::USAGE),
+            (pipes_raft::Error::LeaseNotFound, uris::error::NOT_FOUND),
+            (pipes_raft::Error::MemberNotFound, uris::error::NOT_FOUND),
+            (pipes_raft::Error::NoLeader, uris::error::UNAVAILABLE),
+            (pipes_raft::Error::Unknown, uris::error::UNAVAILABLE),
+            (pipes_raft::Error::Stopped, uris::error::UNAVAILABLE),
+        ] {
+            let said = Error::from(service::Error::Store(error.clone()));
+            assert_eq!(said.to_string(), error.to_people());
+            assert_eq!((Error::from(error).uri(), said.uri()), (uri, uri));
         }
     }
 }

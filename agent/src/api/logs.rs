@@ -1,70 +1,67 @@
 //! `pipes.run.logs`: what a run's stages said on standard error, as far as it is kept.
 //!
-//! Each agent keeps what the runs that it coordinated said. Whoever is asked asks all agents, since a finished run's
-//! record does not tell its coordinator, and passes on what comes; to follow a run is to ask again until it is over.
+//! Each agent keeps what the runs that it coordinated said. Whoever is asked asks a run's coordinator, or all agents where
+//! that is not known, since a finished run's record does not tell it; and passes on what comes.
+//!
+//! ```text
+//! caller <─ [bytes] {stage} ─ agent asked ── {id, from: 0} ─────────────> coordinator
+//!        <─ [bytes] {stage} ─             <─ {records, next: 8120, ...} ─
+//!                                         ── {id, from: 8120, wait: 10} ─>            answered once there is more
+//! ```
+//!
+//! An answer is asked for when the one before it has been passed on: a caller that reads slowly holds up nobody, and is told
+//! how much went by meanwhile: `[b""] {stage, missed_bytes, missed_lines}`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
 use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
+use tokio::time::{Instant, sleep};
 
 use crate::api::arguments::Arguments;
 use crate::api::streaming::{self, Caller};
-use crate::api::{Api, Error, run, uris};
+use crate::api::{Api, Error, run, uris, value};
+use crate::cluster::quorum::listed;
 use crate::workflow::placement;
-use crate::workflow::runs::stderr_log::{Entry, Filter};
+use crate::workflow::runs::stderr_log::record::{self, Entry, Said};
+use crate::workflow::runs::stderr_log::{Answer, Question};
 use crate::workflow::runs::view::Run;
 use pipes_router::OwnSession;
 
 /// How long an agent may take to read its logs.
 const ASK_MAX: Duration = Duration::from_secs(5);
-/// Between two questions while a run is followed.
-const FOLLOW_EVERY: Duration = Duration::from_millis(300);
-/// Bytes of entries in one answer: well under a message's limit.
-const ANSWER_MAX: usize = 8 << 20;
-
-/// One entry as it travels: stage, milliseconds since 1970, bytes.
-type Line = (u32, u64, Vec<u8>);
+/// How long one that has nothing more waits for something, before it is asked again: whoever is gone is noticed then.
+const WAIT: Duration = Duration::from_secs(10);
+/// What several entries are put together to, for the caller.
+const PART_MAX: usize = 32 << 10;
+/// Rest before a question that was answered at once with nothing: too many wait there.
+const REST: Duration = Duration::from_millis(300);
 
 /// What is asked for.
-struct Question {
+struct Asked {
     id: String,
     stage: Option<u32>,
     tail: Option<u64>,
     since: Option<f64>,
 }
 
-/// Entries of a run that this agent keeps, the first `skip` left out.
+/// What this agent keeps of a run.
 pub(super) async fn own(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
-    let id = arguments.text("id")?;
-    let filter = Filter {
+    let ago = |ago: f64| SystemTime::now().checked_sub(Duration::try_from_secs_f64(ago).ok()?);
+    let question = Question {
+        run: arguments.text("id")?,
+        from: arguments.number("from").unwrap_or(0),
         tail: arguments.number("tail").map(|lines| lines as usize),
-        since: arguments
-            .seconds("since")
-            .and_then(|ago| SystemTime::now().checked_sub(Duration::try_from_secs_f64(ago).ok()?)),
+        since: arguments.seconds("since").and_then(ago),
         stage: arguments.number("stage").map(|stage| stage as u32),
-        skip: arguments.number("skip").unwrap_or(0) as usize,
+        wait: Duration::from_secs(arguments.number("wait").unwrap_or(0)).min(WAIT),
     };
-    let logs = api.logs.clone();
-    let read = tokio::task::spawn_blocking(move || logs.read(&id, &filter)).await;
-    let entries = read.map_err(|_| Error::Unavailable("the logs cannot be read".into()))?;
-    let mut room = ANSWER_MAX;
-    let fitting = entries.into_iter().take_while(|entry| {
-        let fits = entry.bytes.len() <= room;
-        room = room.saturating_sub(entry.bytes.len());
-        fits
-    });
-    Ok(Value::Array(fitting.map(encode).collect()))
-}
-
-fn encode(entry: Entry) -> Value {
-    let at = entry
-        .at
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis() as u64;
-    Value::Array(vec![entry.stage.into(), at.into(), Value::Binary(entry.bytes)])
+    let stopping = api.lifecycle.stopping();
+    let answer = stopping.run_until_cancelled(api.logs.read(question)).await;
+    let answer = answer.ok_or_else(|| Error::Unavailable("the agent is stopping".into()))?;
+    Ok(value(&answer))
 }
 
 /// Serves one call, on a session of its own.
@@ -72,46 +69,188 @@ pub(super) async fn serve(api: &Api, own: OwnSession) {
     let Some((mut chunks, mut caller, asked)) = streaming::accept(own.stream).await else {
         return;
     };
-    // Dropped when the caller gives up or is gone.
+    // Dropped when the caller gives up or is gone, or the agent stops.
+    let stopping = api.lifecycle.stopping();
     let told = tokio::select! {
         told = tell(api, asked, &mut caller) => told,
         _ = chunks.next() => return,
+        () = stopping.cancelled() => Err(Error::Unavailable("the agent is stopping".into())),
     };
     caller.end(told.map(|()| PayloadBuf::default())).await;
 }
 
 async fn tell(api: &Api, asked: Result<Arguments, Error>, caller: &mut Caller) -> Result<(), Error> {
     let mut arguments = asked?;
-    let follow = arguments.flag("follow");
-    let (mut coordinator, found) = run::find(api, &arguments.text("id")?).await?;
+    let is_followed = arguments.flag("follow");
+    let (coordinator, found) = run::find(api, &arguments.text("id")?).await?;
     let stage = match arguments.take("stage") {
         None => None,
         Some(value) => Some(stage_number(&value, &found)?),
     };
-    let mut question = Question {
-        id: found.id.clone(),
+    let asked = Asked {
+        id: found.id,
         stage,
         tail: arguments.number("tail"),
         since: arguments.seconds("since"),
     };
-    let lines = ask_all(api, &question).await;
-    send(caller, &lines).await?;
-    // From here on nothing is left out but what was told already.
-    (question.tail, question.since) = (None, None);
-    let mut told = if coordinator == 0 {
-        0
-    } else {
-        ask(api, coordinator, &question, 0).await.len()
+    let keeper = match coordinator {
+        0 => run::finder(api).keeper(&asked.id).await?,
+        node => Some(node),
     };
-    while follow && coordinator != 0 {
-        tokio::time::sleep(FOLLOW_EVERY).await;
-        let still = run::find(api, &question.id).await.map_or(0, |(node, _)| node);
-        let lines = ask(api, coordinator, &question, told).await;
-        told += lines.len();
-        send(caller, &lines).await?;
-        coordinator = if still == 0 { 0 } else { coordinator };
+    let nodes: Vec<u64> = match keeper {
+        None => api.nodes.reached().into_iter().map(|(node, _)| node).collect(),
+        Some(node) => vec![node],
+    };
+    let first = join_all(nodes.iter().map(|node| ask(api, *node, &asked, None))).await;
+    let told: Vec<(u64, Answer)> = nodes
+        .into_iter()
+        .zip(first)
+        .filter_map(|(node, told)| Some((node, told?)))
+        .collect();
+    let heard: BTreeSet<u64> = told.iter().map(|(node, _)| *node).collect();
+    for (node, told) in told {
+        // Of all agents one kept it.
+        if keeper.is_some() || !told.records.is_empty() {
+            pass_on(api, node, &asked, told, is_followed, caller).await?;
+        }
     }
-    Ok(())
+    was_heard(api, &asked.id, keeper, &heard)
+}
+
+/// An error where the agent that keeps what the run's stages said has not answered: what was told is not all.
+fn was_heard(api: &Api, id: &str, keeper: Option<u64>, heard: &BTreeSet<u64>) -> Result<(), Error> {
+    let silent = match keeper {
+        Some(keeper) if heard.contains(&keeper) => return Ok(()),
+        Some(keeper) => run::finder(api).name(keeper),
+        // Of an older version: any of those that have not answered may keep it.
+        None => {
+            let known = api.nodes.records().into_values();
+            let silent = known.filter(|record| !heard.contains(&record.id));
+            let names: Vec<String> = silent.map(|record| record.name).collect();
+            if names.is_empty() {
+                return Ok(());
+            }
+            listed(&names)
+        }
+    };
+    Err(silent_keeper(api, id, &silent))
+}
+
+fn silent_keeper(api: &Api, id: &str, names: &str) -> Error {
+    Error::Unavailable(format!(
+        "what the stages of run {id} said is kept by {names}, which does not answer; if that is down, start it with: {}",
+        api.quorum.start()
+    ))
+}
+
+/// Passes on what a node keeps, from its first answer on; where it is followed, until the run is over.
+async fn pass_on(
+    api: &Api,
+    node: u64,
+    asked: &Asked,
+    told: Answer,
+    is_followed: bool,
+    caller: &mut Caller,
+) -> Result<(), Error> {
+    let mut seen = Seen::new(asked.tail.is_none() && asked.since.is_none());
+    let mut told = Some(told);
+    loop {
+        let Some(Answer {
+            records,
+            next,
+            is_all,
+            is_over,
+            said,
+        }) = told
+        else {
+            let name = run::finder(api).name(node);
+            return Err(silent_keeper(api, &asked.id, &name));
+        };
+        show(&records, &mut seen, caller).await?;
+        seen.begin(&said);
+        if is_over || (is_all && !is_followed) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        told = ask(api, node, asked, Some((next, is_all))).await;
+        let is_quiet = |told: &Answer| told.records.is_empty() && told.is_all && !told.is_over;
+        if told.as_ref().is_some_and(is_quiet) && begun.elapsed() < REST {
+            sleep(REST).await;
+        }
+    }
+}
+
+/// Shows records to the caller: what a stage said one after another in one part, and what is missing of it.
+async fn show(records: &[u8], seen: &mut Seen, caller: &mut Caller) -> Result<(), Error> {
+    let (mut stage, mut bytes) = (0, Vec::new());
+    for entry in record::entries(records) {
+        let missed = seen.take(&entry);
+        if missed.is_some() || entry.stage != stage || bytes.len() >= PART_MAX {
+            say(caller, stage, std::mem::take(&mut bytes)).await?;
+        }
+        if let Some(missed) = missed {
+            caller.part(&gap(entry.stage, missed)).await?;
+        }
+        stage = entry.stage;
+        bytes.extend(entry.bytes);
+    }
+    say(caller, stage, bytes).await
+}
+
+async fn say(caller: &mut Caller, stage: u32, bytes: Vec<u8>) -> Result<(), Error> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let kwargs = Value::Map(vec![("stage".into(), stage.into())]);
+    let part = PayloadBuf::of_values(vec![Value::Binary(bytes)], Some(kwargs));
+    caller.part(&part).await
+}
+
+fn gap(stage: u32, missed: Said) -> PayloadBuf {
+    let kwargs = vec![
+        ("stage".into(), stage.into()),
+        ("missed_bytes".into(), missed.bytes.into()),
+        ("missed_lines".into(), missed.lines.into()),
+    ];
+    PayloadBuf::of_values(vec![Value::Binary(Vec::new())], Some(Value::Map(kwargs)))
+}
+
+/// How much of each stage a caller has seen, or has not asked for.
+struct Seen {
+    stages: BTreeMap<u32, Said>,
+    /// From the beginning on all was asked for.
+    is_from_start: bool,
+}
+
+impl Seen {
+    fn new(is_from_start: bool) -> Seen {
+        Seen {
+            stages: BTreeMap::new(),
+            is_from_start,
+        }
+    }
+
+    /// Takes an entry in; what of its stage is missing before it.
+    fn take(&mut self, entry: &Entry) -> Option<Said> {
+        let unasked = if self.is_from_start {
+            Said::default()
+        } else {
+            entry.before
+        };
+        let seen = self.stages.entry(entry.stage).or_insert(unasked);
+        let missed = entry.before.beyond(*seen);
+        *seen = entry.before.and(Said::of(&entry.bytes));
+        missed
+    }
+
+    /// After the first answer: what the stages had said that are not in it was not asked for; after it, all is.
+    fn begin(&mut self, said: &[(u32, Said)]) {
+        if !std::mem::replace(&mut self.is_from_start, true) {
+            for (stage, said) in said {
+                self.stages.entry(*stage).or_insert(*said);
+            }
+        }
+    }
 }
 
 /// A stage by its number or, where one stage has it, its service's name.
@@ -124,53 +263,31 @@ fn stage_number(value: &Value, run: &Run) -> Result<u32, Error> {
         .map_err(|error| Error::Usage(format!("--stage {error}")))
 }
 
-async fn ask_all(api: &Api, question: &Question) -> Vec<Line> {
-    let nodes = api
-        .nodes
-        .reached()
-        .into_iter()
-        .map(|(node, _)| ask(api, node, question, 0));
-    let mut lines: Vec<Line> = join_all(nodes).await.into_iter().flatten().collect();
-    lines.sort_by_key(|(_, at, _)| *at);
-    lines
-}
-
-/// An agent that does not answer in time has nothing to tell now.
-async fn ask(api: &Api, node: u64, question: &Question, skip: usize) -> Vec<Line> {
-    let mut kwargs = vec![
-        ("id".into(), question.id.as_str().into()),
-        ("skip".into(), (skip as u64).into()),
-    ];
-    kwargs.extend(question.stage.map(|stage| ("stage".into(), stage.into())));
-    kwargs.extend(question.tail.map(|tail| ("tail".into(), tail.into())));
-    kwargs.extend(question.since.map(|since| ("since".into(), since.into())));
+/// Asks a node; after its first answer from where that ended, and to wait if that was all. Nothing if it does not answer
+/// in time.
+async fn ask(api: &Api, node: u64, asked: &Asked, further: Option<(u64, bool)>) -> Option<Answer> {
+    let mut kwargs = vec![("id".into(), asked.id.as_str().into())];
+    kwargs.extend(asked.stage.map(|stage| ("stage".into(), stage.into())));
+    let mut limit = ASK_MAX;
+    match further {
+        None => {
+            kwargs.extend(asked.tail.map(|tail| ("tail".into(), tail.into())));
+            kwargs.extend(asked.since.map(|since| ("since".into(), since.into())));
+        }
+        Some((from, is_all)) => {
+            kwargs.push(("from".into(), from.into()));
+            if is_all {
+                kwargs.push(("wait".into(), WAIT.as_secs().into()));
+                limit += WAIT;
+            }
+        }
+    }
     let uri = uris::of_node(node, uris::node::RUN_LOGS);
     let call = api.agents.call_once(&uri, vec![], Some(Value::Map(kwargs)));
-    let Ok(Ok(answer)) = tokio::time::timeout(ASK_MAX, call).await else {
-        return Vec::new();
-    };
-    let args = answer.as_payload().args().unwrap_or_default();
-    let Some(Value::Array(entries)) = args.into_iter().next() else {
-        return Vec::new();
-    };
-    entries.into_iter().filter_map(decode).collect()
-}
-
-fn decode(entry: Value) -> Option<Line> {
-    let Value::Array(fields) = entry else { return None };
-    let [stage, at, Value::Binary(bytes)] = fields.as_slice() else {
-        return None;
-    };
-    Some((stage.as_u64()? as u32, at.as_u64()?, bytes.clone()))
-}
-
-async fn send(caller: &mut Caller, lines: &[Line]) -> Result<(), Error> {
-    for (stage, _, bytes) in lines {
-        let kwargs = Value::Map(vec![("stage".into(), (*stage).into())]);
-        let line = PayloadBuf::of_values(vec![Value::Binary(bytes.clone())], Some(kwargs));
-        caller.part(&line).await?;
+    match tokio::time::timeout(limit, call).await {
+        Ok(Ok(answer)) => answer.as_payload().first_as().ok(),
+        Ok(Err(_)) | Err(_) => None,
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -198,6 +315,48 @@ mod tests {
         assert_eq!(
             said(4.into()),
             "--stage 4: the line has 3 stages, numbered from 1"
+        );
+    }
+
+    fn entry(stage: u32, (bytes, lines): (u64, u64), said: &str) -> Entry {
+        Entry {
+            at: 0,
+            stage,
+            before: Said { bytes, lines },
+            bytes: said.into(),
+        }
+    }
+
+    #[test]
+    fn what_went_by_is_told_once_and_for_its_own_stage() {
+        let mut seen = Seen::new(true);
+        assert_eq!(seen.take(&entry(1, (0, 0), "one\n")), None);
+        assert_eq!(seen.take(&entry(2, (0, 0), "two\n")), None);
+        let missed = Said { bytes: 96, lines: 9 };
+        assert_eq!(seen.take(&entry(1, (100, 10), "three\n")), Some(missed));
+        assert_eq!(seen.take(&entry(1, (106, 11), "four\n")), None);
+        assert_eq!(seen.take(&entry(2, (4, 1), "five\n")), None);
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_not_missed() {
+        let mut seen = Seen::new(false);
+        assert_eq!(seen.take(&entry(1, (100, 10), "the last line\n")), None);
+        seen.begin(&[
+            (
+                1,
+                Said {
+                    bytes: 114,
+                    lines: 11,
+                },
+            ),
+            (2, Said { bytes: 50, lines: 5 }),
+        ]);
+        assert_eq!(seen.take(&entry(2, (50, 5), "later\n")), None);
+        let missed = Said { bytes: 3, lines: 0 };
+        assert_eq!(
+            seen.take(&entry(3, (3, 0), "a stage that was silent\n")),
+            Some(missed)
         );
     }
 }

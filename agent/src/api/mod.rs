@@ -3,11 +3,13 @@
 //! `procedures.rs` is the table of them all, `serve.rs` registers them; `streaming.rs` and `upload.rs` are for those whose
 //! calls have a session of their own.
 
+mod answer;
 mod arguments;
 mod blob;
 mod check;
 mod cluster;
 mod error;
+mod file;
 mod logs;
 mod node;
 mod procedures;
@@ -16,6 +18,7 @@ mod serve;
 mod service;
 mod store;
 mod streaming;
+mod supply;
 mod token;
 mod upload;
 
@@ -27,12 +30,17 @@ use pipes_wamp::client::{Connection, Session};
 
 use crate::blob::Blobs;
 use crate::cluster::nodes::Nodes;
+use crate::cluster::quorum::Quorum;
 use crate::config::Config;
-use crate::lifecycle::Lifecycle;
+use crate::executor::Pool;
+use crate::lifecycle::{Kind, Lifecycle};
 use crate::workflow::coordinator;
+use crate::workflow::peers::Peers;
 use crate::workflow::runs::registry::Registry;
 use crate::workflow::runs::stderr_log::Logs;
+use crate::workflow::supply::Supplies;
 
+use answer::Answer;
 pub use error::Error;
 
 /// What the procedures work with.
@@ -49,6 +57,8 @@ pub struct Parts {
     pub router: Router,
     /// What stages said.
     pub logs: Logs,
+    /// This node's replicas.
+    pub pool: Pool,
     /// Where tasks run.
     pub lifecycle: Lifecycle,
 }
@@ -58,9 +68,11 @@ struct Api {
     config: Arc<Config>,
     nodes: Nodes,
     store: pipes_raft::Store,
+    quorum: Quorum,
     blobs: Blobs,
     router: Router,
     logs: Logs,
+    pool: Pool,
     lifecycle: Lifecycle,
     runs: Arc<coordinator::Context>,
     /// Calls to other agents, in realm `pipes.stages`.
@@ -76,6 +88,7 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         blobs,
         router,
         logs,
+        pool,
         lifecycle,
     } = parts;
     let session = |realm| {
@@ -84,23 +97,39 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         )))
     };
     let (operators, agents) = (session(uris::REALM_OPERATORS)?, session(uris::REALM_STAGES)?);
+    let registry = Registry::default();
+    let placed_on = nodes.clone();
+    let supplies = Supplies::new(nodes.own_id(), move || placed_on.reached(), registry.clone());
+    let peers = Peers {
+        supplies: supplies.clone(),
+        node: nodes.own_id(),
+        own: pool.supply(),
+        links: router.links(),
+        session: agents.clone(),
+        lifecycle: lifecycle.clone(),
+    };
+    lifecycle.spawn(Kind::Part, "supply of all nodes", peers.run());
+    let quorum = Quorum::new(&config, nodes.clone(), store.clone());
     let runs = Arc::new(coordinator::Context {
         nodes: nodes.clone(),
         store: store.clone(),
+        quorum: quorum.clone(),
         router: router.clone(),
-        registry: Registry::default(),
+        registry,
         logs: logs.clone(),
         lifecycle: lifecycle.clone(),
-        calls: agents.clone(),
+        supplies,
     });
     let sessions = agents.clone();
     let api = Arc::new(Api {
         config,
         nodes,
         store,
+        quorum,
         blobs,
         router,
         logs,
+        pool,
         lifecycle,
         runs,
         agents,

@@ -8,17 +8,19 @@ use rmpv::Value;
 use serde::Serialize;
 
 use crate::api::arguments::Arguments;
-use crate::api::{Api, Error, value};
+use crate::api::{Answer, Api, Error, value};
 use crate::cluster::nodes::{self, Record};
 use crate::cluster::presence;
 use crate::keys;
 
-/// A node as everybody outside sees it.
+/// How long the store may take to tell its nodes before what is remembered of them is shown: an election takes less.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// Beyond a lease, an election and what else may keep it from ending.
 const LEASE_MARGIN: Duration = Duration::from_secs(3);
 /// Pause between two looks at whether a node is still present.
 const PRESENCE_POLL: Duration = Duration::from_millis(250);
 
+/// A node as everybody outside sees it.
 #[derive(Debug, Serialize)]
 pub(super) struct Shown {
     name: String,
@@ -30,8 +32,15 @@ pub(super) struct Shown {
     version: String,
 }
 
-pub(super) async fn list(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
-    Ok(value(&shown(api).await?))
+pub(super) async fn list(api: &Api, _: &mut Arguments) -> Result<Answer, Error> {
+    let Nodes {
+        nodes, is_decided, ..
+    } = shown(api).await?;
+    let unknown = match is_decided {
+        true => Vec::new(),
+        false => vec![api.quorum.undecided()],
+    };
+    Ok(Answer::partly(value(&nodes), unknown))
 }
 
 /// Has a node whose data is damaged, or differs from the others', begin anew. Of one that is down only the membership
@@ -67,7 +76,7 @@ pub(super) async fn reset(api: &Api, arguments: &mut Arguments) -> Result<Value,
     if !is_gone(api, *id).await? {
         let own = api.nodes.own_name();
         return Err(Error::Unavailable(match api.nodes.is_reached(*id) {
-            true => format!("node {name} was not reset: {error}"),
+            true => format!("node {name} was not reset: {}", error.to_people()),
             false => format!("node {name} is not linked from {own}, and not down; try again in some seconds"),
         }));
     }
@@ -97,7 +106,8 @@ async fn is_gone(api: &Api, id: u64) -> Result<bool, Error> {
 pub(super) async fn reset_own(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
     remove_member(api, api.nodes.own_id()).await?;
     let marker = api.config.reset_file();
-    std::fs::write(&marker, format!("{}\n", api.nodes.own_id()))
+    tokio::fs::write(&marker, format!("{}\n", api.nodes.own_id()))
+        .await
         .map_err(|error| Error::Unavailable(format!("{}: {error}", marker.display())))?;
     api.lifecycle.start_again();
     Ok(Value::Nil)
@@ -112,70 +122,120 @@ async fn remove_member(api: &Api, id: u64) -> Result<(), Error> {
     }
 }
 
-/// What the store says of nodes; where its replicas differ, what is remembered, and nothing of their presence.
+/// What the store says of nodes; where it says nothing, what is remembered.
 struct Known {
     records: Vec<Record>,
-    present: Option<BTreeMap<u64, Option<String>>>,
+    present: Present,
+    group: pipes_raft::Status,
+}
+
+/// What the store says of the nodes' presence.
+enum Present {
+    /// Those that are present, each with why its replica is out, if it is.
+    Told(BTreeMap<u64, Option<String>>),
+    /// Nothing: its replicas differ.
+    Differ,
+    /// Nothing: no leader answered in time, and none is known.
+    Undecided,
 }
 
 async fn known(api: &Api) -> Result<Known, pipes_raft::Error> {
-    let present = match nodes::presences(&api.store).await {
-        Ok(present) => present,
-        Err(pipes_raft::Error::ReplicasDiffer) => {
-            return Ok(Known {
-                records: api.nodes.records().into_values().collect(),
-                present: None,
-            });
-        }
-        Err(error) => return Err(error),
+    let remembered = |present| Known {
+        records: api.nodes.records().into_values().collect(),
+        present,
+        group: pipes_raft::Status {
+            leader: None,
+            ..api.store.status()
+        },
     };
+    match tokio::time::timeout(TOLD_WITHIN, told(api)).await {
+        Ok(Err(pipes_raft::Error::ReplicasDiffer)) => {
+            let group = api.store.group().await?;
+            let remembered = remembered(Present::Differ);
+            Ok(Known { group, ..remembered })
+        }
+        Err(_) | Ok(Err(pipes_raft::Error::NoLeader | pipes_raft::Error::Timeout)) => {
+            Ok(remembered(Present::Undecided))
+        }
+        Ok(told) => told,
+    }
+}
+
+async fn told(api: &Api) -> Result<Known, pipes_raft::Error> {
+    let present = nodes::presences(&api.store).await?;
     let records = api.store.prefix(keys::nodes()).await?;
     let records = records
         .iter()
         .filter_map(|kv| serde_json::from_slice::<Record>(&kv.value).ok());
     Ok(Known {
         records: records.collect(),
-        present: Some(present),
+        present: Present::Told(present),
+        group: api.store.group().await?,
     })
 }
 
-/// All nodes, by id.
-pub(super) async fn shown(api: &Api) -> Result<Vec<Shown>, Error> {
-    let Known { records, present } = known(api).await?;
-    let status = api.store.group().await?;
-    let mut nodes: Vec<Shown> = records
-        .into_iter()
-        .map(|record| {
-            let role = if status.leader == Some(record.id) {
-                "leader"
-            } else if status.voters.contains(&record.id) {
-                "voter"
-            } else if status.learners.contains(&record.id) {
-                "learner"
-            } else {
-                "client"
-            };
-            let is_reached = api.nodes.is_reached(record.id);
-            let presence = present.as_ref().map(|present| present.get(&record.id));
-            let (state, reason) = match (presence, is_reached) {
-                (Some(Some(Some(sick))), _) => ("sick", Some(sick.clone())),
-                (Some(Some(None)), true) => ("up", None),
-                (Some(Some(None)), false) => ("sick", Some(format!("no link from {}", api.nodes.own_name()))),
-                (Some(None), _) => ("down", Some("its lease ran out".to_owned())),
-                (None, true) => ("sick", Some("the replicas differ".to_owned())),
-                (None, false) => ("down", Some(format!("no link from {}", api.nodes.own_name()))),
-            };
-            Shown {
-                name: record.name,
-                id: record.id,
-                address: record.address,
-                role,
-                state,
-                reason,
-                version: record.version,
-            }
-        })
-        .collect();
+/// All nodes, by id, and the group as far as it is known.
+pub(super) struct Nodes {
+    pub(super) nodes: Vec<Shown>,
+    pub(super) group: pipes_raft::Status,
+    /// Whether a leader was found.
+    pub(super) is_decided: bool,
+}
+
+/// All nodes as they are shown.
+pub(super) async fn shown(api: &Api) -> Result<Nodes, Error> {
+    let Known {
+        records,
+        present,
+        group,
+    } = known(api).await?;
+    let show = |record: Record| {
+        let role = if group.leader == Some(record.id) {
+            "leader"
+        } else if group.voters.contains(&record.id) {
+            "voter"
+        } else if group.learners.contains(&record.id) {
+            "learner"
+        } else {
+            "client"
+        };
+        let (state, reason) = state_of(api, &present, record.id);
+        Shown {
+            name: record.name,
+            id: record.id,
+            address: record.address,
+            role,
+            state,
+            reason,
+            version: record.version,
+        }
+    };
+    let mut nodes: Vec<Shown> = records.into_iter().map(show).collect();
     nodes.sort_by_key(|node| node.id);
-    Ok(nodes)
+    Ok(Nodes {
+        nodes,
+        group,
+        is_decided: !matches!(present, Present::Undecided),
+    })
+}
+
+/// A node's state, and why it is not up.
+fn state_of(api: &Api, present: &Present, id: u64) -> (&'static str, Option<String>) {
+    let start = api.quorum.start();
+    let no_link = || format!("no link from {}", api.nodes.own_name());
+    match (present, api.nodes.is_reached(id)) {
+        (Present::Told(present), is_reached) => match (present.get(&id), is_reached) {
+            (Some(Some(sick)), _) => ("sick", Some(sick.clone())),
+            (Some(None), true) => ("up", None),
+            (Some(None), false) => ("sick", Some(no_link())),
+            (None, _) => ("down", Some(format!("its lease ran out; start it with: {start}"))),
+        },
+        (Present::Differ, true) => ("sick", Some("the replicas differ".to_owned())),
+        (Present::Differ, false) => ("down", Some(no_link())),
+        (Present::Undecided, true) => (
+            "sick",
+            Some("it is there, and can decide nothing without a leader".to_owned()),
+        ),
+        (Present::Undecided, false) => ("down", Some(format!("{}; start it with: {start}", no_link()))),
+    }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use pipes_protocol::uris;
 use pipes_wamp::payload::PayloadBuf;
-use rmpv::Value;
 
 use crate::api::arguments::Arguments;
-use crate::api::{Api, Error, blob, check, cluster, logs, node, run, service, store, token};
+use crate::api::{
+    Answer, Api, Error, blob, check, cluster, error, file, logs, node, run, service, store, supply, token,
+};
 use crate::workflow::coordinator;
 use pipes_router::OwnSession;
 
@@ -24,7 +25,7 @@ pub(super) struct Procedure {
 pub(super) enum Right {
     /// Operators, in realm `pipes`, by the URI as it stands.
     Operators,
-    /// Other agents, in realm `pipes.stages`, by the URI as one of this node's.
+    /// Other agents, and in part shims, in realm `pipes.stages`, by the URI as one of this node's.
     Agents,
 }
 
@@ -38,7 +39,7 @@ pub(super) enum Function {
 }
 
 /// Answers a call by its payload.
-pub(super) type Once = fn(Arc<Api>, PayloadBuf) -> BoxFuture<'static, Result<Value, Error>>;
+pub(super) type Once = fn(Arc<Api>, PayloadBuf) -> BoxFuture<'static, Result<Answer, Error>>;
 
 /// A procedure that takes keyword arguments and answers once.
 macro_rules! once {
@@ -46,7 +47,20 @@ macro_rules! once {
         Function::Once(|api, payload| {
             Box::pin(async move {
                 let mut arguments = Arguments::of(payload.as_payload())?;
-                $function(&api, &mut arguments).await
+                $function(&api, &mut arguments).await.map(Answer::from)
+            })
+        })
+    };
+}
+
+/// The same of one that has nothing to say where the store can decide nothing.
+macro_rules! stored {
+    ($function:path) => {
+        Function::Once(|api, payload| {
+            Box::pin(async move {
+                let mut arguments = Arguments::of(payload.as_payload())?;
+                let answered = $function(&api, &mut arguments);
+                error::decided(&api.quorum, answered).await.map(Answer::from)
             })
         })
     };
@@ -70,30 +84,28 @@ pub(super) const PROCEDURES: &[Procedure] = &[
     operators(uris::RUN_STOP, once!(run::stop)),
     operators(uris::RUN_LOGS, stream!(logs::serve)),
     operators(uris::SERVICE_PUT, stream!(service::put)),
-    operators(uris::SERVICE_LIST, once!(service::list)),
-    operators(uris::SERVICE_GET, once!(service::get)),
-    operators(uris::SERVICE_REMOVE, once!(service::remove)),
+    operators(uris::SERVICE_LIST, stored!(service::list)),
+    operators(uris::SERVICE_GET, stored!(service::get)),
+    operators(uris::SERVICE_REMOVE, stored!(service::remove)),
     operators(uris::BLOB_PUT, stream!(blob::put)),
     operators(uris::BLOB_HAS, once!(blob::has)),
     operators(uris::NODE_LIST, once!(node::list)),
     operators(uris::NODE_RESET, once!(node::reset)),
+    operators(uris::NODE_SUPPLY, once!(supply::own)),
     operators(uris::CLUSTER_STATUS, once!(cluster::status)),
-    operators(uris::CLUSTER_CHECK, once!(check::check)),
-    operators(uris::CLUSTER_SET, once!(cluster::set)),
-    operators(uris::TOKEN_CREATE, once!(token::create)),
-    operators(uris::TOKEN_LIST, once!(token::list)),
-    operators(uris::TOKEN_REMOVE, once!(token::remove)),
-    operators(uris::STORE_RANGE, once!(store::range)),
-    operators(uris::STORE_TXN, once!(store::txn)),
+    operators(uris::CLUSTER_CHECK, stored!(check::check)),
+    operators(uris::CLUSTER_SET, stored!(cluster::set)),
+    operators(uris::TOKEN_CREATE, stored!(token::create)),
+    operators(uris::TOKEN_LIST, stored!(token::list)),
+    operators(uris::TOKEN_REMOVE, stored!(token::remove)),
+    operators(uris::STORE_RANGE, stored!(store::range)),
+    operators(uris::STORE_TXN, stored!(store::txn)),
+    agents(uris::node::FILE, stream!(file::give)),
     agents(uris::node::BLOBS_CHECK, once!(check::own_blobs)),
     agents(uris::node::RESET, once!(node::reset_own)),
     agents(uris::node::RUNS, once!(run::own)),
     agents(uris::node::RUN_STOP, once!(run::stop_own)),
     agents(uris::node::RUN_LOGS, once!(logs::own)),
-    agents(
-        uris::node::EXECUTOR_FREED,
-        Function::Once(|api, payload| Box::pin(async move { run::freed(&api, payload.as_payload()) })),
-    ),
 ];
 
 const fn operators(uri: &'static str, function: Function) -> Procedure {

@@ -5,26 +5,30 @@
 
 use std::time::Duration;
 
-use pipes_protocol::reservation::Freed;
-use pipes_wamp::message::Payload;
 use rmpv::Value;
 
 use crate::api::arguments::Arguments;
-use crate::api::{Api, Error, uris, value};
-use crate::workflow::runs::find::{self, Finder};
+use crate::api::{Answer, Api, Error, uris, value};
+use crate::workflow::runs::find::{self, Finder, Found};
 use crate::workflow::runs::registry::Notice;
 use crate::workflow::runs::view::Run;
 
 /// What `stop` gives stages to end by themselves, unless told otherwise.
 const GRACE: Duration = Duration::from_secs(30);
 
-pub(super) async fn list(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
-    let runs = if arguments.flag("all") {
+/// How long a coordinator may take to say that it was told to stop a run.
+const STOP_ANSWERED_WITHIN: Duration = Duration::from_millis(700);
+
+pub(super) async fn list(api: &Api, arguments: &mut Arguments) -> Result<Answer, Error> {
+    let Found { known, unknown } = if arguments.flag("all") {
         finder(api).all().await?
     } else {
         finder(api).under_way().await
     };
-    Ok(value(&runs))
+    // So many that others would wait while they are encoded.
+    let encoded = tokio::task::spawn_blocking(move || value(&known)).await;
+    let encoded = encoded.map_err(|_| Error::Unavailable("the agent is stopping".into()))?;
+    Ok(Answer::partly(encoded, unknown))
 }
 
 pub(super) async fn get(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
@@ -44,9 +48,18 @@ pub(super) async fn stop(api: &Api, arguments: &mut Arguments) -> Result<Value, 
         ("grace".into(), grace.into()),
     ];
     let uri = uris::of_node(node, uris::node::RUN_STOP);
-    let asked = api.agents.call_once(&uri, vec![], Some(Value::Map(kwargs))).await;
-    asked.map_err(|error| Error::Unavailable(format!("its coordinator does not answer: {error}")))?;
-    Ok(Value::from(run.id))
+    let asked = api.agents.call_once(&uri, vec![], Some(Value::Map(kwargs)));
+    let why = match tokio::time::timeout(STOP_ANSWERED_WITHIN, asked).await {
+        Ok(Ok(_)) => return Ok(Value::from(run.id)),
+        Ok(Err(error)) => error.to_people(),
+        Err(_) => "it does not answer".to_owned(),
+    };
+    Err(Error::Unavailable(format!(
+        "run {} may go on: {} coordinates it, and {why}; if that is down, start it with: {}, and stop the run again",
+        run.id,
+        finder(api).name(node),
+        api.quorum.start()
+    )))
 }
 
 /// The runs that this agent coordinates.
@@ -63,22 +76,16 @@ pub(super) async fn stop_own(api: &Api, arguments: &mut Arguments) -> Result<Val
     Ok(Value::Nil)
 }
 
-/// A node has a free slot for a run of ours that it turned away.
-pub(super) fn freed(api: &Api, payload: Payload<'_>) -> Result<Value, Error> {
-    let freed = Freed::parse(payload).ok_or_else(|| Error::Usage("freed must name a run".into()))?;
-    api.runs.registry.notify(&freed.run, Notice::Freed);
-    Ok(Value::Nil)
-}
-
 /// The run that `id` names or begins, and its coordinator; 0 when it has ended.
 pub(super) async fn find(api: &Api, id: &str) -> Result<(u64, Run), Error> {
     Ok(finder(api).find(id).await?)
 }
 
-fn finder(api: &Api) -> Finder<'_> {
+pub(super) fn finder(api: &Api) -> Finder<'_> {
     Finder {
         nodes: &api.nodes,
         store: &api.store,
+        quorum: &api.quorum,
         registry: &api.runs.registry,
         agents: &api.agents,
     }
@@ -88,6 +95,7 @@ impl From<find::Error> for Error {
     fn from(error: find::Error) -> Error {
         match error {
             find::Error::None(_) => Error::NotFound(error.to_string()),
+            find::Error::NoneKnown { .. } => Error::Unavailable(error.to_string()),
             find::Error::Several(_) => Error::Usage(error.to_string()),
             find::Error::Store(error) => error.into(),
         }

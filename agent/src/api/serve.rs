@@ -8,8 +8,8 @@ use pipes_wamp::client::Session;
 use pipes_wamp::payload::PayloadBuf;
 use tokio::sync::Semaphore;
 
-use crate::api::Api;
 use crate::api::procedures::{Function, Once, PROCEDURES, Right};
+use crate::api::{Api, Error, streaming};
 use crate::lifecycle::Kind;
 use pipes_router::OwnSession;
 
@@ -52,7 +52,7 @@ async fn serve_calls(api: &Arc<Api>, session: &Session, uri: &str, once: Once) -
             lifecycle.spawn(Kind::Work, "call", async move {
                 // A caller that is gone needs no answer.
                 let _ = match answered.await {
-                    Ok(value) => invocation.answer(PayloadBuf::of_values(vec![value], None)).await,
+                    Ok(answer) => invocation.answer(answer.encode()).await,
                     Err(error) => {
                         invocation
                             .fail(error.uri(), PayloadBuf::of_values(error.arguments(), None))
@@ -88,6 +88,13 @@ fn serve_streams(
                     streamed.await;
                     Ok(())
                 });
+            }
+            // Who came in the last moment asks another agent.
+            sessions.close();
+            while let Some(own) = sessions.recv().await {
+                if let Some((_, caller, _)) = streaming::accept(own.stream).await {
+                    caller.end(Err(Error::Stopping)).await;
+                }
             }
             Ok(())
         });

@@ -7,7 +7,7 @@ use rmpv::Value;
 use crate::api::arguments::Arguments;
 use crate::api::streaming::{self, Caller};
 use crate::api::upload::Announced;
-use crate::api::{Api, Error, value};
+use crate::api::{Api, Error, error, value};
 use crate::blob::Digest;
 use crate::service::{self, Kind, Naming, Record};
 use pipes_router::OwnSession;
@@ -36,15 +36,22 @@ async fn build(
     service::check_name(&name).map_err(|error| Error::Usage(error.to_string()))?;
     let announced = Announced::of(&mut arguments)?;
     let naming = match announced.digest {
-        Some(digest) => Some(Naming::begin(&api.store, digest).await?),
+        Some(digest) => {
+            let begun = async { Ok(Naming::begin(&api.store, digest).await?) };
+            Some(error::decided(&api.quorum, begun).await?)
+        }
         None => None,
     };
+    // Bytes may come for minutes, in which nothing is decided.
     let received = announced.receive(api, chunks, caller).await?;
     let kind = Kind::of(&received.head).map_err(|error| Error::CannotStart(error.to_string()))?;
-    let digest = received.upload.finish(announced.digest).await?;
-    let record = Record::new(&name, digest, announced.size, kind);
-    name_it(api, digest, &record, naming).await?;
-    Ok(record)
+    let named = async {
+        let digest = received.upload.finish(announced.digest).await?;
+        let record = Record::new(&name, digest, announced.size, kind);
+        name_it(api, digest, &record, naming).await?;
+        Ok(record)
+    };
+    error::decided(&api.quorum, named).await
 }
 
 /// Makes the blob the newest version of a service.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | it is over | whatever | as recorded |
 //! | none, or under way | knows it | as the coordinator says |
-//! | under way | lives, and is not reached or does not answer | as recorded |
+//! | under way | lives, and is not reached or does not answer | as recorded, and why no more is known |
 //! | under way | is dead, or does not know it | failed, 125: it was lost with its coordinator |
 //!
 //! A run enters its coordinator's registry before it is recorded and leaves it after its end is. So the last line is
@@ -43,7 +43,8 @@ pub fn merge(
     name: impl Fn(u64) -> String,
 ) -> Vec<(u64, Run)> {
     let mut runs: BTreeMap<String, (u64, Run)> = BTreeMap::new();
-    for (node, run) in told.runs {
+    let Told { runs: known, silent } = told;
+    for (node, run) in known {
         let node = if run.status.is_none() { node } else { 0 };
         runs.insert(run.id.clone(), (node, run));
     }
@@ -55,7 +56,9 @@ pub fn merge(
         } else if lost.contains(&id) {
             runs.insert(id, (0, kept.lost(&name(coordinator))));
         } else {
-            runs.entry(id).or_insert((coordinator, kept.run));
+            let silent = silent.contains(&coordinator).then(|| name(coordinator));
+            runs.entry(id)
+                .or_insert_with(|| (coordinator, kept.as_recorded(silent)));
         }
     }
     runs.into_values().collect()
@@ -78,6 +81,7 @@ mod tests {
         Record {
             run: run(id, status),
             coordinator: status.is_none().then_some(1),
+            logs_at: None,
         }
     }
 
@@ -113,6 +117,17 @@ mod tests {
         assert_eq!(
             shown(silent, vec![kept("r1", None)]),
             [(1, "running".into(), None)]
+        );
+        let silent = Told {
+            silent: BTreeSet::from([1]),
+            ..Told::default()
+        };
+        let records = vec![kept("r1", None)];
+        let runs = merge(silent, records, &BTreeSet::new(), |node| format!("n{node}"));
+        let why = runs[0].1.reason.as_deref().unwrap();
+        assert!(
+            why.starts_with("n1, which coordinates it, does not answer"),
+            "{why}"
         );
     }
 

@@ -3,9 +3,10 @@
 //! A run that lasts is kept while it is under way too, with its coordinator's id, so that one whose coordinator is lost
 //! leaves something to be seen.
 
-use pipes_raft::{Compare, Op, Txn};
+use pipes_raft::{Compare, Consistency, Op, Range, Txn};
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::nodes;
 use crate::keys;
 use crate::workflow::runs::view::Run;
 
@@ -15,8 +16,8 @@ pub const LOST: i32 = 125;
 pub const RECORDS_MAX: usize = 1_000;
 /// How many go at once.
 const AT_ONCE_MAX: usize = 4;
-/// Older ones that are still under way and are passed over; where there are more, none goes until some have ended.
-const UNDER_WAY_MAX: usize = 64;
+/// Records looked at in one piece; those that are still under way are passed over.
+const PAGE: usize = 64;
 
 /// A run as it lies in the store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ pub struct Record {
     /// The node that coordinates it, while it is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coordinator: Option<u64>,
+    /// The node that keeps what its stages said on standard error, once it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs_at: Option<u64>,
 }
 
 impl Record {
@@ -34,6 +38,16 @@ impl Record {
     pub fn lost(mut self, server: &str) -> Run {
         let why = format!("server {server}, which coordinated it, was lost or started anew");
         self.run.fail(LOST, why);
+        self.run
+    }
+
+    /// The run as its record has it, which is all that is known where its coordinator, of this name, is silent.
+    pub fn as_recorded(mut self, silent: Option<String>) -> Run {
+        if let Some(server) = silent {
+            self.run.reason = Some(format!(
+                "{server}, which coordinates it, does not answer: this is what was recorded when it began"
+            ));
+        }
         self.run
     }
 }
@@ -44,6 +58,7 @@ pub async fn write_running(store: &pipes_raft::Store, run: Run, coordinator: u64
     let kept = Record {
         run,
         coordinator: Some(coordinator),
+        logs_at: None,
     };
     let put = Op::put(key.clone(), serde_json::to_vec(&kept)?);
     let txn = Txn {
@@ -55,38 +70,78 @@ pub async fn write_running(store: &pipes_raft::Store, run: Run, coordinator: u64
     Ok(())
 }
 
-/// Keeps one that is over in the store and lets go of the oldest beyond the limit.
-pub async fn write(store: &pipes_raft::Store, run: &Run) -> anyhow::Result<()> {
+/// Keeps one that is over in the store and lets go of the oldest beyond the limit; `is_known` tells a run that its
+/// coordinator, this node `own`, has under way.
+pub async fn write(
+    store: &pipes_raft::Store,
+    over: &Record,
+    own: u64,
+    is_known: impl Fn(&str) -> bool,
+) -> anyhow::Result<()> {
     store
-        .put(keys::run(&run.id), serde_json::to_vec(run)?, None)
+        .put(keys::run(&over.run.id), serde_json::to_vec(over)?, None)
         .await?;
-    let mut range = pipes_raft::Range::prefix(keys::runs());
-    range.keys_only = true;
-    let kept = store
-        .range(range, pipes_raft::Consistency::Serializable)
-        .await?
-        .kvs;
-    let excess = kept.len().saturating_sub(RECORDS_MAX).min(AT_ONCE_MAX);
-    if excess == 0 {
-        return Ok(());
-    }
-    // Keys sort by time: the first are the oldest. A few at a time, so that one run never pays for many.
-    let mut range = pipes_raft::Range::prefix(keys::runs());
-    range.limit = excess + UNDER_WAY_MAX;
-    let oldest = store
-        .range(range, pipes_raft::Consistency::Serializable)
-        .await?
-        .kvs;
-    let is_over =
-        |value: &[u8]| serde_json::from_slice(value).is_ok_and(|kept: Record| kept.coordinator.is_none());
-    for old in oldest.iter().filter(|kv| is_over(&kv.value)).take(excess) {
-        store.delete(old.key.clone()).await?;
+    let all = Range {
+        count_only: true,
+        ..Range::prefix(keys::runs())
+    };
+    let count = store.range(all, Consistency::Serializable).await?.count;
+    let excess = count.saturating_sub(RECORDS_MAX).min(AT_ONCE_MAX);
+    if excess > 0 {
+        let present = nodes::present(store).await?;
+        let is_lost = |kept: &Record| match kept.coordinator {
+            Some(node) if node == own => !is_known(&kept.run.id),
+            Some(node) => !present.contains(&node),
+            None => true,
+        };
+        forget(store, excess, is_lost).await?;
     }
     Ok(())
 }
 
+/// Lets go of the oldest that `may_go`, a few at a time, so that one run never pays for many.
+async fn forget(
+    store: &pipes_raft::Store,
+    mut excess: usize,
+    may_go: impl Fn(&Record) -> bool,
+) -> anyhow::Result<()> {
+    // Keys sort by time: the first are the oldest.
+    let mut page = Range::prefix(keys::runs());
+    page.limit = PAGE;
+    loop {
+        let found = store.range(page.clone(), Consistency::Serializable).await?;
+        let old = found
+            .kvs
+            .iter()
+            .filter(|kv| match serde_json::from_slice(&kv.value) {
+                Ok(kept) => may_go(&kept),
+                // Of a later version, perhaps: it says nothing that keeps it.
+                Err(_) => true,
+            });
+        let gone: Vec<Op> = old.take(excess).map(|kv| Op::delete(kv.key.clone())).collect();
+        excess -= gone.len();
+        if !gone.is_empty() {
+            let txn = Txn {
+                success: gone,
+                ..Txn::default()
+            };
+            store.txn(txn).await?;
+        }
+        let last = found.kvs.last().filter(|_| found.more && excess > 0);
+        let Some(last) = last else { return Ok(()) };
+        page.key = [last.key.as_slice(), &[0]].concat();
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use pipes_raft::{Class, Node, Options, Peer, Transport, TransportError};
+
     use super::*;
 
     #[test]
@@ -99,6 +154,7 @@ mod tests {
         let kept = Record {
             run: run.clone(),
             coordinator: Some(3),
+            logs_at: Some(3),
         };
         let json = serde_json::to_vec(&kept).unwrap();
         let read: Record = serde_json::from_slice(&json).unwrap();
@@ -110,5 +166,62 @@ mod tests {
             serde_json::from_slice::<Record>(&ended).unwrap().coordinator,
             None
         );
+    }
+
+    /// A store of one node, which has nobody to call.
+    struct Nobody;
+
+    #[async_trait::async_trait]
+    impl Transport for Nobody {
+        async fn call(&self, _: &Peer, _: Class, _: Vec<u8>, _: Duration) -> Result<Vec<u8>, TransportError> {
+            Err(TransportError::NotSent("nobody there".into()))
+        }
+    }
+
+    async fn node(folder: &Path) -> Node {
+        let options = Options::new(folder.to_owned(), "01test".to_owned());
+        let node = Node::open(options, None, Arc::new(Nobody)).await.unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        node.initialize(address).await.unwrap();
+        node
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_oldest_go_behind_many_that_are_under_way_and_lost_ones_with_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = node(folder.path()).await;
+        let store = node.store();
+        let id = |number: usize| format!("r{number:03}");
+        let mut records = Vec::new();
+        // The first hundred are under way, every tenth of them on a node that is gone; ten have ended after them.
+        for number in 0..110 {
+            let run = Run {
+                id: id(number),
+                ..Run::default()
+            };
+            let coordinator = (number < 100).then_some(if number % 10 == 0 { 9 } else { 1 });
+            let kept = Record {
+                run,
+                coordinator,
+                logs_at: coordinator,
+            };
+            records.push(Op::put(
+                keys::run(&id(number)),
+                serde_json::to_vec(&kept).unwrap(),
+            ));
+        }
+        let txn = Txn {
+            success: records,
+            ..Txn::default()
+        };
+        store.txn(txn).await.unwrap();
+        forget(&store, 12, |kept| kept.coordinator != Some(1))
+            .await
+            .unwrap();
+        let left = store.prefix(keys::runs()).await.unwrap();
+        let is_left = |number| left.iter().any(|kv| kv.key == keys::run(&id(number)));
+        let gone: Vec<usize> = (0..110).filter(|number| !is_left(*number)).collect();
+        assert_eq!(gone, [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 101]);
+        node.shutdown().await;
     }
 }

@@ -25,7 +25,7 @@ pub enum Notice {
         /// Time for the stages to end by themselves.
         grace: Duration,
     },
-    /// A node that was full has a free slot.
+    /// There are slots for it, or it is to ask for them in turn.
     Freed,
 }
 
@@ -68,6 +68,11 @@ impl Registry {
     /// All runs, oldest first.
     pub fn list(&self) -> Vec<Run> {
         self.lock().values().map(|entry| entry.run.clone()).collect()
+    }
+
+    /// Whether a run is under way here, or its end not on record yet.
+    pub fn knows(&self, id: &str) -> bool {
+        self.lock().contains_key(id)
     }
 
     /// Passes a notice on to a run, if there is one of that id.

@@ -10,18 +10,22 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// Those that are taken, by their names.
+    pub const NAMES: [(&str, Signal); 7] = [
+        ("HUP", Signal::Group(libc::SIGHUP)),
+        ("INT", Signal::Group(libc::SIGINT)),
+        ("QUIT", Signal::Group(libc::SIGQUIT)),
+        ("TERM", Signal::Group(libc::SIGTERM)),
+        ("USR1", Signal::Group(libc::SIGUSR1)),
+        ("USR2", Signal::Group(libc::SIGUSR2)),
+        ("KILL", Signal::Kill),
+    ];
+
     /// The signal of that name, with or without `SIG`.
     pub fn parse(name: &str) -> Option<Signal> {
-        Some(match name.trim_start_matches("SIG") {
-            "HUP" => Signal::Group(libc::SIGHUP),
-            "INT" => Signal::Group(libc::SIGINT),
-            "QUIT" => Signal::Group(libc::SIGQUIT),
-            "TERM" => Signal::Group(libc::SIGTERM),
-            "USR1" => Signal::Group(libc::SIGUSR1),
-            "USR2" => Signal::Group(libc::SIGUSR2),
-            "KILL" => Signal::Kill,
-            _ => return None,
-        })
+        let name = name.strip_prefix("SIG").unwrap_or(name);
+        let known = Signal::NAMES.iter().find(|(known, _)| *known == name);
+        known.map(|(_, signal)| *signal)
     }
 
     /// The number a shell adds to 128.
