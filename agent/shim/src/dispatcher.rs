@@ -2,17 +2,20 @@
 //! stage call.
 
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pipes_protocol::pipe::Opening;
 use pipes_protocol::stage::{Order, Spec};
-use pipes_protocol::uris;
+use pipes_protocol::{size, uris};
 use pipes_wamp::error::uri as wamp_error;
 use pipes_wamp::message::{EMPTY_MAP, Message, Payload};
 use pipes_wamp::streaming::{Callee, Queue};
 
+use crate::background::Background;
 use crate::child::Spawner;
 use crate::connection::Outbox;
+use crate::disk::Disk;
 use crate::invocation::{End, Invocation, Replica, Watched};
 use crate::join::Joined;
 use crate::processes::{self, Groups};
@@ -51,13 +54,16 @@ impl Dispatcher {
     pub fn new(settings: Settings, spawner: Spawner, joined: Joined) -> anyhow::Result<Dispatcher> {
         let scratch = Scratch::new(&settings)?;
         let groups = Groups::new(settings.cgroup.clone());
+        let disk = Disk::new(settings.scratch.clone());
         Ok(Dispatcher {
             outbox: Outbox::new(joined.stream),
             replica: Replica {
-                settings,
+                settings: Arc::new(settings),
                 spawner,
                 scratch,
+                disk,
                 groups,
+                background: Background::new()?,
             },
             stage: joined.stage,
             pipe: joined.pipe,
@@ -85,6 +91,16 @@ impl Dispatcher {
         let fd = if self.is_closing { -1 } else { self.outbox.watch() };
         let sending = if self.outbox.is_idle() { 0 } else { libc::POLLOUT };
         (fd, libc::POLLIN | sending)
+    }
+
+    /// What tells that something is done which was begun beside.
+    pub fn watch_background(&self) -> RawFd {
+        self.replica.background.watch()
+    }
+
+    /// Something is done that was begun beside.
+    pub fn seen_background(&self) {
+        self.replica.background.seen();
     }
 
     /// What to watch for the invocations: descriptor, events, whose it is, and what it is there.
@@ -289,6 +305,24 @@ impl Dispatcher {
                 // Whoever is left could not be told to be of any of them.
                 processes::kill_all();
             }
+        }
+        self.free_the_disk();
+    }
+
+    /// Ends the invocation that holds the most of a disk that is nearly full, once it is known which one that is.
+    fn free_the_disk(&mut self) {
+        if self.invocations.iter().any(Invocation::is_looked_through) {
+            return;
+        }
+        let largest = self.invocations.iter_mut().max_by_key(|one| one.held());
+        let held = largest.as_ref().and_then(|one| one.held());
+        // One that ends already still holds it: nobody else has to end until it is gone.
+        if self.replica.disk.has_to_free(held)
+            && let Some(largest) = largest.filter(|one| one.takes_a_slot())
+        {
+            let held = size::shown(held.unwrap_or(0));
+            let why = format!("its scratch directory held {held} when its disk was nearly full");
+            largest.end(End::OverLimit(why));
         }
     }
 

@@ -25,8 +25,18 @@ pub struct Joined {
     pub pipe: u64,
 }
 
-/// Joins realm `pipes.stages` as this replica.
+/// Joins realm `pipes.stages` as this replica, and offers its procedures.
 pub fn join(settings: &Settings) -> anyhow::Result<Joined> {
+    let mut stream = enter(settings)?;
+    let stage = register(&mut stream, settings, 1, Offered::Stage)?;
+    let pipe = register(&mut stream, settings, 2, Offered::Pipe)?;
+    stream.set_read_timeout(None)?;
+    stream.set_nonblocking(true)?;
+    Ok(Joined { stream, stage, pipe })
+}
+
+/// A session of its own in realm `pipes.stages`, as this replica.
+pub fn enter(settings: &Settings) -> anyhow::Result<UnixStream> {
     let mut stream = UnixStream::connect(&settings.socket)
         .with_context(|| format!("no agent answers at {}", settings.socket.display()))?;
     stream.set_read_timeout(Some(ANSWER_MAX))?;
@@ -37,19 +47,20 @@ pub fn join(settings: &Settings) -> anyhow::Result<Joined> {
         .context("the agent did not answer the handshake")?;
     rawsocket::accepted(octets)?;
 
-    send(&mut stream, |out| {
+    write(&mut stream, |out| {
         session::hello(out, uris::REALM_STAGES, "ticket", Some(&settings.replica), None);
     })?;
-    while let Step::Challenge(_) = receive(&mut stream, |message| Ok(session::answer(message)?))? {
-        send(&mut stream, |out| {
+    let mut body = Vec::new();
+    let mut next = |stream: &mut UnixStream| -> anyhow::Result<bool> {
+        let message = receive(stream, &mut body, MESSAGE_MAX_JOINING)?;
+        Ok(matches!(session::answer(&message)?, Step::Challenge(_)))
+    };
+    while next(&mut stream)? {
+        write(&mut stream, |out| {
             session::authenticate(out, settings.token.reveal())
         })?;
     }
-    let stage = register(&mut stream, settings, 1, Offered::Stage)?;
-    let pipe = register(&mut stream, settings, 2, Offered::Pipe)?;
-    stream.set_read_timeout(None)?;
-    stream.set_nonblocking(true)?;
-    Ok(Joined { stream, stage, pipe })
+    Ok(stream)
 }
 
 fn register(
@@ -60,48 +71,55 @@ fn register(
 ) -> anyhow::Result<u64> {
     let procedure = uris::of_replica(settings.node_number, &settings.replica, offered);
     let options = RegisterOptions::default();
-    send(stream, |out| {
-        Message::Register {
+    send(
+        stream,
+        &Message::Register {
             request,
             options,
             procedure: &procedure,
-        }
-        .encode(out)
-    })?;
-    receive(stream, |message| match message {
+        },
+    )?;
+    match receive(stream, &mut Vec::new(), MESSAGE_MAX_JOINING)? {
         Message::Registered {
             request: answered,
             registration,
-        } if *answered == request => Ok(*registration),
+        } if answered == request => Ok(registration),
         Message::Error { error, .. } => bail!("the agent refused to register {procedure}: {error}"),
         other => bail!("the agent answered REGISTER with {other:?}"),
-    })
+    }
 }
 
-fn send(stream: &mut UnixStream, write: impl FnOnce(&mut Vec<u8>)) -> anyhow::Result<()> {
+/// Sends one message.
+pub fn send(to: &mut impl Write, message: &Message<'_>) -> anyhow::Result<()> {
+    write(to, |out| message.encode(out))
+}
+
+fn write(to: &mut impl Write, write: impl FnOnce(&mut Vec<u8>)) -> anyhow::Result<()> {
     let mut out = Vec::new();
     rawsocket::frame(&mut out, write);
-    Ok(stream.write_all(&out)?)
+    Ok(to.write_all(&out)?)
 }
 
-/// Reads one message, no byte beyond it, and hands it to `read`.
-fn receive<T>(
-    stream: &mut UnixStream,
-    read: impl FnOnce(&Message<'_>) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
+/// Reads one message of at most `max` octets into `body`, no octet beyond it.
+pub fn receive<'b>(
+    from: &mut (impl Read + Write),
+    body: &'b mut Vec<u8>,
+    max: usize,
+) -> anyhow::Result<Message<'b>> {
     loop {
         let mut head = [0; HEAD];
-        stream.read_exact(&mut head).context("the agent did not answer")?;
-        let (kind, length) = rawsocket::read_frame_head(head, MESSAGE_MAX_JOINING)?;
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).context("the agent did not answer")?;
+        from.read_exact(&mut head).context("the agent did not answer")?;
+        let (kind, length) = rawsocket::read_frame_head(head, max)?;
+        body.resize(length, 0);
+        from.read_exact(body).context("the agent did not answer")?;
         match kind {
-            FrameKind::Message => return read(&Message::parse(&body)?),
+            FrameKind::Message => break,
             FrameKind::Ping => {
-                stream.write_all(&rawsocket::frame_head(FrameKind::Pong, length))?;
-                stream.write_all(&body)?;
+                from.write_all(&rawsocket::frame_head(FrameKind::Pong, length))?;
+                from.write_all(body)?;
             }
             FrameKind::Pong => {}
         }
     }
+    Ok(Message::parse(body)?)
 }

@@ -13,14 +13,18 @@
 //! Always: (1) only the final chunk of a pipe call is an end of input; every other end of it is a break, and then all of the
 //! stage's processes are killed and reaped before a pipe of theirs is closed; (2) the shim never stops reading its
 //! connection: it holds at most what it gave credit for; (3) when the connection ends, nothing of any stage is left,
-//! and the shim exits. One thread, one `poll`: what is slow (large scratch folders) is done in pieces.
+//! and the shim exits. One thread, one `poll`, for all that carries bytes or starts processes; what may wait for a disk (a
+//! run's files, large scratch folders) has threads of its own.
 
 use std::process::ExitCode;
 
+mod background;
 mod child;
 mod connection;
+mod disk;
 mod dispatcher;
 mod environment;
+mod files;
 mod invocation;
 mod join;
 mod processes;

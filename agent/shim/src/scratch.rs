@@ -2,13 +2,14 @@
 //!
 //! Below PIPES_SCRATCH each replica has a folder of its own: one a running invocation, and `bin` with a link to the executable
 //! under the service's name, so that `ps`, `$0` and error messages show that name and not a digest.
-//! Removal goes in steps, since other invocations wait meanwhile; nearly always the first one is the last.
+//! Nearly always it is empty again in the end; else its removal may take long, and has a thread of its own.
 
 use std::fs::{self, DirBuilder, ReadDir};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use crate::background::{Background, Errand};
 use crate::settings::Settings;
 
 /// Entries removed in one step: about a millisecond.
@@ -61,15 +62,14 @@ impl Scratch {
     }
 }
 
-/// Lays a run's file into a folder: read-only, a copy, since through a link a stage could change it for all others.
-pub fn lay(folder: &Path, from: &str, name: &str) -> io::Result<()> {
-    let mut parts = Path::new(name).components();
-    if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
-        return Err(io::Error::other("a file's name must be one word without a slash"));
+/// Removes the folder of an invocation: an empty one at once, any other beside the others' bytes, which even one large file
+/// in it would hold up.
+pub fn clear(folder: &Path, background: &Background) -> Option<Errand<()>> {
+    if fs::remove_dir(folder).is_ok() {
+        return None;
     }
-    let path = folder.join(name);
-    fs::copy(from, &path)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o444))
+    let mut removal = Removal::new(folder.to_owned());
+    Some(background.begin(move |_| while !removal.step() {}))
 }
 
 /// A folder being removed.
@@ -145,21 +145,5 @@ mod tests {
         assert!(!removal.step());
         while !removal.step() {}
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn files_lie_read_only_and_only_in_the_folder() {
-        let base = tempfile::tempdir().unwrap();
-        let from = base.path().join("blob");
-        fs::write(&from, "data").unwrap();
-        fs::set_permissions(&from, fs::Permissions::from_mode(0o755)).unwrap();
-        let from = from.to_str().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        lay(folder.path(), from, "words.txt").unwrap();
-        let metadata = fs::metadata(folder.path().join("words.txt")).unwrap();
-        assert_eq!(metadata.permissions().mode() & 0o777, 0o444);
-        for name in ["../up", "/abs", "a/b", "..", ""] {
-            assert!(lay(folder.path(), from, name).is_err(), "{name}");
-        }
     }
 }

@@ -61,11 +61,14 @@ impl Shim {
             if polls[1].revents & !libc::POLLOUT != 0 {
                 self.receive();
             }
+            if polls[2].revents != 0 {
+                self.dispatcher.seen_background();
+            }
             // The first one may fill the connection: each turn another is the first.
             turn = turn.wrapping_add(1);
             for step in 0..watched.len() {
                 let at = turn.wrapping_add(step) % watched.len();
-                let ((index, what), events) = (watched[at], polls[2 + at].revents);
+                let ((index, what), events) = (watched[at], polls[3 + at].revents);
                 if events != 0 {
                     self.dispatcher.ready(index, what, events);
                 }
@@ -86,6 +89,7 @@ impl Shim {
         polls.push(entry(self.signals.watch(), libc::POLLIN));
         let (connection, events) = self.dispatcher.watch_connection();
         polls.push(entry(connection, events));
+        polls.push(entry(self.dispatcher.watch_background(), libc::POLLIN));
         self.dispatcher.watch(|fd, events, index, what| {
             polls.push(entry(fd, events));
             watched.push((index, what));

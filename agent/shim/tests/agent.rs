@@ -21,9 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct Agent {
     pub folder: tempfile::TempDir,
     pub shim: Child,
+    listener: UnixListener,
     stream: UnixStream,
     last_request: u64,
     cgroup: Option<PathBuf>,
+    /// Where the disk of its own is mounted.
+    pub disk: Option<PathBuf>,
 }
 
 /// What the shim said, owned.
@@ -56,6 +59,8 @@ pub struct Options {
     pub slots: usize,
     pub window: usize,
     pub with_cgroup: bool,
+    /// Scratch directories lie on a disk of their own of so many bytes, where this user may make one.
+    pub disk: Option<u64>,
 }
 
 impl Default for Options {
@@ -67,6 +72,7 @@ impl Default for Options {
             slots: 4,
             window: 1 << 20,
             with_cgroup: false,
+            disk: None,
         }
     }
 }
@@ -78,6 +84,9 @@ impl Agent {
         let socket = folder.path().join("agent.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let cgroup = options.with_cgroup.then(|| make_cgroup(folder.path())).flatten();
+        let disk = options
+            .disk
+            .and_then(|bytes| mount(folder.path().join("scratch"), bytes));
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipes-shim"));
         command.env_clear().envs([
             ("PIPES_SOCKET", socket.to_str().unwrap()),
@@ -101,15 +110,52 @@ impl Agent {
         let mut agent = Agent {
             folder,
             shim,
+            listener,
             stream,
             last_request: 0,
             cgroup,
+            disk,
         };
         agent.welcome();
         agent
     }
 
+    /// Lets the shim in that opens a session of its own for a file.
+    pub fn file_call(&mut self) -> FileCall {
+        let (stream, _) = self.listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let main = std::mem::replace(&mut self.stream, stream);
+        self.let_in();
+        let mut call = FileCall {
+            stream: std::mem::replace(&mut self.stream, main),
+            request: 0,
+            digest: String::new(),
+            credit: 0,
+        };
+        call.take_chunk();
+        call
+    }
+
     fn welcome(&mut self) {
+        self.let_in();
+        for (registration, name) in [(STAGE, "stage"), (PIPE, "pipe")] {
+            let request = self.receive(|message| match message {
+                Message::Register {
+                    request, procedure, ..
+                } => {
+                    assert_eq!(procedure, format!("pipes.node.1.replica.rep1.{name}"));
+                    request
+                }
+                other => panic!("{other:?}"),
+            });
+            self.send(Message::Registered {
+                request,
+                registration,
+            });
+        }
+    }
+
+    fn let_in(&mut self) {
         let mut octets = [0; HEAD];
         self.stream.read_exact(&mut octets).unwrap();
         let (answer, _) = rawsocket::accept(octets).unwrap();
@@ -134,27 +180,10 @@ impl Agent {
             session: 5,
             details: EMPTY_MAP,
         });
-        for (registration, name) in [(STAGE, "stage"), (PIPE, "pipe")] {
-            let request = self.receive(|message| match message {
-                Message::Register {
-                    request, procedure, ..
-                } => {
-                    assert_eq!(procedure, format!("pipes.node.1.replica.rep1.{name}"));
-                    request
-                }
-                other => panic!("{other:?}"),
-            });
-            self.send(Message::Registered {
-                request,
-                registration,
-            });
-        }
     }
 
     pub fn send(&mut self, message: Message<'_>) {
-        let mut out = Vec::new();
-        rawsocket::frame(&mut out, |out| message.encode(out));
-        self.stream.write_all(&out).unwrap();
+        send(&mut self.stream, &message);
     }
 
     /// Opens a call to the shim; its request.
@@ -239,13 +268,7 @@ impl Agent {
     }
 
     fn receive<T>(&mut self, read: impl FnOnce(Message<'_>) -> T) -> T {
-        let mut head = [0; HEAD];
-        self.stream.read_exact(&mut head).expect("the shim says nothing");
-        let (kind, length) = rawsocket::read_frame_head(head, MESSAGE_MAX).unwrap();
-        assert_eq!(kind, FrameKind::Message);
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).unwrap();
-        read(Message::parse(&body).unwrap())
+        receive(&mut self.stream, read)
     }
 
     /// Folders of the replica that are left, its own excepted.
@@ -268,6 +291,11 @@ impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
         let _ = self.shim.wait();
+        if let Some(disk) = &self.disk {
+            let path = std::ffi::CString::new(disk.to_str().unwrap()).unwrap();
+            // SAFETY: takes away what `mount` made.
+            unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+        }
         if let Some(cgroup) = &self.cgroup {
             let removed = std::fs::remove_dir(cgroup);
             assert!(
@@ -278,6 +306,88 @@ impl Drop for Agent {
     }
 }
 
+/// A file that the shim has asked for.
+pub struct FileCall {
+    stream: UnixStream,
+    request: u64,
+    pub digest: String,
+    /// Bytes that it takes.
+    pub credit: u64,
+}
+
+impl FileCall {
+    fn take_chunk(&mut self) {
+        receive(&mut self.stream, |message| {
+            let Message::Call {
+                request,
+                procedure,
+                payload,
+                ..
+            } = message
+            else {
+                panic!("{message:?}")
+            };
+            assert_eq!(procedure, "pipes.node.1.file");
+            self.request = request;
+            for (name, value) in payload.kwargs().unwrap() {
+                match name.as_str() {
+                    "digest" => self.digest = value.as_str().unwrap().to_owned(),
+                    "credit" => self.credit = value.as_u64().unwrap(),
+                    other => panic!("{other}"),
+                }
+            }
+            let args = payload.args().unwrap();
+            self.credit += args.first().map_or(0, |credit| credit.as_u64().unwrap());
+        });
+    }
+
+    /// Sends bytes as there is credit.
+    pub fn give(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(60_000) {
+            while self.credit < part.len() as u64 {
+                self.take_chunk();
+            }
+            self.credit -= part.len() as u64;
+            self.answer(&PayloadBuf::of_bytes(part), true);
+        }
+    }
+
+    /// Says that this was all.
+    pub fn end(mut self, size: u64) {
+        self.answer(&PayloadBuf::of_values(vec![size.into()], None), false);
+    }
+
+    /// Whether the shim has given it up.
+    pub fn is_given_up(&mut self) -> bool {
+        matches!(self.stream.read(&mut [0; 1]), Ok(0) | Err(_))
+    }
+
+    fn answer(&mut self, payload: &PayloadBuf, progress: bool) {
+        let answer = Message::Result {
+            request: self.request,
+            progress,
+            payload: payload.as_payload(),
+        };
+        send(&mut self.stream, &answer);
+    }
+}
+
+fn send(stream: &mut UnixStream, message: &Message<'_>) {
+    let mut out = Vec::new();
+    rawsocket::frame(&mut out, |out| message.encode(out));
+    stream.write_all(&out).unwrap();
+}
+
+fn receive<T>(stream: &mut UnixStream, read: impl FnOnce(Message<'_>) -> T) -> T {
+    let mut head = [0; HEAD];
+    stream.read_exact(&mut head).expect("the shim says nothing");
+    let (kind, length) = rawsocket::read_frame_head(head, MESSAGE_MAX).unwrap();
+    assert_eq!(kind, FrameKind::Message);
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    read(Message::parse(&body).unwrap())
+}
+
 fn first_text(payload: Payload<'_>) -> String {
     payload
         .args()
@@ -286,6 +396,22 @@ fn first_text(payload: Payload<'_>) -> String {
         .and_then(Value::as_str)
         .unwrap_or_default()
         .to_owned()
+}
+
+/// A disk in memory, where this user may mount one.
+fn mount(folder: PathBuf, bytes: u64) -> Option<PathBuf> {
+    std::fs::create_dir(&folder).unwrap();
+    let path = std::ffi::CString::new(folder.to_str().unwrap()).unwrap();
+    let size = std::ffi::CString::new(format!("size={bytes}")).unwrap();
+    let kind = c"tmpfs".as_ptr();
+    // SAFETY: the strings live across the call, and the mount ends with the agent of this test.
+    let mounted = unsafe { libc::mount(kind, path.as_ptr(), kind, 0, size.as_ptr().cast()) };
+    if mounted < 0 {
+        let error = std::io::Error::last_os_error();
+        eprintln!("without a disk of its own: {error}");
+        return None;
+    }
+    Some(folder)
 }
 
 /// A cgroup for the replica, where this user may make one.

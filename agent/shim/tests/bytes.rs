@@ -246,3 +246,25 @@ fn the_pipe_call_may_come_before_the_stage_call() {
     assert_eq!(stage.stdout, b"hello");
     stage.end(&mut agent);
 }
+
+#[test]
+fn a_stderr_that_nobody_reads_ends_its_writer_and_not_its_output() {
+    let mut agent = Agent::start(Options::default());
+    let script = "(yes >&2; echo $?)";
+    let mut stage = Stage::start(&mut agent, "rdeaf", &["-c", script]);
+    stage.until(&mut agent, "its errors", |stage| !stage.stderr.is_empty());
+    stage.command(&mut agent, vec!["close".into(), 2.into()]);
+    stage.until(&mut agent, "over", |stage| {
+        stage.exit.is_some() && stage.closed.is_some()
+    });
+    assert_eq!((stage.exit, &stage.stdout[..]), (Some((0, None)), &b"141\n"[..]));
+    stage.end(&mut agent);
+    // Said before the start it is met by the first write.
+    let order = order("rdeaf2", &["-c", "echo x >&2"], Vec::new());
+    let mut stage = Stage::make_ready(&mut agent, order, "rdeaf2");
+    stage.command(&mut agent, vec!["close".into(), 2.into()]);
+    stage.command(&mut agent, vec!["go".into()]);
+    stage.until(&mut agent, "its exit", |stage| stage.exit.is_some());
+    assert_eq!(stage.exit, Some((141, Some(13))));
+    stage.end(&mut agent);
+}

@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use rmpv::Value;
+
 use crate::agent::{Agent, Options};
-use crate::stage::{Stage, order, run};
+use crate::stage::{Stage, order, run, until_all};
 use crate::{carrying, is_alive, wait_until};
 
 #[test]
@@ -187,10 +189,46 @@ fn kill_ends_descendants_that_hold_the_output() {
         assert_eq!(stage.closed, None);
         stage.command(&mut agent, vec!["kill".into()]);
         stage.until(&mut agent, "closed", |stage| stage.closed.is_some());
-        assert!(stage.has_ended, "a kill is an end, as in a shell");
+        assert!(stage.has_ended, "a kill alone is an end, as in a shell");
         stage.end(&mut agent);
         assert!(carrying("PIPES_RUN=rhold").is_empty());
     }
+}
+
+#[test]
+fn what_pipes_ends_gives_no_end_and_all_that_it_wrote_before() {
+    let mut agent = Agent::start(Options::default());
+    for order in [vec!["kill".into()], vec!["signal".into(), libc::SIGTERM.into()]] {
+        let mut stage = Stage::start(&mut agent, "rabandoned", &["-c", "echo up; exec sleep 100"]);
+        stage.until(&mut agent, "up", |stage| stage.stdout == b"up\n");
+        stage.command(&mut agent, vec!["abandon".into(), false.into()]);
+        stage.command(&mut agent, order);
+        // The stage before was quicker.
+        Stage::interrupt(&mut agent, stage.pipe);
+        stage.until(&mut agent, "over", |stage| {
+            stage.exit.is_some() && stage.closed.is_some()
+        });
+        stage.end(&mut agent);
+        assert_eq!((stage.has_ended, stage.closed), (false, Some(3)));
+        assert_eq!(stage.counts, Some((0, 3)));
+    }
+}
+
+#[test]
+fn a_stage_beyond_its_scratch_directory_is_ended_with_no_end() {
+    let mut agent = Agent::start(Options::default());
+    // Not one file but many, and on disk; what was laid there does not count.
+    let script = "for n in 1 2 3 4; do head -c 400000 /dev/zero >$n; done; echo full; exec sleep 100";
+    let extra = vec![("scratch", Value::from(1 << 20))];
+    let mut stage = Stage::start_order(&mut agent, order("rscratch", &["-c", script], extra), "rscratch");
+    stage.until(&mut agent, "answered", |stage| {
+        stage.is_answered() && stage.pipe_error.is_some() && stage.is_next_broken
+    });
+    let (error, why) = stage.error.clone().unwrap();
+    assert_eq!(error, "pipes.error.over_limit");
+    assert!(why.contains("held more than 1 MiB"), "{why}");
+    assert!(!stage.has_ended && stage.exit.is_none());
+    assert!(carrying("PIPES_RUN=rscratch").is_empty());
 }
 
 #[test]
@@ -247,4 +285,40 @@ fn a_terminated_shim_leaves_nothing() {
     assert_eq!(agent.shim.wait().unwrap().code(), Some(0));
     assert!(carrying("PIPES_RUN=rterm").is_empty());
     assert!(!agent.folder.path().join("scratch/rep1").exists());
+}
+
+#[test]
+fn on_a_disk_that_is_nearly_full_the_stage_that_holds_the_most_is_ended() {
+    let mut agent = Agent::start(Options {
+        disk: Some(32 << 20),
+        ..Options::default()
+    });
+    if agent.disk.is_none() {
+        return;
+    }
+    let small = "head -c 2500000 /dev/zero >x; echo full; read line; echo $line";
+    let large = "head -c 28000000 /dev/zero >x; echo full; exec sleep 100";
+    let mut stages: Vec<Stage> = [("rsmall", small), ("rlarge", large)]
+        .map(|(run, script)| Stage::make_ready(&mut agent, order(run, &["-c", script], Vec::new()), run))
+        .into();
+    for stage in &mut stages {
+        stage.command(&mut agent, vec!["go".into()]);
+    }
+    let small = stages[0].request;
+    until_all(&mut agent, &mut stages, |stage| {
+        let is_ended = stage.is_answered() && stage.pipe_error.is_some() && stage.is_next_broken;
+        stage.stdout == b"full\n" && (stage.request == small || is_ended)
+    });
+    let (small, large) = stages.split_at_mut(1);
+    let (small, large) = (&mut small[0], &mut large[0]);
+    let (error, why) = large.error.clone().unwrap();
+    assert_eq!(error, "pipes.error.over_limit");
+    assert!(why.contains("26.7 MiB when its disk was nearly full"), "{why}");
+    assert!(!large.has_ended);
+    small.feed(&mut agent, b"still here\n");
+    small.until(&mut agent, "over", |stage| {
+        stage.closed.is_some() && stage.exit.is_some()
+    });
+    small.end(&mut agent);
+    assert_eq!(small.stdout, b"full\nstill here\n");
 }

@@ -102,29 +102,6 @@ fn standard_descriptors_are_pipes_that_open_again() {
 }
 
 #[test]
-fn files_lie_in_the_folder_read_only() {
-    let mut agent = Agent::start(Options::default());
-    let blob = agent.folder.path().join("blob");
-    fs::write(&blob, "words\n").unwrap();
-    let files = Value::Array(vec![Value::Array(vec![
-        blob.to_str().unwrap().into(),
-        "words.txt".into(),
-    ])]);
-    let order = order(
-        "rfile",
-        &["-c", "cat words.txt; stat -c %a words.txt"],
-        vec![("files", files)],
-    );
-    let mut stage = Stage::start_order(&mut agent, order, "rfile");
-    stage.until(&mut agent, "over", |stage| {
-        stage.exit.is_some() && stage.closed.is_some()
-    });
-    stage.end(&mut agent);
-    assert_eq!(stage.stdout, b"words\n444\n");
-    assert!(agent.scratch().is_empty());
-}
-
-#[test]
 fn the_token_is_nowhere_to_be_read() {
     let mut agent = Agent::start(Options::default());
     let environment = fs::read(format!("/proc/{}/environ", agent.shim.id())).unwrap();
@@ -135,4 +112,38 @@ fn the_token_is_nowhere_to_be_read() {
     );
     let stage = run(&mut agent, "rtoken", "env", b"");
     assert!(!String::from_utf8_lossy(&stage.stdout).contains("secret"));
+}
+
+#[test]
+fn a_descriptor_that_its_caller_cannot_use_is_as_useless_to_a_stage() {
+    let mut agent = Agent::start(Options::default());
+    let stdin = "read x; echo $? >&2; ls -l /proc/self/fd/0 >&2";
+    let stdout = "echo x; echo $? >&2";
+    let stderr = "echo x >&2; echo $?";
+    for (number, name, script, said) in [
+        (0, "closed", "ls /proc/self/fd/0 >&2; exit 5", "cannot access"),
+        (0, "wrong", stdin, "1\n"),
+        (0, "folder", "ls -d /proc/self/fd/0/. >&2; cat", "Is a directory"),
+        (1, "closed", stdout, "1\n"),
+        (1, "wrong", stdout, "1\n"),
+        (1, "full", stdout, "1\n"),
+        (2, "closed", stderr, "2\n"),
+        (2, "wrong", stderr, "1\n"),
+        (2, "full", stderr, "1\n"),
+    ] {
+        let mut names = vec![Value::from("pipe"); 3];
+        names[number] = name.into();
+        let extra = vec![("descriptors", Value::Array(names))];
+        let order = order("rstdio", &["-c", script], extra);
+        let mut stage = Stage::start_order(&mut agent, order, "rstdio");
+        stage.until(&mut agent, "over", |stage| {
+            stage.exit.is_some() && stage.closed.is_some()
+        });
+        stage.end(&mut agent);
+        let told =
+            String::from_utf8_lossy([&stage.stdout[..], &stage.stderr].concat().as_slice()).into_owned();
+        assert!(told.contains(said), "{number} {name}: {told:?}");
+        // Where its pipe does not stand, its end is told all the same.
+        assert!(stage.has_ended);
+    }
 }

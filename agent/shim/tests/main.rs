@@ -6,6 +6,7 @@ mod breaks;
 mod bytes;
 mod ends;
 mod environment;
+mod files;
 mod hop;
 mod stage;
 

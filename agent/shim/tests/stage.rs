@@ -224,6 +224,8 @@ impl Stage {
             return;
         }
         match args[0].as_str().unwrap() {
+            // A file that comes slowly.
+            "laying" => {}
             "ready" => self.is_ready = true,
             "started" => self.is_started = args[1].as_u64().unwrap() > 1_600_000_000_000,
             "stderr" => {

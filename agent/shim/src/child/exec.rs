@@ -8,10 +8,10 @@ pub struct Plan {
     pub args: *const *const c_char,
     pub env: *const *const c_char,
     pub folder: *const c_char,
+    /// What becomes 0, 1 and 2; below 0: nothing.
     pub stdio: [c_int; 3],
     pub parent: libc::pid_t,
     pub files: libc::rlimit,
-    pub file_size: libc::rlimit,
     /// The folder of a cgroup that the child must enter itself.
     pub group: Option<c_int>,
     pub step: Step,
@@ -92,15 +92,15 @@ unsafe fn prepare(plan: &mut Plan) -> bool {
         }
         plan.step = Step::Descriptors;
         for (number, fd) in plan.stdio.iter().enumerate() {
-            if libc::dup2(*fd, number as c_int) < 0 {
+            if *fd < 0 {
+                libc::close(number as c_int);
+            } else if libc::dup2(*fd, number as c_int) < 0 {
                 return false;
             }
         }
         // All of ours are closed on exec anyway; this is for what the shim may have inherited.
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
         libc::setrlimit(libc::RLIMIT_NOFILE, &plan.files);
-        // Where it cannot be set the folder is watched all the same.
-        libc::setrlimit(libc::RLIMIT_FSIZE, &plan.file_size);
         libc::umask(0o022);
         plan.step = Step::Folder;
         if libc::chdir(plan.folder) < 0 {

@@ -9,7 +9,7 @@
 //!
 //! A stage gets: a session of its own, death with the shim, a higher oom_score_adj than the shim's (so that the kernel ends the stage
 //! and not what tells a break from an end), its folder, umask 022, default signals, the usual 1024 descriptors, and nothing
-//! open but 0, 1 and 2.
+//! open but 0, 1 and 2, of these none that its caller has closed.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -19,10 +19,10 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::usage::SCRATCH_MAX;
-
 mod clone;
 mod exec;
+pub mod missing;
+pub mod stdio;
 
 /// How much likelier than the shim a stage is ended by the kernel when memory runs out.
 const OOM_ABOVE_SHIM: i32 = 100;
@@ -40,8 +40,8 @@ pub struct Program<'a> {
     pub env: &'a [CString],
     /// Its working folder.
     pub folder: &'a CStr,
-    /// Its descriptors 0, 1 and 2.
-    pub stdio: [BorrowedFd<'a>; 3],
+    /// Its descriptors 0, 1 and 2; `None` is closed.
+    pub stdio: [Option<BorrowedFd<'a>>; 3],
     /// The folder of its cgroup.
     pub group: Option<BorrowedFd<'a>>,
 }
@@ -92,14 +92,10 @@ impl Spawner {
             args: args.as_ptr(),
             env: env.as_ptr(),
             folder: program.folder.as_ptr(),
-            stdio: program.stdio.map(|fd| fd.as_raw_fd()),
+            stdio: program.stdio.map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd())),
             // SAFETY: asks for a number.
             parent: unsafe { libc::getpid() },
             files: usual_files(),
-            file_size: libc::rlimit {
-                rlim_cur: SCRATCH_MAX,
-                rlim_max: SCRATCH_MAX,
-            },
             group: None,
             step: exec::Step::Clone,
             errno: 0,

@@ -1,6 +1,6 @@
 //! How many bytes went through a stage so far, for those who watch a run.
 //!
-//! Looked at once a second, said where something changed. It has no timer of its own: a stage that moves
+//! Looked at once a second, said the first time and where something changed. It has no timer of its own: a stage that moves
 //! bytes wakes the shim, and one that moves none is woken once a second to look at its folder.
 
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// What was said last, and when to look again.
 pub struct Counts {
     due: Instant,
-    said: (u64, u64),
+    said: Option<(u64, u64)>,
 }
 
 impl Counts {
@@ -21,7 +21,7 @@ impl Counts {
     pub fn new(now: Instant) -> Counts {
         Counts {
             due: now + FIRST,
-            said: (0, 0),
+            said: None,
         }
     }
 
@@ -32,7 +32,7 @@ impl Counts {
         }
         self.due = now + EVERY;
         let counts = count();
-        (std::mem::replace(&mut self.said, counts) != counts).then_some(counts)
+        (self.said.replace(counts) != Some(counts)).then_some(counts)
     }
 }
 
@@ -50,5 +50,14 @@ mod tests {
         assert_eq!(counts.news(at(1.9), || unreachable!("too soon")), None);
         assert_eq!(counts.news(at(2.0), || (3, 5)), None, "nothing changed");
         assert_eq!(counts.news(at(3.0), || (3, 9)), Some((3, 9)));
+    }
+
+    #[test]
+    fn that_nothing_went_through_is_said_too() {
+        let begun = Instant::now();
+        let mut counts = Counts::new(begun);
+        let at = |seconds: f64| begun + Duration::from_secs_f64(seconds);
+        assert_eq!(counts.news(at(1.0), || (0, 0)), Some((0, 0)));
+        assert_eq!(counts.news(at(2.0), || (0, 0)), None, "nothing changed");
     }
 }

@@ -6,17 +6,17 @@
 //!     \------------------------- end, break -----------------------/
 //! ```
 //!
-//! *Waiting*: pipes, folder and cgroup are there, the next stage is called; bytes may come already. *Running*: the executable was
+//! *Waiting*: pipes, folder and cgroup are there, the next stage is called, files are laid; bytes may come already. *Running*: the executable was
 //! started; its exit changes nothing here but what is reported, since descendants may go on. *Ending*: everything is being
 //! killed; no pipe is read, written or closed until nobody is left. *Cleaning*: the folder is being removed.
 //!
-//! Always: (1) an end of output is sent only in Running, after `read` returned 0; (2) pipes are closed only by their own ends or after
-//! Ending; (3) the stage call and the received pipe call are each answered once.
+//! Always: (1) an end of output is sent only in Running, after `read` returned 0, and not where Pipes ends the run; (2) pipes
+//! are closed only by their own ends or after Ending; (3) the stage call and the received pipe call are each answered once.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
-use std::{fmt, io};
+use std::{fmt, fs, io};
 
 use pipes_flow::{self as flow, Source};
 use pipes_protocol::pipe::Opening;
@@ -26,14 +26,17 @@ use pipes_wamp::error::uri as wamp_error;
 use pipes_wamp::message::Payload;
 use pipes_wamp::streaming::Callee;
 
+use crate::background::Errand;
 use crate::connection::Outbox;
 use crate::processes::{Group, Tree};
-use crate::scratch::{self, Removal};
-use crate::usage::{SCRATCH_MAX, Usage};
+use crate::scratch;
+use crate::usage::Usage;
 
 mod counts;
 mod exit;
+mod folder;
 mod input;
+mod laying;
 mod output;
 mod reports;
 mod start;
@@ -41,6 +44,7 @@ mod stderr;
 
 use counts::Counts;
 use input::Input;
+use laying::Laying;
 use output::Output;
 pub use start::Replica;
 use stderr::Stderr;
@@ -66,9 +70,12 @@ pub struct Invocation {
     processes: Tree,
     /// Everything is to be killed, now and as often as something new appears.
     is_killing: bool,
+    /// Pipes ends the whole run.
+    is_abandoned: bool,
     folder: PathBuf,
     usage: Usage,
     counts: Counts,
+    laying: Option<Laying>,
     early_signals: Vec<i32>,
     is_exit_reported: bool,
 }
@@ -78,7 +85,7 @@ enum Phase {
     Starting { until: Instant },
     Running,
     Ending(End),
-    Cleaning(End, Removal),
+    Cleaning(End, Option<Errand<()>>),
     Over,
 }
 
@@ -98,6 +105,8 @@ pub enum End {
     Canceled,
     /// A pipe broke.
     Broken(String),
+    /// It took more than it may have.
+    OverLimit(String),
     /// The executable could not be started.
     CannotStart(String),
 }
@@ -132,13 +141,6 @@ impl Invocation {
             let (stdin, to_stdin) = flow::pipe::new()?;
             let (from_stdout, stdout) = flow::pipe::new()?;
             let (from_stderr, stderr) = flow::pipe::new()?;
-            for (from, name) in &spec.files {
-                scratch::lay(&folder, from, name).map_err(|error| {
-                    io::Error::other(format!(
-                        "the file {name} cannot be laid into its working folder: {error}"
-                    ))
-                })?;
-            }
             let window = spec
                 .window
                 .and_then(|window| usize::try_from(window).ok())
@@ -149,8 +151,8 @@ impl Invocation {
             Ok((input, output, stderr_end, [stdin, stdout, stderr]))
         };
         let (input, output, stderr, ends) = make().map_err(|error| {
-            let mut removal = Removal::new(folder.clone());
-            while !removal.step() {}
+            // Nothing lies in it yet.
+            let _ = fs::remove_dir(&folder);
             error.to_string()
         })?;
         let opening = Opening {
@@ -158,6 +160,7 @@ impl Invocation {
             stage: spec.stage + 1,
         };
         output.open(outbox, &opening);
+        let laying = Laying::begin(&spec, &folder, replica);
         Ok(Invocation {
             call,
             phase: Phase::Waiting,
@@ -168,9 +171,11 @@ impl Invocation {
             ends: Some(ends),
             processes: Tree::new(&spec, replica.groups.take()),
             is_killing: false,
+            is_abandoned: false,
             folder,
             usage: Usage::new(),
             counts: Counts::new(Instant::now()),
+            laying,
             early_signals: Vec::new(),
             is_exit_reported: false,
             spec,
@@ -253,8 +258,8 @@ impl Invocation {
 
     /// The pipe call that feeds it was given up: a break, whatever came by it.
     pub fn pipe_interrupted(&mut self) {
-        if self.input.is_answered() {
-            // It crossed the final answer: nothing was lost.
+        if self.input.is_answered() || self.is_abandoned {
+            // It crossed the final answer: nothing was lost. Or the stage before ended first of a run that is to end.
             return;
         }
         self.end(End::Broken("the pipe from the stage before broke".into()));
@@ -270,8 +275,15 @@ impl Invocation {
             }
             Order::Start => {}
             Order::Signal(number) => self.signal(number, mains),
+            Order::Abandon { gives_end } => {
+                self.is_abandoned = true;
+                if !gives_end {
+                    self.output.give_no_end();
+                }
+            }
             Order::Kill => self.is_killing = true,
             Order::Credit(count) => self.stderr.source.grant(count),
+            Order::CloseStderr => self.stderr.source.close(),
             Order::End => self.end(End::Asked),
         }
     }
@@ -286,7 +298,7 @@ impl Invocation {
 
     /// An answer to the call to the next stage, or a part of one.
     pub fn next_result(&mut self, progress: bool, payload: Payload<'_>, outbox: &mut Outbox) {
-        if self.output.result(progress, payload) {
+        if self.output.result(progress, payload) && self.laying.is_none() {
             self.report(outbox, &Report::Ready);
         }
     }
@@ -315,6 +327,7 @@ impl Invocation {
 
     /// Does what has become possible.
     pub fn advance(&mut self, replica: &mut Replica, outbox: &mut Outbox, mains: &[libc::pid_t]) {
+        self.lay(outbox);
         if let Phase::Starting { until } = self.phase {
             self.start(until, replica, outbox, mains);
         }
@@ -325,10 +338,9 @@ impl Invocation {
             self.input.advance(outbox);
             self.report_ends(outbox);
             if matches!(self.phase, Phase::Running) {
-                self.report_counts(outbox);
-                if self.usage.is_over(&self.folder, SCRATCH_MAX) {
-                    self.outgrew_its_folder(outbox);
-                }
+                let now = Instant::now();
+                self.report_counts(outbox, now);
+                self.watch_folder(replica, now);
             }
             if self.is_killing {
                 self.processes.kill(mains);
@@ -336,12 +348,12 @@ impl Invocation {
         }
         if matches!(self.phase, Phase::Ending(_)) {
             let is_reaped = !matches!(self.main, Main::Alive(_));
-            if !self.processes.kill(mains) && is_reaped {
-                self.finish(outbox);
+            if !self.processes.kill(mains) && is_reaped && self.laying.is_none() {
+                self.finish(replica, outbox);
             }
         }
-        if let Phase::Cleaning(end, removal) = &mut self.phase
-            && removal.step()
+        if let Phase::Cleaning(end, removal) = &self.phase
+            && removal.as_ref().is_none_or(|removal| removal.done().is_some())
         {
             if *end == End::Asked {
                 self.answer(outbox);
@@ -352,9 +364,14 @@ impl Invocation {
 
     /// Starts the executable, or notes that it cannot be.
     fn start(&mut self, until: Instant, replica: &mut Replica, outbox: &mut Outbox, mains: &[libc::pid_t]) {
-        let Some(ends) = &self.ends else { return };
-        let stdio = [ends[0].as_fd(), ends[1].as_fd(), ends[2].as_fd()];
-        match replica.start(&self.spec, &self.folder, stdio, self.processes.group()) {
+        let (Some(ends), None) = (&self.ends, &self.laying) else {
+            return;
+        };
+        if !self.spec.files.is_empty() {
+            self.usage.spare(&self.folder);
+        }
+        let pipes = [ends[0].as_fd(), ends[1].as_fd(), ends[2].as_fd()];
+        match replica.start(&self.spec, &self.folder, pipes, self.processes.group()) {
             Ok(pid) => {
                 self.ends = None;
                 self.main = Main::Alive(pid);
@@ -371,7 +388,7 @@ impl Invocation {
     }
 
     /// Nobody is left: answers whoever waits, then closes the pipes.
-    fn finish(&mut self, outbox: &mut Outbox) {
+    fn finish(&mut self, replica: &Replica, outbox: &mut Outbox) {
         let Phase::Ending(end) = std::mem::replace(&mut self.phase, Phase::Over) else {
             return;
         };
@@ -388,13 +405,14 @@ impl Invocation {
                 .call
                 .fail(outbox, wamp_error::CANCELED, "the stage call was given up"),
             End::Broken(why) => self.call.fail(outbox, uris::error::BROKEN, why),
+            End::OverLimit(why) => self.call.fail(outbox, uris::error::OVER_LIMIT, why),
             End::CannotStart(why) => self.call.fail(outbox, uris::error::CANNOT_START, why),
         }
         self.input.close(outbox);
         self.output.close(outbox);
         self.stderr.source.close();
         self.ends = None;
-        self.phase = Phase::Cleaning(end, Removal::new(self.folder.clone()));
+        self.phase = Phase::Cleaning(end, scratch::clear(&self.folder, &replica.background));
     }
 
     /// What to watch: descriptor, events, and what it is. Output and stderr only when `can_send`.
@@ -426,14 +444,19 @@ impl Invocation {
     /// How long the shim may sleep on its account at most.
     pub fn patience(&self) -> Option<Duration> {
         match self.phase {
-            Phase::Waiting if !self.is_killing => self.input.patience(),
+            Phase::Waiting if !self.is_killing => {
+                let laying = self.laying.as_ref().map(|_| laying::EVERY);
+                self.input.patience().into_iter().chain(laying).min()
+            }
             Phase::Running if !self.is_killing => {
                 let usage = self.usage.patience();
                 Some(self.input.patience().map_or(usage, |input| input.min(usage)))
             }
             // Whoever has the executable open for writing is about to execute something else.
             Phase::Starting { .. } => Some(Duration::from_millis(2)),
-            Phase::Cleaning(..) | Phase::Over => Some(Duration::ZERO),
+            // Woken when it is done.
+            Phase::Cleaning(..) => None,
+            Phase::Over => Some(Duration::ZERO),
             // Deaths are told by SIGCHLD; this is for a process that was born while others were killed.
             Phase::Waiting | Phase::Running | Phase::Ending(_) => Some(Duration::from_millis(50)),
         }

@@ -16,6 +16,8 @@ pub struct Output {
     procedure: String,
     is_ready: bool,
     is_ended: bool,
+    /// It is not the stage that ends it: the next one is told no end.
+    gives_no_end: bool,
     is_answered: bool,
     is_reported: bool,
 }
@@ -23,13 +25,15 @@ pub struct Output {
 impl Output {
     /// From `source` to `procedure`, by the call `call`.
     pub fn new(source: Source, call: u64, procedure: String) -> Output {
-        let (is_ready, is_ended, is_answered, is_reported) = (false, false, false, false);
+        let (is_ready, is_ended, gives_no_end) = (false, false, false);
+        let (is_answered, is_reported) = (false, false);
         Output {
             source,
             call,
             procedure,
             is_ready,
             is_ended,
+            gives_no_end,
             is_answered,
             is_reported,
         }
@@ -68,8 +72,10 @@ impl Output {
         match read {
             Ok(Read::End) if !self.is_ended && !self.is_answered => {
                 self.is_ended = true;
-                self.caller()
-                    .chunk(outbox, PayloadBuf::of_bytes(&[]).as_payload(), true);
+                if !self.gives_no_end {
+                    self.caller()
+                        .chunk(outbox, PayloadBuf::of_bytes(&[]).as_payload(), true);
+                }
                 Ok(())
             }
             Ok(_) => Ok(()),
@@ -83,13 +89,22 @@ impl Output {
             // All was taken, or nobody reads any more: the next write gets SIGPIPE.
             self.is_answered = true;
             self.source.close();
+        } else if let Some(count) = streaming::credit_of(payload) {
+            self.source.grant(count);
+        } else {
             return false;
         }
-        let Some(count) = streaming::credit_of(payload) else {
-            return false;
-        };
-        self.source.grant(count);
         !std::mem::replace(&mut self.is_ready, true)
+    }
+
+    /// Whether the hop is proved.
+    pub fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
+    /// From now on the end of stdout is none of the stage's own.
+    pub fn give_no_end(&mut self) {
+        self.gives_no_end = true;
     }
 
     /// The call has ended by an error.
@@ -97,9 +112,10 @@ impl Output {
         self.is_answered = true;
     }
 
-    /// Bytes sent, once, when stdout has ended and the next stage has said so.
+    /// Bytes sent, once, when stdout has ended and the next stage, if it was told, has said so.
     pub fn newly_closed(&mut self) -> Option<u64> {
-        if !self.is_answered || std::mem::replace(&mut self.is_reported, true) {
+        let is_closed = self.is_answered || (self.is_ended && self.gives_no_end);
+        if !is_closed || std::mem::replace(&mut self.is_reported, true) {
             return None;
         }
         Some(self.bytes())

@@ -13,15 +13,6 @@ impl Invocation {
         self.call.part(outbox, report.encode().as_payload());
     }
 
-    /// Kills the stage, and says why where its stderr goes.
-    pub(super) fn outgrew_its_folder(&mut self, outbox: &mut Outbox) {
-        if !std::mem::replace(&mut self.is_killing, true) {
-            let why =
-                "pipes: the stage is killed: its working folder holds more than 1 GiB or too many folders\n";
-            self.report(outbox, &Report::Stderr(why.into()));
-        }
-    }
-
     /// Its exit and the end of its stdout, once each.
     pub(super) fn report_ends(&mut self, outbox: &mut Outbox) {
         if let Main::Exited(exit) = &self.main
@@ -37,11 +28,9 @@ impl Invocation {
     }
 
     /// How much went through so far.
-    pub(super) fn report_counts(&mut self, outbox: &mut Outbox) {
+    pub(super) fn report_counts(&mut self, outbox: &mut Outbox, now: Instant) {
         let (input, output) = (&mut self.input, &self.output);
-        let news = self
-            .counts
-            .news(Instant::now(), || (input.taken(), output.bytes()));
+        let news = self.counts.news(now, || (input.taken(), output.bytes()));
         if let Some((bytes_in, bytes_out)) = news {
             self.report(outbox, &Report::Counts(bytes_in, bytes_out));
         }

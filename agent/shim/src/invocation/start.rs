@@ -1,14 +1,16 @@
 //! What invocations are made with, and the start of one.
 
 use std::ffi::CString;
-use std::fs::File;
-use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use pipes_protocol::stage::Spec;
 
-use crate::child::{self, Program, Spawner};
+use crate::background::Background;
+use crate::child::stdio::Stdio;
+use crate::child::{self, Program, Spawner, missing};
+use crate::disk::Disk;
 use crate::environment::environment;
 use crate::processes::Groups;
 use crate::scratch::Scratch;
@@ -17,13 +19,17 @@ use crate::settings::Settings;
 /// What all invocations of a replica share.
 pub struct Replica {
     /// The replica's settings.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// Starts programs.
     pub spawner: Spawner,
     /// Folders.
     pub scratch: Scratch,
+    /// The disk that they are on.
+    pub disk: Disk,
     /// Cgroups.
     pub groups: Groups,
+    /// Does what may wait for the disk.
+    pub background: Background,
 }
 
 /// Why nothing was started.
@@ -38,12 +44,12 @@ pub enum Error {
 }
 
 impl Replica {
-    /// Starts the service's executable as a stage.
+    /// Starts the service's executable as a stage; `pipes` are the child's ends.
     pub fn start(
         &mut self,
         spec: &Spec,
         folder: &Path,
-        stdio: [BorrowedFd<'_>; 3],
+        pipes: [BorrowedFd<'_>; 3],
         group: Option<BorrowedFd<'_>>,
     ) -> Result<libc::pid_t, Error> {
         let service = &self.settings.service;
@@ -58,12 +64,14 @@ impl Replica {
             .map_err(|_| refuse("its environment holds a NUL byte".into()))?;
         let path = child::c_path(&self.scratch.executable).map_err(|error| refuse(error.to_string()))?;
         let c_folder = child::c_path(folder).map_err(|error| refuse(error.to_string()))?;
+        let stdio =
+            Stdio::open(spec.descriptors, pipes, folder).map_err(|error| refuse(error.to_string()))?;
         let program = Program {
             path: &path,
             args: &args,
             env: &env,
             folder: &c_folder,
-            stdio,
+            stdio: stdio.given(),
             group,
         };
         self.spawner.spawn(&program).map_err(|error| {
@@ -71,30 +79,10 @@ impl Replica {
                 return Error::Busy;
             }
             let missing = match &error {
-                child::Error::Exec(error) if error.kind() == io::ErrorKind::NotFound => {
-                    interpreter(&self.settings.executable)
-                }
+                child::Error::Exec(error) => missing::beside(&self.settings.executable, error),
                 _ => None,
             };
-            refuse(missing.map_or(error.to_string(), |name| {
-                format!("its interpreter {name} is not there")
-            }))
+            refuse(missing.unwrap_or_else(|| error.to_string()))
         })
     }
-}
-
-/// The interpreter that a script names: what is missing when the script itself is there.
-fn interpreter(path: &Path) -> Option<String> {
-    let mut head = [0; 256];
-    let count = File::open(path).ok()?.read(&mut head).ok()?;
-    let line = head[..count]
-        .strip_prefix(b"#!")?
-        .split(|byte| *byte == b'\n')
-        .next()?;
-    Some(
-        String::from_utf8_lossy(line)
-            .split_whitespace()
-            .next()?
-            .to_owned(),
-    )
 }
