@@ -4,12 +4,16 @@
 //! the first that lets us in wins. A dead agent costs that much and is not mentioned; only when none is left does the
 //! error say which were tried, or who refused our key: that is no matter of reaching anybody.
 //!
+//! An agent that starts or stops lets clients in for a moment in which nobody takes their calls up. Such a call has done
+//! nothing: it is made again at another agent, or at the same one until it has started or is gone.
+//!
 //! One call at a time, on the connection itself: no task, no queue. A run drives the connection's halves (`command/run/stdio`).
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use pipes_protocol::uris;
 use pipes_wamp::client::{self, Auth, Connection, Endpoint, Reader, Writer};
 use pipes_wamp::error::uri;
 use pipes_wamp::message::{CallOptions, Message, Payload};
@@ -21,6 +25,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::context::{Contexts, Server, Target};
 use crate::error::{self, Error};
+use crate::output;
 
 /// The operators' realm.
 const REALM: &str = "pipes";
@@ -31,12 +36,27 @@ const NEXT_AFTER: Duration = Duration::from_millis(250);
 /// A server that has not let us in by then counts as not answering.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// Where a call is not taken up, it is made again elsewhere for so long.
+const TAKEN_UP_WITHIN: Duration = Duration::from_millis(1_500);
+
+/// Pause before it is, from the second time on: all agents were asked by then.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
+
 /// A joined session.
 pub struct Client {
     reader: Reader,
     writer: Writer,
     agent: String,
     request: u64,
+    elsewhere: Elsewhere,
+}
+
+/// Whom to ask where a call is not taken up.
+#[derive(Clone)]
+pub struct Elsewhere {
+    target: Target,
+    /// When that was first so.
+    since: Option<Instant>,
 }
 
 /// What comes back from a call.
@@ -86,7 +106,7 @@ impl Client {
                 Some(ended) = attempts.join_next() => {
                     waiting -= 1;
                     match ended {
-                        Ok((server, Ok(connection))) => return Ok(Client::of(server, connection)),
+                        Ok((server, Ok(connection))) => return Ok(Client::of(target, server, connection)),
                         Ok((server, Err(pipes_wamp::Error::Refused { reason, .. }))) if reason == uri::AUTHENTICATION_FAILED => {
                             refused_by = Some(server);
                         }
@@ -105,14 +125,24 @@ impl Client {
         }
     }
 
-    fn of(server: Server, connection: Connection) -> Client {
+    fn of(target: &Target, server: Server, connection: Connection) -> Client {
         let (reader, writer) = connection.split();
+        let agent = server.to_string();
+        let mut target = target.clone();
+        target.servers.retain(|other| *other != server);
+        target.servers.push(server);
         Client {
             reader,
             writer,
-            agent: server.to_string(),
+            agent,
             request: 0,
+            elsewhere: Elsewhere { target, since: None },
         }
+    }
+
+    /// Whom to ask where a call is not taken up here.
+    pub fn elsewhere(&self) -> Elsewhere {
+        self.elsewhere.clone()
     }
 
     /// Both directions, the agent's address for messages, and the id of the next call.
@@ -120,15 +150,30 @@ impl Client {
         (self.reader, self.writer, self.agent, self.request + 1)
     }
 
-    /// Calls a procedure with keyword arguments and gives back the only argument of its answer.
+    /// Calls a procedure with keyword arguments and gives back the only argument of its answer; what the agent could not
+    /// learn for it is said.
     pub async fn call(&mut self, uri: &str, kwargs: Vec<(&str, Value)>) -> Result<Value, Error> {
-        let options = CallOptions::default();
-        let request = self
-            .send(uri, options, PayloadBuf::of_kwargs(kwargs).as_payload())
-            .await?;
+        let payload = PayloadBuf::of_kwargs(kwargs);
+        loop {
+            match self.call_here(uri, payload.as_payload()).await {
+                Err(error) if was_not_taken_up(&error) || was_only_reading(uri, &error) => {
+                    *self = self.elsewhere().join(error).await?;
+                }
+                Err(error) => return Err(error),
+                Ok(answer) => {
+                    self.elsewhere.since = None;
+                    say_unknown(&answer);
+                    return first(&answer);
+                }
+            }
+        }
+    }
+
+    async fn call_here(&mut self, uri: &str, payload: Payload<'_>) -> Result<PayloadBuf, Error> {
+        let request = self.send(uri, CallOptions::default(), payload).await?;
         loop {
             if let Answer::Done(payload) = self.answer(request).await? {
-                return first(&payload);
+                return Ok(payload);
             }
         }
     }
@@ -206,6 +251,59 @@ impl Client {
             why,
         }
     }
+}
+
+impl Elsewhere {
+    /// Joins another agent after a call that came to nothing; `error`, why it did, once this was tried long enough.
+    pub async fn join(self, error: Error) -> Result<Client, Error> {
+        let since = self.since.unwrap_or_else(Instant::now);
+        if since.elapsed() > TAKEN_UP_WITHIN {
+            return Err(error);
+        }
+        if self.since.is_some() {
+            sleep(AGAIN_AFTER).await;
+        }
+        let mut client = Client::connect(&self.target).await?;
+        client.elsewhere.since = Some(since);
+        Ok(client)
+    }
+}
+
+/// Whether an error says that nobody took the call up: it has done nothing.
+pub fn was_not_taken_up(error: &Error) -> bool {
+    matches!(
+        error.uri(),
+        Some(uri::NO_SUCH_PROCEDURE | uri::NO_AVAILABLE_CALLEE)
+    )
+}
+
+/// Whether the agent went away in a call that only reads, or gave it up: another may answer it.
+fn was_only_reading(procedure: &str, error: &Error) -> bool {
+    const READS: [&str; 9] = [
+        uris::RUN_LIST,
+        uris::RUN_GET,
+        uris::SERVICE_LIST,
+        uris::SERVICE_GET,
+        uris::BLOB_HAS,
+        uris::NODE_LIST,
+        uris::CLUSTER_STATUS,
+        uris::CLUSTER_CHECK,
+        uris::TOKEN_LIST,
+    ];
+    let is_left = matches!(error, Error::Lost { .. }) || error.uri() == Some(uri::CANCELED);
+    is_left && READS.contains(&procedure)
+}
+
+/// Says what the agent could not learn for its answer.
+pub fn say_unknown(answer: &PayloadBuf) {
+    let kwargs = answer.as_payload().kwargs().unwrap_or_default();
+    let unknown = kwargs.into_iter().find(|(key, _)| key == uris::UNKNOWN);
+    let lines = unknown.map(|(_, lines)| list(lines)).unwrap_or_default();
+    let lines: Vec<String> = lines
+        .iter()
+        .filter_map(|line| line.as_str().map(str::to_owned))
+        .collect();
+    output::warn(&lines);
 }
 
 /// The only argument of an answer; nil where there is none.

@@ -59,6 +59,8 @@ pub struct Target {
     pub operator: Option<(String, String)>,
     /// Name of the cluster, where it is this user's on this machine.
     pub local: Option<String>,
+    /// Whether the servers are all of the context's: not one alone, as `PIPES_AGENT` says.
+    pub is_whole: bool,
 }
 
 /// One agent.
@@ -223,6 +225,7 @@ impl Contexts {
                     servers,
                     operator: None,
                     local: None,
+                    is_whole: false,
                 });
             }
             Err(error) => return Err(error),
@@ -235,6 +238,7 @@ impl Contexts {
                 ))
             })?;
             target.servers = vec![Server::Tcp(address)];
+            target.is_whole = false;
         }
         Ok(target)
     }
@@ -265,6 +269,7 @@ impl Target {
             servers,
             operator,
             local: context.local.as_ref().map(|_| context.name.clone()),
+            is_whole: true,
         })
     }
 }

@@ -48,7 +48,7 @@ pub enum Error {
         hint: &'static str,
     },
     /// The agent went away in the middle.
-    #[error("the agent at {agent} was lost: {why}")]
+    #[error("the agent at {agent} was lost: {}", sentence(why))]
     Lost {
         /// Its address.
         agent: String,
@@ -139,12 +139,17 @@ pub fn plain(error: &std::io::Error) -> String {
 /// What to say for an error that came without a sentence.
 fn sentence(uri: &str) -> &str {
     match uri {
-        "wamp.error.no_such_procedure" => "the agent does not know this command: it is of another version",
+        "wamp.error.no_such_procedure" => {
+            "the agent does not take this command: it is stopping, or of another version; try again in some seconds"
+        }
         "wamp.error.not_authorized" => "this context may not do that",
-        "wamp.error.no_available_callee" => "the agent is too busy; try again",
+        "wamp.error.no_available_callee" => {
+            "the agent takes no more: it is stopping, or has too many calls waiting; try again in some seconds"
+        }
         "wamp.error.canceled" => "the agent gave the call up",
         "wamp.error.network_failure" => "the link to the server that answers was lost",
         "wamp.error.timeout" => "the agent did not answer in time",
+        "wamp.close.system_shutdown" => "it stopped",
         other => other,
     }
 }

@@ -1,5 +1,6 @@
 //! What the process was given at its start, and Rust changes before `main`: it opens /dev/null where 0, 1 or 2 are closed,
-//! and ignores SIGPIPE. Without this, output to a closed stdout would be lost in silence, where a shell's programs fail.
+//! and ignores SIGPIPE; and its own stdout takes a descriptor that cannot be written for one that swallows everything. Without
+//! this, output would be lost in silence where a shell's programs fail.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,15 @@ pub fn was_pipe_ignored() -> bool {
 pub fn was_closed(fd: RawFd) -> bool {
     let known = usize::try_from(fd).ok().and_then(|fd| WERE_CLOSED.get(fd));
     known.is_some_and(|closed| closed.load(Ordering::Relaxed))
+}
+
+/// Whether this one can be used so: `O_RDONLY`, read from; `O_WRONLY`, written to.
+pub fn is_open_for(fd: RawFd, way: libc::c_int) -> bool {
+    // SAFETY: asks for an open file's flags, changes nothing; fails on what is not open.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    let mode = flags & libc::O_ACCMODE;
+    let is_of_use = flags >= 0 && flags & libc::O_PATH == 0;
+    is_of_use && (mode == way || mode == libc::O_RDWR) && !was_closed(fd)
 }
 
 /// Runs before Rust's own start (System V ABI, initialization functions).

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use crate::agent::{Agent, Chunk, LIMIT, Session};
 
 /// `pipes run` with a context of its own.
-struct Caller {
+pub struct Caller {
     _home: tempfile::TempDir,
-    command: Command,
+    pub command: Command,
 }
 
 impl Caller {
-    fn of(servers: &[SocketAddr], arguments: &[&str]) -> Caller {
+    pub fn of(servers: &[SocketAddr], arguments: &[&str]) -> Caller {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("pipes/contexts");
         std::fs::create_dir_all(&folder).unwrap();
@@ -40,16 +40,16 @@ impl Caller {
         Caller { _home: home, command }
     }
 
-    fn output(mut self) -> Output {
+    pub fn output(mut self) -> Output {
         self.command.output().unwrap()
     }
 }
 
-fn errors(output: &Output) -> String {
+pub fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn ends(child: &mut Child) -> std::process::ExitStatus {
+pub fn ends(child: &mut Child) -> std::process::ExitStatus {
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -411,79 +411,5 @@ fn an_unknown_service_is_127() {
         (output.status.code(), errors(&output).as_str()),
         (Some(127), "error: unknown service 'x'\n")
     );
-    agent.finish();
-}
-
-/// The same with descriptors closed, as `>&-` and `<&-` do it.
-fn without(mut caller: Caller, closed: libc::c_int) -> Output {
-    // SAFETY: close is async-signal-safe.
-    unsafe {
-        caller.command.pre_exec(move || {
-            libc::close(closed);
-            Ok(())
-        });
-    }
-    caller.output()
-}
-
-#[test]
-fn a_closed_stdout_fails_the_first_byte_and_nothing_else() {
-    for (bytes, status, said) in [
-        (&b""[..], 0, ""),
-        (
-            b"lost",
-            125,
-            "error: cannot write to standard output: Bad file descriptor\n",
-        ),
-    ] {
-        let agent = Agent::play(move |session| {
-            session.chunk().unwrap();
-            if !bytes.is_empty() {
-                session.stdout(bytes);
-            }
-            session.end(0);
-        });
-        let output = without(Caller::of(&[agent.address], &["-n", "cat"]), libc::STDOUT_FILENO);
-        assert_eq!(
-            (output.status.code(), errors(&output).as_str()),
-            (Some(status), said)
-        );
-        agent.finish();
-    }
-}
-
-#[test]
-fn a_closed_stdin_is_refused_before_anything_runs_unless_none_is_wanted() {
-    let nowhere = [TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()];
-    let output = without(Caller::of(&nowhere, &["cat"]), libc::STDIN_FILENO);
-    assert_eq!(
-        errors(&output),
-        "error: standard input is closed; give one, such as </dev/null, or none with -n\n"
-    );
-    assert_eq!(output.status.code(), Some(125));
-    let agent = Agent::play(|session| {
-        session.chunk().unwrap();
-        session.end(0);
-    });
-    let output = without(Caller::of(&[agent.address], &["-n", "true"]), libc::STDIN_FILENO);
-    assert_eq!((output.status.code(), errors(&output).as_str()), (Some(0), ""));
-    agent.finish();
-}
-
-#[test]
-fn stdin_that_cannot_be_read_is_a_break() {
-    let agent = Agent::play(|session| {
-        session.chunk().unwrap();
-        session.credit(10);
-        assert_eq!(session.chunk(), None, "no end of input is told");
-    });
-    let mut caller = Caller::of(&[agent.address], &["cat"]);
-    caller.command.stdin(std::fs::File::open("/").unwrap());
-    let output = caller.output();
-    assert_eq!(
-        errors(&output),
-        "error: cannot read standard input: Is a directory\n"
-    );
-    assert_eq!(output.status.code(), Some(125));
     agent.finish();
 }

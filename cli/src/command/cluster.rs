@@ -16,8 +16,9 @@ use crate::local;
 use crate::object::{self, Cluster, Node, Object};
 use crate::output::{self, Format, Listing, json, table};
 
-/// In a list, a cluster that has not answered by then is shown as it is known here.
-const LISTED_WITHIN: Duration = Duration::from_secs(2);
+/// In a list, a cluster that has not answered by then is shown as it is known here: after what an agent may take to find
+/// that too few servers are up, and short enough to be waited for.
+const LISTED_WITHIN: Duration = Duration::from_millis(1_700);
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -130,16 +131,27 @@ fn ls(contexts: &Contexts, listing: Listing) -> Result<(), Error> {
         }
         while let Some(Ok((index, answered))) = asked.join_next().await {
             // One that does not answer is listed as well, with what is not known left open.
-            if let Ok(Ok(Cluster {
+            let answered = match answered {
+                Ok(Ok(cluster)) => Some(cluster),
+                Ok(Err(Error::Unreachable { .. })) | Err(_) => None,
+                // Somebody answers, and says why that is all.
+                Ok(Err(error)) => Some(Cluster {
+                    reason: Some(error.to_string()),
+                    ..Cluster::default()
+                }),
+            };
+            if let Some(Cluster {
                 leader,
                 term,
                 revision,
                 nodes,
+                reason,
                 ..
-            })) = answered
+            }) = answered.or_else(|| unanswered(&all[index]))
             {
                 let known = &mut clusters[index];
-                (known.leader, known.term, known.revision, known.nodes) = (leader, term, revision, nodes);
+                (known.leader, known.term, known.revision) = (leader, term, revision);
+                (known.nodes, known.reason) = (nodes, reason);
             }
         }
         Ok(())
@@ -149,11 +161,20 @@ fn ls(contexts: &Contexts, listing: Listing) -> Result<(), Error> {
 
 fn status(contexts: &Contexts, name: Option<&str>, listing: Listing) -> Result<(), Error> {
     let in_use = contexts.in_use().ok().map(|context| context.name);
-    let (shown, target) = match name {
-        Some(name) => (Some(name.to_owned()), Target::of(&contexts.named(name)?)?),
-        None => (in_use.clone(), contexts.target()?),
+    let (shown, target, context) = match name {
+        Some(name) => {
+            let context = contexts.named(name)?;
+            (Some(name.to_owned()), Target::of(&context)?, Some(context))
+        }
+        None => (in_use.clone(), contexts.target()?, contexts.in_use().ok()),
     };
-    let mut cluster = client::block_on(ask(&target))?;
+    let mut cluster = match client::block_on(ask(&target)) {
+        // Of a cluster of this machine it is known which of its agents run.
+        Err(error @ Error::Unreachable { .. }) if target.is_whole => {
+            context.as_ref().and_then(unanswered).ok_or(error)?
+        }
+        answered => answered?,
+    };
     cluster.current = name.is_none() || in_use == shown;
     cluster.name = shown.or(cluster.name);
     if listing.quiet {
@@ -173,6 +194,29 @@ fn status(contexts: &Contexts, name: Option<&str>, listing: Listing) -> Result<(
             output::print(&format!("{head}\n{nodes}{}", reason.unwrap_or_default()))
         }
     }
+}
+
+/// A local cluster none of whose agents answers, as far as can be seen from here.
+fn unanswered(context: &Context) -> Option<Cluster> {
+    context.local.as_ref()?;
+    let cluster = local::Cluster::find(&context.name).ok()??;
+    let nodes = local::unanswered(&cluster);
+    let is_stopped = nodes.iter().all(|node| node.state.as_deref() == Some("down"));
+    let (name, id) = (&context.name, &context.cluster_id);
+    Some(Cluster {
+        name: Some(name.clone()),
+        id: Some(id.clone()),
+        nodes: serde_json::to_value(nodes).ok(),
+        reason: Some(match is_stopped {
+            true => format!("none of its agents runs; start them with: pipes cluster start {name}"),
+            false => {
+                format!(
+                    "none of its agents answers; start those that are down with: pipes cluster start {name}"
+                )
+            }
+        }),
+        ..Cluster::default()
+    })
 }
 
 async fn ask(target: &Target) -> Result<Cluster, Error> {

@@ -60,6 +60,13 @@ async fn find(client: &mut Client, name: &str) -> Result<Found, Error> {
     if let Some(name) = name.strip_prefix("service/") {
         return service_of(client, name).await.map(Found::Service);
     }
+    // Whose name looks like a run's is one, and no service has to be asked for.
+    if looks_like_a_run(name) {
+        match run_of(client, name).await {
+            Err(error) if error.uri() == Some(uris::error::NOT_FOUND) => {}
+            found => return found.map(Found::Run),
+        }
+    }
     match service_of(client, name).await {
         Ok(service) => Ok(Found::Service(service)),
         Err(error) if error.uri() == Some(uris::error::NOT_FOUND) => match run_of(client, name).await {
@@ -70,6 +77,13 @@ async fn find(client: &mut Client, name: &str) -> Result<Found, Error> {
         },
         Err(error) => Err(error),
     }
+}
+
+/// `r` and at least the time of a ULID of this century.
+fn looks_like_a_run(name: &str) -> bool {
+    const LENGTH_MIN: usize = 11;
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.len() >= LENGTH_MIN && name.starts_with("r0") && name.chars().all(is_plain)
 }
 
 async fn run_of(client: &mut Client, id: &str) -> Result<Run, Error> {

@@ -45,14 +45,22 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
             receive_progress: true,
             ..CallOptions::default()
         };
-        let request = client
-            .send(
-                uris::RUN_LOGS,
-                options,
-                PayloadBuf::of_kwargs(kwargs).as_payload(),
-            )
-            .await?;
-        while let Answer::Progress(part) = client.answer(request).await? {
+        let asked = PayloadBuf::of_kwargs(kwargs);
+        let mut request = client.send(uris::RUN_LOGS, options, asked.as_payload()).await?;
+        loop {
+            let part = match client.answer(request).await {
+                Ok(Answer::Progress(part)) => part,
+                Ok(Answer::Done(_)) => break,
+                Err(error) if client::was_not_taken_up(&error) => {
+                    client = client.elsewhere().join(error).await?;
+                    request = client.send(uris::RUN_LOGS, options, asked.as_payload()).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if let Some(gap) = gap(&part) {
+                output::warn(&[gap]);
+            }
             let bytes = payload::bytes_arg(part.as_payload()).unwrap_or_default();
             if !output::write(bytes)? {
                 // Whoever read it has read enough.
@@ -61,4 +69,45 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         }
         Ok(())
     })
+}
+
+/// What is missing here of what a stage said, where the agent says that something is.
+fn gap(part: &PayloadBuf) -> Option<String> {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Gap {
+        stage: u32,
+        missed_bytes: u64,
+        missed_lines: u64,
+    }
+    let gap: Gap = part.as_payload().kwargs_as().ok()?;
+    (gap.missed_bytes > 0).then(|| {
+        let Gap {
+            stage,
+            missed_bytes,
+            missed_lines,
+        } = gap;
+        format!(
+            "{missed_lines} lines ({missed_bytes} bytes) of stage {stage} are missing here: they are not kept any more"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_with_its_stage() {
+        let numbers = [("stage", 2), ("missed_bytes", 96), ("missed_lines", 9)];
+        let kwargs = |numbers: &[(&'static str, i32)]| {
+            let kwargs = numbers.iter().map(|(name, number)| (*name, Value::from(*number)));
+            PayloadBuf::of_kwargs(kwargs.collect())
+        };
+        assert_eq!(
+            gap(&kwargs(&numbers)).unwrap(),
+            "9 lines (96 bytes) of stage 2 are missing here: they are not kept any more"
+        );
+        assert_eq!(gap(&kwargs(&numbers[..1])), None);
+    }
 }

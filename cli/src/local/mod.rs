@@ -21,7 +21,7 @@ use crate::error::Error;
 
 pub use address::{Port, Ports, parse_port};
 pub use layout::Cluster;
-pub use start::{end, make, start, stop};
+pub use start::{end, make, start, stop, unanswered};
 
 /// Held while a cluster of this user is made, started, stopped or removed.
 pub fn lock() -> Result<fs::File, Error> {

@@ -97,19 +97,30 @@ pub fn make(
 /// are there without a replica.
 pub fn start(cluster: &Cluster, context: &Context) -> Result<Vec<String>, Error> {
     let executable = process::executable()?;
-    let mut children: Vec<(&Member, Child)> = Vec::new();
+    let mut agents = Vec::new();
     for member in &cluster.members {
-        if Running::find(member).is_none() {
-            children.push((member, process::spawn(&executable, member)?));
-        }
+        let agent = match Running::find(member) {
+            Some(running) => Agent::Found(running),
+            None => Agent::Started(process::spawn(&executable, member)?),
+        };
+        agents.push((member, agent));
     }
-    client::block_on(wait_until_up(cluster, context, &mut children))
+    client::block_on(wait_until_up(cluster, context, &executable, &mut agents))
+}
+
+/// An agent that is waited for.
+enum Agent {
+    /// It ran already; one that was killed a moment ago does so until the kernel has ended it.
+    Found(Running),
+    /// It is our child.
+    Started(Child),
 }
 
 async fn wait_until_up(
     cluster: &Cluster,
     context: &Context,
-    children: &mut [(&Member, Child)],
+    executable: &Path,
+    agents: &mut [(&Member, Agent)],
 ) -> Result<Vec<String>, Error> {
     let mut sick = Vec::new();
     let mut waiting = Spinner::new(&format!("starting cluster {}", cluster.name));
@@ -124,7 +135,7 @@ async fn wait_until_up(
                 }
                 Err(why) => why,
             };
-            died(children)?;
+            look_after(executable, agents)?;
             if begun.elapsed() > UP_WITHIN {
                 let log = member.log();
                 return Err(Error::Local(format!(
@@ -185,9 +196,18 @@ async fn is_up(member: &Member, target: &Target, count: usize) -> Result<Vec<Str
     }
 }
 
-/// An error when one of those just started has ended.
-fn died(children: &mut [(&Member, Child)]) -> Result<(), Error> {
-    for (member, child) in children {
+/// Starts those that were ending when they were found; an error when one of those just started has ended.
+fn look_after(executable: &Path, agents: &mut [(&Member, Agent)]) -> Result<(), Error> {
+    for (member, agent) in agents {
+        let child = match agent {
+            Agent::Found(running) => {
+                if running.ends_within(Duration::ZERO) {
+                    *agent = Agent::Started(process::spawn(executable, member)?);
+                }
+                continue;
+            }
+            Agent::Started(child) => child,
+        };
         let ended = child
             .try_wait()
             .map_err(|error| Error::Local(format!("cannot watch an agent: {error}")))?;
@@ -202,6 +222,24 @@ fn died(children: &mut [(&Member, Child)]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The nodes of a cluster none of whose agents answers: whether each runs is all that is known of it.
+pub fn unanswered(cluster: &Cluster) -> Vec<Node> {
+    let nodes = cluster.members.iter().map(|member| {
+        let (state, reason) = match Running::find(member) {
+            Some(_) => ("sick", "its agent runs and does not answer; see its agent.log"),
+            None => ("down", "its agent does not run"),
+        };
+        Node {
+            name: Some(member.name.clone()),
+            address: Some(member.address.to_string()),
+            state: Some(state.into()),
+            reason: Some(reason.into()),
+            ..Node::default()
+        }
+    });
+    nodes.collect()
 }
 
 /// Ends a member's agent, if it runs.

@@ -34,7 +34,8 @@ impl Object for Cluster {
             self.term.map(|term| term.to_string()),
             self.revision.map(|revision| revision.to_string()),
         ];
-        let [leader, nodes] = [&self.leader, &self.nodes].map(|value| value.as_ref().map(brief));
+        let leader = self.leader.as_ref().map(brief);
+        let nodes = self.nodes.as_ref().map(up_of_all);
         let fields = [&self.name, &leader, &numbers[0], &numbers[1], &nodes].map(text);
         std::iter::once(mark(self.current)).chain(fields).collect()
     }
@@ -44,12 +45,20 @@ impl Object for Cluster {
     }
 }
 
-/// What fits into a table's cell: of a list its length.
+/// What fits into a table's cell.
 fn brief(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Array(list) => list.len().to_string(),
         serde_json::Value::Null => "-".into(),
         other => other.to_string(),
     }
+}
+
+/// How many nodes are up, and how many there are.
+fn up_of_all(nodes: &serde_json::Value) -> String {
+    let Some(nodes) = nodes.as_array() else {
+        return brief(nodes);
+    };
+    let up = nodes.iter().filter(|node| node["state"] == "up").count();
+    format!("{up}/{}", nodes.len())
 }

@@ -25,6 +25,11 @@ pub fn say(message: &str) {
     let _ = writeln!(std::io::stderr(), "{tag} {message}");
 }
 
+/// Says what is no error of Pipes, as a shell says it.
+pub fn note(message: &str) {
+    let _ = writeln!(std::io::stderr(), "{message}");
+}
+
 /// Shows an error.
 pub fn show(error: &Error) {
     say(&error.to_string());

@@ -73,7 +73,8 @@ pub fn print(text: &str) -> Result<(), Error> {
 /// Writes to stdout; false when its reader has gone.
 pub fn write(bytes: &[u8]) -> Result<bool, Error> {
     let mut out = std::io::stdout().lock();
-    let written = if inherited::was_closed(libc::STDOUT_FILENO) && !bytes.is_empty() {
+    let is_open = inherited::is_open_for(libc::STDOUT_FILENO, libc::O_WRONLY);
+    let written = if !is_open && !bytes.is_empty() {
         Err(std::io::Error::from_raw_os_error(libc::EBADF))
     } else {
         out.write_all(bytes).and_then(|()| out.flush())

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -25,6 +25,8 @@ pub struct Content {
     pub digest: String,
     /// Bytes.
     pub size: u64,
+    /// It is a file that somebody may execute.
+    pub may_be_executed: bool,
     /// Where they are, at their beginning.
     pub file: File,
 }
@@ -33,7 +35,8 @@ pub struct Content {
 pub fn of(path: &Path) -> Result<Content, Error> {
     let failed = |error| Error::read(path, error);
     let mut given = File::open(path).map_err(failed)?;
-    let kind = given.metadata().map_err(failed)?.file_type();
+    let metadata = given.metadata().map_err(failed)?;
+    let kind = metadata.file_type();
     if kind.is_dir() {
         return Err(Error::Local(format!(
             "cannot read {}: it is a directory; name the files in it, or one archive of them",
@@ -70,6 +73,7 @@ pub fn of(path: &Path) -> Result<Content, Error> {
     Ok(Content {
         digest: format!("sha256:{}", hex::encode(hash.finalize())),
         size,
+        may_be_executed: kind.is_file() && metadata.permissions().mode() & 0o111 != 0,
         file,
     })
 }

@@ -67,9 +67,8 @@ async fn send(
         receive_progress: true,
         ..CallOptions::default()
     };
-    let request = client
-        .send(uri, options, PayloadBuf::of_kwargs(kwargs).as_payload())
-        .await?;
+    let announced = PayloadBuf::of_kwargs(kwargs);
+    let mut request = client.send(uri, options, announced.as_payload()).await?;
     let (mut credit, mut left) = (0_u64, content.size);
     let mut buffer = vec![0; CHUNK_MAX];
     let mut is_ended = false;
@@ -105,9 +104,15 @@ async fn send(
                 )
                 .await?;
         }
-        match client.answer(request).await? {
-            Answer::Progress(payload) => credit += client::first(&payload)?.as_u64().unwrap_or(0),
-            Answer::Done(payload) => return client::first(&payload),
+        match client.answer(request).await {
+            Ok(Answer::Progress(payload)) => credit += client::first(&payload)?.as_u64().unwrap_or(0),
+            Ok(Answer::Done(payload)) => return client::first(&payload),
+            // Without credit nothing of the file was read yet.
+            Err(error) if client::was_not_taken_up(&error) && left == content.size => {
+                *client = client.elsewhere().join(error).await?;
+                request = client.send(uri, options, announced.as_payload()).await?;
+            }
+            Err(error) => return Err(error),
         }
     }
 }

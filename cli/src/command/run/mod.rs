@@ -1,5 +1,6 @@
 //! `pipes run "a x | b | c"`
 
+mod killed;
 pub mod line;
 mod options;
 mod report;
@@ -16,14 +17,14 @@ use crate::command::build;
 use crate::context::Contexts;
 use crate::error::Error;
 use crate::exit::{self, Outcome};
-use crate::inherited;
+use crate::object::{self, Run};
 use crate::output;
 use crate::output::run_progress::RunProgress;
 use crate::upload;
 use crate::upload::content;
-use pipes_protocol::duration;
+use pipes_protocol::{duration, size};
 use report::Report;
-use stdio::{Ended, Input, Request};
+use stdio::{Ended, Input, Request, Signals};
 
 /// Runs a workflow as a shell would, over the cluster
 #[derive(Debug, clap::Args)]
@@ -58,6 +59,9 @@ pub struct Arguments {
     /// A file that lies in each stage's working directory, under NAME
     #[arg(long, value_name = "PATH[=NAME]")]
     file: Vec<String>,
+    /// How much each stage's scratch directory may hold, such as 10g
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_positive)]
+    scratch: Option<u64>,
     /// First builds what is missing or changed of the stages' executables
     #[arg(long)]
     build: bool,
@@ -78,18 +82,21 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
-    let shown = match line::given(arguments.from.as_deref(), &arguments.line) {
-        Ok(line) => line,
-        Err(error) => return failed(&error, ""),
+    let prepared = arguments.report.as_deref().map(Report::prepare).transpose();
+    let given = line::given(arguments.from.as_deref(), &arguments.line);
+    let shown = given.as_deref().unwrap_or_default().to_owned();
+    let report = match prepared {
+        Ok(report) => report,
+        Err(error) => return failed(&error, None, &shown),
     };
-    match carried(&arguments, &shown) {
-        Ok((ended, report)) => end(ended, report, &shown),
-        Err(error) => failed(&error, &shown),
+    match given.and_then(|shown| carried(&arguments, &shown)) {
+        Ok(ended) => end(ended, report, &shown),
+        Err(error) => failed(&error, report, &shown),
     }
 }
 
 /// Carries the run to its end, where it begins at all.
-fn carried(arguments: &Arguments, shown: &str) -> Result<(Ended, Option<Report>), Error> {
+fn carried(arguments: &Arguments, shown: &str) -> Result<Ended, Error> {
     // Offsets in it are those of what was given.
     let line = match arguments.from {
         Some(_) => pipes_syntax::line_of_file(shown)?,
@@ -97,18 +104,27 @@ fn carried(arguments: &Arguments, shown: &str) -> Result<(Ended, Option<Report>)
     };
     let options = options::of(arguments);
     let reads_stdin = !arguments.no_input && (arguments.input || !std::io::stdin().is_terminal());
-    if reads_stdin && inherited::was_closed(libc::STDIN_FILENO) {
-        let why = "standard input is closed; give one, such as </dev/null, or none with -n";
-        return Err(Error::Usage(why.into()));
-    }
-    let report = arguments.report.as_deref().map(Report::prepare).transpose()?;
-    let ended = client::block_on(carry(arguments, Request { line, options }, reads_stdin))?;
-    Ok((ended, report))
+    client::block_on(carry(arguments, Request::new(line, options), reads_stdin))
 }
 
-fn failed(error: &Error, shown: &str) -> Outcome {
+/// There was no run, or its end is not known here: said, and reported.
+fn failed(error: &Error, report: Option<Report>, shown: &str) -> Outcome {
     output::error::show_for_line(error, shown);
-    exit::of_run_error(error)
+    let outcome = exit::of_run_error(error);
+    let Outcome::Status(status) = outcome else {
+        return outcome;
+    };
+    let run = Run {
+        line: Some(shown.to_owned()).filter(|line| !line.is_empty()),
+        state: Some("failed".into()),
+        status: Some(status.into()),
+        reason: Some(error.to_string()),
+        ..Run::default()
+    };
+    if let Some(Err(error)) = report.map(|report| report.write(&run)) {
+        output::error::show(&error);
+    }
+    outcome
 }
 
 async fn carry(arguments: &Arguments, mut request: Request, reads_stdin: bool) -> Result<Ended, Error> {
@@ -123,17 +139,32 @@ async fn carry(arguments: &Arguments, mut request: Request, reads_stdin: bool) -
         }
         request.options.push(("file".into(), Value::Array(files)));
     }
-    let input = if reads_stdin {
-        Input::stdin()
-    } else {
-        Input::none()
-    };
     let reads_terminal = reads_stdin && std::io::stdin().is_terminal();
-    let progress = RunProgress::new(arguments.quiet, reads_terminal);
-    stdio::carry(client, &request, input, progress).await
+    // Caught from here on: one that comes between two agents ends the run before it begins.
+    let mut signals = Signals::catch()?;
+    loop {
+        let input = if reads_stdin {
+            Input::stdin()
+        } else {
+            Input::none()
+        };
+        let progress = RunProgress::new(arguments.quiet, reads_terminal);
+        let elsewhere = client.elsewhere();
+        let ended = stdio::carry(client, request.clone(), input, progress, &mut signals).await?;
+        match ended.run {
+            // Nothing was run, and stdin was not read.
+            Err(error) if client::was_not_taken_up(&error) && !ended.was_signalled => {
+                client = tokio::select! {
+                    joined = elsewhere.join(error) => joined?,
+                    signal = signals.number() => return Ok(Ended::given_up(signal)),
+                };
+            }
+            _ => return Ok(ended),
+        }
+    }
 }
 
-/// Makes the cluster have a file; gives back its digest and its name in the stages.
+/// Makes the cluster have a file; gives back its digest, its name in the stages, and whether it may be executed.
 async fn send_file(client: &mut Client, file: &str) -> Result<Value, Error> {
     let (path, name) = match file.rsplit_once('=') {
         // A path may hold the sign itself.
@@ -149,30 +180,39 @@ async fn send_file(client: &mut Client, file: &str) -> Result<Value, Error> {
     };
     let content = content::of(Path::new(path))?;
     upload::blob(client, Path::new(path), &content).await?;
-    Ok(Value::Array(vec![content.digest.into(), name.into()]))
+    let executable = content.may_be_executed.into();
+    Ok(Value::Array(vec![content.digest.into(), name.into(), executable]))
 }
 
 /// Reports, says what there is to say, and decides how the process ends.
 fn end(ended: Ended, report: Option<Report>, shown: &str) -> Outcome {
     let run = match ended.run {
         Ok(run) => run,
-        Err(error) => return failed(&error, shown),
+        Err(error) => {
+            let outcome = failed(&error, report, shown);
+            return ended.dies_of.map_or(outcome, Outcome::Signal);
+        }
     };
     let (exit, message) = (
         field(&run, "exit").and_then(Value::as_i64),
         field(&run, "message"),
     );
     let message = message.and_then(Value::as_str).map(str::to_owned);
+    if message.is_none() && !ended.was_signalled {
+        killed::notes(&run)
+            .iter()
+            .for_each(|note| output::error::note(note));
+    }
     if let Some(message) = &message {
         output::error::say(message);
     }
     let status = exit.or_else(|| field(&run, "status").and_then(Value::as_i64));
-    // Of a run that was given up nothing is known.
-    if let Some(report) = report
-        && !run.is_nil()
-        && let Err(error) = report.write(run)
-    {
-        return failed(&error, shown);
+    let reported = report.map(|report| match run {
+        Value::Nil => report.write(&given_up(shown)),
+        run => object::parse(run).and_then(|run| report.write(&run)),
+    });
+    if let Some(Err(error)) = reported {
+        return failed(&error, None, shown);
     }
     // As a shell does: a program that caught the signal and ended by itself was not interrupted. A run that was given up
     // has no status.
@@ -180,7 +220,7 @@ fn end(ended: Ended, report: Option<Report>, shown: &str) -> Outcome {
     if let Some(signal) = ended.dies_of.filter(|_| was_interrupted) {
         return Outcome::Signal(signal);
     }
-    if ended.is_stdout_gone && message.is_none() {
+    if message.is_none() && is_of_pipe(status, ended.is_reader_gone, ended.has_lost_output) {
         return Outcome::Signal(libc::SIGPIPE);
     }
     Outcome::of_run(
@@ -188,6 +228,25 @@ fn end(ended: Ended, report: Option<Report>, shown: &str) -> Outcome {
             .and_then(|status| i32::try_from(status).ok())
             .unwrap_or(i32::from(exit::RUN_FAILED)),
     )
+}
+
+/// A run that its user waited for no longer: nothing more is known of it here.
+fn given_up(shown: &str) -> Run {
+    Run {
+        line: Some(shown.to_owned()),
+        reason: Some("it was given up before it had ended; what became of it is in: pipes ps -a".into()),
+        ..Run::default()
+    }
+}
+
+/// Whether the run ended for want of a reader: its last stage died of SIGPIPE, or would have, had the news come to it before
+/// it had written. Who wrote nothing more, or took it otherwise, ends as in a shell: by its own status.
+fn is_of_pipe(status: Option<i64>, is_reader_gone: bool, has_lost_output: bool) -> bool {
+    match status {
+        Some(0) => has_lost_output,
+        Some(status) => is_reader_gone && status == i64::from(128 + libc::SIGPIPE),
+        None => false,
+    }
 }
 
 fn field<'a>(run: &'a Value, name: &str) -> Option<&'a Value> {
@@ -209,7 +268,9 @@ mod tests {
         Ended {
             run: Ok(Value::Map(run)),
             dies_of: None,
-            is_stdout_gone: false,
+            is_reader_gone: false,
+            has_lost_output: false,
+            was_signalled: false,
         }
     }
 
@@ -233,20 +294,39 @@ mod tests {
         let given_up = Ended {
             run: Ok(Value::Nil),
             dies_of: Some(libc::SIGTERM),
-            is_stdout_gone: false,
+            ..ended(0, None)
         };
         assert_eq!(end(given_up, None, ""), Outcome::Signal(libc::SIGTERM));
-        let gone = || Ended {
-            is_stdout_gone: true,
-            ..ended(141, None)
+        let gone = |status| Ended {
+            is_reader_gone: true,
+            ..ended(status, None)
         };
-        assert_eq!(end(gone(), None, ""), Outcome::Signal(libc::SIGPIPE));
+        assert_eq!(end(gone(141), None, ""), Outcome::Signal(libc::SIGPIPE));
         // A failure of Pipes itself is not hidden behind a reader that had enough.
         let lost = Ended {
-            is_stdout_gone: true,
+            has_lost_output: true,
+            is_reader_gone: true,
             ..ended(125, Some("server n2 was lost"))
         };
         assert_eq!(end(lost, None, ""), Outcome::Status(125));
+    }
+
+    #[test]
+    fn who_writes_nothing_more_is_not_ended_by_a_reader_that_went() {
+        for (status, has_lost, outcome) in [
+            (0, false, Outcome::Status(0)),
+            (3, false, Outcome::Status(3)),
+            (3, true, Outcome::Status(3)),
+            (0, true, Outcome::Signal(libc::SIGPIPE)),
+            (141, true, Outcome::Signal(libc::SIGPIPE)),
+        ] {
+            let gone = Ended {
+                is_reader_gone: true,
+                has_lost_output: has_lost,
+                ..ended(status, None)
+            };
+            assert_eq!(end(gone, None, ""), outcome, "{status} {has_lost}");
+        }
     }
 
     #[test]

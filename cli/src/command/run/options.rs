@@ -21,6 +21,7 @@ pub fn of(arguments: &Arguments) -> Vec<(Value, Value)> {
             .timeout
             .map(|timeout| ("timeout".into(), timeout.as_secs_f64().into())),
     );
+    options.extend(arguments.scratch.map(|bytes| ("scratch".into(), bytes.into())));
     let environment = environment(&arguments.env, std::env::vars_os());
     if !environment.is_empty() {
         options.push(("env".into(), Value::Map(environment)));

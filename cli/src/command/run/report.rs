@@ -2,28 +2,35 @@
 //!
 //! A file that is there already stays open from then on and keeps its content until the run is over: a FIFO's reader
 //! would take a second opening for the end. One that is not there is made and taken away again, which is the only way
-//! to know that it can be made.
+//! to know that it can be made. `-` is the end of stderr.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use rmpv::Value;
-
 use crate::error::Error;
-use crate::object::{self, Run};
+use crate::object::Run;
 use crate::output::json;
 
 /// Where the report goes.
-pub struct Report {
-    path: PathBuf,
-    /// Where it was there already.
-    file: Option<File>,
+pub enum Report {
+    /// To stderr, after all else.
+    Stderr,
+    /// Into a file.
+    File {
+        /// Where.
+        path: PathBuf,
+        /// Itself, where it was there already.
+        file: Option<File>,
+    },
 }
 
 impl Report {
     /// An error where it could not be written. Nothing is changed.
     pub fn prepare(path: &Path) -> Result<Report, Error> {
+        if path == Path::new("-") {
+            return Ok(Report::Stderr);
+        }
         let failed = |error| Error::write(path, error);
         let file = match OpenOptions::new().write(true).open(path) {
             Ok(file) => Some(file),
@@ -36,16 +43,23 @@ impl Report {
             }
             Err(error) => return Err(failed(error)),
         };
-        Ok(Report {
+        Ok(Report::File {
             path: path.to_owned(),
             file,
         })
     }
 
     /// Writes what became of the run.
-    pub fn write(self, run: Value) -> Result<(), Error> {
-        let run: Run = object::parse(run)?;
-        let Report { path, file } = self;
+    pub fn write(self, run: &Run) -> Result<(), Error> {
+        let text = json::render(run);
+        let (path, file) = match self {
+            Report::Stderr => {
+                // There is nobody to tell when stderr is gone.
+                let _ = io::stderr().write_all(text.as_bytes());
+                return Ok(());
+            }
+            Report::File { path, file } => (path, file),
+        };
         let written = match file {
             Some(file) => {
                 // What is no file has nothing to cut off.
@@ -55,7 +69,7 @@ impl Report {
             None => File::create(&path),
         };
         written
-            .and_then(|mut file| file.write_all(json::render(&run).as_bytes()))
+            .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(|error| Error::write(path, error))
     }
 }
@@ -65,8 +79,11 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn run() -> Value {
-        Value::Map(vec![("id".into(), "r1".into())])
+    fn run() -> Run {
+        Run {
+            id: Some("r1".into()),
+            ..Run::default()
+        }
     }
 
     #[test]
@@ -76,7 +93,7 @@ mod tests {
         symlink(&path, &link).unwrap();
         let report = Report::prepare(&link).unwrap();
         assert!(!path.exists() && link.is_symlink());
-        report.write(run()).unwrap();
+        report.write(&run()).unwrap();
         assert!(fs::read_to_string(&path).unwrap().contains("\"r1\""));
     }
 
@@ -88,7 +105,7 @@ mod tests {
         fs::write(&path, &old).unwrap();
         let report = Report::prepare(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), old);
-        report.write(run()).unwrap();
+        report.write(&run()).unwrap();
         assert!(!fs::read_to_string(&path).unwrap().contains("old"));
     }
 

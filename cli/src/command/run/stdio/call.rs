@@ -1,5 +1,6 @@
 //! What a run's call says in each direction, as messages.
 
+use pipes_protocol::descriptor::{self, Descriptors};
 use pipes_protocol::uris;
 use pipes_wamp::client::Writer;
 use pipes_wamp::message::{CallOptions, Message, Payload};
@@ -29,6 +30,19 @@ pub struct Request {
     pub line: String,
     /// Options by their long names.
     pub options: Vec<(Value, Value)>,
+    /// What the stages are to find at 0, 1 and 2.
+    pub descriptors: Descriptors,
+}
+
+impl Request {
+    /// Of a line with these options; its stages find pipes.
+    pub fn new(line: String, options: Vec<(Value, Value)>) -> Request {
+        Request {
+            line,
+            options,
+            descriptors: Descriptors::default(),
+        }
+    }
 }
 
 /// Queues chunks of the call.
@@ -49,6 +63,10 @@ impl Outgoing {
             ("options", Value::Map(request.options.clone())),
             ("credit", Value::from(WINDOW)),
         ];
+        if !descriptor::are_pipes(&request.descriptors) {
+            let names = request.descriptors.map(|kind| Value::from(kind.name()));
+            pairs.push(("descriptors", Value::Array(names.into())));
+        }
         if is_eof {
             pairs.push(("eof", Value::from(true)));
         }
@@ -68,9 +86,9 @@ impl Outgoing {
         self.keywords(writer, vec![("eof", Value::from(true))]);
     }
 
-    /// Stdout's reader is gone.
-    pub fn closed(&self, writer: &mut Writer) {
-        self.keywords(writer, vec![("closed", Value::from(true))]);
+    /// The reader of stdout, 1, or of stderr, 2, is gone.
+    pub fn closed(&self, writer: &mut Writer, descriptor: libc::c_int) {
+        self.keywords(writer, vec![("closed", Value::from(descriptor))]);
     }
 
     /// More output is welcome.

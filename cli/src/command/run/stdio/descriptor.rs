@@ -8,13 +8,14 @@
 //! | pipe, FIFO, terminal | opened anew, non-blocking; watched by epoll |
 //! | the same where that is refused (another user's pipe, no /proc) | the old one, asked by poll(2) before each small read or write |
 //! | socket | MSG_DONTWAIT; watched by epoll |
-//! | closed when the CLI began | an error, whatever Rust put in its place |
+//! | closed, not open that way, full, a directory to read | never used: the stages have the like of it (`standing`) |
 //! | file, /dev/null and whatever epoll refuses | read and written as it is: these do not wait |
 
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use pipes_protocol::descriptor::Descriptor as Standing;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -38,8 +39,8 @@ enum Kind {
     Socket(AsyncFd<OwnedFd>),
     /// Always ready.
     Plain,
-    /// Closed by whoever started the CLI.
-    Closed,
+    /// Of no use to anybody.
+    Unusable,
 }
 
 /// Which way the bytes go.
@@ -56,10 +57,14 @@ pub enum Direction {
 pub struct NoReader;
 
 impl Descriptor {
-    /// Takes stdin, stdout or stderr. Fails only where it is a pipe whose reader is gone already.
+    /// Takes stdin, stdout or stderr. Fails only where its reader is gone already.
     pub fn open(fd: RawFd, direction: Direction) -> Result<Descriptor, NoReader> {
         let kind = match file_type(fd) {
-            _ if inherited::was_closed(fd) => Ok(Kind::Closed),
+            _ if standing(fd, direction) != Standing::Pipe => Ok(Kind::Unusable),
+            // Told before the stages start, it is met by their first write.
+            libc::S_IFIFO | libc::S_IFSOCK if direction == Direction::Write && has_no_reader(fd) => {
+                return Err(NoReader);
+            }
             libc::S_IFSOCK => duplicate(fd)
                 .and_then(|own| watch(own, direction))
                 .map(Kind::Socket),
@@ -85,7 +90,7 @@ impl Descriptor {
     pub fn watched(&self) -> Option<&AsyncFd<OwnedFd>> {
         match &self.kind {
             Kind::Own(watched) | Kind::Shared(watched) | Kind::Socket(watched) => Some(watched),
-            Kind::Plain | Kind::Closed => None,
+            Kind::Plain | Kind::Unusable => None,
         }
     }
 
@@ -98,7 +103,7 @@ impl Descriptor {
                 Kind::Own(own) => unsafe { libc::read(own.as_raw_fd(), at, length) },
                 Kind::Socket(_) => unsafe { libc::recv(self.fd, at, length, libc::MSG_DONTWAIT) },
                 Kind::Shared(_) if !is_ready(self.fd, libc::POLLIN) => fails(libc::EAGAIN),
-                Kind::Closed => fails(libc::EBADF),
+                Kind::Unusable => fails(libc::EBADF),
                 Kind::Shared(_) | Kind::Plain => unsafe { libc::read(self.fd, at, length) },
             }
         })
@@ -113,7 +118,7 @@ impl Descriptor {
                 Kind::Own(own) => unsafe { libc::write(own.as_raw_fd(), at, length) },
                 Kind::Socket(_) => unsafe { libc::send(self.fd, at, length, libc::MSG_DONTWAIT) },
                 Kind::Shared(_) if !is_ready(self.fd, libc::POLLOUT) => fails(libc::EAGAIN),
-                Kind::Closed => fails(libc::EBADF),
+                Kind::Unusable => fails(libc::EBADF),
                 Kind::Shared(_) => unsafe { libc::write(self.fd, at, length.min(ATOMIC)) },
                 Kind::Plain => unsafe { libc::write(self.fd, at, length) },
             }
@@ -126,6 +131,29 @@ impl Descriptor {
             // SAFETY: the descriptor is open; what is no pipe refuses.
             unsafe { libc::fcntl(own.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) };
         }
+    }
+}
+
+/// What the stages are to find in place of it, as in a shell they would find itself.
+pub fn standing(fd: RawFd, direction: Direction) -> Standing {
+    if inherited::was_closed(fd) {
+        return Standing::Closed;
+    }
+    let Some(status) = status(fd) else {
+        return Standing::Closed;
+    };
+    let way = match direction {
+        Direction::Read => libc::O_RDONLY,
+        Direction::Write => libc::O_WRONLY,
+    };
+    if !inherited::is_open_for(fd, way) {
+        return Standing::Wrong;
+    }
+    match (status.st_mode & libc::S_IFMT, direction) {
+        (libc::S_IFDIR, Direction::Read) => Standing::Folder,
+        // Major 1, minor 7 is /dev/full (Linux's devices.txt).
+        (libc::S_IFCHR, Direction::Write) if status.st_rdev == libc::makedev(1, 7) => Standing::Full,
+        _ => Standing::Pipe,
     }
 }
 
@@ -174,6 +202,11 @@ fn watch(fd: OwnedFd, direction: Direction) -> io::Result<AsyncFd<OwnedFd>> {
     };
     // SAFETY: an OwnedFd keeps its descriptor open as long as it is registered.
     Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
+}
+
+/// Whether poll(2) tells, unasked, of an error or a hang-up: a pipe without a reader, a socket whose other end is closed.
+fn has_no_reader(fd: RawFd) -> bool {
+    is_ready(fd, 0)
 }
 
 fn is_ready(fd: RawFd, events: libc::c_short) -> bool {

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::RawFd;
 
+use pipes_protocol::descriptor::Descriptor as Standing;
+
 use super::descriptor::{self, Descriptor, Direction};
 
 /// Once so much has flowed, stdin's pipe is made larger: fewer, larger reads.
@@ -13,31 +15,46 @@ const GROWN: i32 = 256 << 10;
 /// The CLI's stdin.
 pub struct Input {
     descriptor: Option<Descriptor>,
+    standing: Standing,
     is_grown: bool,
 }
 
 impl Input {
     /// No input at all.
     pub fn none() -> Input {
+        Input::unread(Standing::Pipe)
+    }
+
+    fn unread(standing: Standing) -> Input {
         Input {
             descriptor: None,
+            standing,
             is_grown: false,
         }
     }
 
-    /// The process's stdin. One that is surely empty, as /dev/null, counts as none.
+    /// The process's stdin. One that is closed, or surely empty, as /dev/null, counts as none.
     pub fn stdin() -> Input {
         Input::of(libc::STDIN_FILENO)
     }
 
     fn of(fd: RawFd) -> Input {
-        if is_empty(fd) {
-            return Input::none();
+        match descriptor::standing(fd, Direction::Read) {
+            Standing::Closed => return Input::none(),
+            Standing::Pipe if is_empty(fd) => return Input::none(),
+            Standing::Pipe => {}
+            standing => return Input::unread(standing),
         }
         Input {
             descriptor: Descriptor::open(fd, Direction::Read).ok(),
+            standing: Standing::Pipe,
             is_grown: false,
         }
+    }
+
+    /// What the first stage is to find.
+    pub fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// Whether there may be more.
@@ -163,7 +180,22 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_read_is_an_error_and_no_end() {
+        let memory = File::open("/proc/self/mem").unwrap();
+        assert!(Input::of(memory.as_raw_fd()).read(&mut [0; 4]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_for_reading_is_left_to_the_stage() {
+        let (_reader, writer) = pipe().unwrap();
+        let null = File::options().write(true).open("/dev/null").unwrap();
         let folder = File::open("/").unwrap();
-        assert!(Input::of(folder.as_raw_fd()).read(&mut [0; 4]).await.is_err());
+        for (fd, standing) in [
+            (writer.as_raw_fd(), Standing::Wrong),
+            (null.as_raw_fd(), Standing::Wrong),
+            (folder.as_raw_fd(), Standing::Folder),
+        ] {
+            let input = Input::of(fd);
+            assert_eq!((input.is_open(), input.standing()), (false, standing));
+        }
     }
 }

@@ -11,7 +11,10 @@
 //! Always: (1) stdin is read only against credit, and its end is never waited for; (2) the connection is always read
 //! while there is room for what it brings, so that signals and credit arrive however slow stdout is; what waits for
 //! stdout is at most the credit given; (3) only end of file on stdin is told as the end of the input: what cannot be
-//! read is a break; (4) when stdout's reader is gone the agent is told and the run goes on, as in a shell.
+//! read is a break; (4) when the reader of stdout or of stderr is gone the agent
+//! is told which, and the run goes on, as in a shell; (5) a descriptor that cannot be used is the stages' to meet: they
+//! are given the like of it. What stderr does not take for another reason, as on a full disk, is dropped: no news can
+//! reach a stage by its pipe but SIGPIPE, which would end what in a shell goes on.
 
 mod call;
 mod descriptor;
@@ -34,7 +37,7 @@ use call::{Incoming, Outgoing};
 pub use call::{Request, WINDOW};
 pub use input::Input;
 use output::Output;
-use signals::Signals;
+pub use signals::Signals;
 
 /// Bytes for stderr that may wait here; beyond, the connection is not read until some were written.
 const STDERR_WAITING_MAX: usize = 256 << 10;
@@ -51,8 +54,25 @@ pub struct Ended {
     pub run: Result<Value, Error>,
     /// The signal to die of where the run did: the user's own Ctrl-C, or one that was repeated until nothing else helped.
     pub dies_of: Option<i32>,
-    /// Nobody reads stdout any more.
-    pub is_stdout_gone: bool,
+    /// Nobody reads stdout, or stderr, any more.
+    pub is_reader_gone: bool,
+    /// Bytes of stdout came that nobody was there to read.
+    pub has_lost_output: bool,
+    /// A signal was passed on, which may be what ended the stages.
+    pub was_signalled: bool,
+}
+
+impl Ended {
+    /// One that its user waits for no longer, and dies of this signal.
+    pub fn given_up(signal: i32) -> Ended {
+        Ended {
+            run: Ok(Value::Nil),
+            dies_of: Some(signal),
+            is_reader_gone: false,
+            has_lost_output: false,
+            was_signalled: true,
+        }
+    }
 }
 
 /// What is on its way.
@@ -68,8 +88,6 @@ struct Pump {
     sent: u64,
     /// Output taken since credit was last given back.
     owed: u64,
-    /// The agent knows that stdout's reader is gone.
-    said_closed: bool,
 }
 
 /// What happened first.
@@ -82,33 +100,36 @@ enum Event {
 /// Carries a run from its request to its end.
 pub async fn carry(
     client: Client,
-    request: &Request,
+    mut request: Request,
     mut input: Input,
     progress: Option<RunProgress>,
+    signals: &mut Signals,
 ) -> Result<Ended, Error> {
     let (mut reader, mut writer, agent, call) = client.split();
-    let mut signals = Signals::catch()?;
     let outgoing = Outgoing::new(call);
-    outgoing.begin(&mut writer, request, !input.is_open());
+    let stdout = Output::open(libc::STDOUT_FILENO);
+    let stderr = Output::open(libc::STDERR_FILENO);
+    request.descriptors = [input.standing(), stdout.standing(), stderr.standing()];
+    outgoing.begin(&mut writer, &request, !input.is_open());
     let mut pump = Pump {
         outgoing,
-        stdout: Output::open(libc::STDOUT_FILENO),
-        stderr: Output::open(libc::STDERR_FILENO),
+        stdout,
+        stderr,
         buffer: Vec::new(),
         progress,
         credit: 0,
         sent: 0,
         owed: 0,
-        said_closed: false,
     };
     let mut clock = pump.progress.as_ref().map(|_| interval(spinner::EVERY));
     let run = loop {
+        pump.tell_ends(&mut writer);
         match pump
             .step(
                 &mut reader,
                 &mut writer,
                 &mut input,
-                &mut signals,
+                signals,
                 clock.as_mut(),
                 &agent,
             )
@@ -118,11 +139,7 @@ pub async fn carry(
             Ok(Event::Final(run)) => break Ok(run),
             Ok(Event::Signal(signals::Order::Pass(name))) => pump.outgoing.signal(&mut writer, name),
             Ok(Event::Signal(signals::Order::Die(signal))) => {
-                return Ok(Ended {
-                    run: Ok(Value::Nil),
-                    dies_of: Some(signal),
-                    is_stdout_gone: false,
-                });
+                return Ok(Ended::given_up(signal));
             }
             Err(error) => break Err(error),
         }
@@ -130,12 +147,13 @@ pub async fn carry(
     if let Some(progress) = &mut pump.progress {
         progress.hide();
     }
-    pump.drain(&mut signals).await?;
-    let is_stdout_gone = pump.stdout.is_gone();
+    pump.drain(signals).await?;
     Ok(Ended {
         run,
         dies_of: signals.dies_of(),
-        is_stdout_gone,
+        is_reader_gone: pump.stdout.is_gone() || pump.stderr.is_gone(),
+        has_lost_output: pump.stdout.has_lost(),
+        was_signalled: signals.came(),
     })
 }
 
@@ -184,7 +202,7 @@ impl Pump {
                 let written = written.map_err(|error| cannot("write to standard output", &error))?;
                 self.took(writer, written);
             }
-            written = self.stderr.wait(), if self.stderr.waiting() > 0 => self.stderr.forgive(written),
+            written = self.stderr.wait() => self.stderr.forgive(written),
             order = signals.next() => return Ok(Event::Signal(order)),
             () = tick(clock) => {
                 let is_writing = self.stdout.waiting() > 0 || self.stderr.waiting() > 0;
@@ -264,9 +282,17 @@ impl Pump {
             self.outgoing.credit(writer, self.owed);
             self.owed = 0;
         }
-        if self.stdout.is_gone() && !self.said_closed {
-            self.said_closed = true;
-            self.outgoing.closed(writer);
+    }
+
+    /// Says once whose reader is gone.
+    fn tell_ends(&mut self, writer: &mut Writer) {
+        for (output, number) in [
+            (&mut self.stdout, libc::STDOUT_FILENO),
+            (&mut self.stderr, libc::STDERR_FILENO),
+        ] {
+            if output.is_newly_gone() {
+                self.outgoing.closed(writer, number);
+            }
         }
     }
 

@@ -3,9 +3,10 @@
 use std::io;
 use std::os::fd::RawFd;
 
+use pipes_protocol::descriptor::Descriptor as Standing;
 use tokio::io::Interest;
 
-use super::descriptor::{Descriptor, Direction};
+use super::descriptor::{self, Descriptor, Direction};
 
 /// Once so much has flowed, a pipe is made larger: fewer, larger writes.
 const GROWS_AFTER: u64 = 1 << 20;
@@ -14,8 +15,12 @@ const GROWN: i32 = 256 << 10;
 
 /// One of the two.
 pub struct Output {
-    /// `None` once its reader is gone.
+    /// `None` once nothing is written any more.
     descriptor: Option<Descriptor>,
+    standing: Standing,
+    is_gone: bool,
+    is_gone_told: bool,
+    has_lost: bool,
     /// Not taken yet, from `begin` on.
     waiting: Vec<u8>,
     begin: usize,
@@ -28,6 +33,10 @@ impl Output {
     pub fn open(fd: RawFd) -> Output {
         let descriptor = Descriptor::open(fd, Direction::Write).ok();
         Output {
+            is_gone: descriptor.is_none(),
+            is_gone_told: false,
+            has_lost: false,
+            standing: descriptor::standing(fd, Direction::Write),
             descriptor,
             waiting: Vec::new(),
             begin: 0,
@@ -38,7 +47,27 @@ impl Output {
 
     /// Whether nobody reads it any more.
     pub fn is_gone(&self) -> bool {
-        self.descriptor.is_none()
+        self.is_gone
+    }
+
+    /// The same, true once: for whoever tells it on.
+    pub fn is_newly_gone(&mut self) -> bool {
+        self.is_gone && !std::mem::replace(&mut self.is_gone_told, true)
+    }
+
+    /// Whether bytes came that nobody was there to read.
+    pub fn has_lost(&self) -> bool {
+        self.has_lost
+    }
+
+    /// What the stages are to find.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    fn reader_is_gone(&mut self) {
+        self.descriptor = None;
+        self.is_gone = true;
     }
 
     /// Bytes that wait to be written.
@@ -66,7 +95,7 @@ impl Output {
     pub async fn wait(&mut self) -> io::Result<usize> {
         if self.waiting() == 0 {
             self.reader_gone().await?;
-            self.descriptor = None;
+            self.reader_is_gone();
             return Ok(0);
         }
         loop {
@@ -116,6 +145,7 @@ impl Output {
     /// One write: how much left, `None` when nothing is taken now.
     fn attempt(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
         let Some(descriptor) = &self.descriptor else {
+            self.has_lost |= !bytes.is_empty();
             return Ok(Some(bytes.len()));
         };
         match descriptor.write(bytes) {
@@ -128,13 +158,22 @@ impl Output {
                 Ok(Some(count))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.descriptor = None;
+            Err(error) if is_without_reader(&error) => {
+                self.reader_is_gone();
+                self.has_lost = true;
                 Ok(Some(bytes.len()))
             }
             Err(error) => Err(error),
         }
     }
+}
+
+/// A socket whose reader left something unread tells it so first.
+fn is_without_reader(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 #[cfg(test)]
@@ -181,7 +220,8 @@ mod tests {
         assert!(timeout(Duration::from_millis(20), output.wait()).await.is_err());
         drop(reader);
         assert_eq!(output.wait().await.unwrap(), 0);
-        assert!(output.is_gone());
+        assert!(output.is_gone() && !output.has_lost(), "nothing was on its way");
+        assert!(output.is_newly_gone() && !output.is_newly_gone());
         assert_eq!(
             output.write(b"abc").unwrap(),
             3,
@@ -193,9 +233,25 @@ mod tests {
     async fn a_reader_that_went_before_is_seen_at_once() {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
-        let mut output = Output::open(writer.as_raw_fd());
+        let begun = std::time::Instant::now();
+        // A child of another test, between its fork and its exec, may have the reader for a moment.
+        let mut output = loop {
+            let output = Output::open(writer.as_raw_fd());
+            if output.is_gone() || begun.elapsed().as_secs() > 5 {
+                break output;
+            }
+            std::thread::yield_now();
+        };
+        assert!(output.is_gone() && !output.has_lost());
         assert_eq!(output.write(b"abc").unwrap(), 3);
-        assert!(output.is_gone());
+        assert!(output.has_lost());
+    }
+
+    #[tokio::test]
+    async fn a_sockets_reader_that_went_before_is_seen_at_once() {
+        let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        drop(reader);
+        assert!(Output::open(writer.as_raw_fd()).is_gone());
     }
 
     #[tokio::test]
@@ -210,6 +266,21 @@ mod tests {
     #[tokio::test]
     async fn a_full_device_is_an_error() {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        assert!(Output::open(full.as_raw_fd()).write(b"abc").is_err());
+        let mut output = Output::open(full.as_raw_fd());
+        assert_eq!(output.standing(), Standing::Full);
+        assert!(output.write(b"abc").is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_for_writing_is_left_as_it_is() {
+        let (mut reader, mut writer) = pipe().unwrap();
+        let mut output = Output::open(reader.as_raw_fd());
+        assert_eq!((output.standing(), output.is_gone()), (Standing::Wrong, false));
+        assert!(output.write(b"abc").is_err());
+        std::io::Write::write_all(&mut writer, b"x").unwrap();
+        drop(writer);
+        let mut got = String::new();
+        reader.read_to_string(&mut got).unwrap();
+        assert_eq!(got, "x");
     }
 }

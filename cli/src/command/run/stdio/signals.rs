@@ -55,8 +55,18 @@ impl Signals {
 
     /// The next one, and what it means.
     pub async fn next(&mut self) -> Order {
+        let index = self.index().await;
+        self.counts.came(index)
+    }
+
+    /// The number of the next one, while there is nobody to pass it on to.
+    pub async fn number(&mut self) -> i32 {
+        CAUGHT[self.index().await].0
+    }
+
+    async fn index(&mut self) -> usize {
         let streams = &mut self.streams;
-        let index = std::future::poll_fn(|context| {
+        std::future::poll_fn(|context| {
             for (index, stream) in streams.iter_mut().enumerate() {
                 if let Some(stream) = stream
                     && stream.poll_recv(context).is_ready()
@@ -65,9 +75,13 @@ impl Signals {
                 }
             }
             std::task::Poll::Pending
-        });
-        let index = index.await;
-        self.counts.came(index)
+        })
+        .await
+    }
+
+    /// Whether any came.
+    pub fn came(&self) -> bool {
+        self.counts.0.iter().any(|count| *count > 0)
     }
 
     /// After its own Ctrl-C the CLI dies of SIGINT, as its shell expects, unless the run survived it.
