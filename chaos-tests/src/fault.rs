@@ -56,6 +56,14 @@ fn nft(arguments: &[&str], rules: &str) -> Result<()> {
     Ok(())
 }
 
+/// Ends every connection that the first address has with the second by a reset, from the first one's side.
+pub fn reset(one: &str, other: &str) -> Result<()> {
+    let mut command = Command::new(tool("ss")?);
+    command.args(["-tKHn", "src", one, "and", "dst", other]);
+    command::run(command, Input::None)?.success()?;
+    Ok(())
+}
+
 /// The bytes that went over connections between two addresses, both ways, as the kernel counts them on the
 /// first one's sockets. Connections that are closed already are not in it.
 pub fn traffic(one: &str, other: &str) -> Result<u64> {

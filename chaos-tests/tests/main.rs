@@ -12,6 +12,8 @@ mod check;
 mod commands;
 #[path = "promises/damage.rs"]
 mod damage;
+#[path = "promises/descriptors.rs"]
+mod descriptors;
 #[path = "promises/differ.rs"]
 mod differ;
 #[path = "promises/differential.rs"]
@@ -24,12 +26,18 @@ mod early_end;
 mod errors;
 #[path = "promises/examples.rs"]
 mod examples;
+#[path = "promises/files.rs"]
+mod files;
 #[path = "promises/interrupt.rs"]
 mod interrupt;
+#[path = "promises/limits.rs"]
+mod limits;
 #[path = "promises/listings.rs"]
 mod listings;
 #[path = "promises/load.rs"]
 mod load;
+#[path = "promises/logs.rs"]
+mod logs;
 #[path = "promises/options.rs"]
 mod options;
 #[path = "promises/power_loss.rs"]
@@ -46,6 +54,12 @@ mod rights;
 mod shim;
 #[path = "promises/streaming.rs"]
 mod streaming;
+#[path = "promises/supply.rs"]
+mod supply;
+#[path = "promises/told.rs"]
+mod told;
+#[path = "promises/unknown.rs"]
+mod unknown;
 #[path = "promises/wamp_bytes.rs"]
 mod wamp_bytes;
 

@@ -14,6 +14,7 @@ pub mod hops;
 pub mod idle;
 pub mod latency;
 pub mod puts;
+pub mod starved;
 pub mod throughput;
 
 use std::time::Duration;

@@ -12,6 +12,7 @@
 //! process that names the folder or the cluster's id is ended by its id, and if one had to be ended after
 //! `pipes cluster stop`, the test fails; (3) a failing test shows the end of each agent's log.
 
+mod node;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -26,16 +27,14 @@ use crate::fault::Cut;
 use crate::power_loss::Recording;
 pub use crate::proc::GONE_LIMIT;
 use crate::wait::{wait_for, wait_until};
-use crate::wamp::{Address, Session};
 use crate::{proc, store};
+pub use node::{Node, WAMP_PORT};
 pub use run::Run;
 
 /// How long a cluster may take to be started, or an agent to be back: a start is 1 to 2 s, an election 1 s more.
 pub const START_LIMIT: Duration = Duration::from_secs(40);
 /// How long an ordered stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
-/// The port of WAMP RawSocket.
-pub const WAMP_PORT: u16 = 7072;
 /// The port of the mesh.
 pub const MESH_PORT: u16 = 7071;
 
@@ -51,58 +50,6 @@ pub fn binaries() -> PathBuf {
         folder.parent().unwrap_or(folder).to_owned()
     } else {
         folder.to_owned()
-    }
-}
-
-/// One node, known by its folder.
-#[derive(Clone, Debug)]
-pub struct Node {
-    /// `n1` and so on.
-    pub name: String,
-    /// Its loopback address.
-    pub address: String,
-    /// Its folder.
-    pub folder: PathBuf,
-}
-
-impl Node {
-    /// Its agent's process id.
-    pub fn pid(&self) -> Result<i32> {
-        let path = self.folder.join("agent.pid");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        text.trim()
-            .parse()
-            .with_context(|| format!("a process id in {}", path.display()))
-    }
-
-    /// Whether its agent runs.
-    pub fn is_up(&self) -> bool {
-        self.pid().is_ok_and(proc::is_alive)
-    }
-
-    /// The operators' socket.
-    pub fn socket(&self) -> PathBuf {
-        self.folder.join("agent.sock")
-    }
-
-    /// The shims' socket.
-    pub fn stages_socket(&self) -> PathBuf {
-        self.folder.join("stages/agent.sock")
-    }
-
-    /// Its address and port for WAMP clients.
-    pub fn wamp(&self) -> String {
-        format!("{}:{WAMP_PORT}", self.address)
-    }
-
-    /// A session in realm `pipes`, on the operators' socket.
-    pub fn operator(&self) -> Result<Session> {
-        Session::join(&Address::Unix(self.socket()), "pipes", "anonymous", None)
-    }
-
-    /// What its agent has logged.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.join("agent.log")).unwrap_or_default()
     }
 }
 
@@ -188,13 +135,13 @@ impl Cluster {
             address: String::new(),
             folder,
         };
-        node.address = setting(&node, "address")?;
+        node.address = node.setting("address")?;
         Ok(node)
     }
 
     /// A word of a node's configuration.
     pub fn setting(&self, node: usize, key: &str) -> Result<String> {
-        setting(&self.nodes[node], key)
+        self.nodes[node].setting(key)
     }
 
     /// The cluster's own folder.
@@ -484,14 +431,4 @@ impl Drop for Cluster {
             assert!(std::thread::panicking(), "{error:#}");
         }
     }
-}
-
-fn setting(node: &Node, key: &str) -> Result<String> {
-    let path = node.folder.join("agent.toml");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let value = text.lines().find_map(|line| {
-        let (name, value) = line.split_once('=')?;
-        (name.trim() == key).then(|| value.trim().trim_matches('"').to_owned())
-    });
-    value.with_context(|| format!("{key} in {}", path.display()))
 }

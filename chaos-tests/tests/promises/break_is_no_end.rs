@@ -10,8 +10,10 @@ use pipes_chaos::wait::{let_pass, wait_until};
 
 /// How often each kind of break is tried; `scripts/chaos` multiplies it by five.
 const TIMES: usize = 5;
-/// A link is lost after 3 s without an answer; its calls' stages are then ended.
+/// A link over which nothing is acknowledged is lost after 3 s; its calls' stages are then ended.
 const CUT_LIMIT: Duration = Duration::from_secs(8);
+/// One whose agent does not answer is lost after 10 s.
+const SILENT_LIMIT: Duration = Duration::from_secs(18);
 /// Enough has flowed that every window and pipe on the way has been full.
 const FLOWED: u64 = 4_000_000;
 
@@ -40,12 +42,23 @@ impl Stream {
             .input(Input::Endless)
             .start()?;
         self.cluster.stages_run(3)?;
-        let (n2, n3) = (&self.cluster.nodes[1].address, &self.cluster.nodes[2].address);
-        let before = pipes_chaos::fault::traffic(n2, n3)?;
-        wait_until("bytes flow from n2 to n3", Duration::from_secs(10), || {
-            pipes_chaos::fault::traffic(n2, n3).is_ok_and(|now| now > before + FLOWED)
-        })?;
+        let before = self.traffic()?;
+        self.flows(before)?;
         Ok(running)
+    }
+
+    /// The bytes that have gone between n2 and n3.
+    fn traffic(&self) -> Result<u64> {
+        let (n2, n3) = (&self.cluster.nodes[1].address, &self.cluster.nodes[2].address);
+        pipes_chaos::fault::traffic(n2, n3)
+    }
+
+    /// Waits until much more than `before` has.
+    fn flows(&self, before: u64) -> Result<()> {
+        wait_until("bytes flow from n2 to n3", Duration::from_secs(10), || {
+            self.traffic().is_ok_and(|now| now > before + FLOWED)
+        })?;
+        Ok(())
     }
 
     fn nothing_was_done(&self) -> Result<()> {
@@ -139,13 +152,32 @@ fn when_the_link_between_two_stages_is_cut() -> Result<()> {
 }
 
 #[test]
-fn when_an_agent_is_stopped_and_goes_on_later() -> Result<()> {
+fn when_an_agent_is_stopped_for_too_long_and_goes_on_later() -> Result<()> {
     let stream = Stream::new()?;
     let running = stream.begin()?;
     stream.cluster.pause(1)?;
-    // Longer than a link lives without an answer.
-    let_pass(Duration::from_secs(5));
+    running.finish_within(SILENT_LIMIT)?.expect(125)?;
+    stream.nothing_was_done()?;
     stream.cluster.resume(1)?;
-    stream.ends(running, CUT_LIMIT)?;
+    stream.cluster.no_stages(GONE_LIMIT)?;
+    stream.nothing_was_done()?;
+    stream.cluster.finish()
+}
+
+/// Its kernel takes what the others send until its buffers are full, and then says so: it is slow, not dead.
+#[test]
+fn an_agent_that_stands_still_for_a_while_loses_no_run() -> Result<()> {
+    let stream = Stream::new()?;
+    let mut running = stream.begin()?;
+    for (node, time) in [(1, 5), (2, 2), (0, 2)] {
+        stream.cluster.pause(node)?;
+        let_pass(Duration::from_secs(time));
+        let before = stream.traffic()?;
+        stream.cluster.resume(node)?;
+        stream.flows(before)?;
+        assert!(!running.is_over(), "the run was lost");
+    }
+    running.signal(libc::SIGKILL)?;
+    stream.ends(running, GONE_LIMIT)?;
     stream.cluster.finish()
 }

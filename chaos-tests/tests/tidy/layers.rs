@@ -36,7 +36,7 @@ const LAYERS: [(&str, &str); 15] = [
         "agent/src",
         "agent api workflow service executor blob cluster mesh follow retry config lifecycle keys",
     ),
-    ("agent/src/workflow", "coordinator runs placement"),
+    ("agent/src/workflow", "peers coordinator supply runs placement"),
     (
         "agent/src/executor",
         "setup procedures pool process backend settings",
@@ -44,7 +44,7 @@ const LAYERS: [(&str, &str); 15] = [
     (
         "agent/router/src",
         "handle event_loop commands clients/read clients/lifetime peers/receive peers/lifetime state clients/listener \
-         outbox sockets token clients peers flow_control buffers",
+         outbox sockets token clients peers flow_control buffers clock",
     ),
     (
         "agent/wamp/src",
@@ -52,11 +52,15 @@ const LAYERS: [(&str, &str); 15] = [
          error",
     ),
     ("agent/flow/src", "sink source credit pipe window error"),
-    ("agent/protocol/src", "run reservation stage pipe duration"),
+    (
+        "agent/protocol/src",
+        "run reservation stage pipe file descriptor supply size duration",
+    ),
     ("agent/syntax/src", "file line stage word quoting cursor error"),
     (
         "agent/shim/src",
-        "shim dispatcher invocation child processes environment connection join scratch settings signals usage",
+        "shim dispatcher invocation child processes environment connection files join scratch background settings signals \
+         usage disk",
     ),
     (
         "cli/src",
