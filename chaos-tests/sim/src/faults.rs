@@ -6,37 +6,44 @@ use pipes_sim_seam::disk::{self, Faults, Loss};
 use crate::network::Link;
 use crate::world::World;
 
-/// The faults of a run, and what is to be undone later.
+/// The faults of a run, and what comes later.
 pub struct Schedule {
     chance: Chance,
+    /// Drawn apart, so that all else is as without it.
+    apart: Chance,
     next_ms: u64,
-    undo: Vec<(u64, Undo)>,
+    later: Vec<(u64, Later)>,
 }
 
-enum Undo {
-    Links(Vec<(usize, usize)>),
-    Disk(usize),
+enum Later {
+    /// Links are open again.
+    Open(Vec<(usize, usize)>),
+    /// A disk is well again.
+    Mend(usize),
+    /// A host is cut off for so long.
+    CutOff(usize, u64),
 }
 
 impl Schedule {
     /// Faults from `begin_ms` on.
     pub fn new(chance: Chance, begin_ms: u64) -> Schedule {
         Schedule {
+            apart: chance.part("apart"),
             chance,
             next_ms: begin_ms,
-            undo: Vec::new(),
+            later: Vec::new(),
         }
     }
 
     /// Does what is due.
     pub fn step(&mut self, world: &mut World) {
         let now = world.now_ms;
-        let (due, later) = std::mem::take(&mut self.undo)
+        let (due, later) = std::mem::take(&mut self.later)
             .into_iter()
             .partition(|(at, _)| *at <= now);
-        self.undo = later;
-        for (_, undo) in due {
-            self.undo(world, undo);
+        self.later = later;
+        for (_, what) in due {
+            self.carry_out(world, what);
         }
         if now >= self.next_ms {
             let gap = world.plan.fault_gap_ms;
@@ -47,26 +54,43 @@ impl Schedule {
 
     /// Ends all that is wrong.
     pub fn end(&mut self, world: &mut World) {
-        for (_, undo) in std::mem::take(&mut self.undo) {
-            self.undo(world, undo);
+        for (_, what) in std::mem::take(&mut self.later) {
+            if !matches!(what, Later::CutOff(..)) {
+                self.carry_out(world, what);
+            }
         }
         world.network.lock().heal();
     }
 
-    fn undo(&mut self, world: &mut World, undo: Undo) {
-        match undo {
-            Undo::Links(links) => {
+    fn carry_out(&mut self, world: &mut World, what: Later) {
+        match what {
+            Later::Open(links) => {
                 world.note(format!("links open again: {links:?}"));
                 let mut net = world.network.lock();
                 for (from, to) in links {
                     net.set_link(from, to, Link::Open);
                 }
             }
-            Undo::Disk(number) => {
+            Later::Mend(number) => {
                 world.note(format!("n{number}'s disk is well again"));
                 disk::set_faults(&format!("n{number}"), world.plan.disk);
             }
+            Later::CutOff(number, for_ms) => {
+                let others = (1..=world.plan.hosts).filter(|other| *other != number);
+                let links = others
+                    .flat_map(|other| [(number, other), (other, number)])
+                    .collect();
+                self.cut_links(world, Link::Refused, links, for_ms);
+            }
         }
+    }
+
+    fn cut_links(&mut self, world: &mut World, link: Link, links: Vec<(usize, usize)>, for_ms: u64) {
+        world.note(format!("links {link:?}: {links:?}"));
+        for (from, to) in &links {
+            world.network.lock().set_link(*from, *to, link);
+        }
+        self.later.push((world.now_ms + for_ms, Later::Open(links)));
     }
 
     fn fault(&mut self, world: &mut World) {
@@ -150,12 +174,8 @@ impl Schedule {
             links.extend(is_out.then_some((number, other)));
             links.extend(is_in.then_some((other, number)));
         }
-        world.note(format!("links {link:?}: {links:?}"));
-        for (from, to) in &links {
-            world.network.lock().set_link(*from, *to, link);
-        }
-        let until = world.now_ms + self.chance.scaled(50, 8_000);
-        self.undo.push((until, Undo::Links(links)));
+        let for_ms = self.chance.scaled(50, 8_000);
+        self.cut_links(world, link, links, for_ms);
     }
 
     fn freeze(&mut self, world: &mut World) {
@@ -174,12 +194,18 @@ impl Schedule {
         world.note(format!("n{number}'s disk takes up to {} ms", faults.stall_ms_max));
         disk::set_faults(&format!("n{number}"), faults);
         let until = world.now_ms + self.chance.scaled(200, 6_000);
-        self.undo.push((until, Undo::Disk(number)));
+        self.later.push((until, Later::Mend(number)));
+        if self.apart.is(300) {
+            // What it was sent waits for its disk while the others leave it behind, and send it a snapshot.
+            let at = world.now_ms + self.apart.between(200, 1_500);
+            let for_ms = self.apart.between(300, 3_000);
+            self.later.push((at, Later::CutOff(number, for_ms)));
+        }
     }
 
     /// One disk at a time: the others hold what was acknowledged.
     fn bad_disk(&mut self, world: &mut World) {
-        if self.undo.iter().any(|(_, undo)| matches!(undo, Undo::Disk(_))) {
+        if self.later.iter().any(|(_, what)| matches!(what, Later::Mend(_))) {
             return;
         }
         let number = self.host(world);
@@ -196,6 +222,6 @@ impl Schedule {
         world.note(format!("n{number}'s disk is bad: {faults:?}"));
         disk::set_faults(&format!("n{number}"), faults);
         let until = world.now_ms + self.chance.scaled(200, 4_000);
-        self.undo.push((until, Undo::Disk(number)));
+        self.later.push((until, Later::Mend(number)));
     }
 }
