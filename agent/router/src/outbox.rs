@@ -51,7 +51,15 @@ impl Outbox for Sockets {
         };
         self.send_followed(key, message, rest);
         let cost = payload(message).bytes.len() + rest.len() + MESSAGE_COST;
-        if let Some(flow) = self.book(|ledger| ledger.charge(charge, cost, None)) {
+        let is_last = matches!(message, Message::Result { progress: false, .. });
+        let charged = self.book(|ledger| {
+            let flow = ledger.charge(charge, cost, None)?;
+            if is_last {
+                ledger.note_last(flow);
+            }
+            Some(flow)
+        });
+        if let Some(flow) = charged {
             self.mark(key, flow, cost);
         }
     }

@@ -14,8 +14,9 @@
 //! flows without window; (2) of what a flow holds, no more is a debt than is held, nor on its way over a link; (3) a flow
 //! that is closed and holds nothing is gone; (4) what is on its way over a link is one flow's to pay.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use foldhash::{HashMap, HashMapExt};
 use pipes_wamp::router::{Arena, CallKey, Charge, End, Ended, LinkKey, SessionKey, Way};
 
 use crate::flow_control::window::{Debt, Flow, FlowKey, Over, Side, Source};
@@ -138,6 +139,13 @@ impl Ledger {
             self.charge_over(key, link, number, cost);
         }
         Some(key)
+    }
+
+    /// A flow's last message was charged.
+    pub fn note_last(&mut self, key: FlowKey) {
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.note_last();
+        }
     }
 
     fn charge_over(&mut self, key: FlowKey, link: LinkKey, number: u64, cost: usize) {

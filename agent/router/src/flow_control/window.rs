@@ -168,6 +168,13 @@ impl Flow {
         Some((*link, *number, std::mem::take(due)))
     }
 
+    /// Its last message has come: the node that it comes from has forgotten it, and waits for no window.
+    pub(super) fn note_last(&mut self) {
+        if matches!(self.source, Source::Node { .. }) {
+            self.source = Source::Nobody;
+        }
+    }
+
     /// What of it is a debt.
     pub(super) fn owed(&self) -> usize {
         self.debt.map_or(0, |debt| debt.amount)

@@ -1,7 +1,6 @@
 //! Messages that come over a link in pieces, put together.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use pipes_wamp::router::Way;
 use pipes_wamp::transport::rawsocket::MESSAGE_MAX;
 

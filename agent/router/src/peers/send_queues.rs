@@ -10,8 +10,9 @@
 //! Always: (1) frames of one queue leave in the order they came; (2) nothing of a call leaves before the whole of its
 //! CALL; (3) a queue that is empty is gone.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 
+use foldhash::{HashMap, HashSet};
 use pipes_wamp::router::{Arena, Key, PeerMessage, SessionKey, Way};
 
 use crate::buffers::Buffers;

@@ -14,7 +14,9 @@
 //! Not here: who may come in (`session`, and its gate), windows and queues (the outbox), the clock (`tick`).
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::arena::Arena;
 use super::authorization::Role;

@@ -3,7 +3,7 @@
 //! Always: (1) at most one registration of this node a procedure (policy `single`); (2) one that is not confirmed by the
 //! other nodes counts against a second, but takes no calls yet; (3) an entry with nobody behind it is taken out.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::keys::{LinkKey, SessionKey};
 

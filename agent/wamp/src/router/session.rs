@@ -3,7 +3,9 @@
 //! Before WELCOME a client may send HELLO, AUTHENTICATE when it was challenged, and ABORT; anything else ends the connection
 //! with `wamp.error.protocol_violation`. Who may come in is not decided here (a [`Gate`] does).
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
+
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 use super::authorization::Role;
 use super::keys::CallKey;

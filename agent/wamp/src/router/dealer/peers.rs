@@ -1,6 +1,6 @@
 //! What comes over a link: calls from another node, and answers to ours.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 use super::calls::Opening;
 use super::{CallKey, Dealer, End, Link, LinkKey, Violation};
