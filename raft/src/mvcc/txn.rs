@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use super::database::{Changes, Database, Records};
+use super::database::{Changes, Database, Records, Selection};
 use super::keyspace::Found;
 use super::revision::{Record, Revision};
 use crate::{Compare, CompareOp, Error, KeyValue, OPERATIONS_MAX, Op, OpResult, Target, Txn, TxnResult};
@@ -133,6 +133,20 @@ enum DecidedOp<'a> {
     Txn(Decided<'a>),
 }
 
+/// What a transaction that only reads found: where its records lie.
+#[derive(Debug)]
+pub(crate) struct TxnSelection {
+    succeeded: bool,
+    revision: i64,
+    ops: Vec<OpSelection>,
+}
+
+#[derive(Debug)]
+enum OpSelection {
+    Range(Selection),
+    Txn(TxnSelection),
+}
+
 /// A transaction being done.
 struct Run<'a> {
     revision: i64,
@@ -181,32 +195,28 @@ impl Database {
         Ok(result)
     }
 
-    /// Does a transaction that only reads, without changing anything.
-    pub(crate) fn read_txn(&self, txn: &Txn, records: &dyn Records) -> Result<TxnResult, Error> {
+    /// Decides a transaction that only reads, and finds where its records lie; `records` are asked for what is compared.
+    pub(crate) fn select_txn(&self, txn: &Txn, records: &dyn Records) -> Result<TxnSelection, Error> {
         check(txn)?;
         let decided = self.decide(txn, records)?;
         self.admit(&decided)?;
-        let mut result = self.read_decided(&decided, records)?;
-        fill_in_revision(&mut result, self.revision);
-        Ok(result)
+        self.select_decided(&decided)
     }
 
-    fn read_decided(&self, decided: &Decided<'_>, records: &dyn Records) -> Result<TxnResult, Error> {
-        let mut responses = Vec::with_capacity(decided.ops.len());
+    fn select_decided(&self, decided: &Decided<'_>) -> Result<TxnSelection, Error> {
+        let mut ops = Vec::with_capacity(decided.ops.len());
         for op in &decided.ops {
             match op {
-                DecidedOp::Op(Op::Range(range)) => {
-                    responses.push(OpResult::Range(self.select(range)?.fetch(records)?));
-                }
-                DecidedOp::Txn(inner) => responses.push(OpResult::Txn(self.read_decided(inner, records)?)),
+                DecidedOp::Op(Op::Range(range)) => ops.push(OpSelection::Range(self.select(range)?)),
+                DecidedOp::Txn(inner) => ops.push(OpSelection::Txn(self.select_decided(inner)?)),
                 // `only_reads` has looked for writes.
                 DecidedOp::Op(_) => {}
             }
         }
-        Ok(TxnResult {
+        Ok(TxnSelection {
             succeeded: decided.succeeded,
-            revision: 0,
-            responses,
+            revision: self.revision,
+            ops,
         })
     }
 
@@ -392,6 +402,21 @@ impl Database {
         Ok(OpResult::Delete {
             deleted,
             prev: before,
+        })
+    }
+}
+
+impl TxnSelection {
+    /// Fetches the records. One that is gone was compacted since the selection was made.
+    pub(crate) fn fetch(self, records: &dyn Records) -> Result<TxnResult, Error> {
+        let fetched = self.ops.into_iter().map(|op| match op {
+            OpSelection::Range(selection) => selection.fetch(records).map(OpResult::Range),
+            OpSelection::Txn(inner) => inner.fetch(records).map(OpResult::Txn),
+        });
+        Ok(TxnResult {
+            succeeded: self.succeeded,
+            revision: self.revision,
+            responses: fetched.collect::<Result<_, Error>>()?,
         })
     }
 }

@@ -1,7 +1,10 @@
 //! Answers to other nodes, encoded where no heartbeat waits for a large one.
 
+use std::iter;
+
 use crate::rpc::{self, ClientResponse, Response};
 use crate::task;
+use crate::{KeyValue, OpResult, TxnResult};
 
 /// What a key costs beside its own octets and its value's.
 const ENTRY: usize = 64;
@@ -11,18 +14,36 @@ const LARGE_MIN: usize = 64 * 1024;
 /// An answer as it travels.
 pub(super) async fn encode(response: Response) -> Vec<u8> {
     let encode = |response: &Response| rpc::encode(response).unwrap_or_default();
-    let is_large = match &response {
-        Response::Client(ClientResponse::Range(found)) => {
-            let sizes = found.kvs.iter().map(|kv| ENTRY + kv.key.len() + kv.value.len());
-            sizes.sum::<usize>() >= LARGE_MIN
+    let size = match &response {
+        Response::Client(ClientResponse::Range(found)) => key_values_size(&found.kvs),
+        Response::Client(ClientResponse::Txn(result)) => txn_size(result),
+        Response::Client(ClientResponse::Events(events, _)) => {
+            let kvs = events
+                .iter()
+                .flat_map(|event| iter::once(&event.kv).chain(&event.prev));
+            key_values_size(kvs)
         }
-        Response::Client(ClientResponse::Txn(_)) => true,
-        _ => false,
+        _ => 0,
     };
-    match is_large {
-        true => task::blocking(move || Ok(encode(&response)))
-            .await
-            .unwrap_or_default(),
-        false => encode(&response),
+    if size < LARGE_MIN {
+        return encode(&response);
     }
+    task::blocking(move || Ok(encode(&response)))
+        .await
+        .unwrap_or_default()
+}
+
+fn txn_size(result: &TxnResult) -> usize {
+    let sizes = result.responses.iter().map(|response| match response {
+        OpResult::Put => 0,
+        OpResult::Delete { prev, .. } => key_values_size(prev),
+        OpResult::Range(found) => key_values_size(&found.kvs),
+        OpResult::Txn(inner) => txn_size(inner),
+    });
+    sizes.sum()
+}
+
+fn key_values_size<'a>(kvs: impl IntoIterator<Item = &'a KeyValue>) -> usize {
+    let sizes = kvs.into_iter().map(|kv| ENTRY + kv.key.len() + kv.value.len());
+    sizes.sum()
 }

@@ -40,8 +40,12 @@ pub(crate) async fn run(replica: Arc<Replica>, snapshot_entries: u64, stop: Canc
         let due = covered
             .saturating_sub(kept)
             .max(covered.min(*asked.borrow_and_update()));
-        // What was asked for before is not asked for again by openraft; a Raft that has ended is noticed above.
-        let _ = replica.raft.trigger().purge_log(due).await;
+        // What was asked for before is not asked for again by openraft; a Raft that has ended is noticed above. One that
+        // waits for its disk takes no trigger: it is not waited for once all is to stop.
+        let trigger = replica.raft.trigger();
+        if stop.run_until_cancelled(trigger.purge_log(due)).await.is_none() {
+            return;
+        }
     }
 }
 

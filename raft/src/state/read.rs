@@ -1,8 +1,8 @@
 //! Reads of what is applied, which keep nobody waiting for the disk.
 //!
 //! Whoever applies waits for the state's lock, and heartbeats run where it applies: so what a read needs is looked up under
-//! the lock, in memory, and what only sled has is fetched without it. A transaction must see one state: it is done again
-//! once what it lacked has been fetched.
+//! the lock, in memory, and its records are fetched without it. A transaction must see one state: its comparisons are
+//! judged again once what they lacked has been fetched.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -42,16 +42,16 @@ impl State {
     pub(crate) fn read_txn(&self, txn: &Txn) -> Result<TxnResult, Error> {
         let mut fetched = BTreeMap::new();
         loop {
-            let (memtable, lacking, result) = {
+            let (memtable, lacking, selection) = {
                 let inner = self.read();
                 let memtable = inner.memtable()?;
                 let at_hand = AtHand::new(&memtable, &fetched);
-                let result = inner.database.read_txn(txn, &at_hand);
+                let selection = inner.database.select_txn(txn, &at_hand);
                 let lacking = at_hand.lacking.into_inner();
-                (memtable, lacking, result)
+                (memtable, lacking, selection)
             };
             if lacking.is_empty() {
-                return result;
+                return selection?.fetch(&*memtable);
             }
             for revision in lacking {
                 fetched.insert(revision, memtable.record(revision)?);
