@@ -137,7 +137,8 @@ fn remove_unborn(dir: &Path, number: u32) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Whether a segment holds a whole frame.
+/// Whether a segment holds a whole frame: its first, or one after that. The head of a first one whose body is not there may
+/// have been written by whoever was interrupted.
 fn is_born(path: &Path) -> Result<bool, Error> {
     let io_error = |error: std::io::Error| format::disk(path, &error);
     let bytes = crate::fs::read(path).map_err(io_error)?;
@@ -146,7 +147,8 @@ fn is_born(path: &Path) -> Result<bool, Error> {
         .next()
         .map_err(io_error)
         .map(|frame| matches!(frame, ReadFrame::Whole(..)))?;
-    Ok(first || format::holds_later_frame(&bytes, 0))
+    let after_first = body.get(FRAME_HEAD_LEN..).unwrap_or_default();
+    Ok(first || format::holds_later_frame(after_first, 0))
 }
 
 /// Whether a log lies in `dir`.

@@ -297,15 +297,23 @@ async fn a_missing_segment_is_refused() {
     assert!(error.to_string().contains("00000002.seg"), "{error}");
 }
 
+/// Else it would be gone on with, without the vote that its first frame repeats, and those before it be purged.
 #[tokio::test]
-async fn a_segment_whose_creation_was_interrupted_is_removed() {
+async fn a_segment_whose_creation_was_interrupted_at_any_octet_is_removed() {
     let dir = tempfile::tempdir().unwrap();
-    let (_, _) = three_frames(dir.path()).await;
-    std::fs::write(record::path(dir.path(), 2), b"PIPES").unwrap();
-    let (log, closer) = Log::open(dir.path(), true).unwrap();
-    assert_eq!(read(&log, 0..9).await.len(), 3);
-    drop(log);
-    closer.close().await;
+    three_frames(dir.path()).await;
+    let second = record::path(dir.path(), 2);
+    let vote = record::Record::Vote(Vote::new(1, 1));
+    writer::create(dir.path(), 2, 5, &[Some(vote)]).unwrap();
+    let whole = std::fs::read(&second).unwrap();
+    for len in 0..whole.len() {
+        std::fs::write(&second, &whole[..len]).unwrap();
+        let (log, closer) = Log::open(dir.path(), true).unwrap();
+        assert_eq!(read(&log, 0..9).await.len(), 3);
+        drop(log);
+        closer.close().await;
+        assert!(!second.exists(), "{len} octets of it");
+    }
 }
 
 #[tokio::test]
