@@ -128,6 +128,11 @@ impl Error {
         matches!(self, Error::NoLeader | Error::Timeout | Error::TooManyRequests)
     }
 
+    /// Whether nobody led who could have decided it.
+    pub fn is_undecided(&self) -> bool {
+        matches!(self, Error::NoLeader | Error::Timeout)
+    }
+
     /// Whether this node's store will answer everything so until it is opened anew.
     pub fn is_final(&self) -> bool {
         matches!(self, Error::Stopped | Error::Corrupt(_) | Error::Disk(_))

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What stands at one of 0, 1 and 2.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(into = "&str", try_from = "String")]
 pub enum Descriptor {
     /// A pipe from the caller or to it.
     #[default]
@@ -44,6 +44,20 @@ impl Descriptor {
     pub fn parse(name: &str) -> Option<Descriptor> {
         let known = Descriptor::ALL.iter().find(|(known, _)| *known == name);
         known.map(|(_, kind)| *kind)
+    }
+}
+
+impl From<Descriptor> for &str {
+    fn from(descriptor: Descriptor) -> &'static str {
+        descriptor.name()
+    }
+}
+
+impl TryFrom<String> for Descriptor {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Descriptor, String> {
+        Descriptor::parse(&name).ok_or_else(|| format!("{name} is not known to stand at 0, 1 or 2"))
     }
 }
 

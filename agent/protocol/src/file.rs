@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! shim   {digest, credit: 1048576}           [61440] ...      so many bytes more, once so many are written
-//! agent             [b"bytes"] [b"bytes"] ...  -> [size]      or an error [why]
+//! agent  [b""]...   [b"bytes"] [b"bytes"] ...  -> [size]      or an error [why]
 //! ```
 //!
-//! Only the final answer, with as many bytes as came, is the end of the file; every other end of the call is a break. A
+//! An empty part each second says that the file is still on its way to the agent. Only the final answer, with as many bytes as came, is the end of the file; every other end of the call is a break. A
 //! digest is known only to whom it was told with a run.
 
 use pipes_wamp::message::Payload;

@@ -1,15 +1,14 @@
 //! Reserving slots: one call, open as long as a run has stages on a node. Its end is the end of the reservation.
 //!
 //! ```text
-//! coordinator  {run, stages: [{stage, kind: {service, digest}, fresh}], files: [digest], hold}     executor.prepare
+//! coordinator  {stages: [{stage, kind: {service, digest}, fresh}], files: [digest], hold}     executor.prepare
 //! executor     ["waiting"]?   ["reserved"]   ["ready", {replicas: [[stage, replica]], windows: [[stage, bytes]]}], its files being there
-//! coordinator  ["go"]                                                     the run starts: it is committed
 //! either       the last chunk, CANCEL; a lost session, link or agent      the slots are free
 //! executor     or pipes.error.full, pipes.error.unavailable [why], pipes.error.cannot_start [stage, why]
 //! ```
 //!
-//! Always: (1) there is no other message that frees a slot, so none can be lost; (2) a reservation that is not committed
-//! in time ends with an error. To wait for slots is called `hold` on the wire.
+//! Always: there is no other message that frees a slot, so none can be lost. To wait for slots is called `hold` on the
+//! wire.
 
 use crate::supply::Kind;
 use pipes_wamp::message::Payload;
@@ -22,9 +21,7 @@ use serde::{Deserialize, Serialize};
 /// Asks for slots: all of them, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepare {
-    /// The run they are for.
-    pub run: String,
-    /// Its stages on this node.
+    /// The run's stages on this node.
     pub stages: Vec<Wanted>,
     /// Digests of files that its stages are given.
     #[serde(default)]
@@ -80,17 +77,6 @@ impl Progress {
             _ => None,
         }
     }
-}
-
-/// A coordinator's word after its first chunk: the run starts.
-pub fn go() -> PayloadBuf {
-    PayloadBuf::of_values(vec!["go".into()], None)
-}
-
-/// Whether a chunk is that word.
-pub fn is_go(payload: Payload<'_>) -> bool {
-    let args = payload.args().unwrap_or_default();
-    args.first().and_then(Value::as_str) == Some("go")
 }
 
 /// Replicas that can be called, and what their stages are given.
@@ -187,7 +173,6 @@ mod tests {
     #[test]
     fn a_prepare_has_its_names_on_the_wire() {
         let prepare = Prepare {
-            run: "r1".into(),
             stages: vec![Wanted {
                 stage: 2,
                 kind: Kind {
@@ -202,7 +187,6 @@ mod tests {
         let kind = map(vec![("service", "cat".into()), ("digest", "sha256:00".into())]);
         let stage = map(vec![("stage", 2.into()), ("kind", kind), ("fresh", false.into())]);
         let written = map(vec![
-            ("run", "r1".into()),
             ("stages", Value::Array(vec![stage])),
             ("files", Value::Array(vec!["sha256:11".into()])),
             ("hold", true.into()),
@@ -240,7 +224,6 @@ mod tests {
         for said in [Progress::Waiting, Progress::Reserved, Progress::Ready(ready)] {
             assert_eq!(Progress::parse(said.encode().as_payload()), Some(said));
         }
-        assert!(is_go(go().as_payload()) && !is_go(Payload::EMPTY));
     }
 
     #[test]

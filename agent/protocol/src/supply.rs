@@ -8,6 +8,8 @@
 //! answered by an empty chunk before the next. It guides the choice of nodes and nothing else: what a node answers to a
 //! prepare decides.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// What makes one replica as good as another. A slot of one kind never serves another.
@@ -19,6 +21,24 @@ pub struct Kind {
     pub service: String,
     /// The version: `sha256:HEX`.
     pub digest: String,
+}
+
+/// How many replicas stages of one service need where nothing is there yet: each `fresh` one its own, the others one for
+/// so many `slots` of a kind.
+pub fn replicas_needed<'k>(stages: impl IntoIterator<Item = (&'k Kind, bool)>, slots: u32) -> u32 {
+    let (mut fresh, mut shared) = (0, BTreeMap::<&Kind, u32>::new());
+    for (kind, is_fresh) in stages {
+        *(if is_fresh {
+            &mut fresh
+        } else {
+            shared.entry(kind).or_default()
+        }) += 1;
+    }
+    fresh
+        + shared
+            .values()
+            .map(|count| count.div_ceil(slots.max(1)))
+            .sum::<u32>()
 }
 
 /// What a node has.
@@ -57,4 +77,23 @@ pub struct OfKind {
     pub starting: u32,
     /// Runs wait for it in order, and nobody comes before them.
     pub is_claimed: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_and_each_fresh_stage_needs_replicas_of_its_own() {
+        let kind = |digest: &str| Kind {
+            service: "cat".into(),
+            digest: digest.into(),
+        };
+        let (one, two) = (kind("1"), kind("2"));
+        assert_eq!(replicas_needed([(&one, false), (&one, false)], 2), 1);
+        assert_eq!(replicas_needed([(&one, false), (&two, false)], 2), 2);
+        assert_eq!(replicas_needed([(&one, false); 3], 2), 2);
+        assert_eq!(replicas_needed([(&one, true), (&one, false)], 2), 2);
+        assert_eq!(replicas_needed([(&one, false)], 0), 1);
+    }
 }

@@ -53,9 +53,7 @@ async fn revision(api: &Api, group: &pipes_raft::Status) -> Result<(i64, Option<
         Ok(read) => Ok((read.revision, None)),
         Err(error @ pipes_raft::Error::ReplicasDiffer) => Ok((group.revision, Some(error.to_people()))),
         // The leader was lost since the nodes were read.
-        Err(pipes_raft::Error::NoLeader | pipes_raft::Error::Timeout) => {
-            Ok((group.revision, Some(api.quorum.undecided())))
-        }
+        Err(error) if error.is_undecided() => Ok((group.revision, Some(api.quorum.undecided()))),
         Err(error) => Err(error.into()),
     }
 }

@@ -66,7 +66,7 @@ pub(super) async fn decided<T>(
 impl From<pipes_raft::Error> for Error {
     fn from(error: pipes_raft::Error) -> Error {
         match (error.fault(), &error) {
-            (_, pipes_raft::Error::NoLeader | pipes_raft::Error::Timeout) => Error::Undecided(error),
+            (_, error) if error.is_undecided() => Error::Undecided(error.clone()),
             (_, pipes_raft::Error::LeaseNotFound | pipes_raft::Error::MemberNotFound) => {
                 Error::NotFound(error.to_people())
             }

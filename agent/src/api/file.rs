@@ -1,12 +1,15 @@
 //! `pipes.node.N.file`: the bytes of a run's file, for the shims of this node. The messages are described in
 //! [`pipes_protocol::file`].
 
+use std::time::Duration;
+
 use pipes_protocol::file::{self, PART_MAX};
 use pipes_wamp::client::Reader;
 use pipes_wamp::message::Message;
 use pipes_wamp::payload::PayloadBuf;
 use pipes_wamp::streaming::credit_of;
 use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 
 use crate::api::arguments::Arguments;
 use crate::api::streaming::{self, Caller, gone};
@@ -16,6 +19,9 @@ use pipes_router::OwnSession;
 
 /// One read: so little that whoever else wants a thread for blocking work does not wait long.
 const READ_MAX: usize = 4 * PART_MAX;
+
+/// How often a shim is told that its file is being fetched: whoever waits for its run takes 10 s of silence for a loss.
+const FETCHES_STILL: Duration = Duration::from_secs(1);
 
 /// Serves one call, on a session of its own.
 pub(super) async fn give(api: &Api, own: OwnSession) {
@@ -29,6 +35,17 @@ pub(super) async fn give(api: &Api, own: OwnSession) {
     caller.end(sent.map(file::end)).await;
 }
 
+/// Waits for the file to be here; the shim hears meanwhile that it is still being fetched.
+async fn fetched<T>(fetching: impl Future<Output = T>, caller: &mut Caller) -> Result<T, Error> {
+    tokio::pin!(fetching);
+    loop {
+        match timeout(FETCHES_STILL, &mut fetching).await {
+            Ok(fetched) => return Ok(fetched),
+            Err(_) => caller.part(&PayloadBuf::of_bytes(b"")).await?,
+        }
+    }
+}
+
 /// Sends the file as there is credit; gives its size.
 async fn send(
     api: &Api,
@@ -39,7 +56,7 @@ async fn send(
     let mut arguments = asked?;
     let digest = parse_digest(&arguments.text("digest")?)?;
     let mut credit = arguments.number("credit").unwrap_or(0);
-    let path = api.blobs.ensure(&digest).await?;
+    let path = fetched(api.blobs.ensure(&digest), caller).await??;
     let failed = |error| Error::Unavailable(format!("{}: {error}", path.display()));
     let mut file = tokio::fs::File::open(&path).await.map_err(failed)?;
     let (mut buffer, mut size) = (vec![0; READ_MAX], 0);

@@ -154,9 +154,8 @@ async fn known(api: &Api) -> Result<Known, pipes_raft::Error> {
             let remembered = remembered(Present::Differ);
             Ok(Known { group, ..remembered })
         }
-        Err(_) | Ok(Err(pipes_raft::Error::NoLeader | pipes_raft::Error::Timeout)) => {
-            Ok(remembered(Present::Undecided))
-        }
+        Err(_) => Ok(remembered(Present::Undecided)),
+        Ok(Err(error)) if error.is_undecided() => Ok(remembered(Present::Undecided)),
         Ok(told) => told,
     }
 }

@@ -13,7 +13,6 @@ struct Shown {
     used: usize,
     /// Prepares that found no slot.
     full: u64,
-    /// Reservations that nobody committed in time.
     /// What it tells the other nodes.
     supply: Supply,
 }

@@ -35,6 +35,11 @@ pub struct Missing {
     start: String,
 }
 
+/// The store decided nothing in time; a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Undecided(String);
+
 impl Quorum {
     /// Of this agent's cluster.
     pub fn new(config: &Config, nodes: Nodes, store: Store) -> Quorum {
@@ -62,6 +67,18 @@ impl Quorum {
             biased;
             answer = asked => Ok(answer),
             missing = self.until_missing() => Err(missing),
+        }
+    }
+
+    /// What the store decides.
+    pub async fn decided<T>(
+        &self,
+        asked: impl Future<Output = Result<T, pipes_raft::Error>>,
+    ) -> Result<Result<T, pipes_raft::Error>, Undecided> {
+        match self.or_missing(asked).await {
+            Ok(Err(error)) if error.is_undecided() => Err(Undecided(self.undecided())),
+            Ok(answer) => Ok(answer),
+            Err(missing) => Err(Undecided(missing.to_string())),
         }
     }
 

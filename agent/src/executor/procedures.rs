@@ -156,14 +156,7 @@ async fn reserve(
 async fn hold(invocation: &mut Invocation, preparing: &mut Preparing) -> End {
     loop {
         tokio::select! {
-            chunk = invocation.chunk() => match chunk {
-                Some(Chunk::More { progress: true, payload }) => {
-                    if reservation::is_go(payload.as_payload()) {
-                        preparing.commit().await;
-                    }
-                }
-                chunk => return end_of(chunk),
-            },
+            end = ended(invocation) => return end,
             answer = preparing.next() => match answer {
                 Some(Answer::Failed(error)) => return End::Failed(error),
                 Some(_) => {}
@@ -173,7 +166,7 @@ async fn hold(invocation: &mut Invocation, preparing: &mut Preparing) -> End {
     }
 }
 
-/// Waits for the end of a call that is told nothing before it is ready. Cancel safe.
+/// Waits for the end of a call that is told nothing more. Cancel safe.
 async fn ended(invocation: &mut Invocation) -> End {
     loop {
         match invocation.chunk().await {

@@ -25,8 +25,8 @@ use crate::workflow::runs::registry::{Notice, Registry};
 pub const SILENT_AFTER: Duration = Duration::from_secs(3);
 /// So often a run may be overtaken by younger ones, or refused, before it asks its nodes in turn.
 pub const OVERTAKEN_MAX: u32 = 5;
-/// Lines that are remembered as those that found nothing; further ones are looked at again.
-const UNLIKE_MAX: usize = 16;
+/// Lines that may find nothing before what is free is offered no further: the next time those behind them are looked at.
+const UNLIKE_MAX: usize = 64;
 
 /// The supply of all nodes. A cheap handle.
 #[derive(Clone)]
@@ -47,6 +47,8 @@ struct State {
     given: BTreeMap<u64, Vec<Given>>,
     last_grant: u64,
     turn: u16,
+    /// The run behind which the last offer was given up, if it was.
+    looked_upto: Option<String>,
 }
 
 /// What is known of a node.
@@ -115,6 +117,7 @@ impl Supplies {
                 last_grant: 0,
                 // Not the same for all nodes, or the first one would have the first run of each.
                 turn: rand::random(),
+                looked_upto: None,
             }),
         }))
     }
@@ -154,10 +157,12 @@ impl Supplies {
             return;
         }
         let mut nodes = self.view(state);
-        let runs: Vec<String> = state.waiting.keys().cloned().collect();
+        let (before, behind): (Vec<String>, Vec<String>) = (state.waiting.keys().cloned())
+            .partition(|run| state.looked_upto.as_ref().is_some_and(|upto| run <= upto));
+        state.looked_upto = None;
         // Where many wait for the same, one of them is looked at.
         let mut found_none: Vec<Line> = Vec::new();
-        for run in runs {
+        for run in behind.into_iter().chain(before) {
             let Some(waiting) = state.waiting.get(&run).filter(|waiting| waiting.offer.is_none()) else {
                 continue;
             };
@@ -167,8 +172,10 @@ impl Supplies {
             let line = waiting.line.clone();
             // A wish that cannot be met by now is told when the run asks again.
             let Ok(Some(placed)) = placement::place(&line, &nodes, state.turn.into()) else {
-                if found_none.len() < UNLIKE_MAX {
-                    found_none.push(line);
+                found_none.push(line);
+                if found_none.len() == UNLIKE_MAX {
+                    state.looked_upto = Some(run);
+                    return;
                 }
                 continue;
             };
@@ -250,11 +257,13 @@ impl Seat {
     /// A node for each stage; `None` where it has to wait: it is told [`Notice::Freed`] when it is to ask again.
     pub fn place(&self, line: Line) -> Result<Option<Grant>, Error> {
         let mut state = self.supplies.lock();
-        let waited = state.waiting.remove(&self.run);
-        let overtaken = waited.as_ref().map_or(0, |waited| waited.overtaken);
-        if let Some((id, nodes)) = waited.and_then(|waited| waited.offer) {
-            let in_turn = line.in_turn;
-            return Ok(Some(self.grant(id, nodes, in_turn)));
+        let mut overtaken = 0;
+        if let Some(waited) = state.waiting.remove(&self.run) {
+            if let Some((id, nodes)) = waited.offer {
+                // As it was offered: only one that asks in turn is offered what others have.
+                return Ok(Some(self.grant(id, nodes, waited.line.in_turn)));
+            }
+            overtaken = waited.overtaken;
         }
         let line = Line {
             in_turn: line.in_turn || overtaken >= OVERTAKEN_MAX,

@@ -1,10 +1,10 @@
 //! Where a run's stages go: the least used replica that has a slot, a new one where there is none, an idle one stopped for
 //! it where there is no room.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use pipes_protocol::reservation::{Prepare, Wanted};
-use pipes_protocol::supply::Kind;
+use pipes_protocol::supply::{Kind, replicas_needed};
 
 use crate::executor::pool::state::{REPLICAS_MAX, Replica, Slots};
 use crate::executor::settings::Settings;
@@ -39,15 +39,16 @@ impl Slots {
                 request.stages.len()
             ));
         }
-        let mut wanted: HashMap<&str, (u32, u32)> = HashMap::new();
-        for stage in &request.stages {
-            let (shared, fresh) = wanted.entry(stage.kind.service.as_str()).or_default();
-            *(if stage.fresh { fresh } else { shared }) += 1;
-        }
         let Settings { slots, replicas, .. } = self.settings;
-        let too_many = |(shared, fresh): (u32, u32)| fresh + shared.div_ceil(slots.max(1)) > replicas;
-        let (service, (shared, fresh)) = wanted.into_iter().find(|(_, counts)| too_many(*counts))?;
-        let count = shared + fresh;
+        let mut by_service: BTreeMap<&str, Vec<(&Kind, bool)>> = BTreeMap::new();
+        for stage in &request.stages {
+            let of = by_service.entry(stage.kind.service.as_str()).or_default();
+            of.push((&stage.kind, stage.fresh));
+        }
+        let is_too_many =
+            |wanted: &[(&Kind, bool)]| replicas_needed(wanted.iter().copied(), slots) > replicas;
+        let (service, wanted) = by_service.into_iter().find(|(_, wanted)| is_too_many(wanted))?;
+        let count = wanted.len();
         Some(format!(
             "{count} stages of {service} were asked of it; settings slots={slots} and replicas={replicas} forbid that"
         ))

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tracing::{info, warn};
 
-use crate::executor::backend::ReplicaSpec;
+use crate::executor::backend::{ReplicaSpec, StartError};
 use crate::executor::pool::answer::Answer;
 use crate::executor::pool::state::{Effect, Slots};
 use crate::executor::pool::supply::memory_percent;
@@ -29,6 +29,7 @@ const MEMORY_EVERY: Duration = Duration::from_secs(1);
 /// What a replica's task has to say.
 enum Event {
     Ready(String),
+    Failed { replica: String, error: StartError },
     Ended { replica: String, why: String },
 }
 
@@ -138,7 +139,6 @@ impl Owner {
                     self.slots.prepare(Instant::now(), ticket, request);
                 }
             }
-            Command::Commit(ticket) => self.slots.commit(ticket),
             Command::Count(count) => {
                 let _ = count.send((self.slots.used(), self.slots.counters));
             }
@@ -149,6 +149,7 @@ impl Owner {
         let now = Instant::now();
         match event {
             Event::Ready(replica) => self.slots.ready(now, &replica),
+            Event::Failed { replica, error } => self.slots.failed(now, &replica, &error),
             Event::Ended { replica, why } => self.slots.ended(now, &replica, &why),
         }
     }
@@ -178,15 +179,16 @@ impl Owner {
         let (backend, events) = (self.parts.backend.clone(), self.events.clone());
         self.parts.lifecycle.spawn(Kind::Work, "replica", async move {
             let replica = spec.replica.clone();
-            let why = match backend.start(&spec).await {
+            let last = match backend.start(&spec).await {
                 Ok(ended) => {
                     // A pool that is gone has told the backend to stop it.
                     let _ = events.send(Event::Ready(replica.clone())).await;
-                    ended.await.unwrap_or_else(|_| "its executor is gone".to_owned())
+                    let why = ended.await.unwrap_or_else(|_| "its executor is gone".to_owned());
+                    Event::Ended { replica, why }
                 }
-                Err(error) => error.to_string(),
+                Err(error) => Event::Failed { replica, error },
             };
-            let _ = events.send(Event::Ended { replica, why }).await;
+            let _ = events.send(last).await;
             Ok(())
         });
     }

@@ -3,7 +3,6 @@
 //!
 //! ```text
 //! prepare(request)       -> Preparing: Waiting? Reserved, Ready(places)   or Failed(Full | ...)
-//! preparing.commit()     the run starts: its slots are its own
 //! drop(preparing)        they are free
 //! ```
 //!
@@ -63,7 +62,6 @@ enum Command {
         ticket: u64,
         answers: mpsc::Sender<Answer>,
     },
-    Commit(u64),
     Count(oneshot::Sender<(usize, Counters)>),
 }
 
@@ -95,7 +93,6 @@ impl Ended {
 pub struct Preparing {
     ticket: u64,
     answers: mpsc::Receiver<Answer>,
-    commands: mpsc::Sender<Command>,
     ended: Ended,
 }
 
@@ -122,7 +119,6 @@ impl Pool {
         let preparing = Preparing {
             ticket: self.tickets.fetch_add(1, Ordering::Relaxed),
             answers,
-            commands: self.commands.clone(),
             ended: self.ended.clone(),
         };
         let command = Command::Prepare {
@@ -152,12 +148,6 @@ impl Preparing {
     /// The next answer; after `Failed`, and when the agent stops, `None`. Cancel safe.
     pub async fn next(&mut self) -> Option<Answer> {
         self.answers.recv().await
-    }
-
-    /// The run starts: what it reserved is its own until this is dropped.
-    pub async fn commit(&self) {
-        // A pool that is gone has nothing to commit.
-        let _ = self.commands.send(Command::Commit(self.ticket)).await;
     }
 }
 

@@ -8,9 +8,7 @@ use tokio::time::Instant;
 use crate::executor::backend::ReplicaSpec;
 use crate::executor::pool::answer::{Answer, Place, Prepared};
 use crate::executor::pool::choose::{Choice, Chosen, New};
-use crate::executor::pool::state::{
-    CREDIT_MAX, Effect, Replica, Reservation, Slots, State, WINDOW_MAX, WINDOW_MIN,
-};
+use crate::executor::pool::state::{CREDIT_MAX, Effect, Replica, Reservation, Slots, WINDOW_MAX, WINDOW_MIN};
 
 impl Slots {
     pub(super) fn reserve(&mut self, now: Instant, ticket: u64, request: Prepare, choice: Choice) {
@@ -50,7 +48,7 @@ impl Slots {
         }
         let reservation = Reservation {
             places,
-            state: State::Starting,
+            is_ready: false,
         };
         self.reservations.insert(ticket, reservation);
         self.ready_if_all(ticket);
@@ -88,8 +86,8 @@ impl Slots {
                 .get(&place.replica)
                 .is_some_and(|replica| replica.is_ready)
         };
-        if reservation.state == State::Starting && reservation.places.iter().all(is_ready) {
-            reservation.state = State::Ready;
+        if !reservation.is_ready && reservation.places.iter().all(is_ready) {
+            reservation.is_ready = true;
             let prepared = Prepared {
                 places: reservation.places.clone(),
             };

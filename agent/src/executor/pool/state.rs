@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! prepare 1 [cat tr]    ->  Reserved, Start a (cat), Start b (tr)
-//! ready a, ready b      ->  Ready [(1, a), (2, b)]          fails 10 s later unless committed
+//! ready a, ready b      ->  Ready [(1, a), (2, b)]
 //! end 1                 ->  a and b stay warm, their slots are free
 //! 10 minutes later      ->  Stop a, Stop b
 //! ```
@@ -19,7 +19,7 @@ use pipes_protocol::reservation::{Prepare, PrepareError};
 use pipes_protocol::supply::Kind;
 use tokio::time::Instant;
 
-use crate::executor::backend::ReplicaSpec;
+use crate::executor::backend::{ReplicaSpec, StartError};
 use crate::executor::pool::answer::{Answer, Place};
 use crate::executor::settings::Settings;
 
@@ -30,7 +30,7 @@ pub const WAITING_MAX: usize = 1_000;
 /// one that has been idle longest is stopped; where none is idle: full.
 pub const REPLICAS_MAX: usize = 256;
 
-/// Replicas of a kind that may end one after another before one is ready; then its stage cannot be started.
+/// Replicas of a kind that may fail to come up one after another; then its stage cannot be started.
 pub const STARTS_MAX: u32 = 3;
 
 /// How far one pipe's window may grow, and how far until this agent's shims have given all the credit they may.
@@ -78,17 +78,8 @@ pub(super) struct Replica {
 #[derive(Debug)]
 pub(super) struct Reservation {
     pub(super) places: Vec<Place>,
-    pub(super) state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    /// Replicas are being started.
-    Starting,
-    /// All can be called.
-    Ready,
-    /// The run has started; it ends when the run is over.
-    Committed,
+    /// All its replicas can be called, and it was told so.
+    pub(super) is_ready: bool,
 }
 
 /// The pool's state. Tickets are the caller's numbers for its prepares, each used once and ended once.
@@ -102,7 +93,7 @@ pub struct Slots {
     pub(super) reservations: BTreeMap<u64, Reservation>,
     pub(super) waiting: VecDeque<(u64, Prepare)>,
     pub(super) effects: Vec<Effect>,
-    /// How many replicas of a kind have ended before they were ready, one after another.
+    /// How many replicas of a kind did not come up, one after another.
     failed_starts: HashMap<Kind, u32>,
     /// How often limits were met.
     pub counters: Counters,
@@ -166,13 +157,6 @@ impl Slots {
         }
     }
 
-    /// The run starts: its slots are its own until the call ends.
-    pub fn commit(&mut self, ticket: u64) {
-        if let Some(reservation) = self.reservations.get_mut(&ticket) {
-            reservation.state = State::Committed;
-        }
-    }
-
     /// A replica can be called.
     pub fn ready(&mut self, now: Instant, replica: &str) {
         let Some(started) = self.replicas.get_mut(replica) else {
@@ -183,22 +167,32 @@ impl Slots {
         started.is_ready = true;
         started.idle_since = now;
         self.failed_starts.remove(&started.kind);
-        for ticket in self.tickets(|reservation| reservation.state == State::Starting) {
+        for ticket in self.tickets(|reservation| !reservation.is_ready) {
             self.ready_if_all(ticket);
         }
         // One that nobody wants any more may make room.
         self.serve_waiting(now);
     }
 
-    /// A replica did not start, or ended by itself. Runs that have started see it at their calls; others hear of it here.
+    /// A replica did not start. One that did not come up may be the executable's own fault; anything else is not.
+    pub fn failed(&mut self, now: Instant, replica: &str, error: &StartError) {
+        let kind = self.replicas.get(replica).map(|failed| failed.kind.clone());
+        let is_its_own = matches!(error, StartError::NotReady(_));
+        let cannot_start = is_its_own && kind.is_some_and(|kind| self.has_failed_often(kind));
+        self.gone(now, replica, &error.to_string(), cannot_start);
+    }
+
+    /// A replica ended by itself. Runs that have started see it at their calls; others hear of it here.
     pub fn ended(&mut self, now: Instant, replica: &str, why: &str) {
-        let Some(ended) = self.replicas.remove(replica) else {
+        self.gone(now, replica, why, false);
+    }
+
+    fn gone(&mut self, now: Instant, replica: &str, why: &str, cannot_start: bool) {
+        if self.replicas.remove(replica).is_none() {
             return;
-        };
-        let cannot_start = !ended.is_ready && self.has_failed_often(ended.kind);
+        }
         let tickets = self.tickets(|reservation| {
-            reservation.state == State::Starting
-                && reservation.places.iter().any(|place| place.replica == replica)
+            !reservation.is_ready && reservation.places.iter().any(|place| place.replica == replica)
         });
         for ticket in &tickets {
             let stage = self.reservations.get(ticket).and_then(|reservation| {
@@ -216,7 +210,7 @@ impl Slots {
         self.serve_waiting(now);
     }
 
-    /// Whether replicas of this kind have ended so often before they were ready that the next one would too.
+    /// Whether so many replicas of this kind did not come up that the next one would not either.
     fn has_failed_often(&mut self, kind: Kind) -> bool {
         let failed = self.failed_starts.entry(kind.clone()).or_default();
         *failed += 1;

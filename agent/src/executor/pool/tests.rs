@@ -81,7 +81,7 @@ fn world_with(settings: Settings, is_quick: bool) -> World {
 }
 
 impl World {
-    async fn prepare(&self, run: &str) -> Preparing {
+    async fn prepare(&self) -> Preparing {
         let wanted = Wanted {
             stage: 1,
             kind: pipes_protocol::supply::Kind {
@@ -91,7 +91,6 @@ impl World {
             fresh: false,
         };
         let request = Prepare {
-            run: run.into(),
             stages: vec![wanted],
             files: Vec::new(),
             wait: false,
@@ -125,16 +124,15 @@ fn replica(answer: Option<Answer>) -> String {
 #[tokio::test(start_paused = true)]
 async fn a_prepare_is_reserved_and_then_ready() {
     let world = world(false);
-    let mut preparing = world.prepare("r1").await;
+    let mut preparing = world.prepare().await;
     assert_eq!(preparing.next().await, Some(Answer::Reserved));
     world.started("cat", Ok(())).await;
     let first = replica(preparing.next().await);
-    preparing.commit().await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(world.used().await, 1, "its run may take its time");
     drop(preparing);
     assert_eq!(world.used().await, 0);
-    let mut again = world.prepare("r2").await;
+    let mut again = world.prepare().await;
     assert_eq!(again.next().await, Some(Answer::Reserved));
     assert_eq!(replica(again.next().await), first, "it is warm");
 }
@@ -142,7 +140,7 @@ async fn a_prepare_is_reserved_and_then_ready() {
 #[tokio::test(start_paused = true)]
 async fn idle_replicas_are_stopped_by_the_clock() {
     let world = world(true);
-    let mut preparing = world.prepare("r1").await;
+    let mut preparing = world.prepare().await;
     preparing.next().await;
     let started = replica(preparing.next().await);
     drop(preparing);
@@ -156,7 +154,7 @@ async fn idle_replicas_are_stopped_by_the_clock() {
 #[tokio::test(start_paused = true)]
 async fn a_start_that_fails_is_told_to_whoever_waits() {
     let world = world(false);
-    let mut preparing = world.prepare("r1").await;
+    let mut preparing = world.prepare().await;
     preparing.next().await;
     world
         .started("cat", Err(StartError::NotReady("no answer in 10 s".into())))
@@ -173,7 +171,7 @@ async fn what_is_free_is_shown_as_it_changes() {
     let world = world(true);
     let mut supply = world.pool.supply();
     assert_eq!(supply.borrow_and_update().stages, 0);
-    let preparing = world.prepare("r1").await;
+    let preparing = world.prepare().await;
     supply.wait_for(|supply| supply.stages == 1).await.unwrap();
     drop(preparing);
     supply.wait_for(|supply| supply.stages == 0).await.unwrap();
@@ -190,8 +188,8 @@ async fn no_drop_is_lost_however_many_there_are() {
     };
     let world = world_with(settings, true);
     let mut held = Vec::new();
-    for run in 0..20 {
-        held.push(world.prepare(&format!("r{run}")).await);
+    for _ in 0..20 {
+        held.push(world.prepare().await);
     }
     assert_eq!(world.used().await, 20);
     for _ in 0..COMMANDS_MAX - 1 {
@@ -207,20 +205,19 @@ async fn a_prepare_that_is_given_up_before_it_is_taken_up_has_nothing() {
     let world = world(true);
     let request = Prepare {
         stages: Vec::new(),
-        run: "r1".into(),
         files: Vec::new(),
         wait: true,
     };
     let asked = world.pool.prepare(request);
     drop(asked);
-    drop(world.prepare("r2").await);
+    drop(world.prepare().await);
     assert_eq!(world.used().await, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_prepare_that_is_dropped_has_nothing() {
     let world = world(false);
-    let mut preparing = world.prepare("r1").await;
+    let mut preparing = world.prepare().await;
     preparing.next().await;
     assert_eq!(world.used().await, 1);
     drop(preparing);
@@ -231,7 +228,7 @@ async fn a_prepare_that_is_dropped_has_nothing() {
 #[tokio::test(start_paused = true)]
 async fn settings_are_followed() {
     let world = world(true);
-    let mut first = world.prepare("r1").await;
+    let mut first = world.prepare().await;
     first.next().await;
     replica(first.next().await);
     world.settings.send_replace(Settings {
@@ -240,18 +237,18 @@ async fn settings_are_followed() {
         ..Settings::default()
     });
     tokio::task::yield_now().await;
-    let mut second = world.prepare("r2").await;
+    let mut second = world.prepare().await;
     assert_eq!(second.next().await, Some(Answer::Reserved));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_stops_stops_its_replicas_and_leaves_no_task() {
     let world = world(true);
-    let mut preparing = world.prepare("r1").await;
+    let mut preparing = world.prepare().await;
     preparing.next().await;
     let started = replica(preparing.next().await);
     assert!(world.lifecycle.stop(Duration::from_secs(5)).await);
     assert_eq!(*world.fake.stopped.lock().unwrap(), [started]);
     assert_eq!(world.pool.count().await, None);
-    assert_eq!(world.prepare("r2").await.next().await, None);
+    assert_eq!(world.prepare().await.next().await, None);
 }

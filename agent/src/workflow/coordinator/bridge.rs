@@ -30,9 +30,6 @@ const UNASKED_MAX: u64 = 1 << 20;
 /// Most of a whole stdin that is put into one chunk.
 const CHUNK_MAX: usize = 64 << 10;
 
-/// What is said of a run that might have been run once more, had its stdin not been on its way.
-pub const INCOMPLETE: &str = "a server was lost, and stdin that was on its way to it with it";
-
 /// What of the caller outlives an attempt.
 pub struct Bridge {
     stdin: Stdin,
@@ -351,8 +348,7 @@ impl Bridge {
             if early && self.stdin.held > 0 && !bytes.is_empty() {
                 // Against the credit of an attempt that failed: this one cannot have them all.
                 self.stdin.is_incomplete = true;
-                self.cancel(Outcome::failed(LOST, INCOMPLETE.into()));
-                return attempt.stop(Stop::Lost);
+                return attempt.stop(Stop::Incomplete);
             }
             self.stdin.held = self.stdin.held.saturating_sub(bytes.len() as u64);
             self.stdin.is_incomplete |= !bytes.is_empty() && attempt.phase != Phase::Running;

@@ -4,7 +4,7 @@ use pipes_protocol::uris;
 use pipes_wamp::error::uri::CANCELED;
 use rmpv::Value;
 
-use crate::cluster::quorum::Missing;
+use crate::cluster::quorum::Undecided;
 use crate::service;
 
 /// Reasons, each with its error URI.
@@ -50,9 +50,9 @@ pub enum Error {
     Gone,
 }
 
-impl From<Missing> for Error {
-    fn from(missing: Missing) -> Error {
-        Error::Unavailable(missing.to_string())
+impl From<Undecided> for Error {
+    fn from(undecided: Undecided) -> Error {
+        Error::Unavailable(undecided.to_string())
     }
 }
 

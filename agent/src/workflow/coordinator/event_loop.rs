@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::workflow::coordinator::attempt::{Attempt, Phase};
-use crate::workflow::coordinator::bridge::{self, Action, Bridge, Event, Start};
+use crate::workflow::coordinator::bridge::{Action, Bridge, Event, Start};
 use crate::workflow::coordinator::caller::{CallerIn, CallerOut, Input};
 use crate::workflow::coordinator::outcome::{Outcome, TIMEOUT};
 use crate::workflow::coordinator::publish::Publisher;
@@ -173,7 +173,7 @@ pub async fn wait(longest: Duration, sides: &mut Sides, publisher: &mut Publishe
                     }
                     sides.bridge.note(&chunk);
                     if !sides.bridge.has_all_stdin() {
-                        return Some(Outcome::failed(LOST, bridge::INCOMPLETE.into()));
+                        return Some(Outcome::incomplete());
                     }
                 }
                 Input::Nothing => {}

@@ -1,5 +1,7 @@
 //! From a request to a plan: parses the line and looks up what its names were built from.
 
+use pipes_protocol::supply::Kind;
+
 use crate::service;
 use crate::workflow::coordinator::context::Context;
 use crate::workflow::coordinator::error::Error;
@@ -15,21 +17,17 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
     let names: Vec<&str> = line.stages.iter().map(|stage| stage.name.as_str()).collect();
     // One linearizable read for all names: what a build anywhere was answered for is seen here.
     let found = service::find_all(&context.store, &names);
-    let found = context.quorum.or_missing(found).await?;
-    let found = found.map_err(|error| match error {
-        pipes_raft::Error::NoLeader | pipes_raft::Error::Timeout => {
-            Error::Unavailable(context.quorum.undecided())
-        }
-        error => error.into(),
-    })?;
+    let found = context.quorum.decided(found).await??;
     let mut stages = Vec::with_capacity(line.stages.len());
     for (stage, found) in line.stages.into_iter().zip(found) {
         let Some(record) = found else {
             return Err(unknown(context, stage.name).await?);
         };
         stages.push(Planned {
-            service: record.name,
-            digest: record.digest.to_string(),
+            kind: Kind {
+                service: record.name,
+                digest: record.digest.to_string(),
+            },
             args: stage.args,
             env: stage.assignments,
         });
@@ -47,7 +45,10 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
 /// Why nothing of this name was found.
 async fn unknown(context: &Context, reference: String) -> Result<Error, Error> {
     if let (name, Some(digits)) = service::split(&reference) {
-        let versions = service::versions(&context.store, name).await?;
+        let versions = context
+            .quorum
+            .decided(service::versions(&context.store, name))
+            .await??;
         if !versions.is_empty() {
             return Ok(Error::UnknownVersion {
                 name: name.to_owned(),
@@ -56,7 +57,7 @@ async fn unknown(context: &Context, reference: String) -> Result<Error, Error> {
             });
         }
     }
-    let known = service::names(&context.store).await?;
+    let known = context.quorum.decided(service::names(&context.store)).await??;
     let nearest = service::nearest(&reference, &known);
     Ok(Error::UnknownService {
         name: reference,

@@ -58,6 +58,14 @@ impl Outcome {
         }
     }
 
+    /// Part of stdin cannot be had again.
+    pub fn incomplete() -> Outcome {
+        Outcome::failed(
+            LOST,
+            "a server was lost, and stdin that was on its way to it with it".into(),
+        )
+    }
+
     /// The caller said what it may not.
     pub fn misuse(why: String) -> Outcome {
         Outcome {
@@ -120,6 +128,7 @@ fn stopped(plan: &Plan, stages: &[Stage], stop: &Stop, again: &str) -> Outcome {
         Stop::Usage(why) => Outcome::misuse(why.clone()),
         Stop::Unavailable { node, why } => lost(unavailable(stages, *node, why)),
         Stop::Full => lost("busy: no node has a free slot".into()),
+        Stop::Incomplete => Outcome::incomplete(),
         Stop::Lost => lost(what_was_lost(plan, stages, again)),
     }
 }

@@ -1,6 +1,7 @@
 //! What a run is to do, decided before any node is asked: its stages, their executables, what they are given.
 
 use pipes_protocol::descriptor::Descriptors;
+use pipes_protocol::supply::Kind;
 
 use crate::workflow::coordinator::request::Options;
 
@@ -24,10 +25,8 @@ pub struct Plan {
 /// One stage as planned.
 #[derive(Debug, Clone)]
 pub struct Planned {
-    /// The service as the line names it, without a digest; also `argv[0]`.
-    pub service: String,
-    /// The version it runs.
-    pub digest: String,
+    /// The service as the line names it, without a digest, which is also `argv[0]`; and the version it runs.
+    pub kind: Kind,
     /// Arguments after `argv[0]`.
     pub args: Vec<Vec<u8>>,
     /// Variables that the line sets before the name.
@@ -37,6 +36,6 @@ pub struct Planned {
 impl Plan {
     /// A stage for people: `stage 2 (cat)`.
     pub fn name(&self, stage: usize) -> String {
-        format!("stage {} ({})", stage + 1, self.stages[stage].service)
+        format!("stage {} ({})", stage + 1, self.stages[stage].kind.service)
     }
 }

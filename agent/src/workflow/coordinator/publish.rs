@@ -220,7 +220,7 @@ impl<'c> Publisher<'c> {
 pub fn accepted(plan: &Plan, started: SystemTime) -> Run {
     let stages = plan.stages.iter().enumerate().map(|(index, planned)| RunStage {
         stage: index as u32 + 1,
-        service: planned.service.clone(),
+        service: planned.kind.service.clone(),
         args: planned
             .args
             .iter()

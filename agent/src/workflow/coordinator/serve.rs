@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use pipes_protocol::supply::Kind;
 use pipes_protocol::uris;
 use pipes_wamp::client::Connection;
 use tokio::time::Instant;
@@ -175,10 +174,7 @@ impl Attempts<'_> {
     fn line(&self) -> Line {
         let options = &self.plan.options;
         let needs = self.plan.stages.iter().map(|stage| Need {
-            kind: Kind {
-                service: stage.service.clone(),
-                digest: stage.digest.clone(),
-            },
+            kind: stage.kind.clone(),
             fresh: options.fresh,
         });
         Line {
@@ -195,7 +191,7 @@ impl Attempts<'_> {
             let there = attempt.stages.iter().zip(&self.plan.stages);
             let there = there.filter(|(stage, _)| stage.node == *node);
             self.seat
-                .refused(*node, there.map(|(_, planned)| planned.service.clone()));
+                .refused(*node, there.map(|(_, planned)| planned.kind.service.clone()));
         }
         if let Some(Stop::Unavailable { node: Some(node), .. }) = attempt.stop
             && attempt.silent.contains(&node)

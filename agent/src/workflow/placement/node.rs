@@ -1,8 +1,9 @@
 //! What a node has for a stage, as far as it is known here. Pure.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pipes_protocol::supply::{Kind, OfKind, Supply};
+use pipes_protocol::supply::{Kind, OfKind, Supply, replicas_needed};
 
 /// What a stage needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,19 +62,23 @@ impl Node {
         if self.is_silent || is_full || is_claimed {
             return (Room::None, true);
         }
-        let before = || self.taken.iter().chain(here.iter().copied());
-        let fresh = before().filter(|taken| taken.fresh && taken.kind.service == *service);
-        let fresh = fresh.count() as u32;
+        let before: Vec<&Need> = self.taken.iter().chain(here.iter().copied()).collect();
+        let of_kind = |kind: &Kind| {
+            let same = before.iter().filter(|taken| !taken.fresh && taken.kind == *kind);
+            same.count() as u32
+        };
         // Replicas that can be made: what the settings leave, and in the place of idle ones of other kinds.
         let there: u32 = of_service().map(|of| of.replicas).sum();
         let idle = of_service().filter(|of| need.fresh || of.kind != need.kind);
-        let idle: u32 = idle.map(|of| of.idle).sum();
-        let new = (supply.replicas + idle).saturating_sub(there + fresh);
+        // What was placed before takes idle ones first.
+        let idle: u32 = idle.map(|of| of.idle.saturating_sub(of_kind(&of.kind))).sum();
+        let others = before.iter().filter(|taken| taken.kind.service == *service);
+        let others = others.filter(|taken| taken.fresh || need.fresh || taken.kind != need.kind);
+        let new = (supply.replicas + idle).saturating_sub(there + to_start(supply, others.copied()));
         if need.fresh {
             return (if new > 0 { Room::Some } else { Room::None }, true);
         }
-        let same = before().filter(|taken| !taken.fresh && taken.kind == need.kind);
-        let same = same.count() as u32;
+        let same = of_kind(&need.kind);
         let none = OfKind::default();
         let of = of_service().find(|of| of.kind == need.kind).unwrap_or(&none);
         if same < of.ready {
@@ -95,15 +100,25 @@ impl Node {
     }
 }
 
+/// Replicas that start for these stages: for those that find no slot in what is there.
+fn to_start<'n>(supply: &Supply, stages: impl Iterator<Item = &'n Need>) -> u32 {
+    let mut free: BTreeMap<&Kind, u32> = supply
+        .kinds
+        .iter()
+        .map(|of| (&of.kind, of.ready + of.starting))
+        .collect();
+    let without = stages.filter(|need| {
+        let slot = free.get_mut(&need.kind).filter(|free| !need.fresh && **free > 0);
+        slot.map(|free| *free -= 1).is_none()
+    });
+    let without: Vec<(&Kind, bool)> = without.map(|need| (&need.kind, need.fresh)).collect();
+    replicas_needed(without, supply.slots)
+}
+
 /// Whether even a node that is empty has no slot for the stage beside the line's others there.
 fn never_fits(supply: &Supply, need: &Need, here: &[&Need]) -> bool {
-    let of_service = || {
-        here.iter()
-            .copied()
-            .chain([need])
-            .filter(|other| other.kind.service == need.kind.service)
-    };
-    let fresh = of_service().filter(|other| other.fresh).count() as u32;
-    let shared = of_service().count() as u32 - fresh;
-    here.len() >= supply.stages_max as usize || fresh + shared.div_ceil(supply.slots.max(1)) > supply.replicas
+    let all = here.iter().copied().chain([need]);
+    let of_service = all.filter(|other| other.kind.service == need.kind.service);
+    let needed = replicas_needed(of_service.map(|other| (&other.kind, other.fresh)), supply.slots);
+    here.len() >= supply.stages_max as usize || needed > supply.replicas
 }

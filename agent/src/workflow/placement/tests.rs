@@ -273,3 +273,42 @@ fn wishes_that_cannot_be_met_are_refused_in_a_sentence() {
         "--place: stage 2 is placed twice, on n1 and on n2; give one node"
     );
 }
+
+/// Two versions of one service.
+fn versions() -> Line {
+    let mut line = line(&["a", "a"]);
+    line.needs[1].kind.digest = "sha256:11".into();
+    line
+}
+
+#[test]
+fn versions_of_a_service_need_replicas_of_their_own() {
+    let mut nodes = nodes(&[1]);
+    assert_eq!(placed(&versions(), &nodes, 0), Ok(vec![1, 1]));
+    warm(&mut nodes[0], "a", 1);
+    supply(&mut nodes[0]).replicas = 2;
+    assert_eq!(placed(&versions(), &nodes, 0), Ok(vec![1, 1]));
+    nodes[0].taken = vec![Need {
+        fresh: true,
+        ..need("a")
+    }];
+    assert_eq!(placed(&versions(), &nodes, 0), Ok(vec![]), "it waits");
+}
+
+#[test]
+fn versions_that_fit_no_empty_node_together_are_told_by_the_node() {
+    let mut nodes = nodes(&[1]);
+    supply(&mut nodes[0]).replicas = 1;
+    assert_eq!(placed(&versions(), &nodes, 0), Ok(vec![1, 1]));
+    warm(&mut nodes[0], "a", 0);
+    nodes[0].taken = vec![need("a")];
+    let other = Line {
+        needs: vec![versions().needs.remove(1)],
+        ..Line::default()
+    };
+    assert_eq!(
+        placed(&other, &nodes, 0),
+        Ok(vec![]),
+        "what is idle is given to another"
+    );
+}

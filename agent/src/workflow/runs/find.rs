@@ -161,9 +161,13 @@ impl Finder<'_> {
                 coordinator: None,
                 logs_at: kept_at.get(&run.id).copied().flatten(),
             };
-            // On record, it is found so the next time, and goes when its turn comes. One that is not written is found again.
-            if let Ok(record) = serde_json::to_vec(&record) {
-                let _ = self.store.put(keys::run(&run.id), record, None).await;
+            let Ok(record) = serde_json::to_vec(&record) else {
+                continue;
+            };
+            // On record, it is found so the next time, and goes when its turn comes. What is not written is found again:
+            // a store that takes one no more takes no other.
+            if self.store.put(keys::run(&run.id), record, None).await.is_err() {
+                break;
             }
         }
         Ok(Found { known: runs, unknown })
@@ -197,12 +201,9 @@ impl Finder<'_> {
 
     async fn records(&self, range: &Range) -> Result<Kept, Error> {
         let asked = self.store.range(range.clone(), Consistency::Linearizable);
-        let (found, is_behind) = match self.quorum.or_missing(asked).await {
-            Ok(Err(pipes_raft::Error::NoLeader | pipes_raft::Error::Timeout)) => {
-                (self.own_records(range).await?, Some(self.quorum.undecided()))
-            }
+        let (found, is_behind) = match self.quorum.decided(asked).await {
             Ok(found) => (found?, None),
-            Err(missing) => (self.own_records(range).await?, Some(missing.to_string())),
+            Err(undecided) => (self.own_records(range).await?, Some(undecided.to_string())),
         };
         let read = move || {
             let kept = found.kvs.iter().map(|kv| serde_json::from_slice(&kv.value));

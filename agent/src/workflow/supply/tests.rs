@@ -31,7 +31,7 @@ impl World {
         world
     }
 
-    /// The node has so many free slots of `a`.
+    /// The node has so many free slots of `a`; others wait for what it has of `b`.
     fn told(&self, node: u64, ready: u32) {
         let supply = Supply {
             stages: 1 - ready,
@@ -40,12 +40,19 @@ impl World {
             memory_percent: 100,
             slots: 1,
             replicas: 1,
-            kinds: vec![OfKind {
-                kind: need().kind,
-                replicas: 1,
-                ready,
-                ..OfKind::default()
-            }],
+            kinds: vec![
+                OfKind {
+                    kind: need("a").kind,
+                    replicas: 1,
+                    ready,
+                    ..OfKind::default()
+                },
+                OfKind {
+                    kind: need("b").kind,
+                    is_claimed: true,
+                    ..OfKind::default()
+                },
+            ],
         };
         self.supplies.told(node, supply);
     }
@@ -60,7 +67,7 @@ impl World {
             seat: self.supplies.seat(id),
             notices,
             line: Line {
-                needs: vec![need(); stages],
+                needs: vec![need("a"); stages],
                 ..Line::default()
             },
             _guard: guard,
@@ -78,9 +85,9 @@ impl Wanting {
     }
 }
 
-fn need() -> Need {
+fn need(service: &str) -> Need {
     let kind = Kind {
-        service: "a".into(),
+        service: service.into(),
         digest: "sha256:00".into(),
     };
     Need { kind, fresh: false }
@@ -163,6 +170,44 @@ fn a_long_line_that_was_overtaken_five_times_asks_in_turn() {
     let grant = long.place().unwrap();
     assert!(grant.in_turn);
     assert_eq!(grant.nodes.len(), 3);
+}
+
+#[test]
+fn who_is_to_ask_in_turn_and_is_offered_slots_asks_in_turn() {
+    let world = World::new();
+    world.told(1, 0);
+    let mut run = world.run("r1", 3);
+    assert!(run.place().is_none());
+    run.line.in_turn = true;
+    assert!(run.place().is_some_and(|grant| grant.in_turn));
+    (1..=3).for_each(|node| world.told(node, 0));
+    run.line.in_turn = false;
+    assert!(run.place().is_none());
+    (1..=3).for_each(|node| world.told(node, 1));
+    run.line.in_turn = true;
+    assert!(
+        run.place().is_some_and(|grant| !grant.in_turn),
+        "they are its own: nobody has to be asked in turn"
+    );
+}
+
+#[test]
+fn so_many_lines_that_find_nothing_are_looked_at_and_the_next_time_those_behind() {
+    let world = World::new();
+    (1..=3).for_each(|node| world.told(node, 0));
+    let unlike = (0..UNLIKE_MAX as u64).map(|number| {
+        let mut run = world.run(&format!("r{number:03}"), 1);
+        run.line.needs = vec![need("b")];
+        run.line.avoid = [100 + number].into();
+        run
+    });
+    let unlike: Vec<Wanting> = unlike.collect();
+    let mut last = world.run("r999", 1);
+    assert!(unlike.iter().chain([&last]).all(|run| run.place().is_none()));
+    world.told(1, 1);
+    assert!(!last.is_woken());
+    world.told(2, 0);
+    assert!(last.is_woken());
 }
 
 #[test]

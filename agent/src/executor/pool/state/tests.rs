@@ -60,7 +60,6 @@ impl Pool {
             fresh: options.contains("fresh"),
         });
         let request = Prepare {
-            run: run.into(),
             stages: stages.collect(),
             files: Vec::new(),
             wait: options.contains("wait"),
@@ -76,10 +75,6 @@ impl Pool {
     fn ready(&mut self, replica: &str) -> Vec<String> {
         self.slots.ready(self.now, replica);
         self.effects()
-    }
-
-    fn commit(&mut self, run: &str) {
-        self.slots.commit(self.runs[run]);
     }
 
     /// Its call is over.
@@ -121,7 +116,6 @@ fn warm_replicas_are_used_at_once_and_stopped_after_their_time() {
     let mut pool = Pool::new(16, 4);
     pool.prepare("r1", "cat");
     pool.ready("x1");
-    pool.commit("r1");
     assert!(pool.pass(10_000).is_empty(), "a run may take its time");
     assert!(pool.end("r1").is_empty());
     assert!(pool.pass(599).is_empty());
@@ -231,8 +225,10 @@ fn a_replica_that_does_not_start_fails_those_that_wait_for_it() {
     pool.prepare("r1", "cat tr");
     pool.prepare("r2", "cat");
     pool.ready("x2");
-    pool.slots.ended(pool.now, "x1", "no such file");
-    assert_eq!(pool.effects(), ["failed: no such file", "failed: no such file"]);
+    pool.slots
+        .failed(pool.now, "x1", &StartError::Node("no such file".into()));
+    let failed = "failed: a replica cannot be started: no such file";
+    assert_eq!(pool.effects(), [failed, failed]);
     assert_eq!(pool.slots.used(), 0);
     assert_eq!(
         pool.prepare("r3", "cat tr"),
@@ -242,12 +238,44 @@ fn a_replica_that_does_not_start_fails_those_that_wait_for_it() {
 }
 
 #[test]
+fn only_replicas_that_do_not_come_up_are_the_executables_own_fault() {
+    let mut pool = Pool::new(2, 2);
+    let mut last = |error: StartError| {
+        let mut made = Vec::new();
+        for _ in 0..STARTS_MAX {
+            pool.prepare("r1", "cat");
+            let replica = format!("x{}", pool.slots.started);
+            pool.slots.failed(pool.now, &replica, &error);
+            made = pool.effects();
+        }
+        made
+    };
+    assert_eq!(
+        last(StartError::Node("no memory".into())),
+        ["failed: a replica cannot be started: no memory"]
+    );
+    assert_eq!(
+        last(StartError::NotReady("killed".into())),
+        ["failed: stage 1 cannot be started: a replica was not ready: killed"]
+    );
+}
+
+#[test]
+fn versions_of_a_service_that_fit_no_empty_node_together_are_refused() {
+    let mut pool = Pool::new(16, 1);
+    assert_eq!(
+        pool.ask("r1", "cat@1 cat@2", "wait"),
+        ["failed: 2 stages of cat were asked of it; settings slots=16 and replicas=1 forbid that"]
+    );
+    assert_eq!(pool.ask("r2", "cat@1 cat@1", ""), ["reserved", "start x1 cat"]);
+}
+
+#[test]
 fn a_replica_that_ends_under_a_run_leaves_its_other_slots_to_it() {
     let mut pool = Pool::new(1, 1);
     pool.prepare("r1", "cat tr");
     pool.ready("x1");
     pool.ready("x2");
-    pool.commit("r1");
     pool.slots.ended(pool.now, "x1", "killed");
     assert!(pool.effects().is_empty());
     assert_eq!(pool.prepare("r2", "tr"), ["full"]);
@@ -395,14 +423,13 @@ fn credit_in_all_is_bounded() {
         },
         fresh: false,
     };
-    let asked = |run: &str, count| Prepare {
-        run: run.into(),
+    let asked = |count| Prepare {
         stages: (1..=count).map(wanted).collect(),
         files: Vec::new(),
         wait: false,
     };
-    slots.prepare(Instant::now(), 1, asked("r1", 30));
-    slots.prepare(Instant::now(), 2, asked("r2", 5));
+    slots.prepare(Instant::now(), 1, asked(30));
+    slots.prepare(Instant::now(), 2, asked(5));
     slots.ready(Instant::now(), "x1");
     let windows = |effect: &Effect| match effect {
         Effect::Answer(2, Answer::Ready(prepared)) => {
@@ -426,7 +453,7 @@ fn starts(made: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Any order of inputs keeps what always holds, and when all runs are over everything is free again.
+/// Whatever the order, and when all runs are over everything is free again.
 #[test]
 fn random_inputs_leak_no_slot() {
     let mut state: u64 = 11;
@@ -455,10 +482,6 @@ fn random_inputs_leak_no_slot() {
             7 if !replicas.is_empty() => {
                 let replica = replicas.swap_remove(pick(replicas.len() as u64) as usize);
                 pool.slots.ended(pool.now, &replica, "gone");
-                pool.effects()
-            }
-            8 if pool.runs.contains_key(&run) => {
-                pool.commit(&run);
                 pool.effects()
             }
             _ => pool.pass(pick(8)),

@@ -3,7 +3,7 @@
 //! ```text
 //! prepare (all nodes at once)  ->  reserved, ready: the replicas. The calls stay open, and with them the slots
 //! stage calls, stdin's pipe call  ->  every stage ready: each hop was proved by its first credit
-//! go, start  ->  bytes, exits, closes
+//! start  ->  bytes, exits, closes
 //! end (all exited and closed)  ->  what is left of each stage is killed, counts come back
 //! ```
 //!
@@ -78,6 +78,8 @@ pub enum Stop {
     },
     /// A server, link or shim was lost after the start.
     Lost,
+    /// Part of stdin went to an attempt that failed, and cannot be had again.
+    Incomplete,
     /// The caller cancelled or is gone.
     Gone,
     /// A signal before the start.

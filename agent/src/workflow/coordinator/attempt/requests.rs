@@ -4,7 +4,6 @@ use pipes_protocol::descriptor::{Descriptor, Descriptors};
 use pipes_protocol::pipe;
 use pipes_protocol::reservation::{self, Prepare, Wanted};
 use pipes_protocol::stage::{Order, Spec};
-use pipes_protocol::supply::Kind;
 use pipes_protocol::uris::{self, Offered};
 use pipes_wamp::message::{CallOptions, Message, Payload};
 use pipes_wamp::streaming::{self, Callee, Caller};
@@ -45,15 +44,11 @@ impl Attempt<'_> {
         let here = placed.filter(|((stage, _), _)| stage.node == node);
         let stages = here.map(|((_, planned), number)| Wanted {
             stage: number,
-            kind: Kind {
-                service: planned.service.clone(),
-                digest: planned.digest.clone(),
-            },
+            kind: planned.kind.clone(),
             fresh: self.plan.options.fresh,
         });
         let files = self.plan.options.files.iter();
         Prepare {
-            run: self.plan.id.clone(),
             stages: stages.collect(),
             files: files.map(|file| file.digest.clone()).collect(),
             wait: self.in_turn,
@@ -119,14 +114,6 @@ impl Attempt<'_> {
     pub(super) fn start(&mut self) {
         self.phase = Phase::Running;
         self.has_started = true;
-        let go = reservation::go();
-        for (request, call) in &self.calls {
-            if let Call::Prepare(node) = call {
-                let procedure = &uris::of_node(*node, uris::node::EXECUTOR_PREPARE);
-                let request = *request;
-                Caller { request, procedure }.chunk(&mut self.writer, go.as_payload(), false);
-            }
-        }
         self.order_all(Order::Start);
     }
 

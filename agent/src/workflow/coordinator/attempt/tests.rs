@@ -13,6 +13,7 @@ use crate::workflow::coordinator::plan::{Plan, Planned};
 use crate::workflow::coordinator::publish;
 use crate::workflow::coordinator::request::Options;
 use crate::workflow::runs::signal::Signal;
+use pipes_protocol::supply::Kind;
 
 /// An attempt at `a | b`, `a` on node 1 and `b` on node 2, and the router's end of its session.
 pub struct Table<'p> {
@@ -22,8 +23,10 @@ pub struct Table<'p> {
 
 pub fn plan() -> Plan {
     let stage = |service: &str| Planned {
-        service: service.into(),
-        digest: "sha256:00".into(),
+        kind: Kind {
+            service: service.into(),
+            digest: "sha256:00".into(),
+        },
         args: vec![],
         env: vec![],
     };
@@ -178,8 +181,6 @@ async fn nothing_starts_before_every_hop_is_proved() {
     assert_eq!(table.said().await, expected);
     assert_eq!(table.result(5, true, vec!["ready".into()]), Effect::Started);
     let expected = [
-        "call pipes.node.1.executor.prepare go",
-        "call pipes.node.2.executor.prepare go",
         "call pipes.node.1.replica.a1.stage go",
         "call pipes.node.2.replica.b1.stage go",
     ];

@@ -88,10 +88,25 @@ impl Files {
     /// next file begins.
     pub fn write(&self, writer: &mut Writer, position: u64, records: &[Vec<u8>]) -> io::Result<u64> {
         let written = self.try_write(writer, position, records);
-        if written.is_err() {
-            writer.writing = None;
+        if written.is_err()
+            && let Some(file) = writer.writing.take()
+        {
+            self.cut(&file);
         }
         written
+    }
+
+    /// Leaves of the last file what is counted; one that has nothing goes. Where even that fails, half a record stays.
+    fn cut(&self, file: &File) {
+        let mut kept = self.kept();
+        match kept.back().copied() {
+            Some((begin, 0)) => {
+                kept.pop_back();
+                let _ = fs::remove_file(self.path(begin));
+            }
+            Some((_, length)) => drop(file.set_len(length)),
+            None => {}
+        }
     }
 
     fn try_write(&self, writer: &mut Writer, mut position: u64, records: &[Vec<u8>]) -> io::Result<u64> {
@@ -172,5 +187,32 @@ impl Files {
         let mut octets = Vec::with_capacity(usize::try_from(upto - from).unwrap_or(0));
         file.take(upto - from).read_to_end(&mut octets)?;
         Ok(octets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_takes_nothing_leaves_no_file_for_each_record_it_did_not_take() {
+        let folder = tempfile::tempdir().unwrap();
+        let (files, _) = Files::open(folder.path().to_owned()).unwrap();
+        for position in 0..3 {
+            fs::write(files.path(position), b"").unwrap();
+            files.kept().push_back((position, 0));
+            let mut writer = Writer {
+                // It cannot be written.
+                writing: Some(File::open(files.path(position)).unwrap()),
+            };
+            assert!(
+                files
+                    .write(&mut writer, position, &[b"a record".to_vec()])
+                    .is_err()
+            );
+            assert!(writer.writing.is_none());
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(files.kept().is_empty());
     }
 }
