@@ -1,17 +1,20 @@
 //! Work that may wait for the disk: on threads of their own, since all invocations share the main one.
 //!
-//! The main thread is woken by a descriptor when something is done, and never waits for it. Whoever begins an errand bounds
-//! how many there are: an invocation has one at a time.
+//! The main thread is woken by a descriptor when something is done, and never waits for it. What cannot be begun now is
+//! begun later, or fails: nothing is done in the main thread for want of another.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread::Builder;
 
 /// Room for a walk through folders, or a copy whose buffer lies elsewhere.
 const STACK: usize = 256 * 1024;
+
+/// Errands under way at once; each has a thread.
+const ERRANDS_MAX: usize = 64;
 
 /// Begins errands, and tells when one is done.
 pub struct Background(Arc<OwnedFd>);
@@ -76,53 +79,27 @@ impl Background {
         unsafe { libc::read(self.watch(), count.as_mut_ptr().cast(), count.len()) };
     }
 
-    /// Begins an errand; where no thread can be had it is done at once.
-    pub fn begin<T: Send + 'static>(&self, work: impl FnOnce(&Watched) -> T + Send + 'static) -> Errand<T> {
+    /// Begins an errand; `None` where so many are under way, or no thread can be had.
+    pub fn begin<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Watched) -> T + Send + 'static,
+    ) -> Option<Errand<T>> {
+        // The bell is one of those that hold the descriptor; this is another.
+        if Arc::strong_count(&self.0) > ERRANDS_MAX {
+            return None;
+        }
         let (done, result) = sync_channel(1);
         let watched = Arc::new(Watched::default());
-        let task = Task {
-            work,
-            done,
-            watched: watched.clone(),
-            bell: Bell(self.0.clone()),
+        let (on_thread, bell) = (watched.clone(), Bell(self.0.clone()));
+        let perform = move || {
+            // Rings last, also by a panic: whoever is woken sees how it ended.
+            let _bell = bell;
+            // Whoever does not wait any more need not be told.
+            let _ = { done }.send(work(&on_thread));
         };
-        let task = Arc::new(Mutex::new(Some(task)));
-        let on_thread = task.clone();
-        let thread = Builder::new()
-            .stack_size(STACK)
-            .spawn(move || perform(&on_thread));
-        if thread.is_err() {
-            perform(&task);
-        }
-        Errand { result, watched }
+        Builder::new().stack_size(STACK).spawn(perform).ok()?;
+        Some(Errand { result, watched })
     }
-}
-
-struct Task<T, W> {
-    work: W,
-    done: SyncSender<T>,
-    watched: Arc<Watched>,
-    bell: Bell,
-}
-
-fn perform<T, W: FnOnce(&Watched) -> T>(task: &Mutex<Option<Task<T, W>>>) {
-    let task = task.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(Task {
-        work,
-        done,
-        watched,
-        bell,
-    }) = task
-    else {
-        return;
-    };
-    {
-        // Goes before the bell rings, also by a panic: whoever is woken sees how it ended.
-        let done = done;
-        // Whoever does not wait any more need not be told.
-        let _ = done.send(work(&watched));
-    }
-    drop(bell);
 }
 
 impl<T> Errand<T> {
@@ -169,6 +146,7 @@ mod tests {
             wait.recv().unwrap();
             watched.is_unwanted()
         });
+        let errand = errand.unwrap();
         assert!(!is_rung(&background, 0) && errand.done().is_none());
         errand.stop();
         go.send(()).unwrap();
@@ -181,8 +159,27 @@ mod tests {
     #[test]
     fn a_panic_is_an_end_too() {
         let background = Background::new().unwrap();
-        let errand = background.begin(|_| -> () { panic!("on purpose") });
+        let errand = background.begin(|_| -> () { panic!("on purpose") }).unwrap();
         assert!(is_rung(&background, 10_000));
         assert_eq!(errand.done(), Some(None));
+    }
+
+    #[test]
+    fn so_many_errands_are_under_way_and_no_more() {
+        let background = Background::new().unwrap();
+        let (go, wait) = sync_channel::<()>(0);
+        let wait = Arc::new(std::sync::Mutex::new(wait));
+        let begin = || {
+            let wait = wait.clone();
+            background.begin(move |_| wait.lock().unwrap().recv().is_ok())
+        };
+        let errands: Vec<_> = (0..ERRANDS_MAX).map(|_| begin().unwrap()).collect();
+        assert!(begin().is_none());
+        drop(go);
+        let is_done = |errand: &Errand<bool>| errand.done().is_some();
+        while !errands.iter().any(is_done) {
+            assert!(is_rung(&background, 10_000));
+        }
+        assert!(begin().is_some());
     }
 }

@@ -13,8 +13,9 @@
 
 use std::ffi::{CString, OsString};
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Time between two looks.
@@ -25,6 +26,7 @@ const RESERVE_MAX: u64 = 2 << 30;
 const MATTERS: u64 = 16;
 /// Where a replica writes how much its largest invocation holds.
 const HELD: &str = "held";
+const HELD_NEW: &str = "held.new";
 
 /// How much of a disk is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct Disk {
     reserve: u64,
     /// What stands beside the others' numbers.
     written: Option<u64>,
+    /// The disk did not take it, since the last look.
+    is_refused: bool,
     /// Since the last look.
     is_compared: bool,
 }
@@ -59,6 +63,7 @@ impl Disk {
             room: Room::Plenty,
             reserve: 0,
             written: None,
+            is_refused: false,
             is_compared: false,
         }
     }
@@ -69,6 +74,7 @@ impl Disk {
             self.due = now + EVERY;
             // Where it was not scarce before, nobody knows yet what each holds.
             self.is_compared = self.room == Room::Plenty;
+            self.is_refused = false;
             // A disk that cannot be asked has room until somebody finds out.
             let (total, free) = sizes(&self.folder).unwrap_or((0, 0));
             self.reserve = reserve(total);
@@ -103,16 +109,29 @@ impl Disk {
     }
 
     fn write(&mut self, held: Option<u64>) {
-        if std::mem::replace(&mut self.written, held) == held {
+        if self.written == held || self.is_refused {
             return;
         }
-        let path = self.folder.join(HELD);
-        // A full disk may refuse it: then others judge without us.
-        let _ = match held {
-            Some(held) => fs::write(path, held.to_string()),
-            None => fs::remove_file(path),
-        };
+        // A full disk may refuse it: then others judge by what we said last until the next look.
+        match write(&self.folder, held) {
+            Ok(()) => self.written = held,
+            Err(_) => self.is_refused = true,
+        }
     }
+}
+
+/// Writes the number, whole at every moment.
+fn write(folder: &Path, held: Option<u64>) -> io::Result<()> {
+    let path = folder.join(HELD);
+    let Some(held) = held else {
+        return match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+    };
+    let new = folder.join(HELD_NEW);
+    fs::write(&new, held.to_string())?;
+    fs::rename(new, path)
 }
 
 /// How much of a disk is to stay free, in bytes.
@@ -132,7 +151,7 @@ fn room(total: u64, free: u64) -> Room {
 }
 
 /// Bytes of a folder's disk, and those of them that are free to all.
-fn sizes(folder: &std::path::Path) -> Option<(u64, u64)> {
+fn sizes(folder: &Path) -> Option<(u64, u64)> {
     let path = CString::new(folder.as_os_str().as_bytes()).ok()?;
     // SAFETY: numbers alone, for which zeros are valid.
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };

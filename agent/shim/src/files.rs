@@ -82,7 +82,8 @@ fn fetch(settings: &Settings, digest: &str, to: &mut File, watched: &Watched) ->
                 to.write_all(bytes)?;
                 size += bytes.len() as u64;
                 unreturned += bytes.len() as u64;
-                watched.add(bytes.len() as u64);
+                // An empty part says that the agent has it fetched still.
+                watched.add(1);
             }
             Message::Result { payload, .. } if file::size(payload) == Some(size) => return Ok(()),
             Message::Result { .. } => bail!("it broke off after {size} bytes"),

@@ -7,11 +7,14 @@
 use std::fs::{self, DirBuilder, ReadDir};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::background::{Background, Errand};
 use crate::settings::Settings;
 
+/// When a thread that could not be had is asked for again.
+const THREAD_AGAIN: Duration = Duration::from_millis(100);
 /// Entries removed in one step: about a millisecond.
 const STEP: usize = 64;
 
@@ -62,14 +65,45 @@ impl Scratch {
     }
 }
 
-/// Removes the folder of an invocation: an empty one at once, any other beside the others' bytes, which even one large file
-/// in it would hold up.
-pub fn clear(folder: &Path, background: &Background) -> Option<Errand<()>> {
-    if fs::remove_dir(folder).is_ok() {
-        return None;
+/// The folder of an invocation on its way out: an empty one goes at once, any other beside the others' bytes, which even one
+/// large file in it would hold up.
+pub enum Clearing {
+    /// It is gone, or what is left of it cannot be removed.
+    Done,
+    /// It waits for a thread.
+    Waits(PathBuf),
+    /// It is being removed.
+    Removes(Errand<()>),
+}
+
+impl Clearing {
+    /// Of this folder.
+    pub fn begin(folder: PathBuf) -> Clearing {
+        match fs::remove_dir(&folder) {
+            Ok(()) => Clearing::Done,
+            Err(_) => Clearing::Waits(folder),
+        }
     }
-    let mut removal = Removal::new(folder.to_owned());
-    Some(background.begin(move |_| while !removal.step() {}))
+
+    /// Goes on; whether it is done.
+    pub fn advance(&mut self, background: &Background) -> bool {
+        if let Clearing::Waits(folder) = self {
+            let mut removal = Removal::new(folder.clone());
+            if let Some(errand) = background.begin(move |_| while !removal.step() {}) {
+                *self = Clearing::Removes(errand);
+            }
+        }
+        match self {
+            Clearing::Done => true,
+            Clearing::Waits(_) => false,
+            Clearing::Removes(errand) => errand.done().is_some(),
+        }
+    }
+
+    /// How long it may be left alone; nothing where it is woken.
+    pub fn patience(&self) -> Option<Duration> {
+        matches!(self, Clearing::Waits(_)).then_some(THREAD_AGAIN)
+    }
 }
 
 /// A folder being removed.

@@ -1,34 +1,36 @@
 //! How much an invocation's folder holds on disk: nobody else counts it, as no file system here has quotas for it.
 //!
-//! The folder is walked once a second, where that is asked for, and in steps, since other invocations wait meanwhile. What
-//! was laid there before the start does not count.
+//! The folder is walked once a second, where that is asked for, on a thread of its own. What was laid there before the start
+//! does not count.
 
-use std::collections::HashMap;
-use std::fs::{self, ReadDir};
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, Metadata, ReadDir};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crate::background::{Background, Errand, Watched};
 
 /// Time between two walks.
 const EVERY: Duration = Duration::from_secs(1);
+/// A walk that lasts longer is over with what it found: who makes files faster than they are counted has many.
+const LASTS_MAX: Duration = Duration::from_secs(10);
 /// What a file or folder counts at least, for the place it takes in its folder: else a million empty ones were nothing.
 const ENTRY_MIN: u64 = 512;
 /// Folders that may wait to be looked into, as their names take our memory; what lies in further ones does not count.
 const AHEAD_MAX: usize = 16 * 1024;
-/// Entries looked at in one step: about a millisecond.
-const STEP: usize = 64;
+/// Files with several names that are remembered, so that they count once; further ones count for each name.
+const LINKED_MAX: usize = 16 * 1024;
 
 /// The watch over one folder.
 pub struct Usage {
     due: Instant,
-    open: Option<ReadDir>,
-    ahead: Vec<PathBuf>,
-    /// Found so far in this walk.
-    bytes: u64,
+    walk: Option<Errand<u64>>,
     /// Found in the last walk that was finished.
     held: Option<u64>,
     /// Bytes of what was laid there, by inode.
-    laid: HashMap<u64, u64>,
+    laid: Arc<HashMap<u64, u64>>,
 }
 
 impl Usage {
@@ -36,21 +38,17 @@ impl Usage {
     pub fn new() -> Usage {
         Usage {
             due: Instant::now() + EVERY,
-            open: None,
-            ahead: Vec::new(),
-            bytes: 0,
+            walk: None,
             held: None,
-            laid: HashMap::new(),
+            laid: Arc::default(),
         }
     }
 
     /// All that is in the folder now is not counted from now on, as far as it does not grow.
     pub fn spare(&mut self, folder: &Path) {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            if let Ok(metadata) = entry.metadata() {
-                self.laid.insert(metadata.ino(), metadata.blocks() * 512);
-            }
-        }
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let laid = entries.filter_map(|entry| entry.metadata().ok());
+        self.laid = Arc::new(laid.map(|laid| (laid.ino(), laid.blocks() * 512)).collect());
     }
 
     /// What the last walk found, in bytes; a walk that goes on is not over before it has found more than `max`.
@@ -58,35 +56,77 @@ impl Usage {
         self.held
     }
 
-    /// Goes on with the walk, or begins one, if it is time and one `is_wanted`; it is over once it has found more than `max`
-    /// bytes.
-    pub fn walk(&mut self, folder: &Path, is_wanted: bool, max: u64, now: Instant) {
-        if !self.is_walking() {
-            if now < self.due {
-                return;
+    /// Takes what a walk has found, or begins one, if it is time and one `is_wanted`; it is over once it has found more than
+    /// `max` bytes.
+    pub fn watch(&mut self, folder: &Path, is_wanted: bool, max: u64, now: Instant, background: &Background) {
+        if let Some(walk) = &self.walk {
+            if let Some(found) = walk.done() {
+                (self.due, self.held, self.walk) = (now + EVERY, found, None);
             }
-            if !is_wanted {
-                (self.due, self.held) = (now + EVERY, None);
-                return;
+        } else if now >= self.due {
+            if is_wanted {
+                let mut walk = Walk::new(folder, self.laid.clone());
+                self.walk = background.begin(move |watched| walk.run(max, watched));
+            } else {
+                self.held = None;
             }
-            self.bytes = 0;
-            self.ahead.push(folder.to_owned());
+            self.due = now + EVERY;
         }
-        for _ in 0..STEP {
+    }
+
+    /// How long until it has to be looked at again, unless it is woken sooner.
+    pub fn patience(&self) -> Duration {
+        match self.walk {
+            Some(_) => EVERY,
+            None => self.due.saturating_duration_since(Instant::now()),
+        }
+    }
+
+    /// Whether nobody knows yet what is held, and it is being found out.
+    pub fn is_first(&self) -> bool {
+        self.walk.is_some() && self.held.is_none()
+    }
+}
+
+impl Drop for Usage {
+    fn drop(&mut self) {
+        if let Some(walk) = &self.walk {
+            walk.stop();
+        }
+    }
+}
+
+/// One walk through a folder.
+struct Walk {
+    open: Option<ReadDir>,
+    ahead: Vec<PathBuf>,
+    bytes: u64,
+    linked: HashSet<(u64, u64)>,
+    laid: Arc<HashMap<u64, u64>>,
+}
+
+impl Walk {
+    fn new(folder: &Path, laid: Arc<HashMap<u64, u64>>) -> Walk {
+        Walk {
+            open: None,
+            ahead: vec![folder.to_owned()],
+            bytes: 0,
+            linked: HashSet::new(),
+            laid,
+        }
+    }
+
+    /// Finds out how many bytes there are, up to a little more than `max`.
+    fn run(&mut self, max: u64, watched: &Watched) -> u64 {
+        let until = Instant::now() + LASTS_MAX;
+        while self.bytes <= max && !watched.is_unwanted() && Instant::now() < until {
             match self.open.as_mut().map(Iterator::next) {
                 Some(Some(Ok(entry))) => {
                     // What is gone by now, or closed even to us, holds nothing that we could count.
                     let Ok(metadata) = entry.metadata() else { continue };
-                    let laid = self.laid.get(&metadata.ino()).copied();
-                    let bytes = (metadata.blocks() * 512).max(ENTRY_MIN);
-                    self.bytes += laid.map_or(bytes, |laid| bytes.saturating_sub(laid));
+                    self.count(&metadata);
                     if metadata.is_dir() && self.ahead.len() < AHEAD_MAX {
                         self.ahead.push(entry.path());
-                    }
-                    if self.bytes > max {
-                        self.open = None;
-                        self.ahead.clear();
-                        break;
                     }
                 }
                 Some(Some(Err(_)) | None) => self.open = None,
@@ -96,22 +136,24 @@ impl Usage {
                 },
             }
         }
-        if !self.is_walking() {
-            (self.due, self.held) = (now + EVERY, Some(self.bytes));
-        }
+        self.bytes
     }
 
-    /// How long until it has to go on.
-    pub fn patience(&self) -> Duration {
-        if self.is_walking() {
-            return Duration::ZERO;
+    fn count(&mut self, metadata: &Metadata) {
+        if !metadata.is_dir() && metadata.nlink() > 1 {
+            let file = (metadata.dev(), metadata.ino());
+            if self.linked.contains(&file) {
+                // Its other name takes place in its folder all the same.
+                self.bytes += ENTRY_MIN;
+                return;
+            }
+            if self.linked.len() < LINKED_MAX {
+                self.linked.insert(file);
+            }
         }
-        self.due.saturating_duration_since(Instant::now())
-    }
-
-    /// Whether a walk is under way.
-    pub fn is_walking(&self) -> bool {
-        self.open.is_some() || !self.ahead.is_empty()
+        let laid = self.laid.get(&metadata.ino()).copied();
+        let bytes = (metadata.blocks() * 512).max(ENTRY_MIN);
+        self.bytes += laid.map_or(bytes, |laid| bytes.saturating_sub(laid));
     }
 }
 
@@ -120,14 +162,15 @@ mod tests {
     use super::*;
 
     fn held(usage: &mut Usage, folder: &Path, max: u64) -> u64 {
+        let background = Background::new().unwrap();
         usage.due = Instant::now();
-        loop {
-            usage.walk(folder, true, max, Instant::now());
-            if let Some(held) = usage.held().filter(|_| !usage.is_walking()) {
-                assert!(!usage.patience().is_zero(), "it walks again at once");
-                return held;
-            }
+        usage.watch(folder, true, max, Instant::now(), &background);
+        while usage.walk.is_some() {
+            std::thread::yield_now();
+            usage.watch(folder, true, max, Instant::now(), &background);
         }
+        assert!(!usage.patience().is_zero(), "it walks again at once");
+        usage.held().unwrap()
     }
 
     fn is_over(folder: &Path, max: u64) -> bool {
@@ -179,12 +222,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_with_many_names_counts_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = folder.path().join("first");
+        fs::write(&first, vec![1; 1_000_000]).unwrap();
+        for number in 0..100 {
+            fs::hard_link(&first, folder.path().join(number.to_string())).unwrap();
+        }
+        let held = held(&mut Usage::new(), folder.path(), u64::MAX);
+        assert!((1_000_000..1_200_000).contains(&held), "{held}");
+    }
+
+    #[test]
     fn nothing_is_walked_that_nobody_asks_for() {
         let folder = tempfile::tempdir().unwrap();
         let mut usage = Usage::new();
         usage.due = Instant::now();
-        usage.walk(folder.path(), false, 0, Instant::now());
-        assert_eq!(usage.held(), None);
+        let background = Background::new().unwrap();
+        usage.watch(folder.path(), false, 0, Instant::now(), &background);
+        assert!(usage.walk.is_none() && usage.held().is_none());
         assert!(!usage.patience().is_zero());
     }
 }

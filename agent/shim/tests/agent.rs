@@ -77,6 +77,20 @@ impl Default for Options {
     }
 }
 
+/// Lets in whoever connects in time.
+fn accept(listener: &UnixListener) -> UnixStream {
+    listener.set_nonblocking(true).unwrap();
+    let mut accepted = None;
+    crate::wait_until("the shim connects", || {
+        accepted = listener.accept().ok();
+        accepted.is_some()
+    });
+    let (stream, _) = accepted.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
 impl Agent {
     /// Starts a shim and lets it join.
     pub fn start(options: Options) -> Agent {
@@ -105,8 +119,7 @@ impl Agent {
             command.env("PIPES_CGROUP", cgroup);
         }
         let shim = command.spawn().unwrap();
-        let (stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let stream = accept(&listener);
         let mut agent = Agent {
             folder,
             shim,
@@ -122,8 +135,7 @@ impl Agent {
 
     /// Lets the shim in that opens a session of its own for a file.
     pub fn file_call(&mut self) -> FileCall {
-        let (stream, _) = self.listener.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let stream = accept(&self.listener);
         let main = std::mem::replace(&mut self.stream, stream);
         self.let_in();
         let mut call = FileCall {

@@ -12,8 +12,13 @@ impl Invocation {
     pub(super) fn watch_folder(&mut self, replica: &mut Replica, now: Instant) {
         let max = self.spec.scratch;
         let is_wanted = replica.disk.look(now) != Room::Plenty || max.is_some();
-        self.usage
-            .walk(&self.folder, is_wanted, max.unwrap_or(u64::MAX), now);
+        self.usage.watch(
+            &self.folder,
+            is_wanted,
+            max.unwrap_or(u64::MAX),
+            now,
+            &replica.background,
+        );
         if let Some(max) = max.filter(|max| self.held() > Some(*max)) {
             let max = size::shown(max);
             let why =
@@ -22,9 +27,9 @@ impl Invocation {
         }
     }
 
-    /// Whether it is being found out how much its folder holds.
+    /// Whether nobody knows yet how much its folder holds, and it is being found out.
     pub fn is_looked_through(&self) -> bool {
-        self.takes_a_slot() && self.usage.is_walking()
+        self.takes_a_slot() && self.usage.is_first()
     }
 
     /// How much its folder holds, in bytes, where that was found out.

@@ -16,24 +16,24 @@ pub const EVERY: Duration = Duration::from_secs(1);
 /// Files being laid.
 pub struct Laying {
     errand: Errand<Result<(), String>>,
-    /// Bytes of which the coordinator was told, and when.
+    /// How far they had come when the coordinator was told, and when that was.
     told: (u64, Instant),
 }
 
 impl Laying {
-    /// Begins, where there are files.
-    pub fn begin(spec: &Spec, folder: &Path, replica: &Replica) -> Option<Laying> {
+    /// Begins, where there are files. The error is one sentence.
+    pub fn begin(spec: &Spec, folder: &Path, replica: &Replica) -> Result<Option<Laying>, String> {
         if spec.files.is_empty() {
-            return None;
+            return Ok(None);
         }
         let (settings, folder, files) = (replica.settings.clone(), folder.to_owned(), spec.files.clone());
         let lay = replica
             .background
             .begin(move |watched| files::lay(&settings, &folder, &files, watched));
-        Some(Laying {
-            errand: lay,
+        Ok(Some(Laying {
+            errand: lay.ok_or("no thread lays the files into its working folder: too many are at work")?,
             told: (0, Instant::now()),
-        })
+        }))
     }
 }
 

@@ -26,10 +26,9 @@ use pipes_wamp::error::uri as wamp_error;
 use pipes_wamp::message::Payload;
 use pipes_wamp::streaming::Callee;
 
-use crate::background::Errand;
 use crate::connection::Outbox;
 use crate::processes::{Group, Tree};
-use crate::scratch;
+use crate::scratch::Clearing;
 use crate::usage::Usage;
 
 mod counts;
@@ -85,7 +84,7 @@ enum Phase {
     Starting { until: Instant },
     Running,
     Ending(End),
-    Cleaning(End, Option<Errand<()>>),
+    Cleaning(End, Clearing),
     Over,
 }
 
@@ -155,12 +154,12 @@ impl Invocation {
             let _ = fs::remove_dir(&folder);
             error.to_string()
         })?;
+        let laying = Laying::begin(&spec, &folder, replica).inspect_err(|_| drop(fs::remove_dir(&folder)))?;
         let opening = Opening {
             run: spec.run.clone(),
             stage: spec.stage + 1,
         };
         output.open(outbox, &opening);
-        let laying = Laying::begin(&spec, &folder, replica);
         Ok(Invocation {
             call,
             phase: Phase::Waiting,
@@ -349,11 +348,11 @@ impl Invocation {
         if matches!(self.phase, Phase::Ending(_)) {
             let is_reaped = !matches!(self.main, Main::Alive(_));
             if !self.processes.kill(mains) && is_reaped && self.laying.is_none() {
-                self.finish(replica, outbox);
+                self.finish(outbox);
             }
         }
-        if let Phase::Cleaning(end, removal) = &self.phase
-            && removal.as_ref().is_none_or(|removal| removal.done().is_some())
+        if let Phase::Cleaning(end, clearing) = &mut self.phase
+            && clearing.advance(&replica.background)
         {
             if *end == End::Asked {
                 self.answer(outbox);
@@ -388,7 +387,7 @@ impl Invocation {
     }
 
     /// Nobody is left: answers whoever waits, then closes the pipes.
-    fn finish(&mut self, replica: &Replica, outbox: &mut Outbox) {
+    fn finish(&mut self, outbox: &mut Outbox) {
         let Phase::Ending(end) = std::mem::replace(&mut self.phase, Phase::Over) else {
             return;
         };
@@ -412,7 +411,7 @@ impl Invocation {
         self.output.close(outbox);
         self.stderr.source.close();
         self.ends = None;
-        self.phase = Phase::Cleaning(end, scratch::clear(&self.folder, &replica.background));
+        self.phase = Phase::Cleaning(end, Clearing::begin(self.folder.clone()));
     }
 
     /// What to watch: descriptor, events, and what it is. Output and stderr only when `can_send`.
@@ -443,7 +442,7 @@ impl Invocation {
 
     /// How long the shim may sleep on its account at most.
     pub fn patience(&self) -> Option<Duration> {
-        match self.phase {
+        match &self.phase {
             Phase::Waiting if !self.is_killing => {
                 let laying = self.laying.as_ref().map(|_| laying::EVERY);
                 self.input.patience().into_iter().chain(laying).min()
@@ -454,8 +453,7 @@ impl Invocation {
             }
             // Whoever has the executable open for writing is about to execute something else.
             Phase::Starting { .. } => Some(Duration::from_millis(2)),
-            // Woken when it is done.
-            Phase::Cleaning(..) => None,
+            Phase::Cleaning(_, clearing) => clearing.patience(),
             Phase::Over => Some(Duration::ZERO),
             // Deaths are told by SIGCHLD; this is for a process that was born while others were killed.
             Phase::Waiting | Phase::Running | Phase::Ending(_) => Some(Duration::from_millis(50)),
