@@ -11,6 +11,7 @@ pub struct Schedule {
     chance: Chance,
     /// Drawn apart, so that all else is as without it.
     apart: Chance,
+    aim: Chance,
     next_ms: u64,
     later: Vec<(u64, Later)>,
 }
@@ -29,6 +30,7 @@ impl Schedule {
     pub fn new(chance: Chance, begin_ms: u64) -> Schedule {
         Schedule {
             apart: chance.part("apart"),
+            aim: chance.part("aim"),
             chance,
             next_ms: begin_ms,
             later: Vec::new(),
@@ -45,10 +47,25 @@ impl Schedule {
         for (_, what) in due {
             self.carry_out(world, what);
         }
+        self.aim(world);
         if now >= self.next_ms {
             let gap = world.plan.fault_gap_ms;
             self.next_ms = now + self.chance.between(1, 2 * gap);
             self.fault(world);
+        }
+    }
+
+    /// Hosts that have installed a snapshot replace their logs: now there is most to get wrong.
+    fn aim(&mut self, world: &mut World) {
+        let installed = std::mem::take(&mut world.shared.lock().installed);
+        for host in installed {
+            if world.plan.has_aim && self.aim.is(500) {
+                let operations = self.aim.scaled(1, 60);
+                world.note(format!(
+                    "{host} will end within {operations} operations, its log being purged"
+                ));
+                disk::arm(&host, operations, Loss::Killed);
+            }
         }
     }
 

@@ -68,6 +68,8 @@ pub struct History {
     pub violations: Vec<String>,
     /// What happened.
     pub trace: Trace,
+    /// Hosts that have installed a snapshot since the last step.
+    pub installed: Vec<String>,
     /// Writes acknowledged since the last step, by serial.
     pub acknowledged: Vec<u64>,
     /// Requests by kind and outcome.

@@ -39,6 +39,8 @@ pub struct Plan {
     pub disk: Faults,
     /// Which kinds of faults come, each with its weight.
     pub weights: Weights,
+    /// Whether hosts end soon after they have installed a snapshot.
+    pub has_aim: bool,
     /// Whether octets change on disks.
     pub has_damage: bool,
     /// Limits of the store, by name.
@@ -111,6 +113,7 @@ impl Plan {
                 bad_disk: c.pick(&[0, 0, 1]),
             },
             // Drawn apart, so that all else is as without it.
+            has_aim: Chance::new(seed).part("aim").is(300),
             has_damage: Chance::new(seed).part("damage").is(150),
             limits: limits(c, is_slow),
         }

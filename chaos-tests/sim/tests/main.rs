@@ -6,14 +6,15 @@ use pipes_sim::run;
 use pipes_sim_seam::Mutant;
 
 /// Mistakes, and a seed whose run shows each; once something else has changed in the store, one of the few after it does.
-const SHOWN: [(Mutant, u64); 17] = [
+const SHOWN: [(Mutant, u64); 18] = [
     (Mutant::LeaderRestored, 1),
     (Mutant::CommittedAhead, 12),
+    (Mutant::PurgedAhead, 482),
     (Mutant::PurgedToApplied, 61),
     (Mutant::AppendUnsynced, 0),
     (Mutant::OpenedUnsynced, 0),
     (Mutant::VoteUnsynced, 0),
-    (Mutant::TruncateUnsynced, 12),
+    (Mutant::TruncateUnsynced, 24),
     (Mutant::SnapshotUnsynced, 0),
     (Mutant::FolderUnsynced, 0),
     (Mutant::PurgedBeforeSnapshot, 0),

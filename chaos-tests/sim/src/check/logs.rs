@@ -13,12 +13,19 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Looks at what was appended.
+    /// Looks at what was appended, and at what was found.
     pub fn take(&mut self, event: &Event, history: &mut History) {
+        let host = &event.host;
+        if let Deed::LogOpened { last, purged, .. } = &event.deed
+            && purged > last
+        {
+            history.fail(format!(
+                "{host} has a log that ends with {last:?}, and is purged up to {purged:?}"
+            ));
+        }
         let Deed::Appended { entries, is_synced } = &event.deed else {
             return;
         };
-        let host = &event.host;
         if !is_synced {
             history.fail(format!(
                 "{host} says that entries are on disk, and a power loss would take them"

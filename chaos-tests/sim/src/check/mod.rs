@@ -49,7 +49,10 @@ impl Checks {
             Deed::SnapshotKept { .. } => self.snapshots += 1,
             Deed::StateSet {
                 is_installed: true, ..
-            } => self.installed += 1,
+            } => {
+                self.installed += 1;
+                history.installed.push(event.host.clone());
+            }
             Deed::Applied { .. } => self.last_applied_ms = history.now_ms,
             _ => {}
         }
