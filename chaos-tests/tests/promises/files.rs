@@ -11,7 +11,7 @@ use pipes_chaos::wait::wait_until;
 /// 256 MiB; PIPES_FILE_BYTES is another size.
 const LARGE: u64 = 256 << 20;
 /// How long a run beside may be silent that says something every 10 ms.
-const GAP_MAX: Duration = Duration::from_millis(200);
+const GAP_MAX: Duration = Duration::from_millis(400);
 /// A file of some gigabytes takes its time, where others work beside it.
 const LIMIT: Duration = Duration::from_secs(300);
 /// Tries, of which one must hold: a machine that has no processor for a moment freezes a clock too, a replica that copies

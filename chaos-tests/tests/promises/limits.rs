@@ -94,11 +94,11 @@ fn a_timeout_gives_no_stage_an_end_of_its_input() -> Result<()> {
     let done = line
         .cluster
         .run("sh -c 'seq 1 20000; exec sleep 100'")
-        .options(&["-n", "--timeout", "1s"])
+        .options(&["-n", "--timeout", "5s"])
         .finish()?
         .expect(124)?;
     let own = std::process::Command::new("timeout")
-        .args(["1", "sh", "-c", "seq 1 20000; exec sleep 100"])
+        .args(["5", "sh", "-c", "seq 1 20000; exec sleep 100"])
         .output()?;
     assert_eq!((own.status.code(), own.stdout == done.stdout), (Some(124), true));
     line.cluster.finish()

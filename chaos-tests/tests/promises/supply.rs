@@ -18,6 +18,8 @@ const RUNS: usize = 200;
 const RUNS_AT_ONCE: usize = 16;
 /// Every pair of agents is reset so often.
 const RESETS: usize = 11;
+/// What an agent logs of a new link.
+const LINKED: &str = "linked";
 /// Losses that both ends count together, at the least.
 const LOSSES_MIN: usize = 60;
 /// How long a run may take when agents stand still for 12 s.
@@ -46,9 +48,14 @@ fn all_free(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-fn losses(cluster: &Cluster) -> usize {
+/// How often agents have logged this.
+fn counted(cluster: &Cluster, what: &str) -> usize {
     let logs = cluster.nodes.iter().map(|node| node.log());
-    logs.map(|log| log.matches("a link is lost").count()).sum()
+    logs.map(|log| log.matches(what).count()).sum()
+}
+
+fn losses(cluster: &Cluster) -> usize {
+    counted(cluster, "a link is lost")
 }
 
 #[test]
@@ -111,6 +118,7 @@ fn links_lost_and_healed_under_runs_leave_every_slot_free() -> Result<()> {
 fn break_links(cluster: &Cluster) -> Result<()> {
     let address = |node: usize| cluster.nodes[node].address.as_str();
     for round in 0..repetitions(RESETS) {
+        let (lost, linked) = (losses(cluster), counted(cluster, LINKED));
         for (one, other) in [(0, 1), (1, 2), (2, 0)] {
             if round % 3 != 1 {
                 fault::reset(address(one), address(other))?;
@@ -119,7 +127,9 @@ fn break_links(cluster: &Cluster) -> Result<()> {
                 fault::reset(address(other), address(one))?;
             }
         }
-        let_pass(Duration::from_millis(400));
+        wait_until("links are lost, and back", FREE_LIMIT, || {
+            losses(cluster) > lost && counted(cluster, LINKED) > linked
+        })?;
     }
     cluster.pause(2)?;
     let paused = Instant::now();
@@ -191,7 +201,7 @@ fn runs_take_the_first_slot_that_frees_anywhere_and_no_line_is_overtaken_for_eve
     wait_until("three run", FREE_LIMIT, || slots_used(&cluster) == [1, 1, 1])?;
     let took = begun.elapsed();
     println!("three at once run after {took:?}");
-    assert!(took < Duration::from_secs(1), "three at once run after {took:?}");
+    assert!(took < Duration::from_secs(3), "three at once run after {took:?}");
     for run in three {
         run.finish()?.success()?;
     }
@@ -201,7 +211,8 @@ fn runs_take_the_first_slot_that_frees_anywhere_and_no_line_is_overtaken_for_eve
     }
     let took = begun.elapsed();
     println!("nine took {took:?}");
-    assert!(took < Duration::from_secs(5), "nine took {took:?}");
+    // One after another they would take 9 s.
+    assert!(took < Duration::from_secs(7), "nine took {took:?}");
     overtake(&cluster)?;
     all_free(&cluster)?;
     cluster.finish()

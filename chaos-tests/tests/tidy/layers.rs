@@ -59,8 +59,8 @@ const LAYERS: [(&str, &str); 15] = [
     ("agent/syntax/src", "file line stage word quoting cursor error"),
     (
         "agent/shim/src",
-        "shim dispatcher invocation child processes environment connection files join scratch background settings signals \
-         usage disk",
+        "shim dispatcher invocation child processes environment connection files join scratch usage background settings signals \
+         disk",
     ),
     (
         "cli/src",
