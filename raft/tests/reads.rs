@@ -5,23 +5,30 @@ use pipes_raft::{Compare, CompareOp, Consistency, Op, OpResult, Range, Target, T
 
 use crate::cluster::Cluster;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_range_is_read_on_a_thread_that_nobody_waits_for() {
-    let cluster = Cluster::of(1).await;
-    let store = cluster.store(1);
-    for number in 0..20 {
-        store.put(format!("k/{number}"), "v", None).await.unwrap();
-    }
-    // Whoever polls goes on, whatever the range takes. Now and then the thread may be done before it is asked.
-    let polled_once = || {
-        store
-            .range(Range::prefix("k/"), Consistency::Serializable)
-            .now_or_never()
-    };
-    assert!((0..20).any(|_| polled_once().is_none()));
-    let all = store.range(Range::prefix("k/"), Consistency::Serializable).await;
-    assert_eq!(all.unwrap().kvs.len(), 20);
-    cluster.end().await;
+#[test]
+fn a_range_is_read_on_a_thread_that_nobody_waits_for() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let cluster = Cluster::of(1).await;
+        let store = cluster.store(1);
+        for number in 0..20 {
+            store.put(format!("k/{number}"), "v", None).await.unwrap();
+        }
+        // The only thread that it could be read on has something to do. Whoever polls goes on all the same.
+        let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
+        let busy = tokio::task::spawn_blocking(move || wait.recv().is_ok());
+        let all = store.range(Range::prefix("k/"), Consistency::Serializable);
+        let mut all = std::pin::pin!(all);
+        assert!(all.as_mut().now_or_never().is_none());
+        go.send(()).unwrap();
+        assert!(busy.await.unwrap());
+        assert_eq!(all.await.unwrap().kvs.len(), 20);
+        cluster.end().await;
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
