@@ -10,6 +10,7 @@
 //! | `/pipes/blobs/DIGEST/by/KEY` | that the key KEY names the blob DIGEST |
 //! | `/pipes/blobs/DIGEST/gone`, `/pipes/blobs/generation/HH` | that it is being collected; raised for a group of digests as one is |
 //! | `/pipes/runs/ID` | a run that was, or that lasts already, for `ps -a` |
+//! | `/pipes/workflows/NAME` | a daemon workflow: what should run |
 //! | `/pipes/operators/HEXKEY`, `/pipes/tokens/SHA256HEX` | who may speak in realm `pipes` |
 //!
 //! The layout is for looking, not an interface. A prefix ends with `/`, so that no name is the beginning of another.
@@ -111,6 +112,16 @@ pub fn runs() -> Vec<u8> {
 /// The record of one run.
 pub fn run(id: &str) -> Vec<u8> {
     key(&format!("runs/{id}"))
+}
+
+/// Prefix of all daemon workflows.
+pub fn workflows() -> Vec<u8> {
+    key("workflows/")
+}
+
+/// One daemon workflow.
+pub fn workflow(name: &str) -> Vec<u8> {
+    key(&format!("workflows/{name}"))
 }
 
 /// Prefix of all operators.

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod coordinator;
+pub mod daemon;
 pub mod peers;
 pub mod placement;
 pub mod runs;

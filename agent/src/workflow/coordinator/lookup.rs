@@ -1,6 +1,7 @@
 //! From a request to a plan: parses the line and looks up what its names were built from.
 
 use pipes_protocol::supply::Kind;
+use pipes_syntax::Stage;
 
 use crate::service;
 use crate::workflow::coordinator::context::Context;
@@ -14,24 +15,16 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
         message: error.message.clone(),
         offset: error.offset,
     })?;
-    let names: Vec<&str> = line.stages.iter().map(|stage| stage.name.as_str()).collect();
-    // One linearizable read for all names: what a build anywhere was answered for is seen here.
-    let found = service::find_all(&context.store, &names);
-    let found = context.quorum.decided(found).await??;
-    let mut stages = Vec::with_capacity(line.stages.len());
-    for (stage, found) in line.stages.into_iter().zip(found) {
-        let Some(record) = found else {
-            return Err(unknown(context, stage.name).await?);
-        };
-        stages.push(Planned {
-            kind: Kind {
-                service: record.name,
-                digest: record.digest.to_string(),
-            },
-            args: stage.args,
-            env: stage.assignments,
-        });
-    }
+    let kinds = match request.options.versions.as_slice() {
+        [] => look_up(context, &line.stages).await?,
+        versions => given(&line.stages, versions)?,
+    };
+    let stages = line.stages.into_iter().zip(kinds).map(|(stage, kind)| Planned {
+        kind,
+        args: stage.args,
+        env: stage.assignments,
+    });
+    let stages = stages.collect();
     Ok(Plan {
         id: format!("r{}", ulid::Ulid::new().to_string().to_lowercase()),
         line: request.line.clone(),
@@ -40,6 +33,41 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
         options: request.options.clone(),
         descriptors: request.descriptors,
     })
+}
+
+/// What the names stand for now.
+async fn look_up(context: &Context, stages: &[Stage]) -> Result<Vec<Kind>, Error> {
+    let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+    // One linearizable read for all names: what a build anywhere was answered for is seen here.
+    let found = service::find_all(&context.store, &names);
+    let found = context.quorum.decided(found).await??;
+    let mut kinds = Vec::with_capacity(stages.len());
+    for (stage, found) in stages.iter().zip(found) {
+        let Some(record) = found else {
+            return Err(unknown(context, stage.name.clone()).await?);
+        };
+        kinds.push(Kind {
+            service: record.name,
+            digest: record.digest.to_string(),
+        });
+    }
+    Ok(kinds)
+}
+
+/// What they stood for when somebody looked them up before.
+fn given(stages: &[Stage], versions: &[String]) -> Result<Vec<Kind>, Error> {
+    if versions.len() != stages.len() {
+        return Err(Error::Usage(format!(
+            "{} versions were given for {} stages",
+            versions.len(),
+            stages.len()
+        )));
+    }
+    let kinds = stages.iter().zip(versions).map(|(stage, digest)| Kind {
+        service: service::split(&stage.name).0.to_owned(),
+        digest: digest.clone(),
+    });
+    Ok(kinds.collect())
 }
 
 /// Why nothing of this name was found.

@@ -62,6 +62,8 @@ pub struct Options {
     pub fresh: bool,
     /// A server lost after the start: once more, when nothing was read or written yet.
     pub retry: bool,
+    /// The version of each stage, in the line's order, for those who have looked them up before: daemon workflows.
+    pub versions: Vec<String>,
 }
 
 /// One later chunk, or what else the first one carries.
@@ -140,6 +142,7 @@ impl Options {
                         options.place.insert(stage, text(node, "place")?);
                     }
                 }
+                "versions" => options.versions = versions(value)?,
                 "scratch" => options.scratch = scratch(&value)?,
                 "file" => options.files = files(value)?,
                 name if BEYOND_PROCESS.contains(&name) => {
@@ -225,6 +228,15 @@ fn descriptors(value: Value) -> Result<Descriptors, Error> {
     let known = names.iter().map(|name| Descriptor::parse(name.as_str()?));
     let known: Vec<Descriptor> = known.collect::<Option<_>>().ok_or_else(refuse)?;
     known.try_into().map_err(|_| refuse())
+}
+
+/// Digests as they were looked up before.
+fn versions(value: Value) -> Result<Vec<String>, Error> {
+    let Value::Array(digests) = value else {
+        return Err(Error::Usage("versions must be a list of digests".into()));
+    };
+    let digests = digests.into_iter().map(|digest| text(digest, "versions"));
+    digests.collect()
 }
 
 /// The entries of a map with text keys.
