@@ -1,7 +1,8 @@
 //! What is there on a node and how much of it is free: what each executor tells the other nodes' coordinators.
 //!
 //! ```text
-//! supply  -> [{stages, stages_max, processors, memory_percent, slots, replicas, kinds: [{kind, replicas, idle, ready, starting}]}] ...
+//! supply  -> [{stages, stages_max, processors, memory_percent, slots, replicas, kinds: [{kind, replicas, idle, ready, starting, up,
+//!            wished, failing}]}] ...
 //! ```
 //!
 //! One call from each node to each other; an answer part at once, whenever something has changed, and every second, each
@@ -77,6 +78,24 @@ pub struct OfKind {
     pub starting: u32,
     /// Runs wait for it in order, and nobody comes before them.
     pub is_claimed: bool,
+    /// Replicas that can be called and are to stay.
+    pub up: u32,
+    /// How many are kept there, whoever uses them.
+    pub wished: u32,
+    /// Why there are fewer than are wished, where something failed.
+    pub failing: Option<Failing>,
+}
+
+/// Why replicas that are wished are not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Failing {
+    /// How often it failed, one after another.
+    pub failures: u32,
+    /// Why it failed last, for people.
+    pub why: String,
+    /// When it is tried again: milliseconds since 1970 by the node's clock; 0 where room has to be made first.
+    pub next_ms: u64,
 }
 
 #[cfg(test)]

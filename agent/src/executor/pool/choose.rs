@@ -78,7 +78,8 @@ impl Slots {
         Some(choice)
     }
 
-    /// The replica that has a slot for the stage: a ready one before one that starts, the least used first.
+    /// The replica that has a slot for the stage: a ready one before one that starts, one that is to stay before one that
+    /// is to go, the least used first.
     fn known_place<'s>(
         &'s self,
         stage: &Wanted,
@@ -93,17 +94,14 @@ impl Slots {
                 && used(name, replica) < replica.slots.min(self.settings.slots)
                 && !choice.evicted.contains(name)
         });
-        let least = fitting.min_by_key(|(name, replica)| (!replica.is_ready, used(name, replica)));
+        let least = fitting
+            .min_by_key(|(name, replica)| (!replica.is_ready, replica.is_leaving, used(name, replica)));
         least.map(|(name, _)| name.as_str())
     }
 
     /// Room for a new replica, if need be instead of an idle one.
     fn new_place(&self, stage: &Wanted, taken: &HashMap<&str, u32>, choice: &mut Choice) -> Option<usize> {
-        let known = self
-            .replicas
-            .values()
-            .filter(|replica| replica.kind.service == stage.kind.service)
-            .count();
+        let known = self.known_beside(&stage.kind);
         let new = choice
             .new
             .iter()
@@ -115,9 +113,8 @@ impl Slots {
             .filter(|name| self.replicas[*name].kind.service == stage.kind.service)
             .count();
         if known + new - gone >= self.settings.replicas as usize {
-            let idle = self.longest_idle(taken, choice, |replica| {
-                replica.kind.service == stage.kind.service
-            })?;
+            let of_service = |replica: &Replica| replica.kind.service == stage.kind.service;
+            let idle = self.longest_idle(taken, choice, of_service)?;
             choice.evicted.push(idle);
         } else if self.replicas.len() + choice.new.len() - choice.evicted.len() >= REPLICAS_MAX {
             let idle = self.longest_idle(taken, choice, |_| true)?;
@@ -137,14 +134,26 @@ impl Slots {
         choice: &Choice,
         counts: impl Fn(&Replica) -> bool,
     ) -> Option<String> {
-        let idle = self.replicas.iter().filter(|(name, replica)| {
-            replica.is_idle()
-                && counts(replica)
-                && !taken.contains_key(name.as_str())
-                && !choice.evicted.contains(name)
-        });
-        idle.min_by_key(|(_, replica)| replica.idle_since)
-            .map(|(name, _)| name.clone())
+        let endable = self.endable(|name, _| !taken.contains_key(name));
+        let mut idle = endable
+            .into_iter()
+            .filter(|(name, replica)| counts(replica) && !choice.evicted.iter().any(|gone| gone == name));
+        idle.next().map(|(name, _)| name.to_owned())
+    }
+
+    /// Replicas of a service that count when one of this kind is to start: all of the kind, and of others those beyond
+    /// what is wished of them.
+    fn known_beside(&self, kind: &Kind) -> usize {
+        let of_service = self
+            .replicas
+            .values()
+            .filter(|known| known.kind.service == kind.service);
+        let others =
+            (self.wished.iter()).filter(|(other, _)| other.service == kind.service && *other != kind);
+        let wished: u32 = others
+            .map(|(other, wished)| wished.count.min(self.held(other)))
+            .sum();
+        of_service.count() - wished as usize
     }
 }
 

@@ -2,7 +2,7 @@
 //! what the slots say is to be done; and it shows what is there and free.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pipes_protocol::reservation::PrepareError;
 use pipes_protocol::supply::Supply;
@@ -45,6 +45,8 @@ pub(super) struct Owner {
     shown: watch::Sender<Supply>,
     processors: u32,
     memory_percent: u32,
+    /// One moment by both clocks, so that a time shown is always the same one.
+    moment: (Instant, Duration),
 }
 
 impl Owner {
@@ -67,6 +69,10 @@ impl Owner {
             shown,
             processors: cores as u32,
             memory_percent: memory_percent(),
+            moment: (
+                Instant::now(),
+                SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            ),
         };
         owner.show();
         (owner, supply)
@@ -118,10 +124,16 @@ impl Owner {
         let supply = Supply {
             processors: self.processors,
             memory_percent: self.memory_percent,
-            ..self.slots.supply()
+            ..self.slots.supply(|time| self.wall_ms(time))
         };
         self.shown
             .send_if_modified(|known| (*known != supply).then(|| *known = supply).is_some());
+    }
+
+    /// Milliseconds since 1970, for people.
+    fn wall_ms(&self, time: Instant) -> u64 {
+        let (moment, wall) = self.moment;
+        (wall + time.duration_since(moment)).as_millis() as u64
     }
 
     fn command(&mut self, command: Command) {
@@ -139,6 +151,7 @@ impl Owner {
                     self.slots.prepare(Instant::now(), ticket, request);
                 }
             }
+            Command::Wish(wish) => self.slots.wish(Instant::now(), wish),
             Command::Count(count) => {
                 let _ = count.send((self.slots.used(), self.slots.counters));
             }

@@ -4,6 +4,7 @@
 //! ```text
 //! prepare(request)       -> Preparing: Waiting? Reserved, Ready(places)   or Failed(Full | ...)
 //! drop(preparing)        they are free
+//! wish({cat: 2})         two of them are kept, whoever uses them
 //! ```
 //!
 //! Always: (1) the state is the task's alone; (2) whoever drops a [`Preparing`] has nothing any more, before anything that
@@ -12,17 +13,20 @@
 //! Not here: who gets which slot (`state.rs`, `choose.rs`), what a replica is (`Backend`).
 
 pub mod answer;
+mod backoff;
 mod choose;
 mod event_loop;
 mod reserve;
 pub mod state;
 mod supply;
+mod wished;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pipes_protocol::reservation::Prepare;
-use pipes_protocol::supply::Supply;
+use pipes_protocol::supply::{Kind, Supply};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::executor::backend::Backend;
@@ -30,7 +34,7 @@ use crate::executor::pool::answer::Answer;
 use crate::executor::pool::event_loop::Owner;
 use crate::executor::pool::state::Counters;
 use crate::executor::settings::Settings;
-use crate::lifecycle::{Kind, Lifecycle};
+use crate::lifecycle::{self, Lifecycle};
 
 /// Commands that may wait for the task; whoever sends more waits with them.
 const COMMANDS_MAX: usize = 1_000;
@@ -62,6 +66,7 @@ enum Command {
         ticket: u64,
         answers: mpsc::Sender<Answer>,
     },
+    Wish(BTreeMap<Kind, u32>),
     Count(oneshot::Sender<(usize, Counters)>),
 }
 
@@ -103,7 +108,7 @@ impl Pool {
         let lifecycle = parts.lifecycle.clone();
         let ended = Ended::default();
         let (owner, supply) = Owner::new(parts, ended.clone());
-        lifecycle.spawn(Kind::Part, "pool of replicas", owner.run(receiver));
+        lifecycle.spawn(lifecycle::Kind::Part, "pool of replicas", owner.run(receiver));
         Pool {
             commands,
             tickets: Arc::default(),
@@ -129,6 +134,12 @@ impl Pool {
         // A pool that is gone answers nothing; `next` tells.
         let _ = self.commands.send(command).await;
         preparing
+    }
+
+    /// Has so many replicas of each kind kept, whoever uses them; what was wished before holds no more.
+    pub async fn wish(&self, wish: BTreeMap<Kind, u32>) {
+        // A pool that is gone keeps nothing: the agent stops.
+        let _ = self.commands.send(Command::Wish(wish)).await;
     }
 
     /// Slots in use, and how often limits were met; `None` when the pool is gone.

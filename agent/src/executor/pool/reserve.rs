@@ -54,7 +54,7 @@ impl Slots {
         self.ready_if_all(ticket);
     }
 
-    fn start(&mut self, now: Instant, new: New) -> String {
+    pub(super) fn start(&mut self, now: Instant, new: New) -> String {
         self.started += 1;
         let name = format!("{}{}", self.prefix, self.started);
         let slots = if new.is_fresh { 1 } else { self.settings.slots };
@@ -69,7 +69,9 @@ impl Slots {
             slots,
             used: 0,
             is_ready: false,
+            ready_since: now,
             is_fresh: new.is_fresh,
+            is_leaving: false,
             idle_since: now,
         };
         self.replicas.insert(name.clone(), replica);

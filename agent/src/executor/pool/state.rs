@@ -11,7 +11,8 @@
 //! reservation is as old as its ticket and ends with it, all its stages or none; (3) a prepare that does not wait is
 //! answered at once: reserved or full; (4) those that wait are served in their order, and nobody who came later takes a
 //! service they wait for.
-//! Not here: processes and the clock (`event_loop.rs`, `../process/`), what of it others are told (`supply.rs`).
+//! Not here: processes and the clock (`event_loop.rs`, `../process/`), what is kept without a run (`wished.rs`), what of it
+//! others are told (`supply.rs`).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::executor::backend::{ReplicaSpec, StartError};
 use crate::executor::pool::answer::{Answer, Place};
+use crate::executor::pool::backoff::Backoff;
 use crate::executor::settings::Settings;
 
 /// Runs that wait here in order; as many as one coordinator lets wait. Beyond them: full.
@@ -69,8 +71,12 @@ pub(super) struct Replica {
     /// Stages that have a place here.
     pub(super) used: u32,
     pub(super) is_ready: bool,
+    /// Since when, where it is.
+    pub(super) ready_since: Instant,
     /// Serves one invocation and is stopped.
     pub(super) is_fresh: bool,
+    /// Is stopped after its last use, and used where nothing else is there.
+    pub(super) is_leaving: bool,
     /// Since when nobody uses it.
     pub(super) idle_since: Instant,
 }
@@ -80,6 +86,14 @@ pub(super) struct Reservation {
     pub(super) places: Vec<Place>,
     /// All its replicas can be called, and it was told so.
     pub(super) is_ready: bool,
+}
+
+/// What is wished of a kind.
+#[derive(Debug, Default)]
+pub(super) struct Wished {
+    pub(super) count: u32,
+    /// When what failed of it is tried again.
+    pub(super) backoff: Backoff,
 }
 
 /// The pool's state. Tickets are the caller's numbers for its prepares, each used once and ended once.
@@ -94,7 +108,9 @@ pub struct Slots {
     pub(super) waiting: VecDeque<(u64, Prepare)>,
     pub(super) effects: Vec<Effect>,
     /// How many replicas of a kind did not come up, one after another.
-    failed_starts: HashMap<Kind, u32>,
+    pub(super) failed_starts: HashMap<Kind, u32>,
+    /// What is kept, whoever uses it.
+    pub(super) wished: BTreeMap<Kind, Wished>,
     /// How often limits were met.
     pub counters: Counters,
 }
@@ -112,6 +128,7 @@ impl Slots {
             waiting: VecDeque::new(),
             effects: Vec::new(),
             failed_starts: HashMap::new(),
+            wished: BTreeMap::new(),
             counters: Counters::default(),
         }
     }
@@ -165,6 +182,7 @@ impl Slots {
             return;
         };
         started.is_ready = true;
+        started.ready_since = now;
         started.idle_since = now;
         self.failed_starts.remove(&started.kind);
         for ticket in self.tickets(|reservation| !reservation.is_ready) {
@@ -172,24 +190,34 @@ impl Slots {
         }
         // One that nobody wants any more may make room.
         self.serve_waiting(now);
+        self.keep_wished(now);
     }
 
     /// A replica did not start. One that did not come up may be the executable's own fault; anything else is not.
     pub fn failed(&mut self, now: Instant, replica: &str, error: &StartError) {
         let kind = self.replicas.get(replica).map(|failed| failed.kind.clone());
         let is_its_own = matches!(error, StartError::NotReady(_));
-        let cannot_start = is_its_own && kind.is_some_and(|kind| self.has_failed_often(kind));
-        self.gone(now, replica, &error.to_string(), cannot_start);
+        let cannot_start = is_its_own && kind.clone().is_some_and(|kind| self.has_failed_often(kind));
+        if let Some(kind) = &kind {
+            self.note_failed(now, kind, error);
+        }
+        let is_told = self.gone(now, replica, &error.to_string(), cannot_start);
+        if let Some(kind) = kind.filter(|_| cannot_start && is_told) {
+            // Whoever asks later tries anew.
+            self.failed_starts.remove(&kind);
+        }
     }
 
     /// A replica ended by itself. Runs that have started see it at their calls; others hear of it here.
     pub fn ended(&mut self, now: Instant, replica: &str, why: &str) {
+        self.note_ended(now, replica, why);
         self.gone(now, replica, why, false);
     }
 
-    fn gone(&mut self, now: Instant, replica: &str, why: &str, cannot_start: bool) {
+    /// Whether anybody waited for it, and was told.
+    fn gone(&mut self, now: Instant, replica: &str, why: &str, cannot_start: bool) -> bool {
         if self.replicas.remove(replica).is_none() {
-            return;
+            return false;
         }
         let tickets = self.tickets(|reservation| {
             !reservation.is_ready && reservation.places.iter().any(|place| place.replica == replica)
@@ -208,18 +236,15 @@ impl Slots {
         }
         self.free(now, &tickets);
         self.serve_waiting(now);
+        self.keep_wished(now);
+        !tickets.is_empty()
     }
 
     /// Whether so many replicas of this kind did not come up that the next one would not either.
     fn has_failed_often(&mut self, kind: Kind) -> bool {
-        let failed = self.failed_starts.entry(kind.clone()).or_default();
-        *failed += 1;
-        let is_often = *failed >= STARTS_MAX;
-        if is_often {
-            // Whoever asks later tries anew.
-            self.failed_starts.remove(&kind);
-        }
-        is_often
+        let failed = self.failed_starts.entry(kind).or_default();
+        *failed = failed.saturating_add(1);
+        *failed >= STARTS_MAX
     }
 
     /// Settings changed. They hold for replicas that run already, but none gets more slots than it started with.
@@ -229,21 +254,24 @@ impl Slots {
         self.tick(now);
     }
 
-    /// Stops replicas that nobody has used for long.
+    /// Stops replicas that nobody wishes and nobody has used for long, and tries again what failed.
     pub fn tick(&mut self, now: Instant) {
         let warm = self.settings.warm;
-        let cold = |replica: &Replica| replica.is_idle() && replica.idle_since + warm <= now;
-        let cold: Vec<String> = self.names(cold);
-        if !cold.is_empty() {
-            cold.into_iter().for_each(|replica| self.stop(replica));
-            self.serve_waiting(now);
-        }
+        let cold = |replica: &Replica| replica.idle_since + warm <= now;
+        let endable = self.endable(|_, _| true);
+        let cold = endable.into_iter().filter(|(_, replica)| cold(replica));
+        let cold: Vec<String> = cold.map(|(name, _)| name.to_owned()).collect();
+        cold.into_iter().for_each(|replica| self.stop(replica));
+        self.keep_wished(now);
+        self.serve_waiting(now);
     }
 
     /// When [`Slots::tick`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let idle = self.replicas.values().filter(|replica| replica.is_idle());
-        idle.map(|replica| replica.idle_since + self.settings.warm).min()
+        // The longest idle one is the first.
+        let idle = self.endable(|_, _| true).into_iter().next();
+        let cold = idle.map(|(_, replica)| replica.idle_since + self.settings.warm);
+        cold.into_iter().chain(self.next_try()).min()
     }
 
     /// Stops everything: the agent stops.
@@ -253,6 +281,7 @@ impl Slots {
             .for_each(|replica| self.stop(replica));
         self.reservations.clear();
         self.waiting.clear();
+        self.wished.clear();
     }
 
     /// Slots in use.
@@ -280,7 +309,7 @@ impl Slots {
     }
 
     /// Gives slots to those that wait, in order; who waits for other services does not stand in the way.
-    fn serve_waiting(&mut self, now: Instant) {
+    pub(super) fn serve_waiting(&mut self, now: Instant) {
         let mut passed: VecDeque<(u64, Prepare)> = VecDeque::new();
         for (ticket, request) in std::mem::take(&mut self.waiting) {
             // Only those before it can be overtaken.
@@ -314,7 +343,7 @@ impl Slots {
                 };
                 replica.used -= 1;
                 replica.idle_since = now;
-                if replica.is_fresh {
+                if replica.is_fresh || replica.is_leaving && replica.used == 0 {
                     self.stop(place.replica);
                 }
             }

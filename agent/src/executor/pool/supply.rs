@@ -3,29 +3,54 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use pipes_protocol::supply::{Kind, OfKind, Supply};
+use pipes_protocol::supply::{Failing, Kind, OfKind, Supply};
+use tokio::time::Instant;
 
-use crate::executor::pool::state::Slots;
+use crate::executor::pool::state::{REPLICAS_MAX, Slots};
 
 impl Slots {
     /// What is there and how much of it is free. A service that runs wait for in order has nothing for others.
-    pub fn supply(&self) -> Supply {
+    /// `wall` gives the milliseconds of a time, as people count them.
+    pub fn supply(&self, wall: impl Fn(Instant) -> u64) -> Supply {
         let mut kinds: BTreeMap<&Kind, OfKind> = BTreeMap::new();
         for replica in self.replicas.values() {
             let of = kinds.entry(&replica.kind).or_default();
             of.replicas += 1;
-            of.idle += u32::from(replica.is_idle());
             if !replica.is_fresh {
+                of.up += u32::from(replica.is_ready && !replica.is_leaving);
                 let free = replica
                     .slots
                     .min(self.settings.slots)
                     .saturating_sub(replica.used);
-                *(if replica.is_ready {
+                // One that is to go serves where nothing better is there, as one that starts would.
+                *(if replica.is_ready && !replica.is_leaving {
                     &mut of.ready
                 } else {
                     &mut of.starting
                 }) += free;
             }
+        }
+        for (_, replica) in self.endable(|_, _| true) {
+            kinds.entry(&replica.kind).or_default().idle += 1;
+        }
+        for (kind, wished) in &self.wished {
+            let of = kinds.entry(kind).or_default();
+            of.wished = wished.count;
+            let is_full = self.replicas.len() >= REPLICAS_MAX && self.held(kind) < wished.count;
+            of.failing = match wished.backoff.told() {
+                // All is well again, and what was is not told.
+                _ if of.up >= wished.count => None,
+                Some((failures, why, next)) => Some(Failing {
+                    failures,
+                    why: why.to_owned(),
+                    next_ms: wall(next),
+                }),
+                None => is_full.then(|| Failing {
+                    failures: 0,
+                    why: format!("{REPLICAS_MAX} replicas are there already, as many as a node may have"),
+                    next_ms: 0,
+                }),
+            };
         }
         for stage in self.waiting.iter().flat_map(|(_, request)| &request.stages) {
             kinds.entry(&stage.kind).or_default().is_claimed = true;

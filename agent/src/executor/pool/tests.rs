@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use pipes_protocol::reservation::{PrepareError, Wanted};
+use tokio::time::Instant;
 
 use super::*;
 use crate::executor::backend::{ReplicaSpec, StartError};
@@ -223,6 +224,53 @@ async fn a_prepare_that_is_dropped_has_nothing() {
     drop(preparing);
     assert_eq!(world.used().await, 0);
     world.started("cat", Ok(())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wished_is_kept_and_shown() {
+    let world = world(true);
+    let mut supply = world.pool.supply();
+    let kind = pipes_protocol::supply::Kind {
+        service: "cat".into(),
+        digest: "sha256:ab".into(),
+    };
+    world.pool.wish([(kind, 2)].into()).await;
+    let are_up = supply.wait_for(|supply| supply.kinds.iter().any(|of| of.up == 2));
+    assert_eq!(are_up.await.unwrap().kinds[0].wished, 2);
+    tokio::time::sleep(Duration::from_secs(10_000)).await;
+    assert!(world.fake.stopped.lock().unwrap().is_empty());
+    world.pool.wish(BTreeMap::new()).await;
+    let are_gone = supply.wait_for(|supply| supply.kinds.is_empty());
+    are_gone.await.unwrap();
+    assert_eq!(world.fake.stopped.lock().unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wished_replica_that_fails_is_tried_again_by_the_clock() {
+    let world = world(false);
+    let mut supply = world.pool.supply();
+    let kind = pipes_protocol::supply::Kind {
+        service: "cat".into(),
+        digest: "sha256:ab".into(),
+    };
+    world.pool.wish([(kind, 1)].into()).await;
+    world
+        .started("cat", Err(StartError::NotReady("killed".into())))
+        .await;
+    let failing = supply.wait_for(|supply| supply.kinds.iter().any(|of| of.failing.is_some()));
+    let failing = failing.await.unwrap().kinds[0].failing.clone().unwrap();
+    assert_eq!(
+        (failing.failures, failing.why.as_str()),
+        (1, "a replica was not ready: killed")
+    );
+    let began = Instant::now();
+    while world.fake.starting.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(began.elapsed().as_secs(), 1);
+    world.started("cat", Ok(())).await;
+    let is_up = supply.wait_for(|supply| supply.kinds.iter().any(|of| of.up == 1 && of.failing.is_none()));
+    is_up.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -68,7 +68,13 @@ impl Node {
             same.count() as u32
         };
         // Replicas that can be made: what the settings leave, and in the place of idle ones of other kinds.
-        let there: u32 = of_service().map(|of| of.replicas).sum();
+        let there: u32 = of_service()
+            .map(|of| match of.kind == need.kind {
+                true => of.replicas,
+                // Other versions' wished ones leave the setting to this one.
+                false => of.replicas - of.replicas.min(of.wished),
+            })
+            .sum();
         let idle = of_service().filter(|of| need.fresh || of.kind != need.kind);
         // What was placed before takes idle ones first.
         let idle: u32 = idle.map(|of| of.idle.saturating_sub(of_kind(&of.kind))).sum();

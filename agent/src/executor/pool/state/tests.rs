@@ -1,11 +1,12 @@
 //! The pool's promises, one each; `Pool` notes what the state asks for and keeps a clock that is set by hand.
 
-use std::time::Duration;
-
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::*;
 use pipes_protocol::reservation::Wanted;
+
+mod wished;
 
 struct Pool {
     slots: Slots,
@@ -87,7 +88,7 @@ impl Pool {
 
     /// What others are told of a service: replicas, idle, ready, starting.
     fn told(&self, service: &str) -> (u32, u32, u32, u32) {
-        let supply = self.slots.supply();
+        let supply = self.slots.supply(|_| 0);
         let of = supply.kinds.iter().find(|of| of.kind.service == service);
         let of = of.cloned().unwrap_or_default();
         (of.replicas, of.idle, of.ready, of.starting)
@@ -361,15 +362,15 @@ fn others_are_told_what_is_free_and_nothing_that_is_claimed() {
         (2, 0, 0, 1),
         "nobody else has slots of a fresh one"
     );
-    assert_eq!(pool.slots.supply().stages, 3);
+    assert_eq!(pool.slots.supply(|_| 0).stages, 3);
     pool.end("r1");
     assert_eq!(pool.told("cat"), (1, 1, 2, 0));
     let mut pool = Pool::new(1, 1);
     pool.prepare("r1", "cat");
     pool.ask("r2", "cat cat", "wait");
-    assert!(!pool.slots.supply().kinds[0].is_claimed, "it can never be");
+    assert!(!pool.slots.supply(|_| 0).kinds[0].is_claimed, "it can never be");
     pool.ask("r3", "cat", "wait");
-    assert!(pool.slots.supply().kinds[0].is_claimed);
+    assert!(pool.slots.supply(|_| 0).kinds[0].is_claimed);
 }
 
 #[test]
