@@ -65,6 +65,17 @@ impl Lifecycle {
         self.spawn_on(&Handle::current(), kind, name, task)
     }
 
+    /// Spawns a part that has no end of its own: it is dropped when everything is to stop.
+    pub fn spawn_until_stop<F>(&self, name: &'static str, part: F) -> JoinHandle<()>
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let stopping = self.stopping();
+        self.spawn(Kind::Part, name, async move {
+            stopping.run_until_cancelled(part).await.unwrap_or(Ok(()))
+        })
+    }
+
     /// Spawns a task on another runtime: the store's, for what must not wait behind streams.
     pub fn spawn_on<F>(&self, runtime: &Handle, kind: Kind, name: &'static str, task: F) -> JoinHandle<()>
     where

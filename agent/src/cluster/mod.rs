@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`membership`] | how an agent becomes a member, or finds that it is one |
 //! | [`presence`] | the node's lease, by which the others see that it lives |
+//! | [`present`] | which nodes' leases last, as it changes |
 //! | [`nodes`] | the nodes there are, and which of them are reached |
 //! | [`quorum`] | whether enough of them are reached to decide anything |
 //! | [`links`] | a link of the router to every other node |
@@ -16,4 +17,5 @@ pub mod links;
 pub mod membership;
 pub mod nodes;
 pub mod presence;
+pub mod present;
 pub mod quorum;

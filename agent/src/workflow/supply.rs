@@ -151,6 +151,13 @@ impl Supplies {
         self.lock().known.remove(&node);
     }
 
+    /// What each node has that is reached and speaks, by its id.
+    pub fn spoken(&self) -> BTreeMap<u64, Arc<Supply>> {
+        let nodes = self.view(&self.lock()).into_iter();
+        let spoken = nodes.filter(|node| !node.is_silent);
+        spoken.filter_map(|node| Some((node.id, node.supply?))).collect()
+    }
+
     /// Offers what is free to those that wait, the oldest first, and wakes them.
     fn offer(&self, state: &mut State) {
         if state.waiting.values().all(|waiting| waiting.offer.is_some()) {

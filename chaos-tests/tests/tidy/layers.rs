@@ -36,7 +36,10 @@ const LAYERS: [(&str, &str); 15] = [
         "agent/src",
         "agent api workflow service executor blob cluster mesh follow retry config lifecycle keys",
     ),
-    ("agent/src/workflow", "peers coordinator supply runs placement"),
+    (
+        "agent/src/workflow",
+        "daemon peers coordinator supply runs placement",
+    ),
     (
         "agent/src/executor",
         "setup procedures pool process backend settings",
