@@ -46,6 +46,8 @@ mod power_loss;
 mod progress;
 #[path = "promises/readme.rs"]
 mod readme;
+#[path = "promises/replicas.rs"]
+mod replicas;
 #[path = "promises/rewinding.rs"]
 mod rewinding;
 #[path = "promises/rights.rs"]

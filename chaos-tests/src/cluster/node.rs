@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use rmpv::Value;
 
 use crate::proc;
 use crate::wamp::{Address, Outcome, Session};
@@ -58,14 +59,34 @@ impl Node {
 
     /// Slots of its replicas that are taken.
     pub fn slots_used(&self) -> Result<u64> {
-        let answer = self.operator()?.call("pipes.node.supply", vec![], vec![])?;
-        let Outcome::Done(arguments) = &answer else {
-            bail!("pipes.node.supply: {answer:?}");
-        };
-        let shown = arguments.first().and_then(rmpv::Value::as_map);
-        let used = shown.and_then(|shown| shown.iter().find(|(key, _)| key.as_str() == Some("used")));
-        let used = used.and_then(|(_, used)| used.as_u64());
-        used.with_context(|| format!("slots in use in {arguments:?}"))
+        let shown = self.supply()?;
+        let used = field(&shown, "used").and_then(Value::as_u64);
+        used.with_context(|| format!("slots in use in {shown:?}"))
+    }
+
+    /// Replicas of a service that can be called and are kept there, whoever uses them.
+    pub fn replicas_kept(&self, service: &str) -> Result<u64> {
+        let shown = self.supply()?;
+        let kinds = field(&shown, "supply").and_then(|supply| field(supply, "kinds"));
+        let kinds = kinds.and_then(Value::as_array);
+        let kinds = kinds.with_context(|| format!("kinds in {shown:?}"))?;
+        let of_service = kinds.iter().filter(|of| {
+            let name = field(of, "kind").and_then(|kind| field(kind, "service"));
+            name.and_then(Value::as_str) == Some(service)
+        });
+        let kept = of_service.filter_map(|of| {
+            let (up, wished) = (field(of, "up")?.as_u64()?, field(of, "wished")?.as_u64()?);
+            Some(up.min(wished))
+        });
+        Ok(kept.sum())
+    }
+
+    /// What it has for stages.
+    fn supply(&self) -> Result<Value> {
+        match self.operator()?.call("pipes.node.supply", vec![], vec![])? {
+            Outcome::Done(arguments) => arguments.into_iter().next().context("it says nothing"),
+            failed => bail!("pipes.node.supply: {failed:?}"),
+        }
     }
 
     /// What its agent has logged.
@@ -83,4 +104,11 @@ impl Node {
         });
         value.with_context(|| format!("{key} in {}", path.display()))
     }
+}
+
+/// A field of an object.
+fn field<'v>(of: &'v Value, name: &str) -> Option<&'v Value> {
+    let fields = of.as_map()?;
+    let found = fields.iter().find(|(key, _)| key.as_str() == Some(name))?;
+    Some(&found.1)
 }
