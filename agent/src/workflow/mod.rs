@@ -7,7 +7,9 @@
 
 pub mod coordinator;
 pub mod daemon;
+pub mod options;
 pub mod peers;
 pub mod placement;
 pub mod runs;
 pub mod supply;
+pub mod versions;

@@ -38,7 +38,7 @@ const LAYERS: [(&str, &str); 15] = [
     ),
     (
         "agent/src/workflow",
-        "daemon peers coordinator supply runs placement",
+        "daemon peers coordinator supply runs placement versions options",
     ),
     (
         "agent/src/executor",

@@ -231,6 +231,7 @@ pub fn accepted(plan: &Plan, started: SystemTime) -> Run {
     Run {
         id: plan.id.clone(),
         line: plan.line.clone(),
+        workflow: plan.options.workflow.clone(),
         state: "waiting".into(),
         started: Some(time(started)),
         stages: stages.collect(),

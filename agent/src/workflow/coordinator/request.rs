@@ -8,7 +8,7 @@
 //! Always: (1) the caller may send stdin only against credit; (2) a chunk without `progress` ends stdin; (3) what is
 //! not known is ignored. Not here: what is done about any of it (`bridge.rs`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pipes_protocol::descriptor::{Descriptor, Descriptors};
@@ -18,6 +18,7 @@ use pipes_wamp::payload;
 use rmpv::Value;
 
 use crate::workflow::coordinator::error::Error;
+use crate::workflow::options::{self, bytes, entries, flag, text};
 use crate::workflow::runs::signal::Signal;
 
 /// The first chunk of the call, decoded.
@@ -64,6 +65,8 @@ pub struct Options {
     pub retry: bool,
     /// The version of each stage, in the line's order, for those who have looked them up before: daemon workflows.
     pub versions: Vec<String>,
+    /// The daemon workflow that it is a request of.
+    pub workflow: Option<String>,
 }
 
 /// One later chunk, or what else the first one carries.
@@ -124,42 +127,25 @@ impl Request {
 
 impl Options {
     fn parse(value: Value) -> Result<Options, Error> {
-        let mut options = Options::default();
+        let mut parsed = Options::default();
         for (key, value) in entries(value, "options")? {
             match key.as_str() {
-                "pipefail" => options.pipefail = flag(&value, "pipefail")?,
-                "fresh" => options.fresh = flag(&value, "fresh")?,
-                "retry" => options.retry = flag(&value, "retry")?,
-                "timeout" => options.timeout = timeout(&value)?,
-                "env" => {
-                    for (name, value) in entries(value, "env")? {
-                        check_variable(&name)?;
-                        options.env.push((name, bytes(value, "env")?));
-                    }
-                }
-                "place" => {
-                    for (stage, node) in entries(value, "place")? {
-                        options.place.insert(stage, text(node, "place")?);
-                    }
-                }
-                "versions" => options.versions = versions(value)?,
-                "scratch" => options.scratch = scratch(&value)?,
-                "file" => options.files = files(value)?,
-                name if BEYOND_PROCESS.contains(&name) => {
-                    return Err(Error::Usage(format!(
-                        "--{name} asks for more than the executor process, which runs stages as plain processes, can do; leave it out"
-                    )));
-                }
-                _ => {}
+                "pipefail" => parsed.pipefail = flag(&value, "pipefail")?,
+                "fresh" => parsed.fresh = flag(&value, "fresh")?,
+                "retry" => parsed.retry = flag(&value, "retry")?,
+                "timeout" => parsed.timeout = options::seconds(&value, "timeout")?,
+                "env" => parsed.env.extend(options::variables(value)?),
+                "place" => parsed.place.extend(options::places(value)?),
+                "versions" => parsed.versions = versions(value)?,
+                "workflow" => parsed.workflow = Some(text(value, "workflow")?),
+                "scratch" => parsed.scratch = options::size(&value, "scratch")?,
+                "file" => parsed.files = options::files(value)?,
+                name => options::refuse_beyond_process(name)?,
             }
         }
-        Ok(options)
+        Ok(parsed)
     }
 }
-
-/// Options that the executor `process`, so far the only one, cannot carry out. Refused rather than ignored: a run
-/// without the limit or the secret that was asked for is worse than none.
-const BEYOND_PROCESS: [&str; 6] = ["memory", "cpus", "pids", "network", "mount", "secret"];
 
 impl<'a> Chunk<'a> {
     /// Decodes a later chunk; `progress` false ends stdin. The usual one, bytes alone, is not copied.
@@ -235,112 +221,14 @@ fn versions(value: Value) -> Result<Vec<String>, Error> {
     let Value::Array(digests) = value else {
         return Err(Error::Usage("versions must be a list of digests".into()));
     };
-    let digests = digests.into_iter().map(|digest| text(digest, "versions"));
-    digests.collect()
-}
-
-/// The entries of a map with text keys.
-fn entries(value: Value, what: &str) -> Result<Vec<(String, Value)>, Error> {
-    let Value::Map(pairs) = value else {
-        return Err(Error::Usage(format!("{what} must be a map")));
-    };
-    pairs
-        .into_iter()
-        .map(|(key, value)| Ok((text(key, what)?, value)))
-        .collect()
-}
-
-fn text(value: Value, what: &str) -> Result<String, Error> {
-    match value {
-        Value::String(text) => text
-            .into_str()
-            .ok_or_else(|| Error::Usage(format!("{what} is not UTF-8"))),
-        Value::Integer(number) => Ok(number.to_string()),
-        _ => Err(Error::Usage(format!("{what} must be text"))),
-    }
-}
-
-fn bytes(value: Value, what: &str) -> Result<Vec<u8>, Error> {
-    match value {
-        Value::Binary(bytes) => Ok(bytes),
-        Value::String(text) => Ok(text.into_bytes()),
-        _ => Err(Error::Usage(format!("{what} must be bytes or text"))),
-    }
-}
-
-fn flag(value: &Value, what: &str) -> Result<bool, Error> {
-    value
-        .as_bool()
-        .ok_or_else(|| Error::Usage(format!("{what} must be true or false")))
-}
-
-fn timeout(value: &Value) -> Result<Option<Duration>, Error> {
-    let seconds = value
-        .as_f64()
-        .or_else(|| value.as_u64().map(|whole| whole as f64));
-    match seconds.map(Duration::try_from_secs_f64) {
-        None if value.is_nil() => Ok(None),
-        Some(Ok(duration)) if !duration.is_zero() => Ok(Some(duration)),
-        _ => Err(Error::Usage("timeout must be more than 0 seconds".into())),
-    }
-}
-
-fn scratch(value: &Value) -> Result<Option<u64>, Error> {
-    match value.as_u64() {
-        None if value.is_nil() => Ok(None),
-        Some(bytes) if bytes > 0 => Ok(Some(bytes)),
-        _ => Err(Error::Usage(
-            "scratch must be a whole number of bytes, more than 0".into(),
-        )),
-    }
-}
-
-fn check_variable(name: &str) -> Result<(), Error> {
-    let good = !name.is_empty() && !name.contains(['=', '\0']);
-    good.then_some(())
-        .ok_or_else(|| Error::Usage(format!("'{name}' cannot be the name of a variable")))
-}
-
-fn files(value: Value) -> Result<Vec<File>, Error> {
-    let Value::Array(list) = value else {
-        return Err(Error::Usage("file must be a list".into()));
-    };
-    let files: Result<Vec<File>, Error> = list
-        .into_iter()
-        .map(|entry| match entry {
-            Value::Array(mut file) if matches!(file.len(), 2 | 3) => {
-                // Whether it may be executed, where that is said.
-                let executable = file.get(2) == Some(&Value::Boolean(true));
-                let name = text(file.remove(1), "file")?;
-                let digest = text(file.remove(0), "file")?;
-                let plain = !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != "..";
-                if !plain {
-                    return Err(Error::Usage(format!(
-                        "'{name}' cannot be a file's name in a stage"
-                    )));
-                }
-                Ok(File {
-                    digest,
-                    name,
-                    executable,
-                })
-            }
-            _ => Err(Error::Usage("file must be a list of digests and names".into())),
-        })
-        .collect();
-    let files = files?;
-    let mut names = BTreeSet::new();
-    match files.iter().find(|file| !names.insert(&file.name)) {
-        Some(File { name, .. }) => Err(Error::Usage(format!(
-            "two files are called {name}; give one another name with --file PATH=NAME"
-        ))),
-        None => Ok(files),
-    }
+    let digests = digests.into_iter();
+    digests.map(|digest| Ok(text(digest, "versions")?)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workflow::options::BEYOND_PROCESS;
     use pipes_wamp::payload::PayloadBuf;
 
     fn kwargs(pairs: Vec<(&str, Value)>) -> PayloadBuf {

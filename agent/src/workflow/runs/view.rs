@@ -41,6 +41,9 @@ pub struct Run {
     /// What `pipes run` exits with, once it is over.
     #[serde(default)]
     pub exit: Option<i32>,
+    /// The daemon workflow that it was a request of; left out where it was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
 }
 
 /// One stage of a run.
