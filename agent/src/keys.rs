@@ -12,6 +12,7 @@
 //! | `/pipes/runs/ID` | a run that was, or that lasts already, for `ps -a` |
 //! | `/pipes/workflows/NAME` | a daemon workflow: what should run |
 //! | `/pipes/replicas/NAME` | how many replicas of it each node holds |
+//! | `/pipes/jobs/open/NAME/ID` | a job of the daemon workflow NAME that has not ended |
 //! | `/pipes/operators/HEXKEY`, `/pipes/tokens/SHA256HEX` | who may speak in realm `pipes` |
 //!
 //! The layout is for looking, not an interface. A prefix ends with `/`, so that no name is the beginning of another.
@@ -133,6 +134,11 @@ pub fn replicas() -> Vec<u8> {
 /// Where the replicas of one daemon workflow are.
 pub fn replicas_of(workflow: &str) -> Vec<u8> {
     key(&format!("replicas/{workflow}"))
+}
+
+/// Prefix of the jobs of a daemon workflow that have not ended.
+pub fn open_jobs(workflow: &str) -> Vec<u8> {
+    key(&format!("jobs/open/{workflow}/"))
 }
 
 /// Prefix of all operators.

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`agent`] | composition root: binds the sockets, starts part after part, waits, stops them in order |
 //! | [`api`] | the procedures of realm `pipes`: decode, call the part, encode |
-//! | [`workflow`] | runs in the foreground |
+//! | [`workflow`] | runs in the foreground, and lines that stay up |
 //! | [`service`] | executables that became services, by name |
 //! | [`executor`] | the replicas of stages: started, kept warm, ended |
 //! | [`blob`] | large bytes by their digest, on a majority of the voters before they are named |

@@ -5,6 +5,7 @@ use pipes_raft::Fault;
 use rmpv::Value;
 
 use crate::cluster::quorum::{Missing, Quorum};
+use crate::workflow::daemon;
 use crate::{blob, service};
 
 /// Why a procedure has no result. The first argument is a sentence for people.
@@ -22,6 +23,12 @@ pub enum Error {
     /// The caller's: keys that are not for it.
     #[error("{0}")]
     NotAuthorized(String),
+    /// The caller's: it cannot be beside what is there already.
+    #[error("{0}")]
+    Conflict(String),
+    /// Why a daemon workflow is not what was asked for.
+    #[error(transparent)]
+    Workflow(daemon::Error),
     /// The cluster cannot do it now; may be tried again.
     #[error("{0}")]
     Unavailable(String),
@@ -40,6 +47,8 @@ impl Error {
             Error::Usage(_) => uris::error::USAGE,
             Error::NotFound(_) => uris::error::NOT_FOUND,
             Error::CannotStart(_) => uris::error::CANNOT_START,
+            Error::Conflict(_) => uris::error::CONFLICT,
+            Error::Workflow(error) => error.uri(),
             Error::NotAuthorized(_) => pipes_wamp::error::uri::NOT_AUTHORIZED,
             Error::Stopping => pipes_wamp::error::uri::NO_AVAILABLE_CALLEE,
             Error::Unavailable(_) | Error::Undecided(_) => uris::error::UNAVAILABLE,
@@ -48,7 +57,10 @@ impl Error {
 
     /// Its arguments.
     pub fn arguments(&self) -> Vec<Value> {
-        vec![Value::from(self.to_string())]
+        match self {
+            Error::Workflow(error) => error.arguments(),
+            _ => vec![Value::from(self.to_string())],
+        }
     }
 }
 
@@ -96,8 +108,18 @@ impl From<service::Error> for Error {
         match error {
             service::Error::Name(_) => Error::Usage(error.to_string()),
             service::Error::Unknown { .. } => Error::NotFound(error.to_string()),
+            service::Error::Used { .. } => Error::Conflict(error.to_string()),
             service::Error::Store(error) => error.into(),
             _ => Error::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<daemon::Error> for Error {
+    fn from(error: daemon::Error) -> Error {
+        match error {
+            daemon::Error::Store(error) => error.into(),
+            error => Error::Workflow(error),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::api::upload::Announced;
 use crate::api::{Api, Error, error, value};
 use crate::blob::Digest;
 use crate::service::{self, Kind, Naming, Record};
+use crate::workflow::daemon::kept;
 use pipes_router::OwnSession;
 
 /// Times a build is named anew when its blob was being collected.
@@ -99,6 +100,6 @@ pub(super) async fn get(api: &Api, arguments: &mut Arguments) -> Result<Value, E
 
 pub(super) async fn remove(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
     let name = arguments.text("name")?;
-    service::remove(&api.store, &name).await?;
+    kept::remove_service(&api.store, &name).await?;
     Ok(Value::from(name))
 }

@@ -35,6 +35,14 @@ pub enum Error {
     /// Nobody's: it was built or removed meanwhile. It may be tried again.
     #[error("service {0} was changed meanwhile; try again")]
     Changed(String),
+    /// The user's: workflows run it.
+    #[error("service {name} is used by workflow {}; update or remove that first", .by.join(", "))]
+    Used {
+        /// The service.
+        name: String,
+        /// Names of the workflows.
+        by: Vec<String>,
+    },
     /// The store's.
     #[error(transparent)]
     Store(#[from] pipes_raft::Error),
@@ -58,7 +66,8 @@ impl Naming {
         })
     }
 
-    fn compares(&self) -> Vec<Compare> {
+    /// What must hold when the name is written.
+    pub fn compares(&self) -> Vec<Compare> {
         let generation = keys::blob_generation(self.digest.bytes()[0]);
         let gone = keys::blob_gone(&self.digest.to_string());
         vec![
@@ -164,8 +173,8 @@ pub async fn versions(store: &Store, name: &str) -> Result<Vec<Record>, pipes_ra
     Ok(versions)
 }
 
-/// Forgets a service with all its versions.
-pub async fn remove(store: &Store, name: &str) -> Result<(), Error> {
+/// Forgets a service with all its versions, where what the caller has made sure of still holds.
+pub async fn remove(store: &Store, name: &str, mut compares: Vec<Compare>) -> Result<(), Error> {
     let newest = match check_name(name) {
         Ok(()) => store.get(keys::service(name)).await?,
         Err(_) => None,
@@ -194,8 +203,9 @@ pub async fn remove(store: &Store, name: &str) -> Result<(), Error> {
         CompareOp::Equal,
         Target::Mod(newest.mod_revision),
     );
+    compares.push(unchanged);
     let txn = Txn {
-        compares: vec![unchanged],
+        compares,
         success,
         failure: Vec::new(),
     };

@@ -30,6 +30,26 @@ pub const RUN_GET: &str = "pipes.run.get";
 pub const RUN_STOP: &str = "pipes.run.stop";
 /// What a run's stages said on standard error; a session of its own for each call.
 pub const RUN_LOGS: &str = "pipes.run.logs";
+/// Makes a daemon workflow, or starts a stopped one.
+pub const WORKFLOW_START: &str = "pipes.workflow.start";
+/// Has it take nothing new.
+pub const WORKFLOW_STOP: &str = "pipes.workflow.stop";
+/// Forgets it.
+pub const WORKFLOW_REMOVE: &str = "pipes.workflow.remove";
+/// Daemon workflows that run, or all of them.
+pub const WORKFLOW_LIST: &str = "pipes.workflow.list";
+/// One daemon workflow.
+pub const WORKFLOW_GET: &str = "pipes.workflow.get";
+/// Changes its line or options, or takes the last such change back.
+pub const WORKFLOW_UPDATE: &str = "pipes.workflow.update";
+/// Has its stages keep so many replicas.
+pub const WORKFLOW_SCALE: &str = "pipes.workflow.scale";
+/// Jobs, in pages.
+pub const JOB_LIST: &str = "pipes.job.list";
+/// One job, perhaps once it has ended.
+pub const JOB_GET: &str = "pipes.job.get";
+/// Ends a job.
+pub const JOB_CANCEL: &str = "pipes.job.cancel";
 /// Makes a service of an executable; a session of its own for each call.
 pub const SERVICE_PUT: &str = "pipes.service.put";
 /// All services.
@@ -124,6 +144,8 @@ pub mod error {
     pub const SYNTAX: &str = "pipes.error.syntax";
     /// No such thing.
     pub const NOT_FOUND: &str = "pipes.error.not_found";
+    /// It cannot be beside what is there already.
+    pub const CONFLICT: &str = "pipes.error.conflict";
     /// No such service, or no such version of it.
     pub const UNKNOWN_SERVICE: &str = "pipes.error.unknown_service";
     /// Something that is needed cannot be had now.

@@ -123,13 +123,13 @@ async fn a_service_that_is_removed_leaves_no_key() {
         2,
         "two name one blob"
     );
-    remove(&world.store, "cat").await.unwrap();
+    remove(&world.store, "cat", Vec::new()).await.unwrap();
     assert_eq!(names(&world.store).await.unwrap(), ["catalog"]);
     assert!(world.keys(keys::versions("cat")).await.is_empty());
     let version = keys::version("catalog", &kept.digest.to_string());
     let by = String::from_utf8(keys::blob_named_by(&kept.digest.to_string(), &version)).unwrap();
     assert_eq!(world.keys(keys::blobs()).await, [by]);
-    let error = remove(&world.store, "catalogue").await.unwrap_err();
+    let error = remove(&world.store, "catalogue", Vec::new()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "there is no service catalogue (did you mean catalog?)"

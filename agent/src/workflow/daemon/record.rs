@@ -42,8 +42,14 @@ pub struct Workflow {
     /// SHA-256 of the token that its users must show, in hexadecimal digits.
     #[serde(default)]
     pub token_sha256: Option<String>,
+    /// What its jobs under way had to end when it was stopped, in seconds; afterwards they go back to the queue.
+    #[serde(default)]
+    pub grace: Option<f64>,
     /// When it was made, RFC 3339 in UTC.
     pub created: String,
+    /// Another one with each write, so that whoever lost the answer to one knows its own.
+    #[serde(default)]
+    pub write: String,
 }
 
 /// What should be.
