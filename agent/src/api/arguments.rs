@@ -53,6 +53,11 @@ impl Arguments {
         self.take(name)?.as_u64()
     }
 
+    /// Those that were not taken.
+    pub fn rest(&mut self) -> Vec<(String, Value)> {
+        std::mem::take(&mut self.0)
+    }
+
     /// All of them as one value of type `T`, by field names.
     pub fn all<T: DeserializeOwned>(&mut self) -> Result<T, Error> {
         let pairs = std::mem::take(&mut self.0)

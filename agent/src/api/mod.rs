@@ -21,6 +21,7 @@ mod streaming;
 mod supply;
 mod token;
 mod upload;
+mod workflow;
 
 use std::sync::Arc;
 
@@ -80,6 +81,9 @@ struct Api {
     pool: Pool,
     lifecycle: Lifecycle,
     runs: Arc<coordinator::Context>,
+    workflows: Workflows,
+    /// Calls to the cluster's own procedures, in realm `pipes`.
+    operators: Session,
     /// Calls to other agents, in realm `pipes.stages`.
     agents: Session,
 }
@@ -127,7 +131,7 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         lifecycle: lifecycle.clone(),
         supplies,
     });
-    let sessions = agents.clone();
+    let sessions = (operators.clone(), agents.clone());
     let api = Arc::new(Api {
         config,
         nodes,
@@ -139,9 +143,11 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         pool,
         lifecycle,
         runs,
+        workflows,
+        operators,
         agents,
     });
-    serve::register(&api, &operators, &sessions).await
+    serve::register(&api, &sessions.0, &sessions.1).await
 }
 
 /// Has the replicas of daemon workflows be where they should; gives what is known of them.

@@ -9,6 +9,7 @@ use pipes_wamp::payload::PayloadBuf;
 use crate::api::arguments::Arguments;
 use crate::api::{
     Answer, Api, Error, blob, check, cluster, error, file, logs, node, run, service, store, supply, token,
+    workflow,
 };
 use crate::workflow::coordinator;
 use pipes_router::OwnSession;
@@ -83,6 +84,13 @@ pub(super) const PROCEDURES: &[Procedure] = &[
     operators(uris::RUN_GET, once!(run::get)),
     operators(uris::RUN_STOP, once!(run::stop)),
     operators(uris::RUN_LOGS, stream!(logs::serve)),
+    operators(uris::WORKFLOW_START, stored!(workflow::start)),
+    operators(uris::WORKFLOW_STOP, stored!(workflow::stop)),
+    operators(uris::WORKFLOW_REMOVE, stored!(workflow::remove)),
+    operators(uris::WORKFLOW_LIST, once!(workflow::list)),
+    operators(uris::WORKFLOW_GET, stored!(workflow::get)),
+    operators(uris::WORKFLOW_UPDATE, stored!(workflow::update)),
+    operators(uris::WORKFLOW_SCALE, stored!(workflow::scale)),
     operators(uris::SERVICE_PUT, stream!(service::put)),
     operators(uris::SERVICE_LIST, stored!(service::list)),
     operators(uris::SERVICE_GET, stored!(service::get)),

@@ -1,0 +1,336 @@
+//! `pipes.workflow.start|stop|remove|list|get|update|scale`: daemon workflows, shown and changed.
+//!
+//! Keyword arguments by the long names of the command line's options; unknown ones are ignored. `start` with a name alone
+//! starts a stopped one. What is answered is the workflow, with `token` where one was made.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use pipes_protocol::supply::Kind;
+use pipes_protocol::uris;
+use pipes_wamp::client::CallError;
+use pipes_wamp::error::uri::NO_SUCH_PROCEDURE;
+use rmpv::Value;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::api::arguments::{Arguments, decode};
+use crate::api::{Answer, Api, Error, value};
+use crate::workflow::daemon::asked::{self, Asked};
+use crate::workflow::daemon::record::{Wish, Workflow};
+use crate::workflow::daemon::rollout::OnNodes;
+use crate::workflow::daemon::wish::Wishes;
+
+/// What a stopped workflow's jobs under way have to end, unless told otherwise.
+const GRACE: Duration = Duration::from_secs(30);
+/// How long jobs that are cancelled may take to have ended: five seconds and then SIGKILL, in turn as they come to be run.
+const CANCELLED_WITHIN: Duration = Duration::from_secs(60);
+/// Jobs that are cancelled at a time.
+const PAGE: u64 = 100;
+/// What is waited for one of them at a time.
+const WAIT: f64 = 10.0;
+
+/// A workflow as everybody outside sees it: fields are added, never renamed.
+#[derive(Debug, Serialize)]
+struct Shown {
+    name: String,
+    line: String,
+    /// `running` or `stopped`: what is wished; `stages` say how much of it is there.
+    state: &'static str,
+    reason: Option<String>,
+    port: Option<u16>,
+    bind: Option<String>,
+    addresses: Vec<String>,
+    stages: Vec<ShownStage>,
+    /// Raised with each change of what it runs.
+    revision: u64,
+    created: String,
+    /// Whoever uses it must show a token.
+    has_token: bool,
+    /// The token, where it was made just now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownStage {
+    stage: u32,
+    service: String,
+    digest: String,
+    args: Vec<String>,
+    /// Replicas that are wished.
+    replicas: u32,
+    /// Those that can be called; `None` where it is stopped.
+    ready: Option<u32>,
+}
+
+pub(super) async fn start(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
+    let name = arguments.take("name");
+    let name = name.map(|name| text(&name, "name")).transpose()?;
+    let asked = Asked::parse(arguments.rest())?;
+    let wishes = wishes(api);
+    match &name {
+        Some(name) if asked == Asked::default() => {
+            Ok(value(&shown(api, &wishes.start_again(name).await?, None)))
+        }
+        _ if asked.line.is_none() => Err(Error::Usage(
+            "a line is needed, such as \"a | b\"; or a name alone, to start a stopped workflow".into(),
+        )),
+        name => {
+            let (workflow, token) = wishes.start(name.as_deref(), &asked).await?;
+            Ok(value(&shown(api, &workflow, token)))
+        }
+    }
+}
+
+pub(super) async fn stop(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
+    let grace = arguments.seconds("grace").unwrap_or(GRACE.as_secs_f64());
+    let grace = Duration::try_from_secs_f64(grace)
+        .map_err(|_| Error::Usage("grace must be a number of seconds".into()))?;
+    let workflow = wishes(api).stop(&arguments.text("name")?, grace).await?;
+    Ok(value(&shown(api, &workflow, None)))
+}
+
+pub(super) async fn remove(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
+    let name = arguments.text("name")?;
+    let force = arguments.flag("force");
+    let wishes = wishes(api);
+    if force {
+        // Nothing new comes from now on, and what is there has to end.
+        wishes.stop(&name, Duration::ZERO).await?;
+        cancel_jobs(api, &name).await?;
+    }
+    wishes.remove(&name, force).await?;
+    Ok(Value::from(name))
+}
+
+/// Those that run, or all; those that this agent has heard of, where the store decides nothing.
+pub(super) async fn list(api: &Api, arguments: &mut Arguments) -> Result<Answer, Error> {
+    let is_all = arguments.flag("all");
+    let (workflows, unknown) = match api.quorum.decided(wishes(api).list()).await {
+        Ok(workflows) => (workflows?, Vec::new()),
+        Err(undecided) => {
+            let known = api.workflows.all().into_values();
+            let known = known.map(|workflow| workflow.as_ref().clone());
+            (known.collect(), vec![undecided.to_string()])
+        }
+    };
+    let listed = workflows
+        .iter()
+        .filter(|workflow| is_all || workflow.wish == Wish::Running);
+    let listed: Vec<Shown> = listed.map(|workflow| shown(api, workflow, None)).collect();
+    Ok(Answer::partly(value(&listed), unknown))
+}
+
+pub(super) async fn get(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
+    let workflow = wishes(api).get(&arguments.text("name")?).await?;
+    Ok(value(&shown(api, &workflow, None)))
+}
+
+pub(super) async fn update(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
+    let name = arguments.text("name")?;
+    let is_rollback = arguments.flag("rollback");
+    let asked = Asked::parse(arguments.rest())?;
+    let (wishes, rollout) = (wishes(api), rollout(api));
+    if !is_rollback {
+        let (workflow, token) = wishes.update(&name, &asked, &rollout).await?;
+        return Ok(value(&shown(api, &workflow, token)));
+    }
+    if asked != Asked::default() {
+        return Err(Error::Usage(
+            "--rollback takes what was there before the last update as it was; give no line or option beside it".into(),
+        ));
+    }
+    Ok(value(&shown(
+        api,
+        &wishes.roll_back(&name, &rollout).await?,
+        None,
+    )))
+}
+
+pub(super) async fn scale(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
+    let name = arguments.text("name")?;
+    let replicas = arguments.take("replicas");
+    let replicas =
+        replicas.ok_or_else(|| Error::Usage("replicas must be given, a number for each STAGE".into()))?;
+    let workflow = wishes(api).scale(&name, &asked::replicas(replicas)?).await?;
+    Ok(value(&shown(api, &workflow, None)))
+}
+
+fn wishes(api: &Api) -> Wishes<'_> {
+    let ports = api.config.ports;
+    Wishes {
+        store: &api.store,
+        quorum: &api.quorum,
+        holders: &api.blobs,
+        nodes: api
+            .nodes
+            .records()
+            .into_values()
+            .map(|record| record.name)
+            .collect(),
+        reserved: vec![
+            ports.gateway,
+            ports.mesh,
+            ports.wamp,
+            ports.etcd,
+            ports.registry,
+            ports.workflows,
+        ],
+    }
+}
+
+fn rollout(api: &Api) -> OnNodes<'_> {
+    OnNodes {
+        nodes: &api.nodes,
+        agents: &api.agents,
+    }
+}
+
+/// Cancels the jobs of a workflow and waits until they have ended.
+async fn cancel_jobs(api: &Api, workflow: &str) -> Result<(), Error> {
+    #[derive(serde::Deserialize)]
+    struct Page {
+        jobs: Vec<Job>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Job {
+        id: String,
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < CANCELLED_WITHIN {
+        let mut ids = Vec::new();
+        for state in ["queued", "running"] {
+            let asked = vec![
+                ("workflow", workflow.into()),
+                ("state", state.into()),
+                ("limit", PAGE.into()),
+            ];
+            let Some(page) = call(api, uris::JOB_LIST, asked).await? else {
+                return Ok(());
+            };
+            ids.extend(decode::<Page>(&page)?.jobs.into_iter().map(|job| job.id));
+        }
+        if ids.is_empty() {
+            return Ok(());
+        }
+        for id in &ids {
+            call(api, uris::JOB_CANCEL, vec![("id", id.as_str().into())]).await?;
+        }
+        for id in &ids {
+            let asked = vec![("id", id.as_str().into()), ("wait", WAIT.into())];
+            call(api, uris::JOB_GET, asked).await?;
+        }
+    }
+    Err(Error::Unavailable(format!(
+        "workflow {workflow} is stopped, and its jobs have not all ended within {} s; try again",
+        CANCELLED_WITHIN.as_secs()
+    )))
+}
+
+/// Calls one of the cluster's own procedures; nothing where there is no such procedure, and so nothing to be done.
+async fn call(api: &Api, uri: &str, kwargs: Vec<(&str, Value)>) -> Result<Option<Value>, Error> {
+    let kwargs = kwargs.into_iter().map(|(name, value)| (name.into(), value));
+    let kwargs = Value::Map(kwargs.collect());
+    match api.operators.call_once(uri, Vec::new(), Some(kwargs)).await {
+        Ok(answer) => {
+            let arguments = answer.as_payload().args();
+            let arguments = arguments.map_err(|error| Error::Unavailable(error.to_string()))?;
+            Ok(Some(arguments.into_iter().next().unwrap_or(Value::Nil)))
+        }
+        Err(CallError::Answered { uri, .. }) if uri == NO_SUCH_PROCEDURE => Ok(None),
+        // It ended and was forgotten meanwhile.
+        Err(CallError::Answered { uri, .. }) if uri == uris::error::NOT_FOUND => Ok(Some(Value::Nil)),
+        Err(error) => Err(Error::Unavailable(error.to_people())),
+    }
+}
+
+fn shown(api: &Api, workflow: &Workflow, token: Option<String>) -> Shown {
+    let definition = &workflow.definition;
+    let is_running = workflow.wish == Wish::Running;
+    let stages = definition.stages.iter().zip(1..).map(|(stage, number)| {
+        let kind = Kind {
+            service: stage.service.clone(),
+            digest: stage.digest.clone(),
+        };
+        ShownStage {
+            stage: number,
+            service: stage.service.clone(),
+            digest: stage.digest.clone(),
+            args: stage.args.clone(),
+            replicas: definition.options.replicas.get(&number).copied().unwrap_or(1),
+            ready: is_running.then(|| api.runs.supplies.ready(&kind)),
+        }
+    });
+    let nodes = api.nodes.records();
+    let nodes = nodes.values().map(|record| record.address.as_str());
+    Shown {
+        name: workflow.name.clone(),
+        line: definition.line.clone(),
+        state: if is_running { "running" } else { "stopped" },
+        reason: None,
+        port: workflow.port,
+        bind: workflow.bind.map(|bind| bind.to_string()),
+        addresses: addresses(workflow, nodes, api.config.ports.workflows),
+        stages: stages.collect(),
+        revision: workflow.revision,
+        created: workflow.created.clone(),
+        has_token: workflow.token_sha256.is_some(),
+        token,
+    }
+}
+
+/// Where it is reached, at each node: at its own port, or by its name at the one of all workflows.
+fn addresses<'n>(workflow: &Workflow, nodes: impl Iterator<Item = &'n str>, common: u16) -> Vec<String> {
+    let mut addresses: Vec<IpAddr> = nodes.filter_map(|address| address.parse().ok()).collect();
+    if let (Some(_), Some(bind)) = (workflow.port, workflow.bind)
+        && !bind.is_unspecified()
+    {
+        addresses = vec![bind];
+    }
+    let address = |address| match workflow.port {
+        Some(port) => format!("http://{}/", SocketAddr::new(address, port)),
+        None => format!("http://{}/{}/", SocketAddr::new(address, common), workflow.name),
+    };
+    addresses.into_iter().map(address).collect()
+}
+
+fn text(value: &Value, what: &str) -> Result<String, Error> {
+    let text = value.as_str().map(str::to_owned);
+    text.ok_or_else(|| Error::Usage(format!("{what} must be text")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workflow(port: Option<u16>, bind: Option<&str>) -> Workflow {
+        let wish = serde_json::json!({
+            "name": "words", "wish": "running", "port": port, "bind": bind, "revision": 1, "created": "",
+            "definition": {"line": "cat", "stages": [], "options": {}},
+        });
+        serde_json::from_value(wish).unwrap()
+    }
+
+    #[test]
+    fn a_workflow_is_reached_at_its_port_or_by_its_name_at_every_node() {
+        let nodes = || ["127.77.0.1", "fd00::2"].into_iter();
+        assert_eq!(
+            addresses(&workflow(Some(7100), None), nodes(), 7080),
+            ["http://127.77.0.1:7100/", "http://[fd00::2]:7100/"]
+        );
+        assert_eq!(
+            addresses(&workflow(None, None), nodes(), 7080),
+            ["http://127.77.0.1:7080/words/", "http://[fd00::2]:7080/words/"]
+        );
+        assert_eq!(
+            addresses(&workflow(Some(7100), Some("127.0.0.1")), nodes(), 7080),
+            ["http://127.0.0.1:7100/"]
+        );
+        assert_eq!(
+            addresses(&workflow(Some(7100), Some("0.0.0.0")), nodes(), 7080).len(),
+            2,
+            "every address of each"
+        );
+    }
+}
