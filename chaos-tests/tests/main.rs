@@ -10,6 +10,8 @@ mod break_is_no_end;
 mod check;
 #[path = "promises/commands.rs"]
 mod commands;
+#[path = "promises/daemon.rs"]
+mod daemon;
 #[path = "promises/damage.rs"]
 mod damage;
 #[path = "promises/descriptors.rs"]

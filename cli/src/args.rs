@@ -152,12 +152,12 @@ mod tests {
             "pipes has no command 'rum', did you mean run?; see: pipes --help"
         );
         assert_eq!(
-            refused(&["pipes", "run", "-d", "a"]),
-            "pipes run has no argument '-d'; see: pipes run --help"
+            refused(&["pipes", "run", "-x", "a"]),
+            "pipes run has no argument '-x'; see: pipes run --help"
         );
         assert_eq!(
             refused(&["pipes", "stop"]),
-            "pipes stop needs <RUN>...; see: pipes stop --help"
+            "pipes stop needs <X>...; see: pipes stop --help"
         );
         assert_eq!(
             refused(&["pipes", "run", "--timeout", "10", "a"]),

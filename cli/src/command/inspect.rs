@@ -5,15 +5,17 @@ use rmpv::Value;
 use serde::Serialize;
 
 use crate::client::{self, Client};
+use crate::command::{looks_like_a_run, nearest};
 use crate::context::Contexts;
 use crate::error::Error;
-use crate::object::{self, Object, Run, Service, Stage};
+use crate::object::{self, Object, Run, Service, Stage, Workflow, WorkflowStage, short_digest};
 use crate::output::{self, Format, json, table};
 
-/// All there is to know of a run or a service
+/// All there is to know of a workflow, a run or a service
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// A run, by its id or a unique beginning of it, or a service; run/X or service/X where a name is both
+    /// A workflow, a run by its id or a unique beginning of it, or a service; workflow/X, run/X or service/X where a name is
+    /// several
     #[arg(value_name = "X")]
     name: String,
     /// table or json
@@ -31,6 +33,7 @@ pub struct Arguments {
 
 /// What X is.
 enum Found {
+    Workflow(Workflow),
     Run(Run),
     Service(Service),
 }
@@ -41,14 +44,18 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         find(&mut client, &arguments.name).await
     })?;
     let text = match &found {
+        Found::Workflow(workflow) => render(workflow, &arguments),
         Found::Run(run) => render(run, &arguments),
         Found::Service(service) => render(service, &arguments),
     };
     output::print(&text)?;
-    match found {
-        Found::Run(run) if arguments.format == Format::Table && !arguments.quiet => {
-            output::print(&format!("\n{}", stages(&run.stages)))
-        }
+    let stages = match &found {
+        Found::Workflow(workflow) => replicas(&workflow.stages),
+        Found::Run(run) => stages(&run.stages),
+        Found::Service(_) => return Ok(()),
+    };
+    match arguments.format {
+        Format::Table if !arguments.quiet => output::print(&format!("\n{stages}")),
         _ => Ok(()),
     }
 }
@@ -60,34 +67,53 @@ async fn find(client: &mut Client, name: &str) -> Result<Found, Error> {
     if let Some(name) = name.strip_prefix("service/") {
         return service_of(client, name).await.map(Found::Service);
     }
-    // Whose name looks like a run's is one, and no service has to be asked for.
-    if looks_like_a_run(name) {
-        match run_of(client, name).await {
-            Err(error) if error.uri() == Some(uris::error::NOT_FOUND) => {}
-            found => return found.map(Found::Run),
-        }
+    if let Some(name) = name.strip_prefix("workflow/") {
+        return workflow_of(client, name).await.map(Found::Workflow);
     }
-    match service_of(client, name).await {
-        Ok(service) => Ok(Found::Service(service)),
-        Err(error) if error.uri() == Some(uris::error::NOT_FOUND) => match run_of(client, name).await {
-            Err(error) if error.uri() == Some(uris::error::NOT_FOUND) => Err(Error::Local(format!(
-                "there is no run or service '{name}'; pipes ps -a and pipes service ls list them"
+    // Whose name looks like a run's is one, and nothing else has to be asked for.
+    if looks_like_a_run(name)
+        && let Some(run) = if_there(run_of(client, name).await)?
+    {
+        return Ok(Found::Run(run));
+    }
+    let workflow = workflow_of(client, name).await;
+    // What the agent took to be meant.
+    let nearest = workflow.as_ref().err().and_then(nearest);
+    let workflow = if_there(workflow)?;
+    let service = if_there(service_of(client, name).await)?;
+    match (workflow, service) {
+        (Some(_), Some(_)) => Err(Error::Usage(format!(
+            "'{name}' is a workflow and a service; say workflow/{name} or service/{name}"
+        ))),
+        (Some(workflow), None) => Ok(Found::Workflow(workflow)),
+        (None, Some(service)) => Ok(Found::Service(service)),
+        (None, None) => match if_there(run_of(client, name).await)? {
+            Some(run) => Ok(Found::Run(run)),
+            None => Err(Error::Local(format!(
+                "there is no workflow, run or service '{name}'{}; pipes ps -a and pipes service ls list them",
+                nearest
+                    .map(|near| format!(" (did you mean {near}?)"))
+                    .unwrap_or_default()
             ))),
-            found => found.map(Found::Run),
         },
-        Err(error) => Err(error),
     }
 }
 
-/// `r` and at least the time of a ULID of this century.
-fn looks_like_a_run(name: &str) -> bool {
-    const LENGTH_MIN: usize = 11;
-    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    name.len() >= LENGTH_MIN && name.starts_with("r0") && name.chars().all(is_plain)
+/// Nothing where there is none of that name.
+fn if_there<T>(found: Result<T, Error>) -> Result<Option<T>, Error> {
+    match found {
+        Err(error) if error.uri() == Some(uris::error::NOT_FOUND) => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 async fn run_of(client: &mut Client, id: &str) -> Result<Run, Error> {
     object::parse(client.call(uris::RUN_GET, vec![("id", Value::from(id))]).await?)
+}
+
+async fn workflow_of(client: &mut Client, name: &str) -> Result<Workflow, Error> {
+    let kwargs = vec![("name", Value::from(name))];
+    object::parse(client.call(uris::WORKFLOW_GET, kwargs).await?)
 }
 
 async fn service_of(client: &mut Client, name: &str) -> Result<Service, Error> {
@@ -122,4 +148,18 @@ fn stages(stages: &[Stage]) -> String {
         &["STAGE", "SERVICE", "NODE", "STATUS", "BYTES IN", "BYTES OUT"],
         rows,
     )
+}
+
+fn replicas(stages: &[WorkflowStage]) -> String {
+    let number = |value: Option<u32>| value.map_or_else(|| "-".into(), |number| number.to_string());
+    let rows = stages.iter().map(|stage| {
+        vec![
+            number(stage.stage),
+            stage.service.clone().unwrap_or_else(|| "-".into()),
+            short_digest(&stage.digest).unwrap_or_else(|| "-".into()),
+            number(stage.replicas),
+            number(stage.ready),
+        ]
+    });
+    table::render(&["STAGE", "SERVICE", "DIGEST", "REPLICAS", "READY"], rows)
 }

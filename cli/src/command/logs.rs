@@ -1,28 +1,32 @@
 //! `pipes logs X`
 
 use pipes_protocol::uris;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pipes_wamp::message::CallOptions;
 use pipes_wamp::payload::{self, PayloadBuf};
 use rmpv::Value;
+use tokio::time::sleep;
 
 use crate::client::{self, Answer, Client};
+use crate::command::{looks_like_a_run, neither, objects};
 use crate::context::Contexts;
 use crate::error::Error;
+use crate::object::Run;
 use crate::output;
 use pipes_protocol::duration;
 
-/// What a run's stages said on standard error
+/// What the stages of a workflow or a run said on standard error
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// A run, by its id or a unique beginning of it
-    #[arg(value_name = "RUN")]
-    run: String,
-    /// Goes on as long as the run does
+    /// A workflow, or a run by its id or a unique beginning of it; workflow/X or run/X where a name is both
+    #[arg(value_name = "X")]
+    name: String,
+    /// Goes on as long as the run or the workflow does
     #[arg(short, long)]
     follow: bool,
-    /// Only the last N lines
+    /// Only the last N lines of each run
     #[arg(long, value_name = "N")]
     tail: Option<u64>,
     /// Only what is not older
@@ -33,42 +37,101 @@ pub struct Arguments {
     stage: Option<String>,
 }
 
+/// Between two looks at which requests a workflow has: a listing reads the records of all runs.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 pub fn run(arguments: Arguments) -> Result<(), Error> {
     client::block_on(async {
         let mut client = Client::connect(&Contexts::open()?.target()?).await?;
-        let id = arguments.run.strip_prefix("run/").unwrap_or(&arguments.run);
-        let mut kwargs = vec![("id", Value::from(id)), ("follow", arguments.follow.into())];
-        kwargs.extend(arguments.tail.map(|lines| ("tail", lines.into())));
-        kwargs.extend(arguments.since.map(|since| ("since", since.as_secs_f64().into())));
-        kwargs.extend(arguments.stage.map(|stage| ("stage", stage.into())));
-        let options = CallOptions {
-            receive_progress: true,
-            ..CallOptions::default()
-        };
-        let asked = PayloadBuf::of_kwargs(kwargs);
-        let mut request = client.send(uris::RUN_LOGS, options, asked.as_payload()).await?;
-        loop {
-            let part = match client.answer(request).await {
-                Ok(Answer::Progress(part)) => part,
-                Ok(Answer::Done(_)) => break,
-                Err(error) if client::was_not_taken_up(&error) => {
-                    client = client.elsewhere().join(error).await?;
-                    request = client.send(uris::RUN_LOGS, options, asked.as_payload()).await?;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            if let Some(gap) = gap(&part) {
-                output::warn(&[gap]);
+        let name = arguments.name.as_str();
+        if let Some(id) = name.strip_prefix("run/") {
+            return of_run(&mut client, id, &arguments).await.map(drop);
+        }
+        if let Some(name) = name.strip_prefix("workflow/") {
+            return of_workflow(&mut client, name, &arguments).await;
+        }
+        if looks_like_a_run(name) {
+            return of_run(&mut client, name, &arguments).await.map(drop);
+        }
+        match client.call(uris::WORKFLOW_GET, vec![("name", name.into())]).await {
+            Ok(_) => of_workflow(&mut client, name, &arguments).await,
+            Err(error) if error.uri() == Some(uris::error::NOT_FOUND) => {
+                let told = of_run(&mut client, name, &arguments).await;
+                told.map(drop).map_err(|other| match other.uri() {
+                    Some(uris::error::NOT_FOUND) => neither(name, &error),
+                    _ => other,
+                })
             }
-            let bytes = payload::bytes_arg(part.as_payload()).unwrap_or_default();
-            if !output::write(bytes)? {
-                // Whoever read it has read enough.
-                break;
+            Err(error) => Err(error),
+        }
+    })
+}
+
+/// What the requests of a workflow said, one after another, the oldest that is kept first.
+async fn of_workflow(client: &mut Client, name: &str, arguments: &Arguments) -> Result<(), Error> {
+    client
+        .call(uris::WORKFLOW_GET, vec![("name", name.into())])
+        .await?;
+    let mut told = BTreeSet::new();
+    loop {
+        let runs = client.call(uris::RUN_LIST, vec![("all", true.into())]).await?;
+        let runs = objects::<Run>(runs)?;
+        let of_it = runs
+            .into_iter()
+            .filter(|run| run.workflow.as_deref() == Some(name));
+        let known: BTreeSet<String> = of_it.filter_map(|run| run.id).collect();
+        // What is listed no more is not listed again.
+        told.retain(|id| known.contains(id));
+        for id in known {
+            if !told.insert(id.clone()) {
+                continue;
+            }
+            match of_run(client, &id, arguments).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                // Of a server that is down, say: the others' are told all the same.
+                Err(error @ Error::Refused { .. }) => output::warn(&[error.to_string()]),
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
-    })
+        if !arguments.follow {
+            return Ok(());
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What a run's stages said; false where whoever read it has read enough.
+async fn of_run(client: &mut Client, id: &str, arguments: &Arguments) -> Result<bool, Error> {
+    let mut kwargs = vec![("id", Value::from(id)), ("follow", arguments.follow.into())];
+    kwargs.extend(arguments.tail.map(|lines| ("tail", lines.into())));
+    kwargs.extend(arguments.since.map(|since| ("since", since.as_secs_f64().into())));
+    kwargs.extend(arguments.stage.as_deref().map(|stage| ("stage", stage.into())));
+    let options = CallOptions {
+        receive_progress: true,
+        ..CallOptions::default()
+    };
+    let asked = PayloadBuf::of_kwargs(kwargs);
+    let mut request = client.send(uris::RUN_LOGS, options, asked.as_payload()).await?;
+    loop {
+        let part = match client.answer(request).await {
+            Ok(Answer::Progress(part)) => part,
+            Ok(Answer::Done(_)) => return Ok(true),
+            Err(error) if client::was_not_taken_up(&error) => {
+                *client = client.elsewhere().join(error).await?;
+                request = client.send(uris::RUN_LOGS, options, asked.as_payload()).await?;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(gap) = gap(&part) {
+            output::warn(&[gap]);
+        }
+        let bytes = payload::bytes_arg(part.as_payload()).unwrap_or_default();
+        if !output::write(bytes)? {
+            return Ok(false);
+        }
+    }
 }
 
 /// What is missing here of what a stage said, where the agent says that something is.

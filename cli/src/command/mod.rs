@@ -9,10 +9,14 @@ mod inspect;
 mod logs;
 mod node;
 mod ps;
+mod rm;
 mod run;
+mod scale;
 mod service;
+mod start;
 mod stop;
 mod token;
+mod update;
 mod version;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -20,6 +24,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::error::Error;
 use crate::exit::{self, Outcome};
 use crate::output;
+use pipes_protocol::uris;
 pub use run::line::one_argument;
 
 /// Unix pipes over a cluster of servers.
@@ -53,6 +58,11 @@ pub enum Command {
     Inspect(inspect::Arguments),
     Logs(logs::Arguments),
     Stop(stop::Arguments),
+    Start(start::Arguments),
+    Rm(rm::Arguments),
+    Scale(scale::Arguments),
+    // Its options are many.
+    Update(Box<update::Arguments>),
     /// Executables that were built
     #[command(subcommand)]
     Service(service::Command),
@@ -83,6 +93,10 @@ impl Command {
             Command::Inspect(arguments) => inspect::run(arguments),
             Command::Logs(arguments) => logs::run(arguments),
             Command::Stop(arguments) => stop::run(arguments),
+            Command::Start(arguments) => start::run(arguments),
+            Command::Rm(arguments) => rm::run(arguments),
+            Command::Scale(arguments) => scale::run(arguments),
+            Command::Update(arguments) => update::run(*arguments),
             Command::Service(command) => service::run(command),
             Command::Node(command) => node::run(command),
             Command::Cluster(command) => cluster::run(command),
@@ -98,6 +112,39 @@ impl Command {
                 exit::of_error(&error)
             }
         }
+    }
+}
+
+/// A workflow's name, as it may be given: `words` or `workflow/words`.
+fn workflow_name(given: &str) -> &str {
+    given.strip_prefix("workflow/").unwrap_or(given)
+}
+
+/// Whether a name is like a run's id: `r` and at least the time of a ULID of this century.
+fn looks_like_a_run(name: &str) -> bool {
+    const LENGTH_MIN: usize = 11;
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.len() >= LENGTH_MIN && name.starts_with("r0") && name.chars().all(is_plain)
+}
+
+/// The name that was probably meant, where the agent says one.
+fn nearest(error: &Error) -> Option<String> {
+    match error {
+        Error::Refused { arguments, .. } => arguments.get(1)?.as_str().map(str::to_owned),
+        _ => None,
+    }
+}
+
+/// That a name is neither a workflow's nor a run's: refused as the agent refuses it. `error` is what it said of workflows.
+fn neither(name: &str, error: &Error) -> Error {
+    let nearest = nearest(error).map(|near| format!(" (did you mean {near}?)"));
+    Error::Refused {
+        uri: uris::error::NOT_FOUND.to_owned(),
+        message: format!(
+            "there is no workflow or run {name}{}; pipes ps -a lists them",
+            nearest.unwrap_or_default()
+        ),
+        arguments: Vec::new(),
     }
 }
 

@@ -1,16 +1,17 @@
 //! `pipes ps`
 
-use crate::client;
+use crate::client::{self, Client};
 use crate::command::objects;
+use crate::context::Contexts;
 use crate::error::Error;
-use crate::object::Run;
+use crate::object::{Run, Workflow};
 use crate::output::Listing;
 use pipes_protocol::uris;
 
-/// Runs under way
+/// Workflows that stay up, and runs under way
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The finished ones too
+    /// The stopped and finished ones too
     #[arg(short, long)]
     all: bool,
     #[command(flatten)]
@@ -18,6 +19,13 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Error> {
-    let answer = client::call_once(uris::RUN_LIST, vec![("all", arguments.all.into())])?;
-    arguments.listing.show(&objects::<Run>(answer)?)
+    let (workflows, runs) = client::block_on(async {
+        let mut client = Client::connect(&Contexts::open()?.target()?).await?;
+        let asked = || vec![("all", arguments.all.into())];
+        let workflows = client.call(uris::WORKFLOW_LIST, asked()).await?;
+        let runs = client.call(uris::RUN_LIST, asked()).await?;
+        Ok((workflows, runs))
+    })?;
+    let (workflows, runs) = (objects::<Workflow>(workflows)?, objects::<Run>(runs)?);
+    arguments.listing.show_both(&workflows, &runs)
 }

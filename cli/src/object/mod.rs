@@ -9,6 +9,7 @@ mod node;
 mod run;
 mod service;
 mod token;
+mod workflow;
 
 use rmpv::Value;
 use serde::Serialize;
@@ -19,8 +20,9 @@ pub use cluster::Cluster;
 pub use context::Context;
 pub use node::Node;
 pub use run::{Run, Stage};
-pub use service::Service;
+pub use service::{Service, short_digest};
 pub use token::Token;
+pub use workflow::{Workflow, WorkflowStage};
 
 /// What a listing can show.
 pub trait Object: Serialize + DeserializeOwned {
@@ -72,6 +74,10 @@ mod tests {
             fields::<Cluster>(),
             "name, id, current, leader, term, revision, nodes, reason"
         );
+        assert_eq!(
+            fields::<Workflow>(),
+            "name, line, state, reason, port, addresses, stages, revision, created, has_token"
+        );
         assert_eq!(fields::<Context>(), "name, cluster, current, servers");
     }
 
@@ -81,6 +87,9 @@ mod tests {
         let names: Vec<_> = json.split('"').skip(1).step_by(2).collect();
         let expected = "stage, service, args, node, status, signal, bytes_in, bytes_out, started, finished";
         assert_eq!(names.join(", "), expected);
+        let json = serde_json::to_string(&WorkflowStage::default()).unwrap();
+        let names: Vec<_> = json.split('"').skip(1).step_by(2).collect();
+        assert_eq!(names.join(", "), "stage, service, digest, args, replicas, ready");
     }
 
     #[test]

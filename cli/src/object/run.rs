@@ -24,6 +24,9 @@ pub struct Run {
     pub stages: Vec<Stage>,
     /// Why it failed, where the stages' statuses do not say it.
     pub reason: Option<String>,
+    /// The workflow that it was a request of, where it was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
 }
 
 /// One stage of a run.

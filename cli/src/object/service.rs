@@ -42,7 +42,7 @@ impl Object for Service {
 }
 
 /// Enough of a digest to name a version.
-fn short_digest(digest: &Option<String>) -> Option<String> {
+pub fn short_digest(digest: &Option<String>) -> Option<String> {
     const DIGITS: usize = 12;
     digest.as_ref().map(|digest| {
         digest

@@ -40,7 +40,8 @@ pub fn show_for_line(error: &Error, shown: &str) {
     say(&of_line(error, shown));
 }
 
-fn of_line(error: &Error, shown: &str) -> String {
+/// The same as text.
+pub fn of_line(error: &Error, shown: &str) -> String {
     if let Error::Refused {
         uri,
         message,

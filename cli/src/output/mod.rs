@@ -47,6 +47,31 @@ impl Listing {
         print(&self.render(objects))
     }
 
+    /// Shows objects of two kinds: in one array, or a table each.
+    pub fn show_both<A: Object, B: Object>(&self, some: &[A], others: &[B]) -> Result<(), Error> {
+        print(&self.render_both(some, others))
+    }
+
+    fn render_both<A: Object, B: Object>(&self, some: &[A], others: &[B]) -> String {
+        #[derive(serde::Serialize)]
+        #[serde(untagged)]
+        enum Either<'o, A, B> {
+            One(&'o A),
+            Other(&'o B),
+        }
+        if self.format == Format::Json && !self.quiet {
+            let some = some.iter().map(Either::One);
+            let all: Vec<Either<'_, A, B>> = some.chain(others.iter().map(Either::Other)).collect();
+            return json::render(&all);
+        }
+        match (some, others) {
+            ([], others) => self.render(others),
+            (some, []) => self.render(some),
+            (some, others) if self.quiet => self.render(some) + &self.render(others),
+            (some, others) => format!("{}\n{}", self.render(some), self.render(others)),
+        }
+    }
+
     fn render<T: Object>(&self, objects: &[T]) -> String {
         if self.quiet {
             return objects.iter().map(|object| object.id() + "\n").collect();

@@ -32,6 +32,7 @@ impl goldenscript::Runner for Shown {
             "node" => listing.render(&serde_json::from_str::<Vec<object::Node>>(&json)?),
             "service" => listing.render(&serde_json::from_str::<Vec<object::Service>>(&json)?),
             "run" => listing.render(&serde_json::from_str::<Vec<object::Run>>(&json)?),
+            "workflow" => listing.render(&serde_json::from_str::<Vec<object::Workflow>>(&json)?),
             "cluster" => listing.render(&serde_json::from_str::<Vec<object::Cluster>>(&json)?),
             "context" => listing.render(&serde_json::from_str::<Vec<object::Context>>(&json)?),
             "token" => listing.render(&serde_json::from_str::<Vec<object::Token>>(&json)?),

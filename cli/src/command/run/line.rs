@@ -25,6 +25,14 @@ pub fn given(from: Option<&Path>, words: &[String]) -> Result<String, Error> {
     }
 }
 
+/// The line of what was given; offsets in it are those of what was given.
+pub fn read(from: Option<&Path>, shown: &str) -> Result<String, Error> {
+    match from {
+        Some(_) => Ok(pipes_syntax::line_of_file(shown)?),
+        None => Ok(shown.to_owned()),
+    }
+}
+
 /// The services a line names, in its order; a line that cannot be read is left to the agent to refuse.
 pub fn services(line: &str) -> Vec<String> {
     let stages = parse(line).map(|line| line.stages).unwrap_or_default();

@@ -1,14 +1,16 @@
 //! `pipes run "a x | b | c"`
 
+pub mod daemon;
+pub mod files;
 mod killed;
 pub mod line;
-mod options;
+pub mod options;
 mod report;
+pub mod served;
 mod stdio;
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use rmpv::Value;
 
@@ -20,9 +22,6 @@ use crate::exit::{self, Outcome};
 use crate::object::{self, Run};
 use crate::output;
 use crate::output::run_progress::RunProgress;
-use crate::upload;
-use crate::upload::content;
-use pipes_protocol::{duration, size};
 use report::Report;
 use stdio::{Ended, Input, Request, Signals};
 
@@ -44,27 +43,14 @@ pub struct Arguments {
     /// Gives no stdin
     #[arg(short)]
     no_input: bool,
-    /// Exits as the last stage that failed
-    #[arg(long)]
-    pipefail: bool,
-    /// Ends the run after this time
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
-    timeout: Option<Duration>,
-    /// A variable for every stage; K alone takes the caller's value
-    #[arg(long, value_name = "K=V")]
-    env: Vec<String>,
-    /// Where a stage runs: its number or its service's name, and a node
-    #[arg(long, value_name = "STAGE=NODE", value_parser = options::pair)]
-    place: Vec<(String, String)>,
-    /// A file that lies in each stage's working directory, under NAME
-    #[arg(long, value_name = "PATH[=NAME]")]
-    file: Vec<String>,
-    /// How much each stage's scratch directory may hold, such as 10g
-    #[arg(long, value_name = "SIZE", value_parser = size::parse_positive)]
-    scratch: Option<u64>,
-    /// First builds what is missing or changed of the stages' executables
-    #[arg(long)]
-    build: bool,
+    /// Keeps the workflow up behind HTTP and prints its name
+    #[arg(short)]
+    detach: bool,
+    /// What to call it, with -d; otherwise after its first service
+    #[arg(long, value_name = "W")]
+    name: Option<String>,
+    #[command(flatten)]
+    common: options::Common,
     /// Uses no warm replica
     #[arg(long)]
     fresh: bool,
@@ -78,10 +64,46 @@ pub struct Arguments {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
-    confined: options::Confined,
+    served: served::Served,
+}
+
+impl Arguments {
+    /// The first of those given that only a run in the foreground has.
+    fn of_a_run(&self) -> Option<&'static str> {
+        let given = [
+            ("-i", self.input),
+            ("-n", self.no_input),
+            ("--fresh", self.fresh),
+            ("--retry", self.retry),
+            ("--report", self.report.is_some()),
+            ("-q", self.quiet),
+        ];
+        given
+            .into_iter()
+            .find(|(_, is_given)| *is_given)
+            .map(|(name, _)| name)
+    }
+
+    /// The first of those given that only a workflow that stays up has.
+    fn of_a_daemon(&self) -> Option<String> {
+        let name = self.name.as_ref().map(|_| "--name".to_owned());
+        name.or_else(|| self.served.first())
+    }
+
+    /// What travels with the request, all but the files.
+    fn options(&self) -> Vec<(Value, Value)> {
+        let own = [("fresh", self.fresh), ("retry", self.retry)];
+        let own = own.into_iter().filter(|(_, is_set)| *is_set);
+        let own = own.map(|(name, _)| (name, true.into()));
+        let all = self.common.options().into_iter().chain(own);
+        all.map(|(name, value)| (name.into(), value)).collect()
+    }
 }
 
 pub fn run(arguments: Arguments) -> Outcome {
+    if arguments.detach {
+        return daemon::run(&arguments);
+    }
     let prepared = arguments.report.as_deref().map(Report::prepare).transpose();
     let given = line::given(arguments.from.as_deref(), &arguments.line);
     let shown = given.as_deref().unwrap_or_default().to_owned();
@@ -97,12 +119,13 @@ pub fn run(arguments: Arguments) -> Outcome {
 
 /// Carries the run to its end, where it begins at all.
 fn carried(arguments: &Arguments, shown: &str) -> Result<Ended, Error> {
-    // Offsets in it are those of what was given.
-    let line = match arguments.from {
-        Some(_) => pipes_syntax::line_of_file(shown)?,
-        None => shown.to_owned(),
-    };
-    let options = options::of(arguments);
+    if let Some(option) = arguments.of_a_daemon() {
+        return Err(Error::Usage(format!(
+            "{option} is of a workflow that stays up: give -d as well, or leave it out"
+        )));
+    }
+    let line = line::read(arguments.from.as_deref(), shown)?;
+    let options = arguments.options();
     let reads_stdin = !arguments.no_input && (arguments.input || !std::io::stdin().is_terminal());
     client::block_on(carry(arguments, Request::new(line, options), reads_stdin))
 }
@@ -129,16 +152,11 @@ fn failed(error: &Error, report: Option<Report>, shown: &str) -> Outcome {
 
 async fn carry(arguments: &Arguments, mut request: Request, reads_stdin: bool) -> Result<Ended, Error> {
     let mut client = Client::connect(&Contexts::open()?.target()?).await?;
-    if arguments.build {
+    if arguments.common.build {
         build::build_changed(&mut client, &line::services(&request.line)).await?;
     }
-    if !arguments.file.is_empty() {
-        let mut files = Vec::new();
-        for file in &arguments.file {
-            files.push(send_file(&mut client, file).await?);
-        }
-        request.options.push(("file".into(), Value::Array(files)));
-    }
+    let files = files::send(&mut client, &arguments.common.file).await?;
+    request.options.extend(files.map(|files| ("file".into(), files)));
     let reads_terminal = reads_stdin && std::io::stdin().is_terminal();
     // Caught from here on: one that comes between two agents ends the run before it begins.
     let mut signals = Signals::catch()?;
@@ -162,26 +180,6 @@ async fn carry(arguments: &Arguments, mut request: Request, reads_stdin: bool) -
             _ => return Ok(ended),
         }
     }
-}
-
-/// Makes the cluster have a file; gives back its digest, its name in the stages, and whether it may be executed.
-async fn send_file(client: &mut Client, file: &str) -> Result<Value, Error> {
-    let (path, name) = match file.rsplit_once('=') {
-        // A path may hold the sign itself.
-        Some((path, name)) if !Path::new(file).exists() => (path, name.to_owned()),
-        _ => (
-            file,
-            Path::new(file)
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
-        ),
-    };
-    let content = content::of(Path::new(path))?;
-    upload::blob(client, Path::new(path), &content).await?;
-    let executable = content.may_be_executed.into();
-    Ok(Value::Array(vec![content.digest.into(), name.into(), executable]))
 }
 
 /// Reports, says what there is to say, and decides how the process ends.

@@ -1,40 +1,80 @@
 //! Options as they travel with a run's request: by their long names, the environment among them.
 
+use std::time::Duration;
+
+use pipes_protocol::{duration, size};
 use rmpv::Value;
 
-use super::Arguments;
+/// What `run`, `run -d` and `update` take alike.
+#[derive(Debug, clap::Args)]
+pub struct Common {
+    /// Exits as the last stage that failed
+    #[arg(long)]
+    pub pipefail: bool,
+    /// Ends the run, or each job, after this time
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
+    pub timeout: Option<Duration>,
+    /// A variable for every stage; K alone takes the caller's value
+    #[arg(long, value_name = "K=V")]
+    pub env: Vec<String>,
+    /// Where a stage runs: its number or its service's name, and a node
+    #[arg(long, value_name = "STAGE=NODE", value_parser = pair)]
+    pub place: Vec<(String, String)>,
+    /// A file that lies in each stage's working directory, under NAME
+    #[arg(long, value_name = "PATH[=NAME]")]
+    pub file: Vec<String>,
+    /// How much each stage's scratch directory may hold, such as 10g
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_positive)]
+    pub scratch: Option<u64>,
+    /// First builds what is missing or changed of the stages' executables
+    #[arg(long)]
+    pub build: bool,
+    #[command(flatten)]
+    pub confined: Confined,
+}
 
-/// Options that travel with the request, all but the files.
-pub fn of(arguments: &Arguments) -> Vec<(Value, Value)> {
-    let mut options: Vec<(Value, Value)> = Vec::new();
-    for (name, is_set) in [
-        ("pipefail", arguments.pipefail),
-        ("fresh", arguments.fresh),
-        ("retry", arguments.retry),
-    ] {
-        if is_set {
-            options.push((name.into(), true.into()));
-        }
+impl Common {
+    /// As they travel, all but the files; what travels of the caller's own environment is among them.
+    pub fn options(&self) -> Vec<(&'static str, Value)> {
+        let environment = environment(&self.env, std::env::vars_os());
+        self.with(environment)
     }
-    options.extend(
-        arguments
-            .timeout
-            .map(|timeout| ("timeout".into(), timeout.as_secs_f64().into())),
-    );
-    options.extend(arguments.scratch.map(|bytes| ("scratch".into(), bytes.into())));
-    let environment = environment(&arguments.env, std::env::vars_os());
-    if !environment.is_empty() {
-        options.push(("env".into(), Value::Map(environment)));
+
+    /// The same of a change of what there is: of the environment only what is asked for.
+    pub fn changes(&self) -> Vec<(&'static str, Value)> {
+        let mut environment = environment(&self.env, std::env::vars_os());
+        let is_asked = |name: &Value| {
+            let mut asked = self.env.iter().map(|asked| asked.split('=').next());
+            asked.any(|asked| asked == name.as_str())
+        };
+        environment.retain(|(name, _)| is_asked(name));
+        self.with(environment)
     }
-    if !arguments.place.is_empty() {
-        let place = arguments
-            .place
-            .iter()
-            .map(|(stage, node)| (stage.as_str().into(), node.as_str().into()));
-        options.push(("place".into(), Value::Map(place.collect())));
+
+    fn with(&self, environment: Vec<(Value, Value)>) -> Vec<(&'static str, Value)> {
+        let place = self.place.iter();
+        let place = place.map(|(stage, node)| (stage.as_str().into(), node.as_str().into()));
+        let options = [
+            ("pipefail", self.pipefail.then(|| true.into())),
+            (
+                "timeout",
+                self.timeout.map(|timeout| timeout.as_secs_f64().into()),
+            ),
+            ("scratch", self.scratch.map(Value::from)),
+            (
+                "env",
+                (!environment.is_empty()).then_some(Value::Map(environment)),
+            ),
+            (
+                "place",
+                (!self.place.is_empty()).then(|| Value::Map(place.collect())),
+            ),
+        ];
+        let given = options
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        given.chain(self.confined.options()).collect()
     }
-    options.extend(arguments.confined.options());
-    options
 }
 
 /// What travels of the caller's environment, as ssh sends it, then what was asked for.
@@ -95,7 +135,7 @@ pub struct Confined {
 
 impl Confined {
     /// As they travel.
-    fn options(&self) -> impl Iterator<Item = (Value, Value)> {
+    fn options(&self) -> impl Iterator<Item = (&'static str, Value)> {
         let single = [
             ("memory", &self.memory),
             ("cpus", &self.cpus),
@@ -108,7 +148,7 @@ impl Confined {
             let list = values.iter().map(|value| value.as_str().into()).collect();
             (name, (!values.is_empty()).then_some(Value::Array(list)))
         });
-        let given = |(name, value): (&str, Option<Value>)| value.map(|value| (name.into(), value));
+        let given = |(name, value): (&'static str, Option<Value>)| Some((name, value?));
         single.into_iter().chain(several).filter_map(given)
     }
 }
