@@ -5,18 +5,20 @@ use std::collections::BTreeSet;
 use crate::tree::{self, none, root};
 
 /// Which crates of ours each crate may name.
-const CRATES: [(&str, &[&str]); 11] = [
+const CRATES: [(&str, &[&str]); 12] = [
     ("raft", &[]),
     ("agent/flow", &[]),
     ("agent/syntax", &[]),
     ("agent/wamp", &["pipes-flow"]),
     ("agent/protocol", &["pipes-wamp"]),
+    ("agent/job", &["pipes-raft"]),
     ("agent/router", &["pipes-flow", "pipes-wamp"]),
     ("agent/shim", &["pipes-flow", "pipes-protocol", "pipes-wamp"]),
     (
         "agent",
         &[
             "pipes-flow",
+            "pipes-job",
             "pipes-protocol",
             "pipes-raft",
             "pipes-router",

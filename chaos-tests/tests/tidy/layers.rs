@@ -10,13 +10,14 @@ use crate::tree::{self, Files, none};
 use crate::uses;
 
 /// Where each crate's source is.
-pub const SOURCES: [&str; 13] = [
+pub const SOURCES: [&str; 14] = [
     "raft/src",
     "agent/src",
     "agent/router/src",
     "agent/wamp/src",
     "agent/flow/src",
     "agent/protocol/src",
+    "agent/job/src",
     "agent/syntax/src",
     "agent/shim/src",
     "cli/src",
@@ -27,7 +28,7 @@ pub const SOURCES: [&str; 13] = [
 ];
 
 /// Folders, and their parts from the top down.
-const LAYERS: [(&str, &str); 15] = [
+const LAYERS: [(&str, &str); 16] = [
     (
         "raft/src",
         "sim node client replica consensus state snapshot log rpc mvcc format type_config command request options task error",
@@ -38,7 +39,7 @@ const LAYERS: [(&str, &str); 15] = [
     ),
     (
         "agent/src/workflow",
-        "daemon peers coordinator supply runs placement versions options",
+        "jobs daemon peers coordinator supply runs placement versions options",
     ),
     (
         "agent/src/executor",
@@ -59,6 +60,10 @@ const LAYERS: [(&str, &str); 15] = [
         "agent/protocol/src",
         "run reservation stage pipe file descriptor supply size duration",
     ),
+    (
+        "agent/job/src",
+        "jobs queue finish claim submit expiry naming seams state record key error",
+    ),
     ("agent/syntax/src", "file line stage word quoting cursor error"),
     (
         "agent/shim/src",
@@ -67,7 +72,7 @@ const LAYERS: [(&str, &str); 15] = [
     ),
     (
         "cli/src",
-        "args command local upload client context output exit object error inherited",
+        "args command last local upload client context output exit object error inherited",
     ),
     (
         "chaos-tests/src",

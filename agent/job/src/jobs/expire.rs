@@ -1,0 +1,91 @@
+//! Finished jobs are forgotten when their time has come.
+//!
+//! Keys sort by that time, so that only the first are read; rendezvous hashing of the ID says which agent forgets it, and
+//! any does what is long overdue. Where nothing is due nothing is written.
+
+use std::time::Duration;
+
+use pipes_raft::{Consistency, Range, prefix_end};
+use tracing::{debug, info};
+
+use crate::error::Error;
+use crate::jobs::Jobs;
+use crate::jobs::takeover::chosen;
+use crate::key;
+use crate::record::{Done, decode};
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(5);
+/// What is overdue for so long is anybody's.
+const ANYBODYS_AFTER: Duration = Duration::from_secs(60);
+/// Jobs that are looked at in one go; more at the next look, or at once where all were due.
+const PAGE: usize = 256;
+/// How long one may take.
+const WITHIN: Duration = Duration::from_secs(5);
+
+impl Jobs {
+    /// Forgets them for ever.
+    pub(super) async fn expire(&self) {
+        loop {
+            match self.expire_page().await {
+                Ok(count) if count >= PAGE / 8 => continue,
+                Ok(_) => {}
+                Err(error) => debug!(%error, "finished jobs cannot be forgotten yet"),
+            }
+            self.clock().sleep(EVERY).await;
+        }
+    }
+
+    /// Forgets what of the first page is due and this node's; gives how many.
+    async fn expire_page(&self) -> Result<usize, Error> {
+        if self.owner().is_none() {
+            return Ok(0);
+        }
+        let now = self.clock().age_ms();
+        let range = Range {
+            limit: PAGE,
+            end: Some(key::expiry(now.saturating_add(1), "")),
+            ..Range::key(key::expiries())
+        };
+        debug_assert!(range.end <= Some(prefix_end(&key::expiries())));
+        let due = self.store().range(range, Consistency::Serializable).await?;
+        let nodes: Vec<u64> = self.0.present.borrow().keys().copied().collect();
+        let mut count = 0;
+        for kv in &due.kvs {
+            let Some((at, id)) = key::read_expiry(&kv.key) else {
+                continue;
+            };
+            let overdue = Duration::from_millis(now.saturating_sub(at));
+            let is_own = chosen(id, &nodes) == Some(self.parts().node);
+            if is_own || overdue > ANYBODYS_AFTER {
+                count += usize::from(self.forget(id, &kv.key).await?);
+            }
+        }
+        if count > 0 {
+            info!(jobs = count, "forgotten");
+        }
+        Ok(count)
+    }
+
+    /// Forgets one; `expiry` is the key that said so.
+    async fn forget(&self, id: &str, expiry: &[u8]) -> Result<bool, Error> {
+        let done = match self.store().get(key::id(id)).await? {
+            Some(kv) => {
+                let workflow = String::from_utf8_lossy(&kv.value).into_owned();
+                let kept = self.store().get(key::done(&workflow, id)).await?;
+                kept.map(|kv| (workflow, kv))
+            }
+            None => None,
+        };
+        let record = done
+            .as_ref()
+            .and_then(|(workflow, kv)| Some((workflow, decode::<Done>(&kv.value)?, kv.mod_revision)));
+        let Some((workflow, record, revision)) = record else {
+            // Another was faster.
+            self.store().delete(expiry.to_vec()).await?;
+            return Ok(false);
+        };
+        let txn = crate::expiry::txn(workflow, id, &record, revision);
+        Ok(self.commit(&txn, WITHIN).await?.succeeded)
+    }
+}

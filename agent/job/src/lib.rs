@@ -1,0 +1,43 @@
+//! Durable queries of daemon workflows: accepted once, completed with one recorded result, whatever server dies.
+//!
+//! # What happens to a job
+//!
+//! 1. `jobs/accept.rs`: [`Jobs::submit`] writes input and record in one transaction (`submit.rs`), owned by this agent, and
+//!    puts it in its queue (`queue.rs`).
+//! 2. `jobs/own.rs` takes the next one of the queue as slots allow; `jobs/attempt.rs` writes that its attempt begins
+//!    (`claim.rs`) and only then has it run ([`seams::Runs`]).
+//! 3. Meanwhile the attempt watches the job's key: is it cancelled (`jobs/cancel.rs`), or another's?
+//! 4. It ended: `state.rs` says what becomes of it. Over: `finish.rs` records the result in the transaction that removes the
+//!    open record, if that is still as this owner left it. Else it is queued again, after a rest.
+//! 5. Its owner's life ends before: `jobs/takeover.rs` of another agent finds it without an owner and takes it.
+//! 6. Some time after its end, `jobs/expire.rs` forgets it.
+//!
+//! Whoever asks for a job reads its record, and waits by a watch on that one key (`jobs/read.rs`): no agent watches jobs
+//! that it neither owns nor was asked about.
+//!
+//! Always: (1) a job is on a majority's disks before its ID is answered; (2) each (job, attempt) begins at most once; (3) one
+//! result is recorded, by a transaction that compares what the attempt's owner last read; (4) nobody takes a job at a
+//! revision where its owner's presence hangs on the lease of that life; (5) no hash map is iterated and no clock or chance is
+//! asked but those of `seams.rs`, nor by `select!`, so that a simulation repeats a run by its seed.
+//!
+//! ```text
+//! jobs ─> queue, finish ─> claim ─> submit ─> naming ─> seams ─> state ─> record ─> key, error
+//! ```
+
+mod claim;
+mod error;
+mod expiry;
+mod finish;
+mod jobs;
+pub mod key;
+mod naming;
+mod queue;
+pub mod record;
+pub mod seams;
+pub mod state;
+mod submit;
+
+pub use claim::Job;
+pub use error::Error;
+pub use jobs::{Accepted, Found, Jobs, Page, Parts, Question, Request, Which};
+pub use submit::Input;

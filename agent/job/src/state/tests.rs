@@ -1,0 +1,161 @@
+//! What a record becomes, case by case.
+
+use super::*;
+use crate::record::Content;
+
+const OWN: Owner = Owner { node: 2, lease: 22 };
+
+fn terms() -> Terms {
+    Terms {
+        is_running: true,
+        definition: 4,
+        at_once: 16,
+        retries: 2,
+        timeout: Some(Duration::from_secs(10)),
+        keep: Duration::from_secs(60),
+        grace: Duration::from_secs(30),
+    }
+}
+
+fn open() -> Open {
+    Open {
+        owner: Some(Owner { node: 1, lease: 11 }),
+        state: OpenState::Queued,
+        attempt: 0,
+        submitted: 5,
+        input: Content {
+            bytes: 0,
+            sha256: String::new(),
+            blob: false,
+        },
+        key: None,
+        retry_of: None,
+        definition: None,
+        started: None,
+        spent: 0,
+        losses: 0,
+        mishaps: 0,
+        failures: 0,
+        cancel: false,
+    }
+}
+
+fn running() -> Open {
+    begun(&open(), OWN, 4, 1_000)
+}
+
+fn again(next: Next) -> (Open, Duration) {
+    match next {
+        Next::Again(open, rest) => (open, rest),
+        Next::Over(end) => panic!("it is over: {end:?}"),
+    }
+}
+
+fn over(next: Next) -> End {
+    match next {
+        Next::Over(end) => end,
+        Next::Again(open, _) => panic!("it goes on: {open:?}"),
+    }
+}
+
+fn lost(is_server: bool) -> Verdict {
+    Verdict::Lost {
+        why: "a link broke".into(),
+        is_server,
+    }
+}
+
+#[test]
+fn an_attempt_has_the_next_number_and_the_definition_of_the_first() {
+    let first = running();
+    assert_eq!(
+        (first.attempt, first.definition, first.owner),
+        (1, Some(4), Some(OWN))
+    );
+    let second = begun(&first, OWN, 5, 2_000);
+    assert_eq!(
+        (second.attempt, second.definition, second.started),
+        (2, Some(4), Some(2_000))
+    );
+}
+
+#[test]
+fn status_0_succeeds_and_another_fails_after_its_retries() {
+    let took = Duration::from_millis(30);
+    let end = over(after(&running(), &Verdict::Exited(0), took, &terms()));
+    assert_eq!(
+        (end.state, end.status, end.reason),
+        (DoneState::Succeeded, Some(0), None)
+    );
+
+    let (once, rest) = again(after(&running(), &Verdict::Exited(3), took, &terms()));
+    assert_eq!(
+        (rest, once.failures, once.spent, once.state),
+        (Duration::from_secs(1), 1, 30, OpenState::Queued)
+    );
+    let (twice, rest) = again(after(&once, &Verdict::Exited(3), took, &terms()));
+    assert_eq!((rest, twice.failures), (Duration::from_secs(2), 2));
+    let end = over(after(&twice, &Verdict::Exited(3), took, &terms()));
+    assert_eq!((end.state, end.status), (DoneState::Failed, Some(3)));
+}
+
+#[test]
+fn what_pipes_lost_is_tried_again_until_its_time_is_over() {
+    let (mut open, mut rests) = (running(), Vec::new());
+    for _ in 0..12 {
+        let (next, rest) = again(after(&open, &lost(false), Duration::from_millis(10), &terms()));
+        rests.push(rest);
+        open = next;
+    }
+    assert_eq!((open.failures, open.losses), (0, 0));
+    assert_eq!(rests[..3], [100, 200, 400].map(Duration::from_millis));
+    assert_eq!(rests[11], Duration::from_secs(30));
+    let end = over(after(&open, &lost(false), Duration::from_secs(10), &terms()));
+    assert_eq!((end.state, end.status), (DoneState::Failed, Some(TIMEOUT)));
+}
+
+#[test]
+fn a_job_that_ends_its_servers_is_alone_and_then_failed() {
+    let soon = 1_000 + 5_000;
+    let (once, _) = again(taken(&running(), OWN, soon));
+    assert_eq!(
+        (once.losses, once.is_alone(), once.state),
+        (1, false, OpenState::Queued)
+    );
+    let (twice, _) = again(taken(&begun(&once, OWN, 4, 1_000), OWN, soon));
+    assert!(twice.is_alone());
+    let end = over(taken(&begun(&twice, OWN, 4, 1_000), OWN, soon));
+    assert_eq!((end.state, end.status), (DoneState::Failed, Some(LOST)));
+    assert!(end.reason.unwrap().contains("3 servers"));
+    // The same where the server of a stage is lost, not the owner.
+    let end = over(after(&twice, &lost(true), Duration::from_secs(5), &terms()));
+    assert_eq!(end.status, Some(LOST));
+}
+
+#[test]
+fn a_job_is_not_blamed_for_what_it_did_not_do() {
+    let late = 1_000 + 67_000;
+    let (open, _) = again(taken(&running(), OWN, late));
+    assert_eq!(open.losses, 0, "it had run for long");
+    let (open, _) = again(taken(&super::tests::open(), OWN, 2_000));
+    assert_eq!(open.losses, 0, "it had not begun");
+    let let_go = handed_over(&running(), Duration::from_secs(1));
+    assert_eq!((let_go.owner, let_go.losses, let_go.spent), (None, 0, 1_000));
+    let (open, _) = again(taken(&let_go, OWN, 2_000));
+    assert_eq!((open.losses, open.owner, open.attempt), (0, Some(OWN), 1));
+}
+
+#[test]
+fn what_was_cancelled_is_never_tried_again() {
+    let open = marked(&running());
+    for verdict in [
+        Verdict::Exited(143),
+        Verdict::Exited(0),
+        lost(true),
+        Verdict::Stopped,
+    ] {
+        let end = over(after(&open, &verdict, Duration::ZERO, &terms()));
+        assert_eq!(end.state, DoneState::Cancelled, "{verdict:?}");
+    }
+    assert_eq!(over(taken(&open, OWN, 2_000)), End::cancelled(None));
+}
