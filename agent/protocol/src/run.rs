@@ -95,6 +95,45 @@ impl<'a> Part<'a> {
     }
 }
 
+/// What Pipes failed, where a run ended for that and not for what its stages did: a keyword of its answer, beside the
+/// run, for those who may run it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing had started.
+    BeforeStart,
+    /// A server was lost while it ran a stage.
+    Server,
+    /// Something else broke after the start.
+    Other,
+}
+
+/// The keyword.
+const LOSS: &str = "loss";
+
+impl Loss {
+    const NAMES: [(Loss, &'static str); 3] = [
+        (Loss::BeforeStart, "before_start"),
+        (Loss::Server, "server"),
+        (Loss::Other, "other"),
+    ];
+
+    /// Adds it to an answer that has one argument and no keywords yet.
+    pub fn add_to(self, answer: &mut PayloadBuf) {
+        let name = Loss::NAMES.iter().find(|(loss, _)| *loss == self);
+        let name = name.map_or("other", |(_, name)| *name);
+        let args = answer.as_payload().args().unwrap_or_default();
+        *answer = PayloadBuf::of_values(args, Some(Value::Map(vec![(LOSS.into(), name.into())])));
+    }
+
+    /// Reads it from an answer.
+    pub fn of(answer: Payload<'_>) -> Option<Loss> {
+        let kwargs = answer.kwargs().ok()?;
+        let (_, name) = kwargs.iter().find(|(key, _)| key == LOSS)?;
+        let known = Loss::NAMES.iter().find(|(_, known)| name.as_str() == Some(known));
+        Some(known.map_or(Loss::Other, |(loss, _)| *loss))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +160,17 @@ mod tests {
             let payload = PayloadBuf::of_values(args, kwargs);
             assert_eq!(part.encode(), payload);
             assert_eq!(Part::parse(payload.as_payload()), Some(part));
+        }
+    }
+
+    #[test]
+    fn a_loss_stands_beside_the_run_and_is_read_back() {
+        for loss in [Loss::BeforeStart, Loss::Server, Loss::Other] {
+            let mut answer = PayloadBuf::of_values(vec!["the run".into()], None);
+            assert_eq!(Loss::of(answer.as_payload()), None);
+            loss.add_to(&mut answer);
+            assert_eq!(Loss::of(answer.as_payload()), Some(loss));
+            assert_eq!(answer.as_payload().args().unwrap(), ["the run".into()]);
         }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! Always: (1) no more output is queued than the caller gave credit for; (2) one final answer, the run or an error.
 
-use pipes_protocol::run::Part;
+use pipes_protocol::run::{Loss, Part};
 use pipes_wamp::client::{Connection, Reader, Writer};
 use pipes_wamp::message::{InvocationDetails, Message, Payload};
 use pipes_wamp::payload::PayloadBuf;
@@ -109,10 +109,13 @@ impl CallerOut {
         }
     }
 
-    /// The final answer: the run.
-    pub async fn finish(&mut self, run: &Run) {
+    /// The final answer: the run, and whether Pipes failed it.
+    pub async fn finish(&mut self, run: &Run, loss: Option<Loss>) {
         // Text, numbers and lists: nothing in it can fail to encode.
-        let payload = PayloadBuf::of(run).unwrap_or_default();
+        let mut payload = PayloadBuf::of(run).unwrap_or_default();
+        if let Some(loss) = loss {
+            loss.add_to(&mut payload);
+        }
         self.callee.result(&mut self.writer, payload.as_payload());
         // A caller that is gone needs no answer; its session ends with this one.
         let _ = self.writer.flush().await;

@@ -8,6 +8,7 @@
 //!
 //! Pure.
 
+use pipes_protocol::run::Loss;
 use pipes_wamp::error::uri;
 
 use crate::workflow::coordinator::attempt::stage::Stage;
@@ -83,6 +84,27 @@ impl Outcome {
             is_misuse: false,
         }
     }
+}
+
+/// What Pipes failed in an attempt that is over, if it is that which ended it.
+pub fn loss(attempt: &Attempt<'_>, ended: Ended) -> Option<Loss> {
+    match (ended, attempt.stop.as_ref()?) {
+        (Ended::Timeout, _) => None,
+        (_, Stop::Unavailable { .. } | Stop::Full | Stop::Incomplete) => Some(Loss::BeforeStart),
+        (_, Stop::Lost) => {
+            let is_of_server = |stage: &Stage| stage.ended.is_none() && stage.call != 0 && is_server(stage);
+            match attempt.has_started && attempt.stages.iter().any(is_of_server) {
+                true => Some(Loss::Server),
+                false => Some(Loss::Other),
+            }
+        }
+        _ => None,
+    }
+}
+
+fn is_server(stage: &Stage) -> bool {
+    let error = stage.error.as_ref().map(|(error, _)| error.as_str());
+    matches!(error, None | Some(uri::NETWORK_FAILURE | uri::NO_SUCH_PROCEDURE))
 }
 
 /// Judges an attempt that is over; `was_repeated`: it was the second after a start.

@@ -34,6 +34,11 @@ pub struct Planned {
 }
 
 impl Plan {
+    /// What its stages' standard errors are kept under: the job that it is an attempt of, or the run itself.
+    pub fn shown_as(&self) -> &str {
+        self.options.job.as_deref().unwrap_or(&self.id)
+    }
+
     /// A stage for people: `stage 2 (cat)`.
     pub fn name(&self, stage: usize) -> String {
         format!("stage {} ({})", stage + 1, self.stages[stage].kind.service)

@@ -100,9 +100,10 @@ impl<'c> Publisher<'c> {
             context,
             plan,
             guard,
-            log: context.logs.begin(&plan.id),
+            log: context.logs.begin(plan.shown_as()),
             started,
-            record: Some(Instant::now() + RECORD_AFTER),
+            // Of a job, the job's own record is the only one.
+            record: plan.options.job.is_none().then(|| Instant::now() + RECORD_AFTER),
             shown: Pace::new(SHOW_EVERY),
             told: Pace::new(EVERY),
         }
@@ -181,7 +182,7 @@ impl<'c> Publisher<'c> {
 
     /// It was accepted and yet did not take place: told in its record, if it has one.
     pub fn refused(self, error: &Error) {
-        if self.record.is_none() {
+        if self.record.is_none() && self.plan.options.job.is_none() {
             let mut run = accepted(self.plan, self.started);
             run.fail(LOST, error.to_string());
             run.finished = Some(time(SystemTime::now()));
@@ -193,6 +194,9 @@ impl<'c> Publisher<'c> {
     pub fn finish(self, run: Run) {
         let (store, guard, own) = (self.context.store.clone(), self.guard, self.plan.coordinator);
         let registry = self.context.registry.clone();
+        if self.plan.options.job.is_some() {
+            return;
+        }
         guard.update(run.clone());
         let over = Record {
             run,

@@ -65,6 +65,10 @@ pub struct Options {
     pub retry: bool,
     /// The version of each stage, in the line's order, for those who have looked them up before: daemon workflows.
     pub versions: Vec<String>,
+    /// The job that this run is an attempt of, which keeps its record; the stages see its ID.
+    pub job: Option<String>,
+    /// Which attempt of the job, from 1.
+    pub attempt: u32,
     /// The daemon workflow that it is a request of.
     pub workflow: Option<String>,
 }
@@ -137,6 +141,8 @@ impl Options {
                 "env" => parsed.env.extend(options::variables(value)?),
                 "place" => parsed.place.extend(options::places(value)?),
                 "versions" => parsed.versions = versions(value)?,
+                "job" => parsed.job = Some(text(value, "job")?),
+                "attempt" => parsed.attempt = attempt(&value)?,
                 "workflow" => parsed.workflow = Some(text(value, "workflow")?),
                 "scratch" => parsed.scratch = options::size(&value, "scratch")?,
                 "file" => parsed.files = options::files(value)?,
@@ -223,6 +229,11 @@ fn versions(value: Value) -> Result<Vec<String>, Error> {
     };
     let digests = digests.into_iter();
     digests.map(|digest| Ok(text(digest, "versions")?)).collect()
+}
+
+fn attempt(value: &Value) -> Result<u32, Error> {
+    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+    number.ok_or_else(|| Error::Usage("attempt must be a whole number".into()))
 }
 
 #[cfg(test)]

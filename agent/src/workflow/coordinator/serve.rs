@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use pipes_protocol::run::Loss;
 use pipes_protocol::uris;
 use pipes_wamp::client::Connection;
 use tokio::time::Instant;
@@ -13,7 +14,7 @@ use crate::workflow::coordinator::bridge::Bridge;
 use crate::workflow::coordinator::context::Context;
 use crate::workflow::coordinator::error::Error;
 use crate::workflow::coordinator::event_loop::{Sides, drive, wait};
-use crate::workflow::coordinator::outcome::{Ended, Outcome, judge};
+use crate::workflow::coordinator::outcome::{Ended, Outcome, judge, loss};
 use crate::workflow::coordinator::plan::Plan;
 use crate::workflow::coordinator::publish::{self, Publisher};
 use crate::workflow::coordinator::retry::{FREED_MAX, MISHAP_PAUSE, Next, Retries};
@@ -35,7 +36,10 @@ pub async fn serve(context: Arc<Context>, own: OwnSession) {
         Err(error) => return output.refuse(&error).await,
     };
     let started = SystemTime::now();
-    let Some((guard, notices)) = context.registry.enter(publish::accepted(&plan, started)) else {
+    let Some((guard, notices)) = context
+        .registry
+        .enter(publish::accepted(&plan, started), plan.options.job.is_some())
+    else {
         let busy = Error::Unavailable("busy: too many runs wait here already".into());
         return output.refuse(&busy).await;
     };
@@ -54,12 +58,14 @@ pub async fn serve(context: Arc<Context>, own: OwnSession) {
         retries: Retries::default(),
         seat: context.supplies.seat(&plan.id),
         is_misuse: false,
+        lost: None,
     };
     let result = attempts.run(&mut sides).await;
     let Attempts {
         publisher,
         seat,
         is_misuse,
+        lost,
         ..
     } = attempts;
     // Others may have what it was offered.
@@ -71,7 +77,7 @@ pub async fn serve(context: Arc<Context>, own: OwnSession) {
                     let why = run.message.clone().unwrap_or_default();
                     sides.output.refuse(&Error::Usage(why)).await;
                 }
-                false => sides.output.finish(&run).await,
+                false => sides.output.finish(&run, lost).await,
             }
             publisher.finish(run);
         }
@@ -93,6 +99,8 @@ struct Attempts<'c> {
     seat: Seat,
     /// The caller broke the protocol, which ended the run.
     is_misuse: bool,
+    /// Pipes failed it, and not the run itself.
+    lost: Option<Loss>,
 }
 
 impl Attempts<'_> {
@@ -137,6 +145,7 @@ impl Attempts<'_> {
             };
             let over = outcome.map(|outcome| {
                 self.is_misuse = outcome.is_misuse;
+                self.lost = loss(&attempt, ended);
                 publish::over(self.plan, &attempt, self.started, outcome)
             });
             // Its session ends, and with that all that nodes hold for it, before others may have what it was given.

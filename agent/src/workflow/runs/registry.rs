@@ -37,6 +37,8 @@ pub struct Registry {
 
 struct Entry {
     run: Run,
+    /// Shown as what it is an attempt of, a job, and not among the runs.
+    is_of_job: bool,
     notices: mpsc::Sender<Notice>,
 }
 
@@ -47,15 +49,20 @@ pub struct Guard {
 }
 
 impl Registry {
-    /// Enters a run; `None` when there are too many.
-    pub fn enter(&self, run: Run) -> Option<(Guard, mpsc::Receiver<Notice>)> {
+    /// Enters a run, as an attempt of a job or by itself; `None` when there are too many.
+    pub fn enter(&self, run: Run, is_of_job: bool) -> Option<(Guard, mpsc::Receiver<Notice>)> {
         let (notices, receiver) = mpsc::channel(NOTICES_MAX);
         let mut runs = self.lock();
         if runs.len() >= RUNS_MAX {
             return None;
         }
         let id = run.id.clone();
-        runs.insert(id.clone(), Entry { run, notices });
+        let entry = Entry {
+            run,
+            is_of_job,
+            notices,
+        };
+        runs.insert(id.clone(), entry);
         Some((
             Guard {
                 registry: self.clone(),
@@ -65,9 +72,11 @@ impl Registry {
         ))
     }
 
-    /// All runs, oldest first.
+    /// All runs but those of jobs, oldest first.
     pub fn list(&self) -> Vec<Run> {
-        self.lock().values().map(|entry| entry.run.clone()).collect()
+        let runs = self.lock();
+        let listed = runs.values().filter(|entry| !entry.is_of_job);
+        listed.map(|entry| entry.run.clone()).collect()
     }
 
     /// Whether a run is under way here, or its end not on record yet.

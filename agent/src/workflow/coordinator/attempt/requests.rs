@@ -12,6 +12,9 @@ use serde_bytes::ByteBuf;
 use crate::workflow::coordinator::attempt::{Attempt, Call, Phase, Stop};
 use crate::workflow::runs::signal::Signal;
 
+/// The variable that tells a stage which job it works for.
+const JOB: &str = "PIPES_JOB";
+
 impl Attempt<'_> {
     /// Registers where the output comes and asks the nodes.
     pub fn begin(&mut self) {
@@ -84,10 +87,11 @@ impl Attempt<'_> {
     fn spec(&self, index: usize, next: String) -> Spec {
         let (planned, placed) = (&self.plan.stages[index], &self.stages[index]);
         let options = &self.plan.options;
-        let env = options.env.iter().chain(&planned.env).map(|(name, value)| {
-            let name = ByteBuf::from(name.clone().into_bytes());
-            (name, ByteBuf::from(value.clone()))
-        });
+        let pair = |name: &str, value: &[u8]| (ByteBuf::from(name.as_bytes()), ByteBuf::from(value));
+        let given = options.env.iter().chain(&planned.env);
+        let given = given.map(|(name, value)| pair(name, value));
+        // Last, so that nothing given takes its place.
+        let env = given.chain(options.job.iter().map(|id| pair(JOB, id.as_bytes())));
         Spec {
             run: self.plan.id.clone(),
             stage: index as u32 + 1,
@@ -95,7 +99,10 @@ impl Attempt<'_> {
             env: env.collect(),
             files: options.files.clone(),
             next,
-            attempt: self.start_number,
+            attempt: match options.job {
+                Some(_) => u64::from(options.attempt),
+                None => self.start_number,
+            },
             window: placed.window,
             descriptors: self.descriptors(index),
             scratch: options.scratch,
