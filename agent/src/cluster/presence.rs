@@ -6,7 +6,9 @@
 //! ```
 //!
 //! Runs on the store's runtime, so that streams at full speed never cost a node its lease. A lease that was lost (the
-//! agent stood still) is taken anew. On an orderly stop it is given back, so that the others know at once.
+//! agent stood still) is taken anew. On an orderly stop it is given back, so that the others know at once. The lease of a
+//! former life, of an agent that was killed and is back within it, is revoked before anything else: what hangs on it, or
+//! is held by it, is nobody's.
 
 use std::time::{Duration, Instant};
 
@@ -41,6 +43,7 @@ pub async fn keep(
     let mut backoff = Backoff::default();
     let mut lease = None;
     let presence = async {
+        revoke_former(&store, record.id).await;
         loop {
             match appear(&store, &record).await {
                 Ok((granted, shown)) => {
@@ -72,6 +75,22 @@ pub async fn keep(
         return Ok(());
     };
     Ok(())
+}
+
+/// Ends the lease of a former life, if that goes on.
+async fn revoke_former(store: &Store, node: u64) {
+    let mut backoff = Backoff::default();
+    loop {
+        let revoked = match store.get(keys::presence(node)).await {
+            Ok(Some(former)) if former.lease != 0 => store.revoke(former.lease).await,
+            there => there.map(drop),
+        };
+        match revoked {
+            Ok(()) | Err(Error::LeaseNotFound) => return,
+            Err(error) => info!(node, %error, "a former lease is not revoked yet"),
+        }
+        backoff.rest().await;
+    }
 }
 
 /// Writes the record where it differs, and the presence under a new lease.
