@@ -54,6 +54,8 @@ const BLOCKING_MAX: usize = 16;
 
 /// How long the parts may take to stop, then how long the mesh and the store may.
 const STOP_PARTS: Duration = Duration::from_secs(4);
+/// Before all else: how long jobs may take to be handed over.
+const STOP_JOBS: Duration = Duration::from_secs(3);
 const STOP_STORE: Duration = Duration::from_secs(2);
 
 /// Runs an agent until a signal, or until a part of it fails.
@@ -170,6 +172,7 @@ fn certificates(config: &Config) -> anyhow::Result<Tls> {
 /// Everything that runs, for stopping it.
 struct Running {
     parts: Lifecycle,
+    jobs: Lifecycle,
     mesh: Lifecycle,
     router: Router,
     router_thread: JoinHandle<()>,
@@ -287,6 +290,7 @@ async fn start(
     mesh.spawn(Kind::Part, "bulk", bulk_served);
     let (parts, mesh) = (parts.clone(), mesh.clone());
     let running = Running {
+        jobs: parts.beside(),
         parts,
         mesh,
         router,
@@ -372,10 +376,8 @@ async fn enter(
     is_present.await?;
     credentials::found(&store, config).await?;
     let (known, are_known) = oneshot::channel();
-    parts.spawn_until_stop(
-        "credentials",
-        credentials::follow(store.clone(), router.clone(), known),
-    );
+    let followed = credentials::follow(store.clone(), router.clone(), known);
+    spawn_until_stop(parts, "credentials", followed);
     let nodes = Nodes::start(own, store.clone(), router.links(), parts);
     look_after_data(parts, &store, &blobs, &nodes);
     let folder = config.data.join("logs");
@@ -406,6 +408,7 @@ async fn enter(
         logs,
         pool,
         lifecycle,
+        jobs_lifecycle: running.jobs.clone(),
     })
     .await?;
     // Now others may ask this agent for something, and clients come in.
@@ -417,9 +420,9 @@ async fn enter(
 
 /// Has what is kept here compared with what it should be, from time to time.
 fn look_after_data(parts: &Lifecycle, store: &pipes_raft::Store, blobs: &Blobs, nodes: &Nodes) {
-    parts.spawn_until_stop("blobs", blob::tend(blobs.clone(), store.clone()));
+    spawn_until_stop(parts, "blobs", blob::tend(blobs.clone(), store.clone()));
     let daily = comparison::daily(store.clone(), nodes.clone());
-    parts.spawn_until_stop("comparison", daily);
+    spawn_until_stop(parts, "comparison", daily);
     let forgotten = nodes::forget_former(store.clone(), nodes.clone(), parts.stopping());
     parts.spawn(Kind::Work, "former", forgotten);
 }
@@ -436,15 +439,30 @@ fn record(id: u64, config: &Config) -> Record {
     }
 }
 
+/// A part that has no end of its own: it is dropped when the agent stops.
+fn spawn_until_stop(
+    lifecycle: &Lifecycle,
+    name: &'static str,
+    part: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) {
+    let stopping = lifecycle.stopping();
+    lifecycle.spawn(Kind::Part, name, async move {
+        stopping.run_until_cancelled(part).await.unwrap_or(Ok(()))
+    });
+}
+
 /// Parts first, while the store still answers (the node's lease is given back), then the router, the mesh and the store.
 async fn stop(running: Running) {
     let Running {
         parts,
+        jobs,
         mesh,
         router,
         router_thread,
         node,
     } = running;
+    // While this node is present: what is handed over is no lost attempt.
+    jobs.stop(STOP_JOBS).await;
     parts.stop(STOP_PARTS).await;
     // While the mesh still carries it.
     node.hand_over().await;

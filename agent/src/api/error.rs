@@ -23,9 +23,18 @@ pub enum Error {
     /// The caller's: keys that are not for it.
     #[error("{0}")]
     NotAuthorized(String),
-    /// The caller's: it cannot be beside what is there already.
+    /// The caller's: the same name for something else.
     #[error("{0}")]
     Conflict(String),
+    /// The caller's: more bytes than are taken.
+    #[error("{0}")]
+    TooLarge(String),
+    /// Nobody's: it has not ended yet.
+    #[error("{0}")]
+    Unfinished(String),
+    /// There is too much of it already; may be tried later.
+    #[error("{0}")]
+    Full(String),
     /// Why a daemon workflow is not what was asked for.
     #[error(transparent)]
     Workflow(daemon::Error),
@@ -47,9 +56,12 @@ impl Error {
             Error::Usage(_) => uris::error::USAGE,
             Error::NotFound(_) => uris::error::NOT_FOUND,
             Error::CannotStart(_) => uris::error::CANNOT_START,
-            Error::Conflict(_) => uris::error::CONFLICT,
             Error::Workflow(error) => error.uri(),
             Error::NotAuthorized(_) => pipes_wamp::error::uri::NOT_AUTHORIZED,
+            Error::Conflict(_) => uris::error::CONFLICT,
+            Error::TooLarge(_) => uris::error::TOO_LARGE,
+            Error::Unfinished(_) => uris::error::UNFINISHED,
+            Error::Full(_) => uris::error::FULL,
             Error::Stopping => pipes_wamp::error::uri::NO_AVAILABLE_CALLEE,
             Error::Unavailable(_) | Error::Undecided(_) => uris::error::UNAVAILABLE,
         }

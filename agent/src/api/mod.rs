@@ -10,6 +10,7 @@ mod check;
 mod cluster;
 mod error;
 mod file;
+mod job;
 mod logs;
 mod node;
 mod procedures;
@@ -31,16 +32,13 @@ use pipes_wamp::client::{Connection, Session};
 
 use crate::blob::Blobs;
 use crate::cluster::nodes::Nodes;
-use crate::cluster::present;
 use crate::cluster::quorum::Quorum;
 use crate::config::Config;
 use crate::executor::Pool;
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::workflow::coordinator;
 use crate::workflow::daemon::known::Workflows;
-use crate::workflow::daemon::ready::Readiness;
-use crate::workflow::daemon::share::Shares;
-use crate::workflow::daemon::{controller, hold};
+use crate::workflow::jobs;
 use crate::workflow::peers::Peers;
 use crate::workflow::runs::registry::Registry;
 use crate::workflow::runs::stderr_log::Logs;
@@ -67,6 +65,8 @@ pub struct Parts {
     pub pool: Pool,
     /// Where tasks run.
     pub lifecycle: Lifecycle,
+    /// Where attempts of jobs run, which are stopped before all else.
+    pub jobs_lifecycle: Lifecycle,
 }
 
 /// The parts and what is made of them.
@@ -80,8 +80,9 @@ struct Api {
     logs: Logs,
     pool: Pool,
     lifecycle: Lifecycle,
-    runs: Arc<coordinator::Context>,
     workflows: Workflows,
+    jobs: pipes_job::Jobs,
+    runs: Arc<coordinator::Context>,
     /// Calls to the cluster's own procedures, in realm `pipes`.
     operators: Session,
     /// Calls to other agents, in realm `pipes.stages`.
@@ -99,6 +100,7 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         logs,
         pool,
         lifecycle,
+        jobs_lifecycle,
     } = parts;
     let session = |realm| {
         anyhow::Ok(Session::start(Connection::welcomed(
@@ -119,7 +121,6 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
     };
     lifecycle.spawn(Kind::Part, "supply of all nodes", peers.run());
     let workflows = Workflows::start(store.clone(), &lifecycle);
-    let _readiness = keep_replicas(&store, &nodes, &workflows, &supplies, &pool, &lifecycle);
     let quorum = Quorum::new(&config, nodes.clone(), store.clone());
     let runs = Arc::new(coordinator::Context {
         nodes: nodes.clone(),
@@ -130,6 +131,14 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         logs: logs.clone(),
         lifecycle: lifecycle.clone(),
         supplies,
+    });
+    let jobs = jobs::start(jobs::Parts {
+        store: store.clone(),
+        nodes: nodes.clone(),
+        blobs: blobs.clone(),
+        router: router.clone(),
+        workflows: workflows.clone(),
+        lifecycle: jobs_lifecycle,
     });
     let sessions = (operators.clone(), agents.clone());
     let api = Arc::new(Api {
@@ -142,41 +151,13 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         logs,
         pool,
         lifecycle,
-        runs,
         workflows,
+        jobs,
+        runs,
         operators,
         agents,
     });
     serve::register(&api, &sessions.0, &sessions.1).await
-}
-
-/// Has the replicas of daemon workflows be where they should; gives what is known of them.
-fn keep_replicas(
-    store: &pipes_raft::Store,
-    nodes: &Nodes,
-    workflows: &Workflows,
-    supplies: &Supplies,
-    pool: &Pool,
-    lifecycle: &Lifecycle,
-) -> Readiness {
-    let shares = Shares::start(store.clone(), lifecycle);
-    let held = hold::hold(shares.changes(), nodes.own_id(), pool.clone());
-    let controlled = controller::run(controller::Parts {
-        store: store.clone(),
-        nodes: nodes.clone(),
-        present: present::follow(store.clone(), lifecycle),
-        workflows: workflows.changes(),
-        shares: shares.changes(),
-        supplies: supplies.clone(),
-        settled_after: controller::SETTLED_AFTER,
-    });
-    lifecycle.spawn_until_stop("held replicas", held);
-    lifecycle.spawn_until_stop("controller of replicas", controlled);
-    Readiness {
-        shares,
-        supplies: supplies.clone(),
-        nodes: nodes.clone(),
-    }
 }
 
 /// A value that serde knows, for the wire: fields by name.

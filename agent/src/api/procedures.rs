@@ -8,8 +8,8 @@ use pipes_wamp::payload::PayloadBuf;
 
 use crate::api::arguments::Arguments;
 use crate::api::{
-    Answer, Api, Error, blob, check, cluster, error, file, logs, node, run, service, store, supply, token,
-    workflow,
+    Answer, Api, Error, blob, check, cluster, error, file, job, logs, node, run, service, store, supply,
+    token, workflow,
 };
 use crate::workflow::coordinator;
 use pipes_router::OwnSession;
@@ -84,6 +84,12 @@ pub(super) const PROCEDURES: &[Procedure] = &[
     operators(uris::RUN_GET, once!(run::get)),
     operators(uris::RUN_STOP, once!(run::stop)),
     operators(uris::RUN_LOGS, stream!(logs::serve)),
+    operators(uris::JOB_SUBMIT, stream!(job::submit)),
+    operators(uris::JOB_GET, stream!(job::get)),
+    operators(uris::JOB_RESULT, stream!(job::result)),
+    operators(uris::JOB_LIST, stored!(job::list)),
+    operators(uris::JOB_CANCEL, stored!(job::cancel)),
+    operators(uris::JOB_RETRY, stored!(job::retry)),
     operators(uris::WORKFLOW_START, stored!(workflow::start)),
     operators(uris::WORKFLOW_STOP, stored!(workflow::stop)),
     operators(uris::WORKFLOW_REMOVE, stored!(workflow::remove)),

@@ -13,18 +13,30 @@ use crate::api::arguments::Arguments;
 /// caller is gone.
 pub(super) async fn accept(stream: UnixStream) -> Option<(Reader, Caller, Result<Arguments, Error>)> {
     let (mut chunks, writer) = Connection::welcomed(stream).split();
-    let Ok(Some(Message::Invocation { request, payload, .. })) = chunks.next().await else {
+    let Ok(Some(Message::Invocation {
+        request,
+        details,
+        payload,
+        ..
+    })) = chunks.next().await
+    else {
         return None;
     };
     let arguments = Arguments::of(payload);
-    let call = Callee { request };
-    Some((chunks, Caller { writer, call }, arguments))
+    let caller = Caller {
+        writer,
+        call: Callee { request },
+        is_whole: !details.progress,
+    };
+    Some((chunks, caller, arguments))
 }
 
 /// Whoever called.
 pub(super) struct Caller {
     writer: Writer,
     call: Callee,
+    /// The first chunk was the last one.
+    pub(super) is_whole: bool,
 }
 
 impl Caller {

@@ -7,6 +7,7 @@
 
 pub mod coordinator;
 pub mod daemon;
+pub mod jobs;
 pub mod options;
 pub mod peers;
 pub mod placement;

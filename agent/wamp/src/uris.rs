@@ -30,6 +30,18 @@ pub const RUN_GET: &str = "pipes.run.get";
 pub const RUN_STOP: &str = "pipes.run.stop";
 /// What a run's stages said on standard error; a session of its own for each call.
 pub const RUN_LOGS: &str = "pipes.run.logs";
+/// Accepts a query of a daemon workflow; a session of its own for each call.
+pub const JOB_SUBMIT: &str = "pipes.job.submit";
+/// One job, perhaps once it has ended.
+pub const JOB_GET: &str = "pipes.job.get";
+/// What a job made; a session of its own for each call.
+pub const JOB_RESULT: &str = "pipes.job.result";
+/// Jobs, a page at a time.
+pub const JOB_LIST: &str = "pipes.job.list";
+/// Ends a job.
+pub const JOB_CANCEL: &str = "pipes.job.cancel";
+/// Another job with the same input.
+pub const JOB_RETRY: &str = "pipes.job.retry";
 /// Makes a daemon workflow, or starts a stopped one.
 pub const WORKFLOW_START: &str = "pipes.workflow.start";
 /// Has it take nothing new.
@@ -44,12 +56,6 @@ pub const WORKFLOW_GET: &str = "pipes.workflow.get";
 pub const WORKFLOW_UPDATE: &str = "pipes.workflow.update";
 /// Has its stages keep so many replicas.
 pub const WORKFLOW_SCALE: &str = "pipes.workflow.scale";
-/// Jobs, in pages.
-pub const JOB_LIST: &str = "pipes.job.list";
-/// One job, perhaps once it has ended.
-pub const JOB_GET: &str = "pipes.job.get";
-/// Ends a job.
-pub const JOB_CANCEL: &str = "pipes.job.cancel";
 /// Makes a service of an executable; a session of its own for each call.
 pub const SERVICE_PUT: &str = "pipes.service.put";
 /// All services.
@@ -144,8 +150,12 @@ pub mod error {
     pub const SYNTAX: &str = "pipes.error.syntax";
     /// No such thing.
     pub const NOT_FOUND: &str = "pipes.error.not_found";
-    /// It cannot be beside what is there already.
+    /// The same name was used for something else.
     pub const CONFLICT: &str = "pipes.error.conflict";
+    /// More bytes than are taken.
+    pub const TOO_LARGE: &str = "pipes.error.too_large";
+    /// It has not ended yet.
+    pub const UNFINISHED: &str = "pipes.error.unfinished";
     /// No such service, or no such version of it.
     pub const UNKNOWN_SERVICE: &str = "pipes.error.unknown_service";
     /// Something that is needed cannot be had now.
