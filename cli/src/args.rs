@@ -9,6 +9,9 @@ use crate::command::{Arguments, Command, definition, one_argument};
 use crate::exit::{self, Outcome};
 use crate::output;
 
+/// Commands that end as a run does, so that 125 is what Pipes says.
+const ENDS_AS_A_RUN: [&str; 3] = ["run", "query", "result"];
+
 /// Reads the arguments; what was wrong with them, or help that was asked for, is said already.
 pub fn parse(arguments: &[OsString]) -> Result<Command, Outcome> {
     match Arguments::try_parse_from(arguments) {
@@ -34,7 +37,9 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> Outcome {
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect();
             output::error::say(&sentence(error, &words));
-            let is_run = words.get(1).is_some_and(|word| word == "run");
+            let is_run = words
+                .get(1)
+                .is_some_and(|word| ENDS_AS_A_RUN.contains(&word.as_str()));
             Outcome::Status(if is_run { exit::RUN_FAILED } else { exit::USAGE })
         }
     }

@@ -279,9 +279,11 @@ pub fn was_not_taken_up(error: &Error) -> bool {
 
 /// Whether the agent went away in a call that only reads, or gave it up: another may answer it.
 fn was_only_reading(procedure: &str, error: &Error) -> bool {
-    const READS: [&str; 11] = [
+    const READS: [&str; 13] = [
         uris::RUN_LIST,
         uris::RUN_GET,
+        uris::JOB_GET,
+        uris::JOB_LIST,
         uris::WORKFLOW_LIST,
         uris::WORKFLOW_GET,
         uris::SERVICE_LIST,

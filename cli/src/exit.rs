@@ -1,6 +1,6 @@
 //! From what happened to the status the process ends with.
 //!
-//! | outcome | `run` | other commands |
+//! | outcome | `run`, `query`, `result` | other commands |
 //! |---|---|---|
 //! | a user's mistake in the arguments | 125 | 2 |
 //! | no agent, a lost server, anything of Pipes itself | 125 | 1 |

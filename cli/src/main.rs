@@ -9,6 +9,7 @@
 //! | `client`, `context` | a session with any agent; which cluster, with which key |
 //! | `output/` | tables, JSON, progress and errors, as they are shown |
 //! | `object/` | what listings show: a file a noun, with its fields |
+//! | `last` | the user's last job, where a command is given none |
 //! | `error`, `exit` | what went wrong, and the status that says so |
 //! | `inherited` | what the process was given and Rust hides |
 
@@ -19,6 +20,7 @@ mod context;
 mod error;
 mod exit;
 mod inherited;
+mod last;
 mod local;
 mod object;
 mod output;

@@ -8,7 +8,7 @@ use crate::client::{self, Client};
 use crate::command::{looks_like_a_run, nearest};
 use crate::context::Contexts;
 use crate::error::Error;
-use crate::object::{self, Object, Run, Service, Stage, Workflow, WorkflowStage, short_digest};
+use crate::object::{self, Job, Object, Run, Service, Stage, Workflow, WorkflowStage, short_digest};
 use crate::output::{self, Format, json, table};
 
 /// All there is to know of a workflow, a run or a service
@@ -35,6 +35,7 @@ pub struct Arguments {
 enum Found {
     Workflow(Workflow),
     Run(Run),
+    Job(Box<Job>),
     Service(Service),
 }
 
@@ -46,12 +47,14 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
     let text = match &found {
         Found::Workflow(workflow) => render(workflow, &arguments),
         Found::Run(run) => render(run, &arguments),
+        Found::Job(job) => render(&**job, &arguments),
         Found::Service(service) => render(service, &arguments),
     };
     output::print(&text)?;
     let stages = match &found {
         Found::Workflow(workflow) => replicas(&workflow.stages),
         Found::Run(run) => stages(&run.stages),
+        Found::Job(job) => stages(&job.stages),
         Found::Service(_) => return Ok(()),
     };
     match arguments.format {
@@ -63,6 +66,14 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
 async fn find(client: &mut Client, name: &str) -> Result<Found, Error> {
     if let Some(id) = name.strip_prefix("run/") {
         return run_of(client, id).await.map(Found::Run);
+    }
+    if let Some(id) = name.strip_prefix("job/") {
+        return job_of(client, id).await.map(Found::Job);
+    }
+    if looks_like_a_job(name)
+        && let Some(job) = if_there(job_of(client, name).await)?
+    {
+        return Ok(Found::Job(job));
     }
     if let Some(name) = name.strip_prefix("service/") {
         return service_of(client, name).await.map(Found::Service);
@@ -114,6 +125,18 @@ async fn run_of(client: &mut Client, id: &str) -> Result<Run, Error> {
 async fn workflow_of(client: &mut Client, name: &str) -> Result<Workflow, Error> {
     let kwargs = vec![("name", Value::from(name))];
     object::parse(client.call(uris::WORKFLOW_GET, kwargs).await?)
+}
+
+/// `j` and at least the time of a ULID of this century.
+fn looks_like_a_job(name: &str) -> bool {
+    const LENGTH_MIN: usize = 11;
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.len() >= LENGTH_MIN && name.starts_with("j0") && name.chars().all(is_plain)
+}
+
+async fn job_of(client: &mut Client, id: &str) -> Result<Box<Job>, Error> {
+    let kwargs = vec![("id", Value::from(id)), ("short", true.into())];
+    object::parse(client.call(uris::JOB_GET, kwargs).await?).map(Box::new)
 }
 
 async fn service_of(client: &mut Client, name: &str) -> Result<Service, Error> {

@@ -1,14 +1,19 @@
 //! One file a command: its help, its arguments and what it does.
 
 mod build;
+mod cancel;
 mod cluster;
 mod completions;
 mod context;
 mod init;
 mod inspect;
+mod jobs;
 mod logs;
 mod node;
 mod ps;
+mod query;
+mod result;
+mod retry;
 mod rm;
 mod run;
 mod scale;
@@ -54,6 +59,11 @@ pub enum Command {
     Build(build::Arguments),
     // Its options are many.
     Run(Box<run::Arguments>),
+    Query(query::Arguments),
+    Result(result::Arguments),
+    Cancel(cancel::Arguments),
+    Retry(retry::Arguments),
+    Jobs(jobs::Arguments),
     Ps(ps::Arguments),
     Inspect(inspect::Arguments),
     Logs(logs::Arguments),
@@ -87,6 +97,11 @@ impl Command {
     pub fn run(self) -> Outcome {
         let done = match self {
             Command::Run(arguments) => return run::run(*arguments),
+            Command::Query(arguments) => return query::run(arguments),
+            Command::Result(arguments) => return result::run(arguments),
+            Command::Cancel(arguments) => cancel::run(arguments),
+            Command::Retry(arguments) => retry::run(arguments),
+            Command::Jobs(arguments) => jobs::run(arguments),
             Command::Init(arguments) => init::run(arguments),
             Command::Build(arguments) => build::run(arguments),
             Command::Ps(arguments) => ps::run(arguments),

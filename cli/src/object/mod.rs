@@ -5,6 +5,7 @@
 
 mod cluster;
 mod context;
+mod job;
 mod node;
 mod run;
 mod service;
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::error::Error;
 pub use cluster::Cluster;
 pub use context::Context;
+pub use job::Job;
 pub use node::Node;
 pub use run::{Run, Stage};
 pub use service::{Service, short_digest};
@@ -69,6 +71,10 @@ mod tests {
         assert_eq!(
             fields::<Run>(),
             "id, line, state, status, started, finished, stages, reason"
+        );
+        assert_eq!(
+            fields::<Job>(),
+            "id, workflow, state, reason, status, attempt, submitted, started, finished, stages, result, retry_of"
         );
         assert_eq!(
             fields::<Cluster>(),
