@@ -32,6 +32,8 @@ mod examples;
 mod files;
 #[path = "promises/interrupt.rs"]
 mod interrupt;
+#[path = "promises/jobs.rs"]
+mod jobs;
 #[path = "promises/limits.rs"]
 mod limits;
 #[path = "promises/listings.rs"]
