@@ -377,7 +377,7 @@ async fn enter(
     credentials::found(&store, config).await?;
     let (known, are_known) = oneshot::channel();
     let followed = credentials::follow(store.clone(), router.clone(), known);
-    spawn_until_stop(parts, "credentials", followed);
+    parts.spawn_until_stop("credentials", followed);
     let nodes = Nodes::start(own, store.clone(), router.links(), parts);
     look_after_data(parts, &store, &blobs, &nodes);
     let folder = config.data.join("logs");
@@ -420,9 +420,9 @@ async fn enter(
 
 /// Has what is kept here compared with what it should be, from time to time.
 fn look_after_data(parts: &Lifecycle, store: &pipes_raft::Store, blobs: &Blobs, nodes: &Nodes) {
-    spawn_until_stop(parts, "blobs", blob::tend(blobs.clone(), store.clone()));
+    parts.spawn_until_stop("blobs", blob::tend(blobs.clone(), store.clone()));
     let daily = comparison::daily(store.clone(), nodes.clone());
-    spawn_until_stop(parts, "comparison", daily);
+    parts.spawn_until_stop("comparison", daily);
     let forgotten = nodes::forget_former(store.clone(), nodes.clone(), parts.stopping());
     parts.spawn(Kind::Work, "former", forgotten);
 }
@@ -437,18 +437,6 @@ fn record(id: u64, config: &Config) -> Record {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
     }
-}
-
-/// A part that has no end of its own: it is dropped when the agent stops.
-fn spawn_until_stop(
-    lifecycle: &Lifecycle,
-    name: &'static str,
-    part: impl Future<Output = anyhow::Result<()>> + Send + 'static,
-) {
-    let stopping = lifecycle.stopping();
-    lifecycle.spawn(Kind::Part, name, async move {
-        stopping.run_until_cancelled(part).await.unwrap_or(Ok(()))
-    });
 }
 
 /// Parts first, while the store still answers (the node's lease is given back), then the router, the mesh and the store.

@@ -11,6 +11,7 @@
 //! | `/pipes/blobs/DIGEST/gone`, `/pipes/blobs/generation/HH` | that it is being collected; raised for a group of digests as one is |
 //! | `/pipes/runs/ID` | a run that was, or that lasts already, for `ps -a` |
 //! | `/pipes/workflows/NAME` | a daemon workflow: what should run |
+//! | `/pipes/replicas/NAME` | how many replicas of it each node holds |
 //! | `/pipes/jobs/...` | queries of daemon workflows: `agent/job/src/key.rs` |
 //! | `/pipes/jobs/open/NAME/ID` | a job of the daemon workflow NAME that has not ended |
 //! | `/pipes/operators/HEXKEY`, `/pipes/tokens/SHA256HEX` | who may speak in realm `pipes` |
@@ -124,6 +125,16 @@ pub fn workflows() -> Vec<u8> {
 /// One daemon workflow.
 pub fn workflow(name: &str) -> Vec<u8> {
     key(&format!("workflows/{name}"))
+}
+
+/// Prefix of where the replicas of daemon workflows are.
+pub fn replicas() -> Vec<u8> {
+    key("replicas/")
+}
+
+/// Where the replicas of one daemon workflow are.
+pub fn replicas_of(workflow: &str) -> Vec<u8> {
+    key(&format!("replicas/{workflow}"))
 }
 
 /// Prefix of the jobs of a daemon workflow that have not ended.

@@ -32,12 +32,16 @@ use pipes_wamp::client::{Connection, Session};
 
 use crate::blob::Blobs;
 use crate::cluster::nodes::Nodes;
+use crate::cluster::present;
 use crate::cluster::quorum::Quorum;
 use crate::config::Config;
 use crate::executor::Pool;
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::workflow::coordinator;
 use crate::workflow::daemon::known::Workflows;
+use crate::workflow::daemon::ready::Readiness;
+use crate::workflow::daemon::share::Shares;
+use crate::workflow::daemon::{controller, hold};
 use crate::workflow::jobs;
 use crate::workflow::peers::Peers;
 use crate::workflow::runs::registry::Registry;
@@ -81,6 +85,7 @@ struct Api {
     pool: Pool,
     lifecycle: Lifecycle,
     workflows: Workflows,
+    readiness: Readiness,
     jobs: pipes_job::Jobs,
     runs: Arc<coordinator::Context>,
     /// Calls to the cluster's own procedures, in realm `pipes`.
@@ -121,6 +126,7 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
     };
     lifecycle.spawn(Kind::Part, "supply of all nodes", peers.run());
     let workflows = Workflows::start(store.clone(), &lifecycle);
+    let readiness = keep_replicas(&store, &nodes, &workflows, &supplies, &pool, &lifecycle);
     let quorum = Quorum::new(&config, nodes.clone(), store.clone());
     let runs = Arc::new(coordinator::Context {
         nodes: nodes.clone(),
@@ -152,12 +158,42 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         pool,
         lifecycle,
         workflows,
+        readiness,
         jobs,
         runs,
         operators,
         agents,
     });
     serve::register(&api, &sessions.0, &sessions.1).await
+}
+
+/// Has the replicas of daemon workflows be where they should; gives what is known of them.
+fn keep_replicas(
+    store: &pipes_raft::Store,
+    nodes: &Nodes,
+    workflows: &Workflows,
+    supplies: &Supplies,
+    pool: &Pool,
+    lifecycle: &Lifecycle,
+) -> Readiness {
+    let shares = Shares::start(store.clone(), lifecycle);
+    let held = hold::hold(shares.changes(), nodes.own_id(), pool.clone());
+    let controlled = controller::run(controller::Parts {
+        store: store.clone(),
+        nodes: nodes.clone(),
+        present: present::follow(store.clone(), lifecycle),
+        workflows: workflows.changes(),
+        shares: shares.changes(),
+        supplies: supplies.clone(),
+        settled_after: controller::SETTLED_AFTER,
+    });
+    lifecycle.spawn_until_stop("held replicas", held);
+    lifecycle.spawn_until_stop("controller of replicas", controlled);
+    Readiness {
+        shares,
+        supplies: supplies.clone(),
+        nodes: nodes.clone(),
+    }
 }
 
 /// A value that serde knows, for the wire: fields by name.

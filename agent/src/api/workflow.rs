@@ -6,7 +6,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use pipes_protocol::supply::Kind;
 use pipes_protocol::uris;
 use pipes_wamp::client::CallError;
 use pipes_wamp::error::uri::NO_SUCH_PROCEDURE;
@@ -248,27 +247,31 @@ async fn call(api: &Api, uri: &str, kwargs: Vec<(&str, Value)>) -> Result<Option
 fn shown(api: &Api, workflow: &Workflow, token: Option<String>) -> Shown {
     let definition = &workflow.definition;
     let is_running = workflow.wish == Wish::Running;
-    let stages = definition.stages.iter().zip(1..).map(|(stage, number)| {
-        let kind = Kind {
-            service: stage.service.clone(),
-            digest: stage.digest.clone(),
-        };
-        ShownStage {
+    let readiness = api.readiness.of(workflow);
+    let reason = (readiness.iter().zip(1..)).find_map(|(ready, number)| {
+        let why = ready.reason.as_ref()?;
+        Some(format!("stage {number}: {why}"))
+    });
+    let stages = definition
+        .stages
+        .iter()
+        .zip(&readiness)
+        .zip(1..)
+        .map(|((stage, ready), number)| ShownStage {
             stage: number,
             service: stage.service.clone(),
             digest: stage.digest.clone(),
             args: stage.args.clone(),
             replicas: definition.options.replicas.get(&number).copied().unwrap_or(1),
-            ready: is_running.then(|| api.runs.supplies.ready(&kind)),
-        }
-    });
+            ready: is_running.then_some(ready.ready),
+        });
     let nodes = api.nodes.records();
     let nodes = nodes.values().map(|record| record.address.as_str());
     Shown {
         name: workflow.name.clone(),
         line: definition.line.clone(),
         state: if is_running { "running" } else { "stopped" },
-        reason: None,
+        reason,
         port: workflow.port,
         bind: workflow.bind.map(|bind| bind.to_string()),
         addresses: addresses(workflow, nodes, api.config.ports.workflows),
