@@ -1,7 +1,7 @@
 //! The composition root: starts part after part, waits for a signal, stops them in order.
 //!
 //! ```text
-//! lock -> certificates -> sockets -> store -> router -> mesh -> member -> present -> executor -> api -> ready
+//! lock -> certificates -> sockets -> store -> router -> mesh -> member -> present -> executor -> api -> gateway -> ready
 //! ```
 //!
 //! Sockets are bound first, so that a taken port is said before anything is begun, and served last. The store, Raft's
@@ -37,11 +37,13 @@ use crate::cluster::nodes::{self, Nodes, Record};
 use crate::cluster::{comparison, credentials, membership, presence};
 use crate::config::Config;
 use crate::executor::{self, orphans};
+use crate::gateway;
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::mesh::listener::{HANDED_OVER_MAX, Incoming, Listener};
 use crate::mesh::raft_rpc::RaftRpc;
 use crate::mesh::tls::Tls;
 use crate::mesh::{Dialer, Local, bulk};
+use crate::workflow::daemon::known::Workflows;
 use crate::workflow::runs::stderr_log::Logs;
 use sockets::Sockets;
 
@@ -239,6 +241,7 @@ struct Entering {
     blobs: Blobs,
     router_links: mpsc::Receiver<Incoming>,
     listeners: Vec<pipes_router::Listener>,
+    workflows: TcpListener,
 }
 
 /// Starts what does not need to be a member: store, router, mesh.
@@ -304,6 +307,7 @@ async fn start(
             blobs,
             router_links,
             listeners,
+            workflows: sockets.workflows,
         },
     ))
 }
@@ -361,6 +365,7 @@ async fn enter(
         blobs,
         router_links,
         listeners,
+        workflows,
     } = entering;
     let Running {
         parts, router, node, ..
@@ -399,6 +404,17 @@ async fn enter(
         store: store.clone(),
         lifecycle: parts.clone(),
     };
+    let gateway = gateway::Parts {
+        address: config.address,
+        listener: workflows,
+        spool: config.spool_folder(),
+        workflows: Workflows::start(store.clone(), parts),
+        // What is wished is taken for ready.
+        unready: Arc::new(|_| None),
+        endpoints: gateway::Endpoints::default(),
+        router: router.clone(),
+        lifecycle: parts.clone(),
+    };
     api::serve(api::Parts {
         config,
         nodes,
@@ -415,7 +431,7 @@ async fn enter(
     parts.spawn(Kind::Part, "links", links.run(router_links));
     are_known.await?;
     running.router.listen(listeners);
-    Ok(())
+    gateway::start(gateway)
 }
 
 /// Has what is kept here compared with what it should be, from time to time.

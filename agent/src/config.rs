@@ -232,6 +232,11 @@ impl Config {
         self.data.join("blobs")
     }
 
+    /// Folder of output that clients of daemon workflows do not read yet.
+    pub fn spool_folder(&self) -> PathBuf {
+        self.data.join("spool")
+    }
+
     /// Folder of the CA's and the node's certificates.
     pub fn tls_folder(&self) -> PathBuf {
         self.data.join("tls")

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`agent`] | composition root: binds the sockets, starts part after part, waits, stops them in order |
 //! | [`api`] | the procedures of realm `pipes`: decode, call the part, encode |
+//! | [`gateway`] | HTTP of daemon workflows, as a client of those procedures |
 //! | [`workflow`] | runs in the foreground, and lines that stay up |
 //! | [`service`] | executables that became services, by name |
 //! | [`executor`] | the replicas of stages: started, kept warm, ended |
@@ -25,6 +26,7 @@ pub mod cluster;
 pub mod config;
 pub mod executor;
 pub mod follow;
+pub mod gateway;
 pub mod keys;
 pub mod lifecycle;
 pub mod mesh;

@@ -1,7 +1,7 @@
 //! The answer to `pipes.run.start` while the run is on: what a coordinator passes to its caller.
 //!
 //! ```text
-//! [0] {credit: n}   [1, b"stdout"]   [2, b"stderr"] {stage: 2}   [3, [[in, out], ...]]   -> the run
+//! [4, "r01.."]   [0] {credit: n}   [1, b"stdout"]   [2, b"stderr"] {stage: 2}   [3, [[in, out], ...]]   -> the run
 //! ```
 
 use pipes_wamp::message::Payload;
@@ -17,6 +17,8 @@ pub const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 /// How many bytes went through each stage so far.
 const COUNTS: u8 = 3;
+/// The run's ID, for callers that asked for it.
+const BEGUN: u8 = 4;
 
 /// A part of the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub enum Part<'a> {
     },
     /// Bytes in and out of each stage so far.
     Counts(Vec<(u64, u64)>),
+    /// The run was accepted under this ID.
+    Begun(&'a str),
 }
 
 impl<'a> Part<'a> {
@@ -59,6 +63,7 @@ impl<'a> Part<'a> {
                     .map(|(bytes_in, bytes_out)| Value::Array(vec![(*bytes_in).into(), (*bytes_out).into()]));
                 PayloadBuf::of_values(vec![COUNTS.into(), Value::Array(pairs.collect())], None)
             }
+            Part::Begun(run) => PayloadBuf::of_values(vec![BEGUN.into(), (*run).into()], None),
         }
     }
 
@@ -90,6 +95,7 @@ impl<'a> Part<'a> {
                 });
                 pairs.collect::<Option<_>>().map(Part::Counts)
             }
+            BEGUN => Some(Part::Begun(scan.text().ok()?)),
             _ => None,
         }
     }
@@ -156,6 +162,7 @@ mod tests {
             ),
             (Part::Counts(vec![(0, 5), (5, 7)]), vec![3.into(), counts], None),
             (Part::Credit(77), vec![0.into()], keyword("credit", 77)),
+            (Part::Begun("r1"), vec![4.into(), "r1".into()], None),
         ] {
             let payload = PayloadBuf::of_values(args, kwargs);
             assert_eq!(part.encode(), payload);

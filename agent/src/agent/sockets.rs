@@ -4,6 +4,7 @@
 //! |---|---|
 //! | TCP `ADDRESS:mesh` | other agents |
 //! | TCP `ADDRESS:wamp` | WAMP over RawSocket |
+//! | TCP `ADDRESS:workflows` | HTTP of all daemon workflows |
 //! | `RUNTIME/agent.sock`, 0600 in a folder 0700 | operators: root and the agent's own user |
 //! | `RUNTIME/stages/agent.sock`, 0666 | shims, by token; the only folder a container gets |
 //!
@@ -19,9 +20,8 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use listeners::{Protocol, SocketState};
-
 use crate::config::Config;
+use crate::gateway::listen::holder;
 
 /// What the kernel takes as a socket's path, without the zero at its end.
 const SOCKET_PATH_MAX: usize = 107;
@@ -33,6 +33,8 @@ pub struct Sockets {
     pub mesh: TcpListener,
     /// WAMP over RawSocket.
     pub wamp: TcpListener,
+    /// HTTP of all daemon workflows.
+    pub workflows: TcpListener,
     /// The operators'.
     pub operators: UnixListener,
     /// The shims'.
@@ -85,6 +87,10 @@ impl Sockets {
     pub fn bind(config: &Config) -> Result<Sockets, Error> {
         let mesh = tcp("mesh", config.mesh_address())?;
         let wamp = tcp("wamp", SocketAddr::new(config.address, config.ports.wamp))?;
+        let workflows = tcp(
+            "workflows",
+            SocketAddr::new(config.address, config.ports.workflows),
+        )?;
         folder(&config.runtime, 0o700)?;
         let stages_socket = config.stages_socket();
         if let Some(stages) = stages_socket.parent() {
@@ -93,6 +99,7 @@ impl Sockets {
         Ok(Sockets {
             mesh,
             wamp,
+            workflows,
             operators: unix(config.operators_socket(), 0o600)?,
             stages: unix(stages_socket, 0o666)?,
         })
@@ -154,19 +161,6 @@ fn unix(path: PathBuf, mode: u32) -> Result<UnixListener, Error> {
         Ok(listener)
     });
     bound.map_err(|source| Error::Unix { path, source })
-}
-
-/// Which process listens at `address`, or at every address of its port, as far as this one may look.
-fn holder(address: SocketAddr) -> Option<listeners::Process> {
-    let holds = |socket: SocketAddr| {
-        socket.port() == address.port() && (socket.ip() == address.ip() || socket.ip().is_unspecified())
-    };
-    let all = listeners::get_all().ok()?;
-    all.into_iter()
-        .find(|held| {
-            (held.protocol, held.state) == (Protocol::TCP, SocketState::Listen) && holds(held.socket)
-        })
-        .map(|held| held.process)
 }
 
 #[cfg(test)]

@@ -160,6 +160,10 @@ pub mod error {
     pub const UNKNOWN_SERVICE: &str = "pipes.error.unknown_service";
     /// Something that is needed cannot be had now.
     pub const UNAVAILABLE: &str = "pipes.error.unavailable";
+    /// Not as things are: an idempotency key was used with other input, a name is in use.
+    pub const CONFLICT: &str = "pipes.error.conflict";
+    /// A job has no result yet.
+    pub const UNFINISHED: &str = "pipes.error.unfinished";
     /// No slot is free; what the node tells of its supply says when one is.
     pub const FULL: &str = "pipes.error.full";
     /// The executable could not be started; the arguments say why.
@@ -168,7 +172,7 @@ pub mod error {
     pub const BROKEN: &str = "pipes.error.broken";
     /// The stage took more than it may have, and was killed; the argument says of what.
     pub const OVER_LIMIT: &str = "pipes.error.over_limit";
-    /// All slots of the replica are taken.
+    /// All slots of the replica are taken, or too many runs wait on the agent.
     pub const BUSY: &str = "pipes.error.busy";
 }
 

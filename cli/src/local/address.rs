@@ -17,7 +17,7 @@ use crate::error::Error;
 const NETWORKS: std::ops::RangeInclusive<u8> = 77..=254;
 
 /// Ports of an agent that have a listener already; the others follow with what listens on them.
-const BOUND: [Port; 2] = [Port::Mesh, Port::Wamp];
+const BOUND: [Port; 3] = [Port::Mesh, Port::Wamp, Port::Workflows];
 
 /// What a port is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

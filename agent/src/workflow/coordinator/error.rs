@@ -28,6 +28,9 @@ pub enum Error {
     /// The cluster cannot run it now.
     #[error("{0}")]
     Unavailable(String),
+    /// Too many runs wait; may be tried again in a moment.
+    #[error("{0}")]
+    Busy(String),
     /// The store did not answer.
     #[error("{}", .0.to_people())]
     Store(#[from] pipes_raft::Error),
@@ -66,6 +69,7 @@ impl Error {
             Error::Syntax { .. } => uris::error::SYNTAX,
             Error::Unknown(_) => uris::error::UNKNOWN_SERVICE,
             Error::Unavailable(_) | Error::Store(_) => uris::error::UNAVAILABLE,
+            Error::Busy(_) => uris::error::BUSY,
             Error::Gone => CANCELED,
         }
     }

@@ -63,6 +63,8 @@ pub struct Options {
     pub fresh: bool,
     /// A server lost after the start: once more, when nothing was read or written yet.
     pub retry: bool,
+    /// The caller is told the run's ID as soon as it is accepted: the gateway.
+    pub announce: bool,
     /// The version of each stage, in the line's order, for those who have looked them up before: daemon workflows.
     pub versions: Vec<String>,
     /// The job that this run is an attempt of, which keeps its record; the stages see its ID.
@@ -136,6 +138,7 @@ impl Options {
             match key.as_str() {
                 "pipefail" => parsed.pipefail = flag(&value, "pipefail")?,
                 "fresh" => parsed.fresh = flag(&value, "fresh")?,
+                "announce" => parsed.announce = flag(&value, "announce")?,
                 "retry" => parsed.retry = flag(&value, "retry")?,
                 "timeout" => parsed.timeout = options::seconds(&value, "timeout")?,
                 "env" => parsed.env.extend(options::variables(value)?),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use pipes_protocol::run::Loss;
+use pipes_protocol::run::{Loss, Part};
 use pipes_protocol::uris;
 use pipes_wamp::client::Connection;
 use tokio::time::Instant;
@@ -40,9 +40,12 @@ pub async fn serve(context: Arc<Context>, own: OwnSession) {
         .registry
         .enter(publish::accepted(&plan, started), plan.options.job.is_some())
     else {
-        let busy = Error::Unavailable("busy: too many runs wait here already".into());
+        let busy = Error::Busy("busy: too many runs wait here already".into());
         return output.refuse(&busy).await;
     };
+    if request.options.announce {
+        output.part(&Part::Begun(&plan.id));
+    }
     let mut sides = Sides {
         router: context.router.clone(),
         input,

@@ -36,6 +36,11 @@ impl Workflows {
         Workflows { known }
     }
 
+    /// Those that somebody else knows: for tests of who serves them.
+    pub fn of(known: watch::Receiver<All>) -> Workflows {
+        Workflows { known }
+    }
+
     /// The one of this name.
     pub fn get(&self, name: &str) -> Option<Arc<Workflow>> {
         self.known.borrow().get(name).cloned()
