@@ -385,9 +385,7 @@ async fn enter(
     parts.spawn_until_stop("credentials", followed);
     let nodes = Nodes::start(own, store.clone(), router.links(), parts);
     look_after_data(parts, &store, &blobs, &nodes);
-    let folder = config.data.join("logs");
-    let logs =
-        Logs::open(folder.clone()).with_context(|| format!("cannot keep logs in {}", folder.display()))?;
+    let logs = open_logs(config)?;
     let pool = executor::start(executor::Parts {
         config: config.clone(),
         node: id,
@@ -404,17 +402,7 @@ async fn enter(
         store: store.clone(),
         lifecycle: parts.clone(),
     };
-    let gateway = gateway::Parts {
-        address: config.address,
-        listener: workflows,
-        spool: config.spool_folder(),
-        workflows: Workflows::start(store.clone(), parts),
-        // What is wished is taken for ready.
-        unready: Arc::new(|_| None),
-        endpoints: gateway::Endpoints::default(),
-        router: router.clone(),
-        lifecycle: parts.clone(),
-    };
+    let gateway = gateway(&config, workflows, &store, &router, parts);
     api::serve(api::Parts {
         config,
         nodes,
@@ -432,6 +420,32 @@ async fn enter(
     are_known.await?;
     running.router.listen(listeners);
     gateway::start(gateway)
+}
+
+fn open_logs(config: &Config) -> anyhow::Result<Logs> {
+    let folder = config.data.join("logs");
+    Logs::open(folder.clone()).with_context(|| format!("cannot keep logs in {}", folder.display()))
+}
+
+/// What serves daemon workflows over HTTP, once all it calls is there.
+fn gateway(
+    config: &Config,
+    listener: TcpListener,
+    store: &pipes_raft::Store,
+    router: &Router,
+    parts: &Lifecycle,
+) -> gateway::Parts {
+    gateway::Parts {
+        address: config.address,
+        listener,
+        spool: config.spool_folder(),
+        workflows: Workflows::start(store.clone(), parts),
+        // What is wished is taken for ready.
+        unready: Arc::new(|_| None),
+        endpoints: gateway::Endpoints::default(),
+        router: router.clone(),
+        lifecycle: parts.clone(),
+    }
 }
 
 /// Has what is kept here compared with what it should be, from time to time.

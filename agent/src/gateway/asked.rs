@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pipes_router::Router;
 
-use crate::gateway::connection::Peer;
+use crate::gateway::socket::Peer;
 use crate::gateway::error::Error;
 use crate::gateway::limits::Limits;
 use crate::lifecycle::Lifecycle;

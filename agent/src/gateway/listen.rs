@@ -33,7 +33,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Which endpoints of this agent are down, and why. A cheap handle.
 #[derive(Debug, Clone)]
 pub struct Endpoints {
-    down: watch::Sender<BTreeMap<String, String>>,
+    down: watch::Sender<BTreeMap<String, Down>>,
+}
+
+/// An endpoint that is down.
+#[derive(Debug, Clone)]
+struct Down {
+    at: SocketAddr,
+    why: String,
 }
 
 impl Default for Endpoints {
@@ -47,7 +54,16 @@ impl Default for Endpoints {
 impl Endpoints {
     /// Why this workflow's own port is not served here; `None`: it is, or has none.
     pub fn why_down(&self, workflow: &str) -> Option<String> {
-        self.down.borrow().get(workflow).cloned()
+        self.down.borrow().get(workflow).map(|down| down.why.clone())
+    }
+
+    /// Why it was not to be had before.
+    fn before(&self, workflow: &str, at: SocketAddr) -> Option<Down> {
+        self.down
+            .borrow()
+            .get(workflow)
+            .filter(|down| down.at == at)
+            .cloned()
     }
 }
 
@@ -186,20 +202,22 @@ impl Ports {
                     served.insert(name.clone(), Served { at: *at, stop });
                 }
                 Err(error) => {
-                    let why = why_not(*at, &error).await;
-                    if self.endpoints.why_down(name).is_none() {
-                        warn!(workflow = name, why, "its own port is not served here");
-                    }
-                    down.insert(name.clone(), why);
+                    // Looked into once: that takes a look at every process.
+                    let known = self.endpoints.before(name, *at);
+                    let down_here = match known {
+                        Some(known) => known,
+                        None => {
+                            let why = why_not(*at, &error).await;
+                            warn!(workflow = name, why, "its own port is not served here");
+                            Down { at: *at, why }
+                        }
+                    };
+                    down.insert(name.clone(), down_here);
                 }
             }
         }
         let all_served = down.is_empty();
-        self.endpoints.down.send_if_modified(|known| {
-            let is_new = *known != down;
-            *known = down;
-            is_new
-        });
+        self.endpoints.down.send_replace(down);
         all_served
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! 1  port 7100 is listened on since the workflow has it          listen.rs
-//! 2  the head is read, in time and no longer than heads are      connection.rs
+//! 2  the head is read, in time and no longer than heads are      connection.rs, socket.rs
 //! 3  whose is it, may it, is there a place for it                route.rs, access.rs, limits.rs
 //! 4  the body is read as it comes, a form is unpacked            body.rs, form.rs, jobs/input.rs
 //! 5  it goes to pipes.job.submit on a session of its own         jobs/submit.rs, session.rs
@@ -33,6 +33,7 @@ pub mod listen;
 mod pipe;
 mod route;
 mod session;
+mod socket;
 
 use std::net::{IpAddr, TcpListener};
 use std::path::PathBuf;

@@ -25,7 +25,7 @@ use axum::{Extension, Router};
 use tower::ServiceExt as _;
 
 use crate::gateway::asked::{Asked, Gateway};
-use crate::gateway::connection::Peer;
+use crate::gateway::socket::Peer;
 use crate::gateway::error::{self, Error, wants_json};
 use crate::gateway::jobs::{job, list, result, submit};
 use crate::gateway::limits::Place;

@@ -36,7 +36,7 @@ async fn what_is_not_there_and_what_is_not_done_have_one_answer_each() {
     let options = served.ask("OPTIONS /w/jobs/j1/", "").await;
     assert_eq!(
         (options.status, options.header("allow")),
-        (204, Some("DELETE, GET, HEAD, OPTIONS")),
+        (204, Some("GET, HEAD, DELETE, OPTIONS")),
         "{options:?}"
     );
     let json = served

@@ -20,7 +20,6 @@ use crate::gateway::error::Error;
 use crate::gateway::headers;
 use crate::gateway::jobs::job::{self, Job};
 use crate::gateway::jobs::range::{Wanted, wanted};
-use crate::gateway::jobs::submit::show_status;
 use crate::gateway::session::{Answer, Session};
 
 /// Bytes that may be under way to a client.
@@ -91,8 +90,8 @@ pub fn whole(session: Session, job: &Job) -> Result<Response, Error> {
 /// With the headers that every answer about a result has.
 fn described(job: &Job, body: Body) -> Response {
     let mut response = Response::new(body);
-    show_status(&mut response, job.status());
     let headers = response.headers_mut();
+    headers.extend(job.status().map(|status| (headers::PIPES_STATUS, HeaderValue::from(status))));
     headers::of_result(headers);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));

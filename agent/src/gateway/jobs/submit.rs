@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::gateway::asked::{Asked, Gateway};
 use crate::gateway::error::{Error, wants_json};
-use crate::gateway::headers::{IDEMPOTENCY_KEY, PIPES_STATUS};
+use crate::gateway::headers::IDEMPOTENCY_KEY;
 use crate::gateway::jobs::input::Input;
 use crate::gateway::jobs::job::{Job, wait_of};
 use crate::gateway::jobs::result;
@@ -152,14 +152,5 @@ fn locate(response: &mut Response, asked: &Asked, id: &str) {
     // An ID is letters and digits, as a workflow's name is.
     if let Ok(location) = HeaderValue::from_str(&format!("{}jobs/{id}/", asked.base)) {
         response.headers_mut().insert(LOCATION, location);
-    }
-}
-
-/// A job that ended before its client was answered says what it came to.
-pub fn show_status(response: &mut Response, status: Option<i64>) {
-    if let Some(status) = status {
-        response
-            .headers_mut()
-            .insert(PIPES_STATUS, HeaderValue::from(status));
     }
 }

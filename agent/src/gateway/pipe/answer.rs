@@ -1,4 +1,4 @@
-//! The body of an answer, as the pump gives it: pieces, and then an end, or none.
+//! The body of an answer, as the run gives it: pieces, and then an end, or none.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -1,7 +1,7 @@
 //! `POST /pipe`: a run whose stdin is the request's body and whose stdout is the answer's. No job, no record but a run's.
 //!
 //! ```text
-//! client --body--> pump.rs --[bytes] under credit--> pipes.run.start
+//! client --body--> stdio.rs --[bytes] under credit--> pipes.run.start
 //! client <-answer.rs-- output.rs <--[1, bytes] under credit--
 //!                         |  ^
 //!                       spool.rs   while a client sends and does not read
@@ -10,7 +10,7 @@
 //! end     0: the body's end     another status: Pipes-Status as a trailer, or the body broken off     lost: broken off
 //! ```
 //!
-//! A task of its own (the pump) moves the bytes, since an answer is asked for only as its client reads, and most clients
+//! A task of its own moves the bytes, since an answer is asked for only as its client reads, and most clients
 //! send all before they read.
 //!
 //! Always: (1) input never waits for output while there is input to come; (2) a body that ended is the whole output of a
@@ -18,9 +18,9 @@
 
 mod answer;
 mod output;
-mod pump;
 mod request;
 mod spool;
+mod stdio;
 
 pub use spool::empty;
 
@@ -39,10 +39,10 @@ use crate::gateway::body::Incoming;
 use crate::gateway::error::Error;
 use crate::gateway::headers::{self, PIPES_RUN, PIPES_STATUS};
 use crate::gateway::limits::body_max;
-use crate::gateway::pipe::answer::Answer;
+use crate::gateway::pipe::answer::{Answer, Piece};
 use crate::gateway::pipe::output::Output;
-use crate::gateway::pipe::pump::{Head, Pump};
 use crate::gateway::pipe::spool::Spool;
+use crate::gateway::pipe::stdio::{Head, Stdio};
 use crate::gateway::session::Session;
 use crate::lifecycle::Kind;
 
@@ -81,9 +81,9 @@ pub async fn serve(
     let (to_handler, told) = oneshot::channel();
     let (pieces, taken) = mpsc::channel(PIECES_MAX);
     let most = body_max(workflow);
-    let pump = Pump {
+    let stdio = Stdio {
         session,
-        input: pump::Input::new(body),
+        input: stdio::Input::new(body),
         output: Output::new(Spool::new(gateway.spool.clone(), most, &workflow.name)),
         to_handler: Some(to_handler),
         pieces,
@@ -98,14 +98,19 @@ pub async fn serve(
         .lifecycle
         .spawn(Kind::Work, "pipe of a workflow", async move {
             // Cut off, it breaks the answer off.
-            stopping.run_until_cancelled(pump.run()).await;
+            stopping.run_until_cancelled(stdio.run()).await;
             Ok(())
         });
     let stopped = || Error::Unavailable("the agent is stopping; ask another".into());
     let head = told.await.unwrap_or_else(|_| Err(stopped()))?;
+    respond(head, taken, takes_trailers)
+}
+
+/// The answer with this head, and a body of these pieces where it has begun.
+fn respond(head: Head, pieces: mpsc::Receiver<Piece>, takes_trailers: bool) -> Result<Response, Error> {
     let (run, mut response) = match head {
         Head::Begun { run } => {
-            let mut response = Response::new(Body::new(Answer::new(taken)));
+            let mut response = Response::new(Body::new(Answer::new(pieces)));
             if takes_trailers {
                 response
                     .headers_mut()
@@ -118,7 +123,7 @@ pub async fn serve(
             response.headers_mut().insert(PIPES_STATUS, HeaderValue::from(0));
             (Some(run.id), response)
         }
-        Head::Over(run) => return Err(pump::failed(&run)),
+        Head::Over(run) => return Err(stdio::failed(&run)),
     };
     let headers = response.headers_mut();
     headers::of_result(headers);

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
 use crate::gateway::body::Incoming;
-use crate::gateway::connection::Peer;
+use crate::gateway::socket::Peer;
 use crate::gateway::error::Error;
 use crate::gateway::headers::PIPES_STATUS;
 use crate::gateway::limits::SILENCE_MAX;
@@ -88,7 +88,7 @@ impl Input {
 }
 
 /// Moves the bytes.
-pub struct Pump {
+pub struct Stdio {
     /// The call's.
     pub session: Session,
     /// What comes.
@@ -127,7 +127,7 @@ enum Event {
     Nothing,
 }
 
-impl Pump {
+impl Stdio {
     /// Runs to the end.
     pub async fn run(mut self) {
         match self.flow().await {
