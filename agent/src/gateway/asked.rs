@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use pipes_router::Router;
 
-use crate::gateway::socket::Peer;
 use crate::gateway::error::Error;
 use crate::gateway::limits::Limits;
+use crate::gateway::socket::Peer;
 use crate::lifecycle::Lifecycle;
 use crate::workflow::daemon::known::Workflows;
 use crate::workflow::daemon::record::{Wish, Workflow};

@@ -92,7 +92,5 @@ async fn linger(socket: &mut Socket, stop: &CancellationToken) {
         anyhow::Ok(())
     };
     // However it ends, the connection does.
-    let _ = stop
-        .run_until_cancelled(timeout(LINGER_MAX, until_silent))
-        .await;
+    let _ = stop.run_until_cancelled(timeout(LINGER_MAX, until_silent)).await;
 }

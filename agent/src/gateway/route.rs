@@ -25,10 +25,10 @@ use axum::{Extension, Router};
 use tower::ServiceExt as _;
 
 use crate::gateway::asked::{Asked, Gateway};
-use crate::gateway::socket::Peer;
 use crate::gateway::error::{self, Error, wants_json};
 use crate::gateway::jobs::{job, list, result, submit};
 use crate::gateway::limits::Place;
+use crate::gateway::socket::Peer;
 use crate::gateway::{access, health, pipe};
 
 /// What a listener serves.

@@ -91,7 +91,10 @@ pub fn whole(session: Session, job: &Job) -> Result<Response, Error> {
 fn described(job: &Job, body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.extend(job.status().map(|status| (headers::PIPES_STATUS, HeaderValue::from(status))));
+    headers.extend(
+        job.status()
+            .map(|status| (headers::PIPES_STATUS, HeaderValue::from(status))),
+    );
     headers::of_result(headers);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));

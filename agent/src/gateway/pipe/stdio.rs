@@ -14,13 +14,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
 use crate::gateway::body::Incoming;
-use crate::gateway::socket::Peer;
 use crate::gateway::error::Error;
 use crate::gateway::headers::PIPES_STATUS;
 use crate::gateway::limits::SILENCE_MAX;
 use crate::gateway::pipe::answer::Piece;
 use crate::gateway::pipe::output::Output;
 use crate::gateway::session::{Answer, Session};
+use crate::gateway::socket::Peer;
 use crate::workflow::runs::record::LOST;
 use crate::workflow::runs::view::Run;
 
