@@ -9,6 +9,7 @@
 //! for what streams through the other.
 
 pub mod sockets;
+mod workflows;
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -43,7 +44,6 @@ use crate::mesh::listener::{HANDED_OVER_MAX, Incoming, Listener};
 use crate::mesh::raft_rpc::RaftRpc;
 use crate::mesh::tls::Tls;
 use crate::mesh::{Dialer, Local, bulk};
-use crate::workflow::daemon::known::Workflows;
 use crate::workflow::runs::stderr_log::Logs;
 use sockets::Sockets;
 
@@ -402,7 +402,7 @@ async fn enter(
         store: store.clone(),
         lifecycle: parts.clone(),
     };
-    let gateway = gateway(&config, workflows, &store, &router, parts);
+    let gateway = workflows::gateway(&config, workflows, &store, &router, parts);
     api::serve(api::Parts {
         config,
         nodes,
@@ -425,27 +425,6 @@ async fn enter(
 fn open_logs(config: &Config) -> anyhow::Result<Logs> {
     let folder = config.data.join("logs");
     Logs::open(folder.clone()).with_context(|| format!("cannot keep logs in {}", folder.display()))
-}
-
-/// What serves daemon workflows over HTTP, once all it calls is there.
-fn gateway(
-    config: &Config,
-    listener: TcpListener,
-    store: &pipes_raft::Store,
-    router: &Router,
-    parts: &Lifecycle,
-) -> gateway::Parts {
-    gateway::Parts {
-        address: config.address,
-        listener,
-        spool: config.spool_folder(),
-        workflows: Workflows::start(store.clone(), parts),
-        // What is wished is taken for ready.
-        unready: Arc::new(|_| None),
-        endpoints: gateway::Endpoints::default(),
-        router: router.clone(),
-        lifecycle: parts.clone(),
-    }
 }
 
 /// Has what is kept here compared with what it should be, from time to time.

@@ -9,7 +9,6 @@
 //!
 //! Always: a connection ends with the listener that took it, after the request it is in.
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -61,7 +60,7 @@ pub async fn serve(
     let served = tokio::select! {
         served = std::future::poll_fn(|context| connection.poll_without_shutdown(context)) => served,
         () = stop.cancelled() => {
-            Pin::new(&mut connection).graceful_shutdown();
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
             let rest = std::future::poll_fn(|context| connection.poll_without_shutdown(context));
             match timeout(STOP_WITHIN, rest).await {
                 Ok(served) => served,
