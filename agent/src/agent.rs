@@ -402,13 +402,14 @@ async fn enter(
         store: store.clone(),
         lifecycle: parts.clone(),
     };
-    let gateway = workflows::gateway(&config, workflows, &store, &router, parts);
-    api::serve(api::Parts {
-        config,
+    let endpoints = gateway::Endpoints::default();
+    let known = api::serve(api::Parts {
+        config: config.clone(),
+        endpoints: endpoints.clone(),
         nodes,
         store,
         blobs,
-        router,
+        router: router.clone(),
         logs,
         pool,
         lifecycle,
@@ -419,7 +420,9 @@ async fn enter(
     parts.spawn(Kind::Part, "links", links.run(router_links));
     are_known.await?;
     running.router.listen(listeners);
-    gateway::start(gateway)
+    gateway::start(workflows::gateway(
+        &config, workflows, endpoints, known, &router, parts,
+    ))
 }
 
 fn open_logs(config: &Config) -> anyhow::Result<Logs> {

@@ -9,12 +9,14 @@ use crate::config::Config;
 use crate::gateway;
 use crate::lifecycle::Lifecycle;
 use crate::workflow::daemon::known::Workflows;
+use crate::workflow::daemon::ready::Readiness;
 
 /// What serves daemon workflows over HTTP, once all it calls is there.
 pub fn gateway(
     config: &Config,
     listener: TcpListener,
-    store: &pipes_raft::Store,
+    endpoints: gateway::Endpoints,
+    (workflows, readiness): (Workflows, Readiness),
     router: &Router,
     parts: &Lifecycle,
 ) -> gateway::Parts {
@@ -22,10 +24,9 @@ pub fn gateway(
         address: config.address,
         listener,
         spool: config.spool_folder(),
-        workflows: Workflows::start(store.clone(), parts),
-        // What is wished is taken for ready.
-        unready: Arc::new(|_| None),
-        endpoints: gateway::Endpoints::default(),
+        workflows,
+        unready: Arc::new(move |workflow| readiness.lacking(workflow)),
+        endpoints,
         router: router.clone(),
         lifecycle: parts.clone(),
     }

@@ -36,6 +36,7 @@ use crate::cluster::present;
 use crate::cluster::quorum::Quorum;
 use crate::config::Config;
 use crate::executor::Pool;
+use crate::gateway::Endpoints;
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::workflow::coordinator;
 use crate::workflow::daemon::known::Workflows;
@@ -67,6 +68,8 @@ pub struct Parts {
     pub logs: Logs,
     /// This node's replicas.
     pub pool: Pool,
+    /// Which ports of daemon workflows are down.
+    pub endpoints: Endpoints,
     /// Where tasks run.
     pub lifecycle: Lifecycle,
     /// Where attempts of jobs run, which are stopped before all else.
@@ -86,6 +89,7 @@ struct Api {
     lifecycle: Lifecycle,
     workflows: Workflows,
     readiness: Readiness,
+    endpoints: Endpoints,
     jobs: pipes_job::Jobs,
     runs: Arc<coordinator::Context>,
     /// Calls to the cluster's own procedures, in realm `pipes`.
@@ -94,8 +98,8 @@ struct Api {
     agents: Session,
 }
 
-/// Registers all procedures; when this returns they can be called.
-pub async fn serve(parts: Parts) -> anyhow::Result<()> {
+/// Registers all procedures; when this returns they can be called. Gives what is known of daemon workflows.
+pub async fn serve(parts: Parts) -> anyhow::Result<(Workflows, Readiness)> {
     let Parts {
         config,
         nodes,
@@ -104,15 +108,12 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         router,
         logs,
         pool,
+        endpoints,
         lifecycle,
         jobs_lifecycle,
     } = parts;
-    let session = |realm| {
-        anyhow::Ok(Session::start(Connection::welcomed(
-            router.attach(realm, Role::Agent)?.stream,
-        )))
-    };
-    let (operators, agents) = (session(uris::REALM_OPERATORS)?, session(uris::REALM_STAGES)?);
+    let operators = session(&router, uris::REALM_OPERATORS)?;
+    let agents = session(&router, uris::REALM_STAGES)?;
     let registry = Registry::default();
     let placed_on = nodes.clone();
     let supplies = Supplies::new(nodes.own_id(), move || placed_on.reached(), registry.clone());
@@ -146,7 +147,6 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         workflows: workflows.clone(),
         lifecycle: jobs_lifecycle,
     });
-    let sessions = (operators.clone(), agents.clone());
     let api = Arc::new(Api {
         config,
         nodes,
@@ -159,12 +159,19 @@ pub async fn serve(parts: Parts) -> anyhow::Result<()> {
         lifecycle,
         workflows,
         readiness,
+        endpoints,
         jobs,
         runs,
         operators,
         agents,
     });
-    serve::register(&api, &sessions.0, &sessions.1).await
+    serve::register(&api, &api.operators, &api.agents).await?;
+    Ok((api.workflows.clone(), api.readiness.clone()))
+}
+
+fn session(router: &Router, realm: &str) -> anyhow::Result<Session> {
+    let own = router.attach(realm, Role::Agent)?;
+    Ok(Session::start(Connection::welcomed(own.stream)))
 }
 
 /// Has the replicas of daemon workflows be where they should; gives what is known of them.

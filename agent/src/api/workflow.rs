@@ -252,6 +252,11 @@ fn shown(api: &Api, workflow: &Workflow, token: Option<String>) -> Shown {
         let why = ready.reason.as_ref()?;
         Some(format!("stage {number}: {why}"))
     });
+    let own_name = api.nodes.own_name();
+    let reason = reason.or_else(|| {
+        let why = api.endpoints.why_down(&workflow.name)?;
+        Some(format!("its port is not served on {own_name}: {why}"))
+    });
     let stages = definition
         .stages
         .iter()

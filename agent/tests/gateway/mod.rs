@@ -63,6 +63,8 @@ fn workflow(name: &str) -> Workflow {
         },
         former: vec![],
         token_sha256: None,
+        grace: None,
+        write: String::new(),
         created: "2026-11-24T20:15:00.123Z".into(),
     }
 }

@@ -150,7 +150,7 @@ pub mod error {
     pub const SYNTAX: &str = "pipes.error.syntax";
     /// No such thing.
     pub const NOT_FOUND: &str = "pipes.error.not_found";
-    /// The same name was used for something else.
+    /// Not as things are: an idempotency key was used with other input, a name is in use.
     pub const CONFLICT: &str = "pipes.error.conflict";
     /// More bytes than are taken.
     pub const TOO_LARGE: &str = "pipes.error.too_large";
@@ -160,10 +160,6 @@ pub mod error {
     pub const UNKNOWN_SERVICE: &str = "pipes.error.unknown_service";
     /// Something that is needed cannot be had now.
     pub const UNAVAILABLE: &str = "pipes.error.unavailable";
-    /// Not as things are: an idempotency key was used with other input, a name is in use.
-    pub const CONFLICT: &str = "pipes.error.conflict";
-    /// A job has no result yet.
-    pub const UNFINISHED: &str = "pipes.error.unfinished";
     /// No slot is free; what the node tells of its supply says when one is.
     pub const FULL: &str = "pipes.error.full";
     /// The executable could not be started; the arguments say why.

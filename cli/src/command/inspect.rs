@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::object::{self, Job, Object, Run, Service, Stage, Workflow, WorkflowStage, short_digest};
 use crate::output::{self, Format, json, table};
 
-/// All there is to know of a workflow, a run or a service
+/// All there is to know of a workflow, a run, a job or a service
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// A workflow, a run by its id or a unique beginning of it, or a service; workflow/X, run/X or service/X where a name is

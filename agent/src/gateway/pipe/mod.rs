@@ -66,7 +66,7 @@ pub async fn serve(
     let takes_trailers = head.headers.get(TE).is_some_and(|value| value == "trailers");
     let takes_trailers = takes_trailers && head.version == Version::HTTP_11;
     let mut session = Session::open(&gateway.router)?;
-    let mut kwargs = request::of(&workflow.definition);
+    let mut kwargs = request::of(workflow);
     let is_short = |body: &mut Incoming| body.length().is_some_and(|length| length <= WHOLE_MAX);
     // Who waits to be told to send is told so when the run was accepted.
     if !head.headers.contains_key(EXPECT)

@@ -3,20 +3,21 @@
 use rmpv::Value;
 
 use crate::gateway::pipe::output::WINDOW;
-use crate::workflow::daemon::record::Definition;
+use crate::workflow::daemon::record::Workflow;
 
 /// The call's first chunk: the line in the versions it was started with, as its options say.
-pub fn of(definition: &Definition) -> Vec<(&'static str, Value)> {
+pub fn of(workflow: &Workflow) -> Vec<(&'static str, Value)> {
     vec![
-        ("line", definition.line.as_str().into()),
-        ("options", options(definition)),
+        ("line", workflow.definition.line.as_str().into()),
+        ("options", options(workflow)),
         ("credit", WINDOW.into()),
     ]
 }
 
-fn options(definition: &Definition) -> Value {
-    let options = &definition.options;
-    let digests = definition
+fn options(workflow: &Workflow) -> Value {
+    let options = &workflow.definition.options;
+    let digests = workflow
+        .definition
         .stages
         .iter()
         .map(|stage| Value::from(stage.digest.as_str()));
@@ -34,6 +35,7 @@ fn options(definition: &Definition) -> Value {
     });
     let mut pairs: Vec<(Value, Value)> = vec![
         ("announce".into(), true.into()),
+        ("workflow".into(), workflow.name.as_str().into()),
         ("versions".into(), Value::Array(digests.collect())),
         ("pipefail".into(), options.pipefail.into()),
         ("env".into(), Value::Map(env.collect())),

@@ -35,7 +35,7 @@ pub enum Head {
         run: Option<String>,
     },
     /// It ended before.
-    Over(Run),
+    Over(Box<Run>),
 }
 
 /// The client's side of stdin.
@@ -218,7 +218,7 @@ impl Stdio {
     async fn end(mut self, run: Run) {
         if let Some(to_handler) = self.to_handler.take() {
             // A client that is gone needs no answer.
-            let _ = to_handler.send(Ok(Head::Over(run)));
+            let _ = to_handler.send(Ok(Head::Over(Box::new(run))));
             return;
         }
         let status = run.exit.unwrap_or(LOST);

@@ -44,6 +44,14 @@ pub struct Readiness {
 }
 
 impl Readiness {
+    /// Why a stage of a workflow cannot be served, in a sentence: it has no replica that can be called.
+    pub fn lacking(&self, workflow: &Workflow) -> Option<String> {
+        let ready = self.of(workflow);
+        let (number, lacking) = (1..).zip(ready).find(|(_, ready)| ready.ready == 0)?;
+        let why = lacking.reason.unwrap_or_else(|| "its replicas start".into());
+        Some(format!("stage {number} of {} is not ready: {why}", workflow.name))
+    }
+
     /// How it is with each stage of a workflow.
     pub fn of(&self, workflow: &Workflow) -> Vec<Ready> {
         let seen = Seen {

@@ -150,6 +150,7 @@ mod tests {
             former: vec![definition("one"), definition("two")],
             token_sha256: None,
             grace: None,
+            write: Default::default(),
             created: String::new(),
         }
     }
