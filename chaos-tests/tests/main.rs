@@ -30,6 +30,8 @@ mod errors;
 mod examples;
 #[path = "promises/files.rs"]
 mod files;
+#[path = "promises/gateway.rs"]
+mod gateway;
 #[path = "promises/interrupt.rs"]
 mod interrupt;
 #[path = "promises/jobs.rs"]

@@ -225,10 +225,11 @@ fn an_update_takes_new_versions_and_a_rollback_the_former_ones() -> Result<()> {
     ensure!(cluster.call(&["update", "w"])? == "w\n");
     let updated = cluster.json(&["inspect", "w"])?;
     ensure!(digest(&updated) != old && updated["revision"] == 2, "{updated}");
-    ensure!(
-        updated["stages"][0]["ready"] == 1,
-        "its replica was there before: {updated}"
-    );
+    wait_for("its replica is kept", Duration::from_secs(5), || {
+        let shown = cluster.json(&["inspect", "w"])?;
+        ensure!(shown["stages"][0]["ready"] == 1, "{shown}");
+        Ok(())
+    })?;
 
     cluster.call(&["update", "w", "greet | cat", "--replicas", "2=2"])?;
     let updated = wait_for("the new stages are ready", Duration::from_secs(5), || {

@@ -1,4 +1,4 @@
-//! The README's shell session, run as it stands there.
+//! The README's shell sessions, run as they stand there.
 //!
 //! A line `$ COMMAND` is run, and the lines under it are its output, stderr included; `...` stands for whatever comes
 //! there. `cat FILE` makes the file first, of what is shown.
@@ -10,15 +10,17 @@ use anyhow::{Context, Result, bail};
 use pipes_chaos::cluster::{Cluster, binaries};
 use pipes_chaos::command::{self, Input};
 
-/// The indented block under this heading.
-const HEADING: &str = "## As in a shell";
+/// The indented blocks under these headings.
+const HEADINGS: [&str; 2] = ["## As in a shell", "## Behind HTTP"];
 /// What the session uses and a reader will have built by then.
-const BUILT: [&str; 8] = ["cat", "tac", "yes", "head", "sort", "true", "false", "sh"];
+const BUILT: [&str; 10] = [
+    "cat", "tac", "yes", "head", "sort", "true", "false", "sh", "tr", "rev",
+];
 
-fn session() -> Result<Vec<(String, Vec<String>)>> {
+fn session(heading: &str) -> Result<Vec<(String, Vec<String>)>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let (_, text) = text.split_once(HEADING).context("the heading")?;
+    let (_, text) = text.split_once(heading).context("the heading")?;
     let mut steps: Vec<(String, Vec<String>)> = Vec::new();
     for line in text.lines().take_while(|line| !line.starts_with("## ")) {
         let Some(line) = line.strip_prefix("    ") else {
@@ -59,7 +61,8 @@ fn is_as_shown(line: &str, shown: &str) -> bool {
 fn the_readmes_session_is_what_happens() -> Result<()> {
     let cluster = Cluster::start(3)?;
     cluster.build(&BUILT)?;
-    for (text, shown) in session()? {
+    let sessions = HEADINGS.map(session).into_iter().collect::<Result<Vec<_>>>()?;
+    for (text, shown) in sessions.into_iter().flatten() {
         if let Some(file) = text.strip_prefix("cat ") {
             use std::os::unix::fs::PermissionsExt;
             let path = cluster.write(file, format!("{}\n", shown.join("\n")).as_bytes())?;
