@@ -8,9 +8,12 @@
 //!
 //! Whoever follows forgets what it knew at `All`. An error of the store is no end: it is tried again with growing rests.
 
-use pipes_raft::{Consistency, Event, KeyValue, Range, Store, Watch};
+use std::collections::BTreeMap;
+
+use pipes_raft::{Consistency, Event, EventKind, KeyValue, Range, Store, Watch};
 use tracing::debug;
 
+use crate::keys;
 use crate::retry::Backoff;
 
 /// What is new.
@@ -20,6 +23,39 @@ pub enum Change {
     All(Vec<KeyValue>),
     /// What changed since, in order.
     Events(Vec<Event>),
+}
+
+/// Takes a change of what lies under `prefix` into a map by the rest of each key; `read` gives what a key says, if anything.
+pub fn fold<V>(
+    known: &mut BTreeMap<String, V>,
+    prefix: &[u8],
+    change: Change,
+    read: impl Fn(&str, &KeyValue) -> Option<V>,
+) {
+    let put = |known: &mut BTreeMap<String, V>, kv: &KeyValue| {
+        if let Some(name) = keys::after(&kv.key, prefix)
+            && let Some(value) = read(name, kv)
+        {
+            known.insert(name.to_owned(), value);
+        }
+    };
+    match change {
+        Change::All(all) => {
+            known.clear();
+            all.iter().for_each(|kv| put(known, kv));
+        }
+        Change::Events(events) => {
+            for event in events {
+                match event.kind {
+                    EventKind::Put => put(known, &event.kv),
+                    EventKind::Delete => {
+                        let name = keys::after(&event.kv.key, prefix).unwrap_or_default();
+                        known.remove(name);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Follows a prefix.

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pipes_protocol::supply::{Kind, Supply};
+use pipes_protocol::supply::Supply;
 use tokio::time::Instant;
 
 use crate::workflow::placement::{self, Error, Line, Need, Node};
@@ -128,19 +128,6 @@ impl Supplies {
             supplies: self.clone(),
             run: run.to_owned(),
         }
-    }
-
-    /// Replicas of a kind that can be called, on all nodes that are reached.
-    pub fn ready(&self, kind: &Kind) -> u32 {
-        let state = self.lock();
-        let ready = |node: &Node| {
-            let supply = node.supply.as_ref()?;
-            let there = supply.kinds.iter().find(|there| there.kind == *kind)?;
-            // Those that start have nothing but free slots, or hardly anything else.
-            let starting = there.starting.div_ceil(supply.slots.max(1));
-            Some(there.replicas.saturating_sub(starting))
-        };
-        self.view(&state).iter().filter_map(ready).sum()
     }
 
     /// A node told what it has.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pipes_raft::{EventKind, KeyValue, Store};
+use pipes_raft::{KeyValue, Store};
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::follow::{Change, Follow};
+use crate::follow::{self, Follow};
 use crate::keys;
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::workflow::daemon::record::Workflow;
@@ -27,9 +27,10 @@ impl Workflows {
         let (sender, known) = watch::channel(All::new());
         let stopping = lifecycle.stopping();
         lifecycle.spawn(Kind::Part, "daemon workflows", async move {
-            let mut follow = Follow::new(store, keys::workflows());
+            let prefix = keys::workflows();
+            let mut follow = Follow::new(store, prefix.clone());
             while let Some(change) = stopping.run_until_cancelled(follow.next()).await {
-                sender.send_modify(|known| apply(known, change));
+                sender.send_modify(|known| follow::fold(known, &prefix, change, read));
             }
             Ok(())
         });
@@ -57,29 +58,9 @@ impl Workflows {
     }
 }
 
-fn apply(known: &mut All, change: Change) {
-    match change {
-        Change::All(all) => {
-            known.clear();
-            all.iter().for_each(|kv| put(known, kv));
-        }
-        Change::Events(events) => {
-            for event in events {
-                match event.kind {
-                    EventKind::Put => put(known, &event.kv),
-                    EventKind::Delete => {
-                        let name = keys::after(&event.kv.key, &keys::workflows()).unwrap_or_default();
-                        known.remove(name);
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn put(known: &mut All, kv: &KeyValue) {
-    match serde_json::from_slice::<Workflow>(&kv.value) {
-        Ok(workflow) => drop(known.insert(workflow.name.clone(), Arc::new(workflow))),
-        Err(error) => warn!(key = %String::from_utf8_lossy(&kv.key), %error, "no daemon workflow"),
-    }
+fn read(name: &str, kv: &KeyValue) -> Option<Arc<Workflow>> {
+    serde_json::from_slice(&kv.value)
+        .inspect_err(|error| warn!(name, %error, "no daemon workflow"))
+        .ok()
+        .map(Arc::new)
 }

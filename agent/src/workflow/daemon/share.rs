@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pipes_protocol::supply::Kind;
-use pipes_raft::{EventKind, KeyValue, Store};
+use pipes_raft::{KeyValue, Store};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::follow::{Change, Follow};
+use crate::follow::{self, Follow};
 use crate::keys;
 use crate::lifecycle::{self, Lifecycle};
 
@@ -89,9 +89,10 @@ impl Shares {
         let (sender, known) = watch::channel(All::new());
         let stopping = lifecycle.stopping();
         lifecycle.spawn(lifecycle::Kind::Part, "shares of daemon workflows", async move {
-            let mut follow = Follow::new(store, keys::replicas());
+            let prefix = keys::replicas();
+            let mut follow = Follow::new(store, prefix.clone());
             while let Some(change) = stopping.run_until_cancelled(follow.next()).await {
-                sender.send_modify(|known| apply(known, change));
+                sender.send_modify(|known| follow::fold(known, &prefix, change, read));
             }
             Ok(())
         });
@@ -109,36 +110,13 @@ impl Shares {
     }
 }
 
-fn apply(known: &mut All, change: Change) {
-    match change {
-        Change::All(all) => {
-            known.clear();
-            all.iter().for_each(|kv| put(known, kv));
-        }
-        Change::Events(events) => {
-            for event in events {
-                match event.kind {
-                    EventKind::Put => put(known, &event.kv),
-                    EventKind::Delete => {
-                        let name = keys::after(&event.kv.key, &keys::replicas()).unwrap_or_default();
-                        known.remove(name);
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn put(known: &mut All, kv: &KeyValue) {
-    let Some(name) = keys::after(&kv.key, &keys::replicas()) else {
-        return;
-    };
+fn read(name: &str, kv: &KeyValue) -> Option<Arc<Kept>> {
     let share = serde_json::from_slice(&kv.value).unwrap_or_else(|error| {
         warn!(workflow = name, %error, "no share: nothing is held, and it is written anew");
         Share::default()
     });
     let revision = kv.mod_revision;
-    known.insert(name.to_owned(), Arc::new(Kept { share, revision }));
+    Some(Arc::new(Kept { share, revision }))
 }
 
 #[cfg(test)]
@@ -171,7 +149,7 @@ mod tests {
                 mod_revision: 7,
                 ..KeyValue::default()
             };
-            put(&mut all, &kv);
+            all.extend(read(name, &kv).map(|kept| (name.to_owned(), kept)));
             assert_eq!(*all[name], Kept { share, revision: 7 });
         }
         let held = |node| {

@@ -1,6 +1,6 @@
 //! Who gets what is free, and who is woken for it.
 
-use pipes_protocol::supply::OfKind;
+use pipes_protocol::supply::{Kind, OfKind};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -231,27 +231,4 @@ async fn a_node_that_tells_nothing_any_more_gets_nothing_but_ones_own_pool_alway
     tokio::time::advance(SILENT_AFTER + Duration::from_millis(1)).await;
     let run = world.run("r1", 1);
     assert_eq!(run.place().unwrap().nodes[0].0, 1);
-}
-
-#[test]
-fn replicas_that_can_be_called_are_counted_on_all_nodes_and_those_that_start_are_not() {
-    let world = World::new();
-    let kind = need("a").kind;
-    assert_eq!(world.supplies.ready(&kind), 3);
-    let starting = Supply {
-        slots: 2,
-        kinds: vec![OfKind {
-            kind: kind.clone(),
-            replicas: 4,
-            ready: 1,
-            starting: 4,
-            ..OfKind::default()
-        }],
-        ..Supply::default()
-    };
-    world.supplies.told(2, starting);
-    assert_eq!(world.supplies.ready(&kind), 4, "one, one and two of four");
-    world.supplies.lost(3);
-    assert_eq!(world.supplies.ready(&kind), 3);
-    assert_eq!(world.supplies.ready(&Kind::default()), 0);
 }
