@@ -89,6 +89,10 @@ pub fn update(before: &Workflow, definition: Definition, doors: Doors) -> Result
     after.bind = doors.bind.or(before.bind);
     after.token_sha256 = doors.token_sha256.or_else(|| before.token_sha256.clone());
     if definition != before.definition {
+        let definition = Definition {
+            revision: before.revision + 1,
+            ..definition
+        };
         after
             .former
             .push(std::mem::replace(&mut after.definition, definition));
@@ -146,6 +150,7 @@ mod tests {
 
     fn definition(line: &str) -> Definition {
         Definition {
+            revision: 1,
             line: line.to_owned(),
             stages: vec![crate::workflow::daemon::record::Stage {
                 service: "cat".into(),

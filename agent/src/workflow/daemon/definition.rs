@@ -50,6 +50,8 @@ pub fn make(
     place(&mut options.place, &services, asked, nodes)?;
     scale(&mut options, &services, &asked.replicas)?;
     Ok(Definition {
+        // Another one where it is another definition: whoever keeps it says so.
+        revision: before.map_or(1, |before| before.revision),
         line: line.to_owned(),
         stages,
         options,

@@ -65,6 +65,9 @@ pub enum Wish {
 /// What a daemon workflow runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
+    /// The workflow's revision that brought it: it stays where replicas are scaled, and comes back with a rollback.
+    #[serde(default)]
+    pub revision: u64,
     /// The line as typed.
     pub line: String,
     /// Its stages, in order.
