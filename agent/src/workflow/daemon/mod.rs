@@ -33,6 +33,7 @@ pub mod ready;
 pub mod record;
 pub mod rendezvous;
 pub mod rollout;
+pub mod run_options;
 pub mod share;
 pub mod spread;
 pub mod token;

@@ -30,7 +30,8 @@ use crate::blob::Blobs;
 use crate::keys;
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::workflow::daemon::known::Workflows;
-use crate::workflow::daemon::record::{Definition, Options, Workflow};
+use crate::workflow::daemon::record::{Definition, Workflow};
+use crate::workflow::daemon::run_options;
 use crate::workflow::jobs::output::Gathered;
 use crate::workflow::jobs::terms;
 use crate::workflow::runs::view::{Run, RunStage};
@@ -278,12 +279,7 @@ impl Attempt {
         let wanted = *self.wanted.borrow_and_update();
         if wanted >= Wanted::Terminate && self.deadlines.kill.is_none() {
             self.say(vec![("signal", "TERM".into())]);
-            let grace = if wanted == Wanted::Kill {
-                Duration::ZERO
-            } else {
-                GRACE
-            };
-            self.deadlines.kill = Some(Instant::now() + grace);
+            self.deadlines.kill = Some(Instant::now() + GRACE);
         }
     }
 
@@ -326,55 +322,17 @@ impl Attempt {
 
 /// Options of the run, by the long names that `pipes.run.start` knows.
 fn options(definition: &Definition, order: &Order, node: &str) -> Value {
-    let Options {
-        pipefail,
-        env,
-        place,
-        files,
-        scratch,
-        ..
-    } = &definition.options;
-    let versions = definition
-        .stages
-        .iter()
-        .map(|stage| Value::from(stage.digest.as_str()));
-    let files = files.iter().map(|file| {
-        let entry = [
-            file.digest.as_str().into(),
-            file.name.as_str().into(),
-            file.executable.into(),
-        ];
-        Value::Array(entry.to_vec())
-    });
-    let env = env
-        .iter()
-        .map(|(name, value)| (name.as_str().into(), Value::Binary(value.to_vec())));
-    let mut placed: Vec<(Value, Value)> = place
-        .iter()
-        .map(|(stage, node)| (stage.as_str().into(), node.as_str().into()))
-        .collect();
-    if order.is_alone && placed.is_empty() {
+    let mut options = run_options::of(&order.workflow, definition);
+    if order.is_alone && definition.options.place.is_empty() {
         let stages = 1..=definition.stages.len();
-        placed = stages
-            .map(|stage| (stage.to_string().into(), node.into()))
-            .collect();
+        let placed = stages.map(|stage| (stage.to_string().into(), node.into()));
+        // Of an option given twice both count, and the one before is empty.
+        options.push(("place".into(), Value::Map(placed.collect())));
     }
-    let mut options: Vec<(Value, Value)> = vec![
-        ("pipefail".into(), (*pipefail).into()),
-        ("env".into(), Value::Map(env.collect())),
-        ("place".into(), Value::Map(placed)),
-        ("file".into(), Value::Array(files.collect())),
-        ("versions".into(), Value::Array(versions.collect())),
-        ("workflow".into(), order.workflow.as_str().into()),
-        ("job".into(), order.job.as_str().into()),
-        ("attempt".into(), order.attempt.into()),
-    ];
-    options.extend(scratch.map(|bytes| ("scratch".into(), bytes.into())));
-    options.extend(
-        order
-            .timeout
-            .map(|left| ("timeout".into(), left.as_secs_f64().into())),
-    );
+    options.push(("job".into(), order.job.as_str().into()));
+    options.push(("attempt".into(), order.attempt.into()));
+    let left = order.timeout.map(|left| left.as_secs_f64());
+    options.extend(left.map(|seconds| ("timeout".into(), seconds.into())));
     Value::Map(options)
 }
 

@@ -1,6 +1,7 @@
 //! What an answer means for the job, and what its run is given.
 
 use super::*;
+use crate::workflow::daemon::record::Options;
 use crate::workflow::daemon::record::Stage;
 use pipes_job::record::Content;
 
@@ -61,6 +62,7 @@ fn a_run_is_given_the_jobs_definition_and_a_lonely_one_its_own_node() {
         args: Vec::new(),
     };
     let definition = Definition {
+        revision: 1,
         line: "cat | cat".into(),
         stages: vec![stage.clone(), stage],
         options: Options::default(),
