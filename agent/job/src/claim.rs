@@ -126,7 +126,7 @@ pub fn outcome(job: &Job, next: &Open, answer: &TxnResult) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Content, OpenState};
+    use crate::record::Content;
     use crate::state;
 
     const FORMER: Owner = Owner { node: 1, lease: 11 };
@@ -136,26 +136,15 @@ mod tests {
         Job {
             id: "j1".into(),
             workflow: "w".into(),
-            open: Open {
-                owner: Some(FORMER),
-                state: OpenState::Queued,
-                attempt: 0,
-                submitted: 0,
-                input: Content {
+            open: Open::accepted(
+                Some(FORMER),
+                0,
+                Content {
                     bytes: 0,
                     sha256: String::new(),
                     blob: false,
                 },
-                key: None,
-                retry_of: None,
-                definition: None,
-                started: None,
-                spent: 0,
-                losses: 0,
-                mishaps: 0,
-                failures: 0,
-                cancel: false,
-            },
+            ),
             revision: 5,
         }
     }

@@ -23,9 +23,6 @@ pub enum Error {
         /// Jobs that this agent owns.
         open: usize,
     },
-    /// Nobody's: the result is not there yet.
-    #[error("job {0} has not ended yet")]
-    Unfinished(String),
     /// Nobody's: it was collected meanwhile; may be tried again.
     #[error("no majority of the servers has {0} any more")]
     BlobMissing(String),

@@ -6,7 +6,7 @@
 //! then done/W/ID, result/ID or the blob's name, expiry/WHEN/ID; open/W/ID goes
 //! ```
 
-use pipes_raft::{Op, Range, Txn};
+use pipes_raft::{Compare, Op, Range, Txn};
 
 use crate::claim::Job;
 use crate::key;
@@ -74,7 +74,10 @@ pub struct Times {
 pub fn txn(job: &Job, finished: &Finished, naming: &Naming) -> Txn {
     let Finished { done, result } = finished;
     let result_key = key::result(&job.id);
-    let mut compares = vec![job.is_unchanged()];
+    let mut compares = vec![
+        job.is_unchanged(),
+        Compare::absent(key::done(&job.workflow, &job.id)),
+    ];
     compares.extend(naming.compares());
     let mut success = vec![
         Op::delete(job.key()),

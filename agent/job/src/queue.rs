@@ -52,10 +52,23 @@ impl Line {
 }
 
 impl Queue {
-    /// A job came.
+    /// A job came; one that waits here already is not queued twice.
     pub fn push(&mut self, job: Job) {
         let line = self.lines.entry(job.workflow.clone()).or_default();
-        line.waiting.push_back(job);
+        if !line.later.values().any(|later| later.id == job.id) {
+            line.waiting.push_back(job);
+        }
+    }
+
+    /// Lets go of those that wait in lines that do not run, of which `is_gone` says that their records are.
+    pub fn forget_gone(&mut self, terms: impl Fn(&str) -> Option<Terms>, is_gone: impl Fn(&str) -> bool) {
+        for (name, line) in &mut self.lines {
+            if terms(name).is_none_or(|terms| !terms.is_running) {
+                line.waiting.retain(|job| !is_gone(&job.id));
+                line.later.retain(|_, job| !is_gone(&job.id));
+            }
+        }
+        self.lines.retain(|_, line| line.len() > 0);
     }
 
     /// A job is to be tried again at a time.
@@ -75,8 +88,11 @@ impl Queue {
         self.wake(now);
         let running = self.running().count();
         let is_alone = self.running().any(|running| running.job.open.is_alone());
-        let wants_alone = |line: &Line| line.waiting.front().is_some_and(|job| job.open.is_alone());
-        if running >= RUNNING_MAX || is_alone || (running > 0 && self.lines.values().any(wants_alone)) {
+        let wants_alone = |(name, line): (&String, &Line)| {
+            let is_first = line.waiting.front().is_some_and(|job| job.open.is_alone());
+            is_first && terms(name).is_some_and(|terms| terms.is_running)
+        };
+        if running >= RUNNING_MAX || is_alone || (running > 0 && self.lines.iter().any(wants_alone)) {
             return None;
         }
         loop {
@@ -176,29 +192,18 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Content, Open, OpenState};
+    use crate::record::{Content, Open};
 
     fn job(workflow: &str, id: &str) -> Job {
-        let open = Open {
-            owner: None,
-            state: OpenState::Queued,
-            attempt: 0,
-            submitted: 0,
-            input: Content {
+        let open = Open::accepted(
+            None,
+            0,
+            Content {
                 bytes: 0,
                 sha256: String::new(),
                 blob: false,
             },
-            key: None,
-            retry_of: None,
-            definition: None,
-            started: None,
-            spent: 0,
-            losses: 0,
-            mishaps: 0,
-            failures: 0,
-            cancel: false,
-        };
+        );
         Job {
             id: id.into(),
             workflow: workflow.into(),
@@ -278,6 +283,21 @@ mod tests {
         queue.ended(workflow, id, 1);
         let second = drain(&mut queue, 0, 9);
         assert_eq!([first, second].concat().len(), 2);
+    }
+
+    #[test]
+    fn a_job_of_a_stopped_workflow_keeps_nobody_waiting_and_goes_once_its_record_is_gone() {
+        let mut queue = Queue::default();
+        let mut alone = job("stopped", "alone");
+        alone.open.losses = 2;
+        queue.push(alone);
+        for id in ["a1", "a2"] {
+            queue.push(job("a", id));
+        }
+        queue.forget_gone(terms(1), |id| id == "a1");
+        assert_eq!(drain(&mut queue, 0, 9), ["a1", "a2"]);
+        queue.forget_gone(terms(1), |id| id == "alone");
+        assert_eq!(queue.owned("stopped"), 0);
     }
 
     #[test]

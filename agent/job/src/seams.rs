@@ -37,8 +37,6 @@ pub enum Wanted {
     Run,
     /// That it ends: SIGTERM, 5 s later SIGKILL.
     Terminate,
-    /// That it ends at once.
-    Kill,
 }
 
 /// What an attempt made.

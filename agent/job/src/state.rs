@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use crate::record::{DoneState, Open, OpenState, Owner};
+use crate::record::{Content, DoneState, Open, OpenState, Owner};
 
 /// Status when a job's time ran out.
 pub const TIMEOUT: i32 = 124;
@@ -116,6 +116,26 @@ impl End {
 }
 
 impl Open {
+    /// As it is accepted: it waits for its first attempt.
+    pub fn accepted(owner: Option<Owner>, submitted: u64, input: Content) -> Open {
+        Open {
+            owner,
+            state: OpenState::Queued,
+            attempt: 0,
+            submitted,
+            input,
+            key: None,
+            retry_of: None,
+            definition: None,
+            started: None,
+            spent: 0,
+            losses: 0,
+            mishaps: 0,
+            failures: 0,
+            cancel: false,
+        }
+    }
+
     /// It may have ended servers: it runs with no other job on its node.
     pub fn is_alone(&self) -> bool {
         self.losses >= LOSSES_BEFORE_ALONE
@@ -191,12 +211,13 @@ pub fn taken(open: &Open, owner: Owner, now_ms: u64) -> Next {
     if open.cancel {
         return Next::Over(End::cancelled(None));
     }
-    let mut next = Open {
-        owner: Some(owner),
-        ..queued(open, Duration::ZERO)
-    };
     let was_running = open.state == OpenState::Running;
     let age = open.started.map(|started| now_ms.saturating_sub(started));
+    let took = age.filter(|_| was_running).unwrap_or(0);
+    let mut next = Open {
+        owner: Some(owner),
+        ..queued(open, Duration::from_millis(took))
+    };
     let is_soon = age.is_none_or(|age| u128::from(age) <= (BLAMED_WITHIN + NOTICED_WITHIN).as_millis());
     if was_running && is_soon {
         match blamed(open) {

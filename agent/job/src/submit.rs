@@ -80,6 +80,8 @@ pub fn txn(submission: &Submission, owner: Owner, naming: &Naming) -> Txn {
         is_owners_life(owner),
         Compare::exists(key::workflow(workflow)),
         Compare::absent(own.clone()),
+        // A sending that was done is told also when the job has ended since.
+        Compare::absent(key::id(id)),
     ];
     compares.extend(naming.compares());
     let mut success = vec![
@@ -93,6 +95,7 @@ pub fn txn(submission: &Submission, owner: Owner, naming: &Naming) -> Txn {
     let mut failure = vec![
         Op::Range(Range::key(own)),
         Op::Range(Range::key(key::workflow(workflow))),
+        Op::Range(Range::key(key::id(id))),
     ];
     if let Some(sha256) = &open.key {
         let idempotency = key::idempotency(workflow, sha256);
@@ -123,7 +126,10 @@ pub fn outcome(submission: &Submission, answer: &TxnResult) -> Outcome {
     if let Some(own) = read(0) {
         return Outcome::Accepted(own.mod_revision);
     }
-    if let Some(used) = read(2).and_then(|kv| decode::<Used>(&kv.value)) {
+    if read(2).is_some() {
+        return Outcome::Known(submission.id.clone());
+    }
+    if let Some(used) = read(3).and_then(|kv| decode::<Used>(&kv.value)) {
         return match (
             used.id == submission.id,
             used.input_sha256 == submission.open.input.sha256,
@@ -153,7 +159,6 @@ mod tests {
     use pipes_raft::{KeyValue, RangeResult};
 
     use super::*;
-    use crate::record::OpenState;
 
     const OWN: Owner = Owner { node: 2, lease: 22 };
 
@@ -163,26 +168,14 @@ mod tests {
             id: "j1".into(),
             workflow: "w".into(),
             open: Open {
-                owner: Some(OWN),
-                state: OpenState::Queued,
-                attempt: 0,
-                submitted: 0,
-                input: input.content(),
                 key: Some("hash".into()),
-                retry_of: None,
-                definition: None,
-                started: None,
-                spent: 0,
-                losses: 0,
-                mishaps: 0,
-                failures: 0,
-                cancel: false,
+                ..Open::accepted(Some(OWN), 0, input.content())
             },
             input,
         }
     }
 
-    fn refused(found: [Option<Vec<u8>>; 3]) -> TxnResult {
+    fn refused(found: [Option<Vec<u8>>; 4]) -> TxnResult {
         let read = |value: Option<Vec<u8>>| {
             let kv = value.map(|value| KeyValue {
                 value,
@@ -207,6 +200,7 @@ mod tests {
             Compare::key(key::presence(2), CompareOp::Equal, Target::Lease(22)),
             Compare::exists(key::workflow("w")),
             Compare::absent(key::open("w", "j1")),
+            Compare::absent(key::id("j1")),
             Compare::absent(key::idempotency("w", "hash")),
         ];
         assert_eq!(txn.compares, compares);
@@ -237,19 +231,28 @@ mod tests {
         let ours = submission.open.input.sha256.clone();
         for (found, expected) in [
             (
-                [Some(encode(&submission.open)), wish.clone(), used("j1", &ours)],
+                [
+                    Some(encode(&submission.open)),
+                    wish.clone(),
+                    Some(b"w".to_vec()),
+                    used("j1", &ours),
+                ],
                 Outcome::Accepted(7),
             ),
             (
-                [None, wish.clone(), used("j0", &ours)],
+                [None, wish.clone(), Some(b"w".to_vec()), used("j1", &ours)],
+                Outcome::Known("j1".into()),
+            ),
+            (
+                [None, wish.clone(), None, used("j0", &ours)],
                 Outcome::Known("j0".into()),
             ),
             (
-                [None, wish.clone(), used("j0", "other")],
+                [None, wish.clone(), None, used("j0", "other")],
                 Outcome::Conflict("j0".into()),
             ),
-            ([None, None, None], Outcome::NoWorkflow),
-            ([None, wish, None], Outcome::Again),
+            ([None, None, None, None], Outcome::NoWorkflow),
+            ([None, wish, None, None], Outcome::Again),
         ] {
             assert_eq!(outcome(&submission, &refused(found)), expected);
         }

@@ -76,6 +76,8 @@ async fn accept(
         Some(name) => text(&name, "workflow")?,
         None => only_workflow(api)?,
     };
+    let takes_jobs = async { Ok(api.jobs.takes_jobs(&workflow).await?) };
+    error::decided(&api.quorum, takes_jobs).await?;
     let key = arguments.take("key").map(|key| text(&key, "key")).transpose()?;
     let max = match api.workflows.get(&workflow) {
         Some(workflow) => workflow.definition.options.body.unwrap_or(INPUT_MAX),
@@ -469,7 +471,6 @@ impl From<pipes_job::Error> for Error {
             Job::NoJob(_) | Job::NoWorkflow(_) => Error::NotFound(said),
             Job::Conflict(_) => Error::Conflict(said),
             Job::Full { .. } => Error::Full(said),
-            Job::Unfinished(_) => Error::Unfinished(said),
             Job::Stopped(_) | Job::BlobMissing(_) | Job::NotPresent => Error::Unavailable(said),
             Job::Store(error) => error.into(),
         }

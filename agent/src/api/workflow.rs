@@ -6,14 +6,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use pipes_protocol::uris;
-use pipes_wamp::client::CallError;
-use pipes_wamp::error::uri::NO_SUCH_PROCEDURE;
+use pipes_job::record::OpenState;
+use pipes_job::{Question, Which};
 use rmpv::Value;
 use serde::Serialize;
 use tokio::time::Instant;
+use tracing::warn;
 
-use crate::api::arguments::{Arguments, decode};
+use crate::api::arguments::Arguments;
 use crate::api::{Answer, Api, Error, value};
 use crate::workflow::daemon::asked::{self, Asked};
 use crate::workflow::daemon::record::{Wish, Workflow};
@@ -25,9 +25,9 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How long jobs that are cancelled may take to have ended: five seconds and then SIGKILL, in turn as they come to be run.
 const CANCELLED_WITHIN: Duration = Duration::from_secs(60);
 /// Jobs that are cancelled at a time.
-const PAGE: u64 = 100;
+const PAGE: usize = 100;
 /// What is waited for one of them at a time.
-const WAIT: f64 = 10.0;
+const WAIT: Duration = Duration::from_secs(10);
 
 /// A workflow as everybody outside sees it: fields are added, never renamed.
 #[derive(Debug, Serialize)]
@@ -100,6 +100,10 @@ pub(super) async fn remove(api: &Api, arguments: &mut Arguments) -> Result<Value
         cancel_jobs(api, &name).await?;
     }
     wishes.remove(&name, force).await?;
+    if let Err(error) = api.jobs.forget_all(&name).await {
+        // They expire; until then another workflow of this name would show them.
+        warn!(workflow = name, %error, "finished jobs of a workflow that was removed are not forgotten yet");
+    }
     Ok(Value::from(name))
 }
 
@@ -188,37 +192,27 @@ fn rollout(api: &Api) -> OnNodes<'_> {
 
 /// Cancels the jobs of a workflow and waits until they have ended.
 async fn cancel_jobs(api: &Api, workflow: &str) -> Result<(), Error> {
-    #[derive(serde::Deserialize)]
-    struct Page {
-        jobs: Vec<Job>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Job {
-        id: String,
-    }
     let begun = Instant::now();
     while begun.elapsed() < CANCELLED_WITHIN {
         let mut ids = Vec::new();
-        for state in ["queued", "running"] {
-            let asked = vec![
-                ("workflow", workflow.into()),
-                ("state", state.into()),
-                ("limit", PAGE.into()),
-            ];
-            let Some(page) = call(api, uris::JOB_LIST, asked).await? else {
-                return Ok(());
+        for state in [OpenState::Queued, OpenState::Running] {
+            let question = Question {
+                workflow: Some(workflow.to_owned()),
+                which: Which::Open(state),
+                limit: PAGE,
+                after: None,
             };
-            ids.extend(decode::<Page>(&page)?.jobs.into_iter().map(|job| job.id));
+            let page = api.jobs.list(&question).await?;
+            ids.extend(page.jobs.iter().map(|job| job.id().to_owned()));
         }
         if ids.is_empty() {
             return Ok(());
         }
         for id in &ids {
-            call(api, uris::JOB_CANCEL, vec![("id", id.as_str().into())]).await?;
+            or_forgotten(api.jobs.cancel(id).await)?;
         }
         for id in &ids {
-            let asked = vec![("id", id.as_str().into()), ("wait", WAIT.into())];
-            call(api, uris::JOB_GET, asked).await?;
+            or_forgotten(api.jobs.wait(id, WAIT).await)?;
         }
     }
     Err(Error::Unavailable(format!(
@@ -227,20 +221,11 @@ async fn cancel_jobs(api: &Api, workflow: &str) -> Result<(), Error> {
     )))
 }
 
-/// Calls one of the cluster's own procedures; nothing where there is no such procedure, and so nothing to be done.
-async fn call(api: &Api, uri: &str, kwargs: Vec<(&str, Value)>) -> Result<Option<Value>, Error> {
-    let kwargs = kwargs.into_iter().map(|(name, value)| (name.into(), value));
-    let kwargs = Value::Map(kwargs.collect());
-    match api.operators.call_once(uri, Vec::new(), Some(kwargs)).await {
-        Ok(answer) => {
-            let arguments = answer.as_payload().args();
-            let arguments = arguments.map_err(|error| Error::Unavailable(error.to_string()))?;
-            Ok(Some(arguments.into_iter().next().unwrap_or(Value::Nil)))
-        }
-        Err(CallError::Answered { uri, .. }) if uri == NO_SUCH_PROCEDURE => Ok(None),
-        // It ended and was forgotten meanwhile.
-        Err(CallError::Answered { uri, .. }) if uri == uris::error::NOT_FOUND => Ok(Some(Value::Nil)),
-        Err(error) => Err(Error::Unavailable(error.to_people())),
+/// One that ended and was forgotten meanwhile is over as well.
+fn or_forgotten<T>(answered: Result<T, pipes_job::Error>) -> Result<(), Error> {
+    match answered {
+        Ok(_) | Err(pipes_job::Error::NoJob(_)) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

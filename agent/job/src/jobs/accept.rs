@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::jobs::Jobs;
 use crate::key;
 use crate::naming::Naming;
-use crate::record::{Open, OpenState};
+use crate::record::Open;
 use crate::submit::{self, Input, Outcome, Submission};
 
 /// Open jobs that one agent owns of one workflow; more are refused until some have ended. A count over the cluster would
@@ -56,20 +56,9 @@ impl Jobs {
         let mut submission = Submission {
             id: key::new_id(Duration::from_millis(wall), parts.chance.bits()),
             open: Open {
-                owner: None,
-                state: OpenState::Queued,
-                attempt: 0,
-                submitted: wall,
-                input: input.content(),
                 key: idempotency.map(|text| key::sha256(text.as_bytes())),
                 retry_of,
-                definition: None,
-                started: None,
-                spent: 0,
-                losses: 0,
-                mishaps: 0,
-                failures: 0,
-                cancel: false,
+                ..Open::accepted(None, wall, input.content())
             },
             workflow,
             input,
@@ -109,8 +98,8 @@ impl Jobs {
         Accepted { id, was_known: false }
     }
 
-    /// Whether a workflow takes jobs here.
-    async fn takes_jobs(&self, workflow: &str) -> Result<(), Error> {
+    /// Whether a workflow takes jobs here; asked before an input is taken, and again when it is there.
+    pub async fn takes_jobs(&self, workflow: &str) -> Result<(), Error> {
         match self.parts().workflows.terms(workflow) {
             Some(terms) if !terms.is_running => return Err(Error::Stopped(workflow.to_owned())),
             Some(_) => {}

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use pipes_raft::{Consistency, Range, prefix_end};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::error::Error;
 use crate::jobs::Jobs;
@@ -67,6 +67,28 @@ impl Jobs {
         Ok(count)
     }
 
+    /// Forgets all finished jobs of a workflow that was removed: one of its name that comes later has nothing of theirs.
+    pub async fn forget_all(&self, workflow: &str) -> Result<(), Error> {
+        loop {
+            let range = Range {
+                limit: PAGE,
+                ..Range::prefix(key::dones(workflow))
+            };
+            let page = self.store().range(range, Consistency::Linearizable).await?;
+            let mut count = 0;
+            for kv in &page.kvs {
+                let (Some((_, id)), Some(done)) = (key::read_job(&kv.key), decode::<Done>(&kv.value)) else {
+                    continue;
+                };
+                let txn = crate::expiry::txn(workflow, id, &done, kv.mod_revision);
+                count += usize::from(self.commit(&txn, WITHIN).await?.succeeded);
+            }
+            if !page.more || count == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// Forgets one; `expiry` is the key that said so.
     async fn forget(&self, id: &str, expiry: &[u8]) -> Result<bool, Error> {
         let done = match self.store().get(key::id(id)).await? {
@@ -77,15 +99,20 @@ impl Jobs {
             }
             None => None,
         };
-        let record = done
-            .as_ref()
-            .and_then(|(workflow, kv)| Some((workflow, decode::<Done>(&kv.value)?, kv.mod_revision)));
-        let Some((workflow, record, revision)) = record else {
+        let Some((workflow, kv)) = done else {
             // Another was faster.
             self.store().delete(expiry.to_vec()).await?;
             return Ok(false);
         };
-        let txn = crate::expiry::txn(workflow, id, &record, revision);
+        let Some(record) = decode::<Done>(&kv.value) else {
+            // Of a later version, which knows what belongs to it.
+            warn!(
+                job = id,
+                "the record of a finished job cannot be read: it is not forgotten"
+            );
+            return Ok(false);
+        };
+        let txn = crate::expiry::txn(&workflow, id, &record, kv.mod_revision);
         Ok(self.commit(&txn, WITHIN).await?.succeeded)
     }
 }

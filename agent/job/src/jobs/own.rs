@@ -1,7 +1,6 @@
 //! What an agent does for the jobs that it owns: begins what may begin, ends what it may not go on with, hands over.
 
 use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -85,12 +84,8 @@ impl Jobs {
                 self.is_cut_off(false);
                 continue;
             }
-            let mut read = pin!(self.store().get(key::presence(self.parts().node)));
-            let answered = tokio::select! {
-            biased;
-                       answered = &mut read => answered.is_ok(),
-                       () = self.clock().sleep(CUT_OFF_AFTER) => false,
-                   };
+            // Within the store's own time for an answer.
+            let answered = self.store().get(key::presence(self.parts().node)).await.is_ok();
             let is_cut_off = match answered {
                 true => {
                     last = begun;
@@ -122,7 +117,8 @@ impl Jobs {
         let handed = running.iter().map(|running| async {
             let open = state::handed_over(&running.job.open, now.saturating_sub(running.since));
             let txn = claim::replace(&running.job, &open);
-            self.commit(&txn, HAND_OVER_WITHIN).await.is_ok()
+            let answer = self.commit(&txn, HAND_OVER_WITHIN).await;
+            answer.is_ok_and(|answer| answer.succeeded)
         });
         let all = join_all(handed);
         tokio::select! {

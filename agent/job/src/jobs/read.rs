@@ -86,6 +86,9 @@ pub struct Page {
     pub next: Option<String>,
 }
 
+/// Rest before a watch that broke is begun anew.
+const WATCH_AGAIN: Duration = Duration::from_millis(50);
+
 impl Jobs {
     /// A job by its whole ID.
     pub async fn look(&self, id: &str) -> Result<Found, Error> {
@@ -138,30 +141,32 @@ impl Jobs {
 
     /// A job once it has ended, or as it is when the time is over.
     pub async fn wait(&self, id: &str, longest: Duration) -> Result<Found, Error> {
-        let (found, revision) = self.look_at(id).await?;
-        let Found::Open(job) = &found else {
-            return Ok(found);
-        };
-        if longest.is_zero() {
-            return Ok(found);
-        }
-        let mut changes = self.store().watch(job.key(), None, revision + 1);
-        let ended = async {
-            loop {
-                match changes.next().await {
-                    Ok(event) if event.kind == EventKind::Delete => return,
-                    Ok(_) => {}
-                    // It is looked at anew, and whoever asked waits again.
-                    Err(_) => return,
-                }
+        let until = self.clock().monotonic().saturating_add(longest);
+        loop {
+            let (found, revision) = self.look_at(id).await?;
+            let left = until.saturating_sub(self.clock().monotonic());
+            let Found::Open(job) = &found else {
+                return Ok(found);
+            };
+            if left.is_zero() {
+                return Ok(found);
             }
-        };
-        tokio::select! {
-            biased;
-            () = ended => {}
-            () = self.clock().sleep(longest) => {}
+            let mut changes = self.store().watch(job.key(), None, revision + 1);
+            let ended = async {
+                // An error ends the watch: it is looked at anew.
+                while let Ok(event) = changes.next().await {
+                    if event.kind == EventKind::Delete {
+                        return;
+                    }
+                }
+                self.clock().sleep(WATCH_AGAIN).await;
+            };
+            tokio::select! {
+                biased;
+                () = ended => {}
+                () = self.clock().sleep(left) => {}
+            }
         }
-        self.look(id).await
     }
 
     /// The whole ID of the one job whose ID begins or ends so; several: the error names two.
@@ -282,15 +287,6 @@ impl Jobs {
         let found = found.collect();
         let end = read.kvs.last().filter(|_| read.more).map(|last| place(&last.key));
         Ok((found, end))
-    }
-
-    /// How many jobs of a workflow are not over, over the whole cluster.
-    pub async fn count_open(&self, workflow: &str) -> Result<usize, Error> {
-        let range = Range {
-            count_only: true,
-            ..Range::prefix(key::opens(workflow))
-        };
-        Ok(self.store().range(range, Consistency::Linearizable).await?.count)
     }
 
     /// A job's small input, for another with the same; `None`: it is a blob.

@@ -69,6 +69,7 @@ impl Jobs {
         let (mut left, mut taken) = (0, 0);
         // Before anything is read: what comes meanwhile is adopted in vain, which does no harm.
         let known = self.queue().known();
+        let mut unseen = known.clone();
         let mut page = Range {
             limit: PAGE,
             end: Some(prefix_end(&key::all_open())),
@@ -81,6 +82,7 @@ impl Jobs {
                 .await?;
             let mut orphans: BTreeMap<Option<Owner>, Vec<Job>> = BTreeMap::new();
             for job in read.kvs.iter().filter_map(Job::of) {
+                unseen.remove(&job.id);
                 if job.open.owner == Some(own) && !known.contains(&job.id) {
                     self.adopt(job).await?;
                     continue;
@@ -105,6 +107,9 @@ impl Jobs {
                 _ => break,
             }
         }
+        // Cancelled while their workflow is stopped: nobody would come upon them.
+        let terms = |name: &str| self.parts().workflows.terms(name);
+        self.queue().forget_gone(terms, |id| unseen.contains(id));
         if taken > 0 {
             info!(jobs = taken, left, "taken from an owner that is gone");
             self.0.queued.notify_one();

@@ -18,26 +18,15 @@ fn terms() -> Terms {
 }
 
 fn open() -> Open {
-    Open {
-        owner: Some(Owner { node: 1, lease: 11 }),
-        state: OpenState::Queued,
-        attempt: 0,
-        submitted: 5,
-        input: Content {
+    Open::accepted(
+        Some(Owner { node: 1, lease: 11 }),
+        5,
+        Content {
             bytes: 0,
             sha256: String::new(),
             blob: false,
         },
-        key: None,
-        retry_of: None,
-        definition: None,
-        started: None,
-        spent: 0,
-        losses: 0,
-        mishaps: 0,
-        failures: 0,
-        cancel: false,
-    }
+    )
 }
 
 fn running() -> Open {
@@ -116,12 +105,13 @@ fn what_pipes_lost_is_tried_again_until_its_time_is_over() {
 
 #[test]
 fn a_job_that_ends_its_servers_is_alone_and_then_failed() {
-    let soon = 1_000 + 5_000;
+    let soon = 1_000 + 1_000;
     let (once, _) = again(taken(&running(), OWN, soon));
     assert_eq!(
         (once.losses, once.is_alone(), once.state),
         (1, false, OpenState::Queued)
     );
+    assert_eq!(once.spent, 1_000, "what was lost took of its time");
     let (twice, _) = again(taken(&begun(&once, OWN, 4, 1_000), OWN, soon));
     assert!(twice.is_alone());
     let end = over(taken(&begun(&twice, OWN, 4, 1_000), OWN, soon));
