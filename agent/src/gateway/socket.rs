@@ -18,6 +18,9 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::gateway::limits::SILENCE_MAX;
 
+/// How often it is looked whether a client that is waited with is still there.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// What handlers may ask of a client's connection, and do to it.
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -45,6 +48,13 @@ impl Peer {
         // SAFETY: one entry, whose descriptor is open as long as the stream is held; a timeout of 0 does not wait.
         let found = unsafe { libc::poll(&raw mut asked, 1, 0) };
         found > 0 && asked.revents & (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0
+    }
+
+    /// Ends once the client has closed its side: hyper does not see that where the client has sent more than its request.
+    pub async fn gone(&self) {
+        while !self.is_gone() {
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Has the connection end with an error, for clients to whom a plain end would be the end of the body.

@@ -101,6 +101,14 @@ async fn a_query_is_answered_with_the_id_of_its_job() {
     );
     let response = served.ask(multipart, "--xx\r\n\r\n\r\n--xx--\r\n").await;
     assert_eq!(response.status, 400, "{response:?}");
+    // Neither its boundary nor the end of a head comes: the parser would keep it all.
+    for endless in [
+        "no boundary ".repeat(400_000),
+        format!("--xx\r\na: {}", "b".repeat(4_800_000)),
+    ] {
+        let response = served.ask(multipart, &endless).await;
+        assert_eq!(response.status, 400, "{response:?}");
+    }
     served.stop().await;
 }
 

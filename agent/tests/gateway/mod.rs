@@ -57,6 +57,7 @@ fn workflow(name: &str) -> Workflow {
         bind: None,
         revision: 1,
         definition: Definition {
+            revision: 1,
             line: "cat | sort".into(),
             stages: vec![stage("cat"), stage("sort")],
             options: Options::default(),

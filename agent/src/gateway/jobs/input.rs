@@ -6,6 +6,9 @@
 //! | `multipart/form-data` | the part `query` exactly; without it the request is refused |
 //! | anything else | the body as it was sent |
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
@@ -15,6 +18,9 @@ use crate::gateway::body::Incoming;
 use crate::gateway::error::Error;
 use crate::gateway::form::Form;
 use crate::workflow::daemon::record::Workflow;
+
+/// What of a form may come in which the parser finds neither a part's bytes nor its head: it keeps all that.
+const UNREAD_MAX: usize = 1 << 20;
 
 /// A job's input as it comes.
 pub struct Input {
@@ -26,7 +32,7 @@ enum Kind {
     /// `None` once its end was given.
     Form(Incoming, Option<Form>),
     /// The form, whose parts behind `query` nobody reads, and the part.
-    Part(multer::Field<'static>),
+    Part(multer::Field<'static>, Arc<AtomicUsize>),
     Over,
 }
 
@@ -39,7 +45,7 @@ impl Input {
         let essence = content_type.split(';').next().unwrap_or_default().trim();
         let kind = match essence.to_ascii_lowercase().as_str() {
             "application/x-www-form-urlencoded" => Kind::Form(body, Some(Form::default())),
-            "multipart/form-data" => Kind::Part(part(content_type, body).await?),
+            "multipart/form-data" => part(content_type, body).await?,
             _ => Kind::Raw(body),
         };
         Ok(Input { kind })
@@ -59,7 +65,10 @@ impl Input {
             let bytes = match &mut self.kind {
                 Kind::Raw(body) => return body.next_in_time().await,
                 Kind::Over => return Ok(None),
-                Kind::Part(part) => part.chunk().await.map_err(broken)?,
+                Kind::Part(part, unread) => {
+                    unread.store(0, Ordering::Relaxed);
+                    part.chunk().await.map_err(broken)?
+                }
                 Kind::Form(body, form) => match (body.next_in_time().await?, form.as_mut()) {
                     (Some(bytes), Some(form)) => Some(form.push(&bytes).into()),
                     (None, _) => Some(form.take().map(Form::finish).unwrap_or_default().into()),
@@ -79,20 +88,38 @@ impl Input {
 }
 
 /// The part `query`.
-async fn part(content_type: &str, body: Incoming) -> Result<multer::Field<'static>, Error> {
+async fn part(content_type: &str, body: Incoming) -> Result<Kind, Error> {
     let boundary = multer::parse_boundary(content_type).map_err(broken)?;
-    let chunks = stream::unfold(Some(body), async |body| {
-        let mut body = body?;
-        match body.next_in_time().await {
-            Ok(Some(bytes)) => Some((Ok(bytes), Some(body))),
-            Ok(None) => None,
-            Err(error) => Some((Err(error), None)),
+    let unread = Arc::new(AtomicUsize::new(0));
+    let counted = unread.clone();
+    let chunks = stream::unfold(Some(body), move |body| {
+        let counted = counted.clone();
+        async move {
+            let mut body = body?;
+            // One chunk each time it is asked: the parser takes all that is ready otherwise.
+            tokio::task::yield_now().await;
+            if counted.load(Ordering::Relaxed) > UNREAD_MAX {
+                let why = "the form cannot be read: its boundary, or the end of a part's head, does not come";
+                return Some((Err(Error::Usage(why.into())), None));
+            }
+            match body.next_in_time().await {
+                Ok(Some(bytes)) => {
+                    counted.fetch_add(bytes.len(), Ordering::Relaxed);
+                    Some((Ok(bytes), Some(body)))
+                }
+                Ok(None) => None,
+                Err(error) => Some((Err(error), None)),
+            }
         }
     });
     let mut parts = multer::Multipart::new(Box::pin(chunks), boundary);
-    while let Some(part) = parts.next_field().await.map_err(broken)? {
+    while let Some(mut part) = parts.next_field().await.map_err(broken)? {
+        unread.store(0, Ordering::Relaxed);
         if part.name() == Some("query") {
-            return Ok(part);
+            return Ok(Kind::Part(part, unread));
+        }
+        while part.chunk().await.map_err(broken)?.is_some() {
+            unread.store(0, Ordering::Relaxed);
         }
     }
     Err(Error::Usage(

@@ -29,13 +29,18 @@ impl Job {
     /// The job of this ID, once it is over or the time is.
     pub async fn get(
         session: &mut Session,
-        workflow: &str,
+        asked: &Asked,
         id: &str,
         wait: Option<Duration>,
     ) -> Result<Job, Error> {
+        let workflow = asked.workflow.name.as_str();
         let mut kwargs = vec![("id", Value::from(id))];
         kwargs.extend(wait.map(|wait| ("wait", Value::from(wait.as_secs_f64()))));
-        let job = Job::new(session.ask(uris::JOB_GET, kwargs).await?);
+        let shown = tokio::select! {
+            shown = session.ask(uris::JOB_GET, kwargs) => shown?,
+            () = asked.peer.gone() => return Err(Error::Gone),
+        };
+        let job = Job::new(shown);
         // By its whole ID alone, so that nobody finds one by guessing at its beginning.
         if job.text("workflow") == Some(workflow) && job.text("id") == Some(id) {
             Ok(job)
@@ -157,7 +162,7 @@ pub async fn show(
 ) -> Result<Response, Error> {
     let wait = wait(&request)?;
     let mut session = Session::open(&gateway.router)?;
-    let job = Job::get(&mut session, &asked.workflow.name, &id, wait).await?;
+    let job = Job::get(&mut session, &asked, &id, wait).await?;
     Ok(job.render())
 }
 
@@ -168,7 +173,7 @@ pub async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let mut session = Session::open(&gateway.router)?;
-    Job::get(&mut session, &asked.workflow.name, &id, None).await?;
+    Job::get(&mut session, &asked, &id, None).await?;
     let cancelled = session.ask(uris::JOB_CANCEL, vec![("id", id.into())]).await?;
     Ok(Job::new(cancelled).render())
 }

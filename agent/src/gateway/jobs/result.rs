@@ -34,7 +34,7 @@ pub async fn give(
 ) -> Result<Response, Error> {
     let wait = job::wait(&request)?;
     let mut session = Session::open(&gateway.router)?;
-    let job = Job::get(&mut session, &asked.workflow.name, &id, wait).await?;
+    let job = Job::get(&mut session, &asked, &id, wait).await?;
     if !matches!(job.state(), "succeeded" | "failed" | "cancelled") {
         return Err(Error::Conflict(format!(
             "job {id} is {}; its result comes with its end, which ?wait=SECONDS waits for",

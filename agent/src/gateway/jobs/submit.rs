@@ -68,7 +68,7 @@ pub async fn submit(
     };
     let id = Job::new(answered).id()?;
     if let Some(wait) = wait {
-        let job = Job::get(&mut session, &asked.workflow.name, &id, Some(wait)).await?;
+        let job = Job::get(&mut session, &asked, &id, Some(wait)).await?;
         match job.state() {
             "succeeded" => {
                 let mut response = result::whole(session, &job)?;

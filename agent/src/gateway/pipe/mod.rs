@@ -88,6 +88,7 @@ pub async fn serve(
         to_handler: Some(to_handler),
         pieces,
         run: None,
+        look_at: tokio::time::Instant::now(),
         peer: asked.peer.clone(),
         takes_trailers,
         // There an end without a length is all that says where a body ends.

@@ -10,7 +10,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue};
 use pipes_protocol::run::Part;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use crate::gateway::body::Incoming;
@@ -69,11 +69,6 @@ impl Input {
         self.body.is_some() && self.held.is_empty() && self.is_asked
     }
 
-    /// Whether nobody would notice that the client is gone.
-    fn is_blocked(&self) -> bool {
-        self.body.is_some() && !self.is_wanted()
-    }
-
     /// The next bytes; `None`, once, at the end. Cancel safe.
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let next = match &mut self.body {
@@ -103,6 +98,8 @@ pub struct Stdio {
     pub run: Option<String>,
     /// The client.
     pub peer: Peer,
+    /// When it is looked whether the client is still there, where nothing says so by itself.
+    pub look_at: Instant,
     /// The client is told a status behind the body.
     pub takes_trailers: bool,
     /// The client takes the connection's end for the body's.
@@ -189,7 +186,9 @@ impl Stdio {
     async fn next_event(&mut self, moved: Instant) -> Result<Event, Error> {
         let Session { incoming, outgoing } = &mut self.session;
         let (input, output, pieces) = (&mut self.input, &mut self.output, &self.pieces);
-        let (is_wanted, is_blocked) = (input.is_wanted(), input.is_blocked());
+        let is_wanted = input.is_wanted();
+        // Nothing of the client's is read, so nothing says that it is gone.
+        let (is_silent, look_at) = (!is_wanted, self.look_at);
         let aside = output.aside_at().filter(|_| input.is_open());
         let is_queued = outgoing.pending() > 0;
         let has_output = !output.is_empty();
@@ -206,10 +205,13 @@ impl Stdio {
             () = pieces.closed() => Err(Error::Gone),
             () = until(aside) => output.put_aside().await.map(|()| Event::Nothing),
             () = sleep_until(moved + SILENCE_MAX), if is_wanted => Err(Error::Slow(SILENCE_MAX.as_secs())),
-            () = sleep(LOOK_EVERY), if is_blocked => match self.peer.is_gone() {
-                true => Err(Error::Gone),
-                false => Ok(Event::Nothing),
-            },
+            () = sleep_until(look_at), if is_silent => {
+                self.look_at = Instant::now() + LOOK_EVERY;
+                match self.peer.is_gone() {
+                    true => Err(Error::Gone),
+                    false => Ok(Event::Nothing),
+                }
+            }
         }
     }
 
