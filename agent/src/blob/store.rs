@@ -25,6 +25,8 @@ use super::{Digest, Error};
 /// Below a tenth of the disk free, at most this much, no blob is taken: what is left is the store's.
 const KEPT_FREE_MAX: u64 = 2 * 1024 * 1024 * 1024;
 
+/// After so much of a blob its disk's room is looked at again.
+const LOOK_EVERY: u64 = 16 << 20;
 /// What is gathered before a thread for blocking work is asked to write it.
 const GATHERED_MAX: usize = 256 * 1024;
 
@@ -96,6 +98,8 @@ pub struct Writer {
     /// Away while a thread for blocking work has it; not there after an error.
     draft: Option<Draft>,
     gathered: Vec<u8>,
+    /// Written since the disk's room was looked at.
+    unlooked: u64,
 }
 
 impl Store {
@@ -182,7 +186,7 @@ impl Store {
 
     /// Begins a blob of about `size` bytes.
     pub fn begin(&self, size: u64) -> Result<Writer, Error> {
-        self.room_for(size)?;
+        room_for(&self.folder, size)?;
         let path = self.folder.join(format!("{DRAFT}{:016x}", rand::random::<u64>()));
         let file = File::options()
             .write(true)
@@ -200,20 +204,8 @@ impl Store {
         Ok(Writer {
             draft: Some(draft),
             gathered: Vec::new(),
+            unlooked: 0,
         })
-    }
-
-    fn room_for(&self, size: u64) -> Result<(), Error> {
-        let (all, free) = space(&self.folder).map_err(Error::disk(&self.folder))?;
-        let least = (all / 10).min(KEPT_FREE_MAX);
-        if free.saturating_sub(size) < least {
-            return Err(Error::NoRoom {
-                path: self.folder.clone(),
-                free,
-                least,
-            });
-        }
-        Ok(())
     }
 
     /// Waits until a blob that was damaged has been removed.
@@ -321,6 +313,20 @@ impl Drop for Writer {
     }
 }
 
+/// Refuses what would take a disk's last part.
+fn room_for(folder: &Path, size: u64) -> Result<(), Error> {
+    let (all, free) = space(folder).map_err(Error::disk(folder))?;
+    let least = (all / 10).min(KEPT_FREE_MAX);
+    if free.saturating_sub(size) < least {
+        return Err(Error::NoRoom {
+            path: folder.to_owned(),
+            free,
+            least,
+        });
+    }
+    Ok(())
+}
+
 impl Writer {
     /// Adds bytes at the end.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -335,7 +341,14 @@ impl Writer {
     async fn spill(&mut self) -> Result<(), Error> {
         let mut draft = self.draft.take().ok_or(Error::Stopping)?;
         let gathered = std::mem::take(&mut self.gathered);
+        self.unlooked += gathered.len() as u64;
+        // Its size was a guess, or others write as well.
+        let looks = self.unlooked >= LOOK_EVERY;
+        self.unlooked = if looks { 0 } else { self.unlooked };
         let written = tokio::task::spawn_blocking(move || {
+            if looks {
+                room_for(&draft.folder, gathered.len() as u64)?;
+            }
             draft.write(&gathered)?;
             Ok((draft, gathered))
         });
