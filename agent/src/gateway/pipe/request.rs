@@ -16,7 +16,7 @@ pub fn of(workflow: &Workflow) -> Vec<(&'static str, Value)> {
 }
 
 fn options(workflow: &Workflow) -> Value {
-    let mut pairs = run_options::of(&workflow.name, &workflow.definition);
+    let mut pairs = run_options::of(&workflow.name, &workflow.definition, None);
     pairs.push(("announce".into(), true.into()));
     let timeout = workflow.definition.options.timeout;
     pairs.extend(timeout.map(|seconds| ("timeout".into(), seconds.into())));

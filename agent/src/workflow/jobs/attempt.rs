@@ -322,13 +322,8 @@ impl Attempt {
 
 /// Options of the run, by the long names that `pipes.run.start` knows.
 fn options(definition: &Definition, order: &Order, node: &str) -> Value {
-    let mut options = run_options::of(&order.workflow, definition);
-    if order.is_alone && definition.options.place.is_empty() {
-        let stages = 1..=definition.stages.len();
-        let placed = stages.map(|stage| (stage.to_string().into(), node.into()));
-        // Of an option given twice both count, and the one before is empty.
-        options.push(("place".into(), Value::Map(placed.collect())));
-    }
+    let here = order.is_alone.then_some(node);
+    let mut options = run_options::of(&order.workflow, definition, here);
     options.push(("job".into(), order.job.as_str().into()));
     options.push(("attempt".into(), order.attempt.into()));
     let left = order.timeout.map(|left| left.as_secs_f64());

@@ -61,7 +61,7 @@ fn a_run_is_given_the_jobs_definition_and_a_lonely_one_its_own_node() {
         digest: "sha256:ab".into(),
         args: Vec::new(),
     };
-    let definition = Definition {
+    let mut definition = Definition {
         revision: 1,
         line: "cat | cat".into(),
         stages: vec![stage.clone(), stage],
@@ -94,5 +94,12 @@ fn a_run_is_given_the_jobs_definition_and_a_lonely_one_its_own_node() {
     assert_eq!(
         (place["1"].as_str(), place["2"].as_str()),
         (Some("n2"), Some("n2"))
+    );
+    definition.options.place = [("1".into(), "n3".into())].into();
+    let place = options(&definition, &order, "n2")["place"].clone();
+    assert_eq!(
+        (place["1"].as_str(), place["2"].as_str()),
+        (Some("n3"), Some("n2")),
+        "a place that was asked for is kept, and the rest is here"
     );
 }
