@@ -1,7 +1,11 @@
 //! What goes through the log, and what applying it answers.
 //!
 //! A command is encoded once, where it is proposed, and stays bytes through the log, the links and the disk of every
-//! member until it is applied: [`Proposal`]. Its first byte is the version of its layout.
+//! member until it is applied: [`Proposal`]. The leader writes the time of the store's clock into it (`clock.rs`).
+//!
+//! ```text
+//! layout 2: 2 | milliseconds u64 | bincode          layout 1, from before there was a clock: 1 | bincode
+//! ```
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,8 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Txn, TxnResult};
 
-/// The version of the layout of [`Command`], in front of each.
-const COMMAND_VERSION: u8 = 1;
+/// The version of the layout of a [`Proposal`], in front of each.
+const COMMAND_VERSION: u8 = 2;
+/// The one whose commands have no time.
+const VERSION_WITHOUT_TIME: u8 = 1;
+/// Where the time ends.
+const HEAD_LEN: usize = 9;
 
 /// Most bytes a command may have when it is read back: [`crate::REQUEST_BYTES_MAX`] and room for the framing of 128
 /// operations.
@@ -79,7 +87,8 @@ pub(crate) struct Proposal(Arc<[u8]>);
 impl Proposal {
     /// Encodes a command.
     pub(crate) fn new(command: &Command) -> Result<Proposal, Error> {
-        let mut bytes = vec![COMMAND_VERSION];
+        let mut bytes = vec![0; HEAD_LEN];
+        bytes[0] = COMMAND_VERSION;
         codec()
             .serialize_into(&mut bytes, command)
             .map_err(|_| Error::RequestTooLarge)?;
@@ -95,18 +104,41 @@ impl Proposal {
         Proposal(bytes.into())
     }
 
+    /// The same, proposed at this time of the store's clock.
+    pub(crate) fn at(mut self, now_ms: u64) -> Proposal {
+        if self.has_time() {
+            Arc::make_mut(&mut self.0)[1..HEAD_LEN].copy_from_slice(&now_ms.to_le_bytes());
+        }
+        self
+    }
+
+    /// When it was proposed, in milliseconds of the store's clock; 0 for one from before there was a clock.
+    pub(crate) fn time_ms(&self) -> u64 {
+        let time = self.0.get(1..HEAD_LEN).filter(|_| self.has_time());
+        let octets = time.and_then(|octets| octets.try_into().ok());
+        octets.map_or(0, u64::from_le_bytes)
+    }
+
+    fn has_time(&self) -> bool {
+        self.0.first() == Some(&COMMAND_VERSION) && self.0.len() >= HEAD_LEN
+    }
+
     /// The command in it.
     pub(crate) fn command(&self) -> Result<Command, Error> {
         let corrupt = |why: String| Error::Corrupt(format!("a log entry cannot be read: {why}"));
-        match self.0.split_first() {
-            Some((&COMMAND_VERSION, body)) => codec()
-                .deserialize(body)
-                .map_err(|error| corrupt(error.to_string())),
-            Some((version, _)) => Err(corrupt(format!(
-                "it has layout {version}, newer than this program"
-            ))),
-            None => Err(corrupt("it is empty".into())),
-        }
+        let body = match self.0.first() {
+            Some(&VERSION_WITHOUT_TIME) => self.0.get(1..),
+            Some(&COMMAND_VERSION) => self.0.get(HEAD_LEN..),
+            Some(version) => {
+                let why = format!("it has layout {version}, newer than this program");
+                return Err(corrupt(why));
+            }
+            None => None,
+        };
+        let body = body.ok_or_else(|| corrupt("it is cut short".into()))?;
+        codec()
+            .deserialize(body)
+            .map_err(|error| corrupt(error.to_string()))
     }
 
     /// Its bytes.
@@ -162,10 +194,32 @@ mod tests {
     }
 
     #[test]
+    fn the_leader_writes_the_time_and_nothing_else() {
+        let command = Command::Revoke { id: 7 };
+        let proposal = Proposal::new(&command).unwrap();
+        let kept = proposal.clone();
+        let dated = proposal.at(1234);
+        assert_eq!((dated.time_ms(), kept.time_ms()), (1234, 0));
+        assert_eq!(dated.command().unwrap(), command);
+        assert_eq!(dated.at(1235).command().unwrap(), command);
+    }
+
+    #[test]
+    fn a_command_from_before_there_was_a_clock_is_read_without_a_time() {
+        let command = Command::Revoke { id: 7 };
+        let mut bytes = vec![VERSION_WITHOUT_TIME];
+        codec().serialize_into(&mut bytes, &command).unwrap();
+        let proposal = Proposal::from_bytes(&bytes).at(99);
+        assert_eq!((proposal.time_ms(), proposal.bytes()), (0, bytes.as_slice()));
+        assert_eq!(proposal.command().unwrap(), command);
+    }
+
+    #[test]
     fn a_command_of_a_newer_layout_is_refused_and_not_misread() {
         let error = Proposal::from_bytes(&[9, 0, 0, 0, 0]).command().unwrap_err();
         assert!(error.to_string().contains("layout 9"), "{error}");
         assert!(Proposal::from_bytes(&[]).command().is_err());
+        assert!(Proposal::from_bytes(&[COMMAND_VERSION, 1, 2]).command().is_err());
     }
 
     #[test]

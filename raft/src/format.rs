@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! "PIPESLOG" 2     a segment of the log: frames
-//! "PIPESSNP" 2     a snapshot: frames, the last of them empty
+//! "PIPESSNP" 3     a snapshot: frames, the last of them empty
 //! "PIPESIDN" 1     the node's identity: one frame
 //! ```
 //!
@@ -57,10 +57,11 @@ impl Kind {
     }
 
     /// The layout this program writes, and the newest it reads; it reads all before. A log of layout 1 has no room,
-    /// a snapshot of layout 1 no digest.
+    /// a snapshot of layout 1 no digest, of layout 2 no clock.
     fn version(self) -> u32 {
         match self {
-            Kind::Log | Kind::Snapshot => 2,
+            Kind::Snapshot => 3,
+            Kind::Log => 2,
             Kind::Identity => 1,
         }
     }

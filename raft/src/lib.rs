@@ -1,6 +1,7 @@
 //! The replicated store of Pipes: a Raft group whose state machine is a multi-version key-value store with etcd's
 //! semantics. What it promises: an acknowledged write is on the disks of a majority; a linearizable read sees every
-//! write acknowledged before it began; a watch tells every change once and in order; a lease ends by itself.
+//! write acknowledged before it began; a watch tells every change once and in order; a lease ends by itself; its clock
+//! (`clock.rs`), by which ages are counted, goes on whatever becomes of wall clocks and leaders.
 //!
 //! # What happens to a put
 //!
@@ -80,6 +81,7 @@
 //! ```
 
 mod client;
+mod clock;
 mod command;
 mod consensus;
 mod error;

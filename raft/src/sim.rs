@@ -93,6 +93,8 @@ pub enum Deed {
         answer: Answered,
         /// The store's revision after it.
         revision: i64,
+        /// What the store's clock read at least, after it.
+        clock_ms: u64,
     },
     /// The state was opened, or replaced by a snapshot.
     StateSet {
@@ -259,12 +261,18 @@ pub(crate) fn is_skipped(dir: &Path, entry: &Entry) -> bool {
 }
 
 /// Notes that an entry was applied.
-pub(crate) fn tell_applied(dir: &Path, entry: &Entry, answer: Option<&ApplyResult>, revision: i64) {
+pub(crate) fn tell_applied(
+    dir: &Path,
+    entry: &Entry,
+    answer: Option<&ApplyResult>,
+    (revision, clock_ms): (i64, u64),
+) {
     let deed = Deed::Applied {
         place: place(&entry.log_id),
         write: write(entry),
         answer: answer.map_or(Answered::Nothing, answered),
         revision,
+        clock_ms,
     };
     tell(dir, deed);
 }

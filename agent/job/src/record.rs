@@ -91,6 +91,9 @@ pub struct Open {
     /// When its last attempt began, in milliseconds of the clock that ages run on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<u64>,
+    /// The same in milliseconds since 1970: for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<u64>,
     /// What its attempts that ended took together, in milliseconds.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub spent: u64,
@@ -196,6 +199,7 @@ mod tests {
             retry_of: Some("j".repeat(27)),
             definition: Some(1 << 20),
             started: Some(1 << 45),
+            began: Some(1 << 45),
             spent: 1 << 40,
             losses: 3,
             mishaps: 1 << 20,

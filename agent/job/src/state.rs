@@ -128,6 +128,7 @@ impl Open {
             retry_of: None,
             definition: None,
             started: None,
+            began: None,
             spent: 0,
             losses: 0,
             mishaps: 0,

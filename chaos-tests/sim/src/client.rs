@@ -97,8 +97,12 @@ impl Client {
     }
 
     async fn write(&mut self, serial: u64, txn: Txn) -> Result<TxnResult, Error> {
+        let clock_ms = self.shared.lock().clock_ms;
         let answer = alive(&self.name, self.store.txn(txn)).await;
         let mut history = self.shared.lock();
+        if answer.is_ok() {
+            history.read_clock(self.host, self.store.now_ms(), clock_ms);
+        }
         history.end_write(serial, &answer);
         let told = match &answer {
             Ok(answer) => format!("n{} write {serial} done at {}", self.host, answer.revision),
@@ -178,7 +182,10 @@ impl Client {
             true => Range::key(self.key()),
             false => Range::prefix(PREFIX),
         };
-        let floor = self.shared.lock().told;
+        let (floor, clock_ms) = {
+            let history = self.shared.lock();
+            (history.told, history.clock_ms)
+        };
         let answer = alive(&self.name, self.store.range(range.clone(), consistency)).await;
         let mut history = self.shared.lock();
         history.count(if answer.is_ok() {
@@ -192,6 +199,9 @@ impl Client {
             history.fail(format!(
                 "n{host} read at revision {read}, and {floor} had been told before"
             ));
+        }
+        if consistency == Consistency::Linearizable {
+            history.read_clock(self.host, self.store.now_ms(), clock_ms);
         }
         self.seen = found.kvs.first().map(|kv| (kv.key.clone(), kv.mod_revision));
         // A read that anybody was told of holds for those after it.

@@ -60,6 +60,8 @@ pub struct History {
     pub writes: BTreeMap<u64, WriteOp>,
     /// The leases by id.
     pub leases: BTreeMap<i64, LeaseOp>,
+    /// What the store's clock reads after what anybody has applied, in milliseconds.
+    pub clock_ms: u64,
     /// The highest revision that a client was told of.
     pub told: i64,
     /// The store as it should be.
@@ -134,6 +136,15 @@ impl History {
                     answer.revision
                 ));
             }
+        }
+    }
+
+    /// What a node reads of the store's clock once it has answered a request that began when `floor_ms` was applied.
+    pub fn read_clock(&mut self, host: usize, now_ms: u64, floor_ms: u64) {
+        if now_ms < floor_ms {
+            self.fail(format!(
+                "n{host} reads {now_ms}, and {floor_ms} was applied before it was asked"
+            ));
         }
     }
 

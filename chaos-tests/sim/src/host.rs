@@ -187,6 +187,15 @@ impl Host {
         }
     }
 
+    /// What its node reads of the store's clock, while it runs.
+    pub fn store_ms(&self) -> Option<u64> {
+        let runtime = self.runtime.as_ref().filter(|_| self.stands_until.is_none())?;
+        let node = self.slot.node()?;
+        // Its time is this runtime's.
+        let _within = runtime.enter();
+        Some(node.store().now_ms())
+    }
+
     /// Has its process do something; it ends with it.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Some(runtime) = &self.runtime {

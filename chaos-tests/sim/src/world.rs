@@ -124,12 +124,21 @@ impl World {
             }
             self.hosts[at].step(self.now_ms);
             self.look_after(at);
+            self.read_clock(at);
         }
         self.operate();
         let mut history = self.shared.lock();
         history.check(Checks::acknowledged);
         for panic in panics::take() {
             history.fail(format!("a panic: {panic}"));
+        }
+    }
+
+    fn read_clock(&self, at: usize) {
+        let host = &self.hosts[at];
+        if let Some(now_ms) = host.store_ms() {
+            let mut history = self.shared.lock();
+            history.check(|checks, history| checks.read(&host.name, now_ms, history));
         }
     }
 
@@ -210,6 +219,7 @@ impl World {
         }
         self.crashes += 1;
         let lost = host.stop(loss, &self.network);
+        self.shared.lock().checks.ended(&host.name);
         host.starts_at = Some(self.now_ms + down_ms);
         self.note(format!("n{number} ends for {down_ms} ms: {loss:?} {lost:?}"));
     }

@@ -6,7 +6,7 @@ use pipes_sim::run;
 use pipes_sim_seam::Mutant;
 
 /// Mistakes, and a seed whose run shows each; once something else has changed in the store, one of the few after it does.
-const SHOWN: [(Mutant, u64); 18] = [
+const SHOWN: [(Mutant, u64); 19] = [
     (Mutant::LeaderRestored, 1),
     (Mutant::CommittedAhead, 12),
     (Mutant::PurgedAhead, 482),
@@ -25,6 +25,7 @@ const SHOWN: [(Mutant, u64); 18] = [
     (Mutant::TailUncut, 1),
     (Mutant::ChecksumIgnored, 12),
     (Mutant::EntrySkipped, 0),
+    (Mutant::ClockGoesBack, 0),
 ];
 
 /// Seeds that are tried for a mistake.

@@ -31,7 +31,7 @@ pub const SOURCES: [&str; 14] = [
 const LAYERS: [(&str, &str); 16] = [
     (
         "raft/src",
-        "sim node client replica consensus state snapshot log rpc mvcc format type_config command request options task error",
+        "sim node client replica consensus state snapshot log rpc mvcc format type_config command request options clock task error",
     ),
     (
         "agent/src",

@@ -92,6 +92,19 @@ fn names_are_the_fields_words() {
     none("names that only we would understand", &found);
 }
 
+/// Ages are counted by the store's clock, which no step of a wall clock moves.
+#[test]
+fn no_wall_clock_is_asked_by_the_store_nor_by_what_jobs_decide() {
+    let asked = ["SystemTime", "::now"].concat();
+    let decides = |path: &str| path.starts_with("raft/src/") || path.starts_with("agent/job/src/");
+    let found: Vec<String> = tree::rust()
+        .into_iter()
+        .filter(|(path, text)| decides(path) && !path.contains("/tests") && text.contains(&asked))
+        .map(|(path, _)| path)
+        .collect();
+    none("a wall clock is asked in", &found);
+}
+
 #[test]
 fn banned_words_are_nowhere() {
     let banned = banned();

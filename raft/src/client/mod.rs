@@ -174,6 +174,13 @@ impl Store {
         )
     }
 
+    /// What the store's clock reads, in milliseconds: what ages are counted by, the same at all nodes but for the time a
+    /// message takes. It never goes back here, and whatever was written before a read or a write that was answered here
+    /// was written no later. No wall clock moves it; while no node is up it stands.
+    pub fn now_ms(&self) -> u64 {
+        self.routing.peers.clock().now_ms()
+    }
+
     /// What this node knows of the group.
     pub fn status(&self) -> Status {
         self.routing.status()

@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::replica::Replica;
+use crate::clock::Clock;
+use crate::replica::{Means, Replica};
 use crate::rpc::{self, ClientRequest, ClientResponse, Request, Response};
 use crate::{Class, Error, Member, Peer, Status, Transport, TransportError};
 
 /// The node's own replica and what it knows of the others.
 pub(crate) struct Peers {
     transport: Arc<dyn Transport>,
+    /// The node's reading of the store's clock, whether it has a replica or not.
+    clock: Arc<Clock>,
     replica: RwLock<Option<Arc<Replica>>>,
     contacts: Mutex<Contacts>,
 }
@@ -43,14 +46,23 @@ impl Peers {
     pub(crate) fn new(transport: Arc<dyn Transport>) -> Peers {
         Peers {
             transport,
+            clock: Arc::default(),
             replica: RwLock::default(),
             contacts: Mutex::default(),
         }
     }
 
-    /// The way to them, for a replica that is opened.
-    pub(crate) fn transport(&self) -> Arc<dyn Transport> {
-        self.transport.clone()
+    /// What a replica that is opened here takes part in.
+    pub(crate) fn means(&self) -> Means {
+        Means {
+            transport: self.transport.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// The node's reading of the store's clock.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// This node's replica, if it has one.
@@ -174,7 +186,10 @@ impl Peers {
         let bytes = rpc::encode(&Request::Client(request, limit.as_millis() as u64)).map_err(not_sent)?;
         let answer = self.transport.call(to, Class::Forward, bytes, limit).await?;
         match rpc::decode(&answer).map_err(unknown)? {
-            Response::Client(response) => Ok(response),
+            Response::Client(response, now_ms) => {
+                self.clock.reach(now_ms);
+                Ok(response)
+            }
             // A node without a replica, or one that is stopping: it has done nothing.
             Response::Failed(why) => Err(TransportError::NotSent(why)),
             _ => Err(TransportError::Unknown("an answer to something else".into())),

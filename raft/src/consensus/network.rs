@@ -17,7 +17,7 @@ use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
 use super::agreement::Agreement;
 use super::state_machine::StateMachine;
-use crate::rpc::{self, Piece, Request, Response};
+use crate::rpc::{self, Beside, Piece, Request, Response};
 use crate::snapshot::Snapshot;
 use crate::type_config::{TypeConfig, Vote};
 use crate::{Class, Member, Peer, Transport, TransportError};
@@ -151,7 +151,12 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let timeout = option.hard_ttl().max(APPEND_TIMEOUT_MIN);
-        let request = Request::Append(request, self.machine.state.newest_digest());
+        let state = &self.machine.state;
+        let beside = Beside {
+            newest: state.newest_digest(),
+            now_ms: state.clock().now_ms(),
+        };
+        let request = Request::Append(request, beside);
         #[cfg(sim)]
         if crate::mutant!(AnsweredEarly)
             && matches!(&request, Request::Append(request, _) if !request.entries.is_empty())

@@ -19,7 +19,7 @@ impl StoreBuilder<TypeConfig, Log, StateMachine, (TempDir, Closer)> for Builder 
         let dir = tempfile::tempdir().unwrap();
         let (log, closer) = Log::open(&dir.path().join("log"), true).unwrap();
         let snapshots = Arc::new(Snapshots::open(&dir.path().join("snapshots")).unwrap());
-        let state = Arc::new(State::open(dir.path(), &snapshots, Synced::all()).unwrap());
+        let state = Arc::new(State::open(dir.path(), &snapshots, Synced::all(), Arc::default()).unwrap());
         Ok(((dir, closer), log, StateMachine { state, snapshots }))
     }
 }

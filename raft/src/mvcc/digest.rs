@@ -17,8 +17,9 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use super::revision::{Record, Revision};
 
-/// The chain that this program writes; it rises whenever `apply` does something else with the same entry.
-pub(crate) const CHAIN: u32 = 1;
+/// The chain that this program writes; it rises whenever `apply` does something else with the same entry. The first had no
+/// clock.
+pub(crate) const CHAIN: u32 = 2;
 
 /// The digest of all that was applied, up to and with some entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,10 +49,11 @@ impl Digest {
     }
 
     /// Carries it on by what `trace` was told since it began with this one.
-    pub(crate) fn carried_on(self, trace: Trace, revision: i64, compacted: i64) -> Digest {
+    pub(crate) fn carried_on(self, trace: Trace, revision: i64, compacted: i64, clock_ms: u64) -> Digest {
         let mut trace = trace;
         trace.number(revision);
         trace.number(compacted);
+        trace.0.write(&clock_ms.to_le_bytes());
         Digest {
             chain: self.chain,
             value: trace.0.finish128().into(),
@@ -140,7 +142,7 @@ mod tests {
             };
             trace.record(revision, record);
         }
-        before.carried_on(trace, 2, 0)
+        before.carried_on(trace, 2, 0, 5)
     }
 
     #[test]
@@ -166,7 +168,7 @@ mod tests {
     fn what_is_carried_on_from_different_digests_stays_different() {
         let before = [Digest::beginning(CHAIN), digest(1, 7, b"entry", &[])];
         let [one, other] =
-            before.map(|before| before.carried_on(Trace::of_entry(Some(before), 1, 8, b""), 2, 0));
+            before.map(|before| before.carried_on(Trace::of_entry(Some(before), 1, 8, b""), 2, 0, 5));
         assert!(one.differs(&other));
     }
 

@@ -15,9 +15,9 @@ const LARGE_MIN: usize = 64 * 1024;
 pub(super) async fn encode(response: Response) -> Vec<u8> {
     let encode = |response: &Response| rpc::encode(response).unwrap_or_default();
     let size = match &response {
-        Response::Client(ClientResponse::Range(found)) => key_values_size(&found.kvs),
-        Response::Client(ClientResponse::Txn(result)) => txn_size(result),
-        Response::Client(ClientResponse::Events(events, _)) => {
+        Response::Client(ClientResponse::Range(found), _) => key_values_size(&found.kvs),
+        Response::Client(ClientResponse::Txn(result), _) => txn_size(result),
+        Response::Client(ClientResponse::Events(events, _), _) => {
             let kvs = events
                 .iter()
                 .flat_map(|event| iter::once(&event.kv).chain(&event.prev));

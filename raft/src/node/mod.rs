@@ -104,7 +104,7 @@ impl Node {
             if let Some(why) = sick::read(&options.dir)? {
                 node.go_without(&why);
             } else if identity.has_replica {
-                match Replica::open(options, identity.id, peers.transport(), false).await {
+                match Replica::open(options, identity.id, &peers.means(), false).await {
                     Ok(replica) => node.put_replica(&replica),
                     Err(Error::Corrupt(why)) => node.go_without(&damage::advised(&why, &node.name())),
                     Err(error) => return Err(error),
@@ -170,7 +170,7 @@ impl Node {
         let response = match rpc::decode::<Request>(&request) {
             Ok(request) => match (self.routing.peers.replica(), request) {
                 (Some(replica), request) => replica.serve(request).await,
-                (None, Request::Client(..)) => Response::Client(ClientResponse::NotLeader(None)),
+                (None, Request::Client(..)) => Response::Client(ClientResponse::NotLeader(None), 0),
                 (None, _) => Response::Failed("no replica runs here".into()),
             },
             Err(error) => {
@@ -300,9 +300,9 @@ impl Node {
             return Ok(replica);
         }
         let options = self.routing.options.clone();
-        let transport = self.routing.peers.transport();
+        let means = self.routing.peers.means();
         let opening = self.runtime.spawn(task::scoped(async move {
-            Replica::open(&options, id, transport, is_new).await
+            Replica::open(&options, id, &means, is_new).await
         }));
         let replica = opening.await.map_err(|error| Error::Disk(error.to_string()))??;
         if is_new {

@@ -192,7 +192,7 @@ mod tests {
         let begun = Digest::beginning(1);
         let [a, b, c] = [1, 2, 3].map(|index| {
             let trace = Trace::of_entry(Some(begun), 1, index, b"");
-            Some(begun.carried_on(trace, 1, 0))
+            Some(begun.carried_on(trace, 1, 0, 0))
         });
         [a, b, c, None]
     }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::Replica;
 use super::damage::Found;
+use crate::clock::Clock;
 use crate::log::{self, Closer, Log};
 use crate::snapshot::Snapshots;
 use crate::state::State;
@@ -32,10 +33,10 @@ pub(super) struct Opened {
 }
 
 /// Opens what lies in `dir`; an error where less lies there than the node acknowledged.
-pub(super) fn open(dir: &Path, is_new: bool) -> Result<Opened, Error> {
+pub(super) fn open(dir: &Path, is_new: bool, clock: Arc<Clock>) -> Result<Opened, Error> {
     let snapshots = Arc::new(Snapshots::open(&dir.join("snapshots"))?);
     let (log, closer) = Log::open(&dir.join("log"), is_new)?;
-    let state = Arc::new(State::open(dir, &snapshots, log.synced())?);
+    let state = Arc::new(State::open(dir, &snapshots, log.synced(), clock)?);
     let found = Found {
         dir,
         vote: log.reader().vote(),

@@ -129,6 +129,7 @@ async fn propose(replica: &Replica, command: Command) {
     let Ok(leader) = replica.raft.as_leader() else {
         return;
     };
+    let proposal = proposal.at(replica.state.clock().now_ms());
     let Ok(proposal) = Proposal::new(&command) else {
         return;
     };
@@ -238,7 +239,8 @@ mod tests {
     use openraft::EntryPayload;
 
     use super::*;
-    use crate::{Class, Member, Options, Peer, Transport, TransportError};
+    use crate::replica::Means;
+    use crate::{Class, Member, Peer, Transport, TransportError};
 
     struct Nobody;
 
@@ -254,7 +256,11 @@ mod tests {
         let limit = Duration::from_secs(30);
         let dir = tempfile::tempdir().unwrap();
         let options = Options::new(dir.path(), "test");
-        let replica = Replica::open(&options, 1, Arc::new(Nobody), true).await.unwrap();
+        let means = Means {
+            transport: Arc::new(Nobody),
+            clock: Arc::default(),
+        };
+        let replica = Replica::open(&options, 1, &means, true).await.unwrap();
         let stop = CancellationToken::new();
         let tasks = tokio::spawn(run(replica.clone(), stop.clone()));
         let member = |number: u64| Member {

@@ -44,6 +44,14 @@ const CHANNEL_LEN: u64 = 8192;
 /// Time that handing over the leadership may take: else the others elect somebody.
 const STEP_DOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// What a replica shares with the rest of its node.
+pub(crate) struct Means {
+    /// The way to the peers.
+    pub(crate) transport: Arc<dyn Transport>,
+    /// The node's reading of the store's clock.
+    pub(crate) clock: Arc<crate::clock::Clock>,
+}
+
 /// A replica.
 pub(crate) struct Replica {
     pub(crate) id: u64,
@@ -104,11 +112,11 @@ impl Replica {
     pub(crate) async fn open(
         options: &Options,
         id: u64,
-        transport: Arc<dyn Transport>,
+        means: &Means,
         is_new: bool,
     ) -> Result<Arc<Replica>, Error> {
         let config = config(options)?;
-        let dir = options.dir.clone();
+        let (dir, transport, clock) = (options.dir.clone(), means.transport.clone(), means.clock.clone());
         #[cfg(sim)]
         crate::sim::tell(&dir, crate::sim::Deed::Identified { id });
         let Opened {
@@ -220,6 +228,7 @@ impl Replica {
             Ok(Ok(response)) => Outcome::Applied(response.log_id.index, response.data),
             Ok(Err(error)) => self.outcome(error.into_api_error()),
             Err(_) => Outcome::Unknown,
+        let proposal = proposal.at(self.state.clock().now_ms());
         }
     }
 
@@ -230,6 +239,11 @@ impl Replica {
         let proposing = async {
             let Ok(mut results) = self.raft.client_write_many(proposals).await else {
                 return;
+        let now_ms = self.state.clock().now_ms();
+        let proposals: Vec<_> = proposals
+            .into_iter()
+            .map(|proposal| proposal.at(now_ms))
+            .collect();
             };
             while let Some(Ok(result)) = results.next().await {
                 outcomes.push(match result {
@@ -383,9 +397,10 @@ impl Replica {
     pub(crate) async fn serve(&self, request: Request) -> Response {
         let failed = |error: String| Response::Failed(error);
         match request {
-            Request::Append(request, newest) => {
+            Request::Append(request, beside) => {
+                self.state.clock().reach(beside.now_ms);
                 let answer = self.raft.append_entries(request).await;
-                self.agreement.hear(&self.state, newest);
+                self.agreement.hear(&self.state, beside.newest);
                 answer.map_or_else(|error| failed(error.to_string()), Response::Append)
             }
             Request::Vote(request) => {
@@ -418,7 +433,8 @@ impl Replica {
                 Err(error) => failed(error.to_string()),
             },
             Request::Client(request, limit_ms) => {
-                Response::Client(self.answer(request, Duration::from_millis(limit_ms)).await)
+                let answer = self.answer(request, Duration::from_millis(limit_ms)).await;
+                Response::Client(answer, self.state.clock().now_ms())
             }
             Request::Digest(index) => Response::Digest(self.state.digest_at(index)),
             Request::Examine(index) => {

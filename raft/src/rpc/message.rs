@@ -11,16 +11,13 @@ use crate::type_config::{self, TypeConfig, Vote};
 use crate::{Consistency, Content, Error, Event, Member, Range, RangeResult, Status, Txn, TxnResult};
 
 /// The version of the layout of all below, in front of each message.
-const RPC_VERSION: u8 = 2;
+const RPC_VERSION: u8 = 3;
 
 /// A request of one node to another.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Entries, or a heartbeat; with the index and the digest of the newest entry that the leader has applied.
-    Append(
-        openraft::raft::AppendEntriesRequest<TypeConfig>,
-        Option<(u64, Digest)>,
-    ),
+    /// Entries, or a heartbeat; with what the leader tells beside.
+    Append(openraft::raft::AppendEntriesRequest<TypeConfig>, Beside),
     /// A candidate asks for a vote.
     Vote(openraft::raft::VoteRequest<TypeConfig>),
     /// Somebody asks whether it would get one.
@@ -35,6 +32,15 @@ pub(crate) enum Request {
     Digest(u64),
     /// States differ after this entry: find out who is right.
     Examine(u64),
+}
+
+/// What a leader tells with each append and heartbeat.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Beside {
+    /// The index and the digest of the newest entry that it has applied.
+    pub(crate) newest: Option<(u64, Digest)>,
+    /// What it reads of the store's clock, in milliseconds.
+    pub(crate) now_ms: u64,
 }
 
 /// A piece of a snapshot's file, in order from its beginning.
@@ -148,8 +154,8 @@ pub(crate) enum Response {
     Transfer(openraft::raft::TransferLeaderResponse<TypeConfig>),
     /// To a piece; with the last one, the vote of who installed the snapshot.
     Piece(Option<Vote>),
-    /// To a client's request.
-    Client(ClientResponse),
+    /// To a client's request; with what a node that has a replica reads of the store's clock, in milliseconds.
+    Client(ClientResponse, u64),
     /// It could not be done here, for a reason that is this node's.
     Failed(String),
     /// The digest asked for; none where it is not known (any more, or yet).

@@ -3,5 +3,7 @@
 mod message;
 mod transport;
 
-pub(crate) use message::{ClientRequest, ClientResponse, Outcome, Piece, Request, Response, decode, encode};
+pub(crate) use message::{
+    Beside, ClientRequest, ClientResponse, Outcome, Piece, Request, Response, decode, encode,
+};
 pub use transport::{Class, Peer, Transport, TransportError};

@@ -40,7 +40,7 @@ impl State {
                 &self.dir,
                 &asked[answers.len() - 1],
                 answers.last(),
-                inner.database.revision,
+                (inner.database.revision, inner.meta.clock_ms),
             );
         }
         inner.meta.revision = inner.database.revision;
@@ -50,6 +50,7 @@ impl State {
         let progress = inner.progress();
         let mut known = self.digests();
         for (index, digest) in digests {
+        self.clock.reach(inner.meta.clock_ms);
             known.push(index, digest);
         }
         drop(known);
@@ -77,7 +78,8 @@ impl Inner {
                 if let EntryPayload::Normal(proposal) = &mut entry.payload
                     && let Command::Txn(txn) = proposal.command()?
                 {
-                    *proposal = Proposal::new(&Command::Txn(self.database.judge(txn, records)?))?;
+                    let judged = Proposal::new(&Command::Txn(self.database.judge(txn, records)?))?;
+                    *proposal = judged.at(proposal.time_ms());
                 }
             }
         }
@@ -94,7 +96,9 @@ impl Inner {
         memtable: &Memtable,
         changes: &mut Changes,
     ) -> Result<ApplyResult, Error> {
-        let (log_id, before) = (entry.log_id, self.meta.digest);
+        let log_id = entry.log_id;
+        // One that another program began is not carried on: what this one does with the same entry may be another thing.
+        let before = self.meta.digest.filter(|before| before.chain() == CHAIN);
         let traced = |bytes| Trace::of_entry(before, log_id.leader_id.term, log_id.index, bytes);
         let (mut begun, mut is_known) = (None, true);
         let answer = match &entry.payload {
@@ -119,6 +123,10 @@ impl Inner {
                 let command = proposal.command()?;
                 #[cfg(debug_assertions)]
                 let command = self.differently.change(command);
+                // Two that were proposed at once may lie the other way round.
+                if proposal.time_ms() > self.meta.clock_ms || crate::mutant!(ClockGoesBack) {
+                    self.meta.clock_ms = proposal.time_ms();
+                }
                 if let Command::BeginChain { chain } = command {
                     // Of a chain that this program does not write it says nothing.
                     begun = (chain == CHAIN).then(|| Digest::beginning(chain));
@@ -128,7 +136,9 @@ impl Inner {
             }
         };
         let (revision, compacted) = (self.database.revision, self.database.compacted);
-        let carried_on = || before.map(|before| before.carried_on(changes.trace, revision, compacted));
+        let clock_ms = self.meta.clock_ms;
+        let carried_on =
+            || before.map(|before| before.carried_on(changes.trace, revision, compacted, clock_ms));
         self.meta.digest = if is_known { begun.or_else(carried_on) } else { None };
         self.meta.applied = Some(log_id);
         Ok(answer)

@@ -39,6 +39,7 @@ use self::memtable::Memtable;
 use crate::Error;
 use crate::log::Synced;
 use crate::mvcc::{Database, Digest, Notification, Revision, Watchers};
+use crate::clock::Clock;
 use crate::snapshot::meta::{Header, Meta};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::type_config::{LogId, Membership};
@@ -52,6 +53,8 @@ pub(crate) struct State {
     digests: Mutex<Digests>,
     progress: tokio::sync::watch::Sender<Progress>,
 }
+    /// The node's reading of the store's clock, which never falls behind what is applied.
+    clock: Arc<Clock>,
 
 /// How far this node has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -97,6 +100,11 @@ impl State {
 
     fn digests(&self) -> MutexGuard<'_, Digests> {
         self.digests.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The node's reading of the store's clock.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     }
 
     /// The index of the last entry applied here, and the digest of all up to it, where a chain has begun.

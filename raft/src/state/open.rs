@@ -15,6 +15,7 @@ use super::digests::Digests;
 use super::memtable::Memtable;
 use super::sled::{Sled, Stored};
 use super::{Inner, State};
+use crate::clock::Clock;
 use crate::log::Synced;
 use crate::mvcc::{CHAIN, Changes, Database, Digest, Watchers};
 use crate::snapshot::meta::{Header, Meta};
@@ -36,7 +37,12 @@ pub(super) fn remove_copy(dir: &Path) -> Result<(), Error> {
 
 impl State {
     /// Opens the state in `dir`; one that does not open or check is set aside and made from the newest snapshot.
-    pub(crate) fn open(dir: &Path, snapshots: &Snapshots, synced: Synced) -> Result<State, Error> {
+    pub(crate) fn open(
+        dir: &Path,
+        snapshots: &Snapshots,
+        synced: Synced,
+        clock: Arc<Clock>,
+    ) -> Result<State, Error> {
         let io_error = |error: std::io::Error| format::disk(dir, &error);
         crate::fs::create_dir_all(dir).map_err(io_error)?;
         remove_copy(dir)?;
@@ -85,11 +91,13 @@ impl State {
         #[cfg(sim)]
         crate::sim::tell(dir, inner.seen(false));
         let (progress, _) = watch::channel(inner.progress());
+        clock.reach(inner.meta.clock_ms);
         Ok(State {
             dir: dir.to_path_buf(),
             synced,
             digests: Mutex::new(digests_of(&inner.meta)),
             inner: RwLock::new(inner),
+            clock,
             progress,
         })
     }
@@ -108,6 +116,7 @@ impl State {
         crate::sim::tell(&self.dir, inner.seen(true));
         let progress = inner.progress();
         *self.digests() = digests_of(&inner.meta);
+        self.clock.reach(inner.meta.clock_ms);
         drop(inner);
         self.note(progress);
         if let Some(before) = before {
@@ -246,7 +255,7 @@ mod tests {
 
     fn open(dir: &Path) -> State {
         let snapshots = Snapshots::open(&dir.join("snapshots")).unwrap();
-        State::open(dir, &snapshots, Synced::all()).unwrap()
+        State::open(dir, &snapshots, Synced::all(), Arc::default()).unwrap()
     }
 
     #[test]
@@ -268,7 +277,7 @@ mod tests {
         let dir = folder.path();
         std::fs::create_dir(dir.join("state.1.bad")).unwrap();
         let snapshots = Snapshots::open(&dir.join("snapshots")).unwrap();
-        let state = State::open(dir, &snapshots, Synced::all()).unwrap();
+        let state = State::open(dir, &snapshots, Synced::all(), Arc::default()).unwrap();
         assert!(dir.join("state.1.bad").exists());
         state.snapshot(&snapshots).unwrap();
         assert!(!dir.join("state.1.bad").exists());

@@ -7,7 +7,7 @@
 //! r + revision (12 octets)   a block of records from that revision on (block.rs)
 //! l + id (8 octets)          a lease
 //! m                          the meta, which comes last: records without it were stored half, and are removed; its
-//!                            layout is 2, since 1 had no digest
+//!                            layout is 3, since 1 had no digest and 2 no clock
 //! every value: layout u8 | crc u32 | body
 //! ```
 //!
@@ -27,7 +27,7 @@ use super::panics::guarded;
 use crate::Error;
 use crate::format::u32_at;
 use crate::mvcc::{Changes, Database, Record, Records, Revision};
-use crate::snapshot::meta::{Meta, MetaWithoutDigest};
+use crate::snapshot::meta::{Meta, MetaWithoutClock, MetaWithoutDigest};
 use crate::type_config;
 
 /// sled's page cache. Values are read from the file beyond it; an agent's memory is bounded (40 MiB idle).
@@ -35,7 +35,9 @@ const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 /// The layout of the values.
 const VALUE_VERSION: u8 = 1;
 /// The layout of the meta.
-const META_VERSION: u8 = 2;
+const META_VERSION: u8 = 3;
+/// The layout of a meta without a clock.
+const META_WITHOUT_CLOCK: u8 = 2;
 /// Octets before a value's body.
 const VALUE_HEAD_LEN: usize = 5;
 
@@ -391,11 +393,17 @@ impl Sled {
     }
 
     fn decode_meta(&self, value: &[u8]) -> Result<Stored, Error> {
-        if value.first() == Some(&META_VERSION) {
-            return self.decode(value);
-        }
-        let (meta, tally): (MetaWithoutDigest, _) = self.decode(value)?;
-        let meta = meta.into();
+        let (meta, tally) = match value.first() {
+            Some(&META_VERSION) => return self.decode(value),
+            Some(&META_WITHOUT_CLOCK) => {
+                let (meta, tally): (MetaWithoutClock, _) = self.decode(value)?;
+                (meta.into(), tally)
+            }
+            _ => {
+                let (meta, tally): (MetaWithoutDigest, _) = self.decode(value)?;
+                (meta.into(), tally)
+            }
+        };
         Ok(Stored { meta, tally })
     }
 
@@ -407,7 +415,7 @@ impl Sled {
     fn body<'v>(&self, value: &'v [u8]) -> Result<&'v [u8], Error> {
         match value.split_at_checked(VALUE_HEAD_LEN) {
             Some((head, body))
-                if (VALUE_VERSION..=META_VERSION).contains(&head[0])
+                if (VALUE_VERSION..=PLACE_VERSION).contains(&head[0])
                     && u32_at(head, 1) == crc32fast::hash(body) =>
             {
                 Ok(body)

@@ -37,7 +37,8 @@ fn command(index: u64, command: &Command) -> Entry {
 
 fn open(dir: &Path) -> (State, Snapshots) {
     let snapshots = Snapshots::open(&dir.join("snapshots")).unwrap();
-    (State::open(dir, &snapshots, Synced::all()).unwrap(), snapshots)
+    let state = State::open(dir, &snapshots, Synced::all(), Arc::default()).unwrap();
+    (state, snapshots)
 }
 
 #[test]
@@ -116,5 +117,81 @@ fn a_state_from_before_there_were_digests_begins_a_chain_with_an_entry() {
     assert_eq!(state.digest_at(1), None);
     assert_eq!(state.digest_at(2), Some(Digest::beginning(CHAIN)));
     assert!(state.digest_at(3).is_some());
+    state.stop();
+}
+
+fn at(time_ms: u64, entry: Entry) -> Entry {
+    let payload = match entry.payload {
+        EntryPayload::Normal(proposal) => EntryPayload::Normal(proposal.at(time_ms)),
+        other => other,
+    };
+    Entry { payload, ..entry }
+}
+
+/// What a state was told last, and what its digest is then.
+fn clock_and_digest(state: &State) -> (u64, Option<Digest>) {
+    let inner = state.read();
+    (inner.meta.clock_ms, inner.meta.digest)
+}
+
+#[test]
+fn the_clock_is_the_highest_time_of_what_was_applied_and_lasts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, snapshots) = open(dir.path());
+    let entries = [
+        at(5000, put(0, "1")),
+        at(7000, put(1, "2")),
+        at(6999, put(2, "3")),
+        entry(3, EntryPayload::Blank),
+    ];
+    state.apply(&entries).unwrap();
+    let known = clock_and_digest(&state);
+    assert_eq!(
+        known.0, 7000,
+        "two that were proposed at once lie either way round"
+    );
+    assert!(
+        (7000..9000).contains(&state.clock().now_ms()),
+        "it goes on from there"
+    );
+    state.snapshot(&snapshots).unwrap();
+    state.stop();
+    drop(state);
+
+    let (state, _) = open(dir.path());
+    assert_eq!(clock_and_digest(&state), known);
+    assert!(state.clock().now_ms() >= 7000);
+    state.stop();
+    drop(state);
+    std::fs::remove_dir_all(dir.path().join("state.1")).unwrap();
+    let (state, _) = open(dir.path());
+    assert_eq!(clock_and_digest(&state), known, "the snapshot has it");
+    state.stop();
+}
+
+#[test]
+fn members_whose_clocks_differ_have_different_digests() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [one, other] = [&dirs[0], &dirs[1]].map(|dir| open(dir.path()).0);
+    one.write().meta.clock_ms = 1;
+    for state in [&one, &other] {
+        state.apply(&[entry(0, EntryPayload::Blank)]).unwrap();
+    }
+    assert!(one.digest_at(0).unwrap().differs(&other.digest_at(0).unwrap()));
+    one.stop();
+    other.stop();
+}
+
+#[test]
+fn a_chain_that_another_program_began_is_not_carried_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, _) = open(dir.path());
+    state.write().meta.digest = Some(Digest::beginning(CHAIN - 1));
+    state.apply(&[put(0, "1")]).unwrap();
+    assert_eq!(state.newest_digest(), None);
+    state
+        .apply(&[command(1, &Command::BeginChain { chain: CHAIN })])
+        .unwrap();
+    assert_eq!(state.digest_at(1), Some(Digest::beginning(CHAIN)));
     state.stop();
 }

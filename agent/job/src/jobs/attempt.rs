@@ -86,7 +86,10 @@ impl Jobs {
         owner: Owner,
         terms: &Terms,
     ) -> Result<Job, Option<Box<(Job, Duration)>>> {
-        let next = state::begun(&job.open, owner, terms.definition, self.clock().age_ms());
+        let next = Open {
+            began: Some(key::milliseconds(self.clock().wall())),
+            ..state::begun(&job.open, owner, terms.definition, self.clock().age_ms())
+        };
         let txn = claim::begin(job, &next, owner);
         let answer = match self.commit(&txn, WITHIN).await {
             Ok(answer) => answer,
@@ -353,9 +356,8 @@ impl Jobs {
         let wall_ms = key::milliseconds(self.clock().wall());
         let now = self.clock().age_ms();
         let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-        let since = open.started.map(|started| now.saturating_sub(started));
         Times {
-            started_ms: since.map(|since| wall_ms.saturating_sub(since)),
+            started_ms: open.began,
             wall_ms,
             expires_ms: now.saturating_add(keep),
         }

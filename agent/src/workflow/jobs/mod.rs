@@ -59,7 +59,7 @@ pub fn start(parts: Parts) -> Jobs {
             lifecycle: lifecycle.clone(),
         }),
         holders: Box::new(world::Voters(blobs)),
-        clock: Box::new(world::Clocks::new()),
+        clock: Box::new(world::Clocks::new(store.clone())),
         chance: Box::new(world::Random),
         workflows: Box::new(terms::OfWorkflows::new(workflows, nodes)),
     });

@@ -69,7 +69,7 @@ pub fn of(found: &Found) -> Job {
                 state: if is_running { "running" } else { "queued" },
                 attempt: (open.attempt > 0).then_some(open.attempt),
                 submitted: at(open.submitted),
-                started: open.started.filter(|_| is_running).map(at),
+                started: open.began.filter(|_| is_running).map(at),
                 retry_of: open.retry_of.clone(),
                 ..Job::default()
             }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
-use pipes_job::key::milliseconds;
 use pipes_job::seams::{Chance, Clock, Holders};
+use pipes_raft::Store;
 
 use crate::blob::Blobs;
 
@@ -21,15 +21,17 @@ impl Holders for Voters {
     }
 }
 
-/// The clocks of this machine. Ages are counted by the wall clock: the store has none of its own yet.
+/// The clocks of this machine, and the store's, by which ages are counted.
 pub(super) struct Clocks {
     beginning: Instant,
+    store: Store,
 }
 
 impl Clocks {
-    pub(super) fn new() -> Clocks {
+    pub(super) fn new(store: Store) -> Clocks {
         Clocks {
             beginning: Instant::now(),
+            store,
         }
     }
 }
@@ -45,7 +47,7 @@ impl Clock for Clocks {
     }
 
     fn age_ms(&self) -> u64 {
-        milliseconds(SystemTime::now())
+        self.store.now_ms()
     }
 
     async fn sleep(&self, duration: Duration) {

@@ -41,11 +41,13 @@ pub enum Mutant {
     ChecksumIgnored,
     /// One entry of a hundred is passed over by one member.
     EntrySkipped,
+    /// The store's clock is what the last entry says, not the highest that any has said.
+    ClockGoesBack,
 }
 
 impl Mutant {
     /// All of them, by the name that a command line gives.
-    pub const ALL: [(&'static str, Mutant); 18] = [
+    pub const ALL: [(&'static str, Mutant); 19] = [
         ("leader-restored", Mutant::LeaderRestored),
         ("committed-ahead", Mutant::CommittedAhead),
         ("purged-ahead", Mutant::PurgedAhead),
@@ -64,6 +66,7 @@ impl Mutant {
         ("tail-uncut", Mutant::TailUncut),
         ("checksum-ignored", Mutant::ChecksumIgnored),
         ("entry-skipped", Mutant::EntrySkipped),
+        ("clock-goes-back", Mutant::ClockGoesBack),
     ];
 
     /// The mistake of this name.

@@ -74,6 +74,7 @@ impl Applied {
                 write,
                 answer,
                 revision,
+                ..
             } => {
                 let entry = Entry {
                     place: *place,

@@ -2,6 +2,7 @@
 
 mod applied;
 mod at_end;
+mod clock;
 mod kept;
 mod leaders;
 mod leases;
@@ -18,6 +19,7 @@ use crate::history::History;
 #[derive(Default)]
 pub struct Checks {
     applied: applied::Applied,
+    clock: clock::Clock,
     kept: kept::Kept,
     leaders: leaders::Leaders,
     leases: leases::Leases,
@@ -37,6 +39,7 @@ impl Checks {
     /// Clocks run up to `drift_max` parts of a thousand fast or slow.
     pub fn new(drift_max: u64) -> Checks {
         Checks {
+            clock: clock::Clock::new(drift_max),
             leases: leases::Leases::new(drift_max),
             ..Checks::default()
         }
@@ -56,12 +59,23 @@ impl Checks {
             Deed::Applied { .. } => self.last_applied_ms = history.now_ms,
             _ => {}
         }
+        self.clock.take(event, history);
         self.logs.take(event, history);
         self.leaders.take(event, history);
         self.kept.take(event, history);
         if let Some(entry) = self.applied.take(event, history) {
             self.leases.take(&entry, history);
         }
+    }
+
+    /// Looks at what a running host reads of the store's clock.
+    pub fn read(&mut self, host: &str, now_ms: u64, history: &mut History) {
+        self.clock.read(host, now_ms, history);
+    }
+
+    /// A host's process has ended.
+    pub fn ended(&mut self, host: &str) {
+        self.clock.forget(host);
     }
 
     /// Looks at what clients were told in this step.
@@ -106,6 +120,7 @@ impl Checks {
     /// Looks at all when nothing is wrong any more and nothing under way.
     pub fn at_end(&self, nodes: &[Arc<Node>], history: &mut History) {
         self.applied.at_end(history);
+        self.clock.at_end(history);
         at_end::look(nodes, history);
     }
 
