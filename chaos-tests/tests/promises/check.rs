@@ -22,7 +22,7 @@ fn what_changed_on_disk_behind_everybodys_back_is_found_by_a_check() -> Result<(
     let folder = &cluster.nodes[follower].folder;
     for (name, path) in [
         ("log", last(segments(folder)?)?),
-        ("state", state(folder)?.join("db")),
+        ("state", state(folder)?.join("blocks.1")),
     ] {
         let sound = fs::read(&path)?;
         let value = format!("{:020}", 7);

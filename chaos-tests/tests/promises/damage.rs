@@ -160,6 +160,11 @@ const REBUILT: &[Row] = &[
         Whole,
     ),
     row(
+        "a byte of what is stored is another",
+        Files(|node| flip(&state(node)?.join("blocks.1"), |end| end / 2)),
+        WholeAfter("the state is set aside"),
+    ),
+    row(
         "the state is cut short",
         Files(|node| {
             let path = state(node)?.join("db");

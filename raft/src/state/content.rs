@@ -113,6 +113,6 @@ impl Copy {
 #[cfg(not(sim))]
 impl Drop for Copy {
     fn drop(&mut self) {
-        super::open::remove_dir(&self.0);
+        super::sled::remove_dir(&self.0);
     }
 }

@@ -23,13 +23,14 @@
 use std::collections::VecDeque;
 #[cfg(not(sim))]
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::panics::guarded;
-use super::sled::{Sled, Stored};
+use super::sled::{Sled, Stored, remove_dir};
 use crate::Error;
 use crate::log::Synced;
 use crate::mvcc::{Changes, Record, Records, Revision};
@@ -58,6 +59,8 @@ pub(super) struct Memtable {
     pinned: Arc<Mutex<()>>,
     requests: SyncSender<Request>,
     thread: Option<JoinHandle<()>>,
+    /// Another has taken its place.
+    is_replaced: AtomicBool,
     #[cfg(sim)]
     flusher: Option<Arc<Mutex<Flusher>>>,
 }
@@ -159,6 +162,7 @@ impl Memtable {
             pinned: Arc::default(),
             requests,
             thread: None,
+            is_replaced: AtomicBool::new(false),
             #[cfg(sim)]
             flusher: None,
         };
@@ -236,6 +240,11 @@ impl Memtable {
         self.sled.size()
     }
 
+    /// Removes its files with the last that holds it.
+    pub(super) fn remove_once_unused(&self) {
+        self.is_replaced.store(true, Ordering::Relaxed);
+    }
+
     /// The folder it lies in.
     pub(super) fn dir(&self) -> &std::path::Path {
         self.sled.dir()
@@ -259,62 +268,15 @@ impl Memtable {
     }
 }
 
-/// A simulation has one thread for all: who asks flushes, and a task flushes what waits.
-#[cfg(sim)]
-impl Memtable {
-    fn run(mut self, flusher: Flusher, _: Receiver<Request>) -> Result<Memtable, Error> {
-        let flusher = Arc::new(Mutex::new(flusher));
-        let waiting = Arc::downgrade(&flusher);
-        self.flusher = Some(flusher);
-        crate::task::spawn(async move {
-            loop {
-                tokio::time::sleep(Duration::from_millis(crate::limit!("patience_ms", 1000u64))).await;
-                crate::sim::stall().await;
-                let Some(flusher) = waiting.upgrade() else { return };
-                let mut flusher = flusher.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Err(error) = flusher.flush().and_then(|()| flusher.remove()) {
-                    tracing::error!(%error, "the state cannot be flushed");
-                    return;
-                }
-            }
-        });
-        Ok(self)
-    }
-
-    /// Those that the log does not have yet cannot be waited for, and are taken from memory.
-    pub(super) fn records(
-        &self,
-        from: Revision,
-        upto: i64,
-    ) -> Result<impl Iterator<Item = Result<(Revision, Record), Error>> + '_, Error> {
-        self.flush()?;
-        let mut records = self.sled.records(from, upto)?.collect::<Result<Vec<_>, _>>()?;
-        let range = from..Revision::first_of(upto.saturating_add(1));
-        let recent = read(&self.recent);
-        let waiting = recent.flushing.records.range(range.clone());
-        let waiting = waiting.chain(recent.active.records.range(range));
-        records.extend(waiting.map(|(revision, record)| (*revision, record.clone())));
-        Ok(records.into_iter().map(Ok))
-    }
-
-    fn ask(&self, request: fn(Done) -> Request) -> Result<(), Error> {
-        let Some(flusher) = &self.flusher else {
-            return Err(Error::Stopped);
-        };
-        let mut flusher = flusher.lock().unwrap_or_else(PoisonError::into_inner);
-        match request(sync_channel(1).0) {
-            Request::Close(_) => flusher.close(),
-            _ => flusher.flush(),
-        }
-    }
-}
-
 impl Drop for Memtable {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
             // It may have ended; one that panicked has said so.
             let _ = self.requests.send(Request::End);
             let _ = thread.join();
+        }
+        if self.is_replaced.load(Ordering::Relaxed) {
+            remove_dir(self.dir());
         }
     }
 }
@@ -431,6 +393,10 @@ impl Flusher {
             self.attempt(|sled, stored| sled.remove(stored, &revisions))?;
             left -= count;
         }
+        let mut may_be_more = true;
+        while may_be_more {
+            self.attempt(|sled, _| sled.collect().map(|more| may_be_more = more))?;
+        }
         Ok(())
     }
 
@@ -483,5 +449,7 @@ fn record_bytes(record: &Record) -> usize {
     record.key.len() + record.value.len() + RECORD_OVERHEAD
 }
 
+#[cfg(sim)]
+mod simulated;
 #[cfg(test)]
 mod tests;

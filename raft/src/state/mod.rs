@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! open.rs     opens it, or makes it anew         memtable.rs  what sled does not have yet
-//! apply.rs    entries in, results out            sled.rs      the rest, in blocks of records (block.rs)
+//! apply.rs    entries in, results out            sled.rs      the rest, in blocks of records (block.rs), each of which
+//!                                                                 lies in a file (block_files.rs)
 //! watch.rs    events as they are applied         history.rs   events of before
 //! panics.rs   sled's panics as errors            digests.rs   what was applied, summed up
 //! content.rs  what is there, summed up            read.rs      ranges and transactions that only read
@@ -17,6 +18,7 @@
 
 mod apply;
 mod block;
+mod block_files;
 mod content;
 #[cfg(debug_assertions)]
 mod differently;
@@ -37,9 +39,9 @@ use tokio::sync::mpsc;
 use self::digests::Digests;
 use self::memtable::Memtable;
 use crate::Error;
+use crate::clock::Clock;
 use crate::log::Synced;
 use crate::mvcc::{Database, Digest, Notification, Revision, Watchers};
-use crate::clock::Clock;
 use crate::snapshot::meta::{Header, Meta};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::type_config::{LogId, Membership};
@@ -51,10 +53,10 @@ pub(crate) struct State {
     inner: RwLock<Inner>,
     /// Apart from the rest: a heartbeat waits for no batch that is being applied.
     digests: Mutex<Digests>,
-    progress: tokio::sync::watch::Sender<Progress>,
-}
     /// The node's reading of the store's clock, which never falls behind what is applied.
     clock: Arc<Clock>,
+    progress: tokio::sync::watch::Sender<Progress>,
+}
 
 /// How far this node has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -98,13 +100,13 @@ impl State {
         self.write().differently = differently::Differently(puts);
     }
 
-    fn digests(&self) -> MutexGuard<'_, Digests> {
-        self.digests.lock().unwrap_or_else(PoisonError::into_inner)
     /// The node's reading of the store's clock.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
 
+    fn digests(&self) -> MutexGuard<'_, Digests> {
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The index of the last entry applied here, and the digest of all up to it, where a chain has begun.

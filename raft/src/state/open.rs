@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::digests::Digests;
 use super::memtable::Memtable;
-use super::sled::{Sled, Stored};
+use super::sled::{Sled, Stored, remove_dir};
 use super::{Inner, State};
 use crate::clock::Clock;
 use crate::log::Synced;
@@ -120,9 +120,8 @@ impl State {
         drop(inner);
         self.note(progress);
         if let Some(before) = before {
-            let dir = before.dir().to_path_buf();
-            drop(before);
-            remove_dir(&dir);
+            // Somebody may still read it, or write a snapshot of it.
+            before.remove_once_unused();
         }
         Ok(())
     }
@@ -240,12 +239,6 @@ fn next_name(dir: &Path) -> Result<String, Error> {
         number += 1;
     }
     Ok(format!("state.{number}"))
-}
-
-pub(super) fn remove_dir(path: &Path) {
-    if let Err(error) = crate::fs::remove_dir_all(path) {
-        tracing::warn!(%error, folder = %path.display(), "an old state could not be removed");
-    }
 }
 
 #[cfg(test)]

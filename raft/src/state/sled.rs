@@ -4,18 +4,26 @@
 //! anew from the snapshot and the log. `memtable.rs` decides when something is stored; its flusher alone writes.
 //!
 //! ```text
-//! r + revision (12 octets)   a block of records from that revision on (block.rs)
+//! r + revision (12 octets)   where a block of records from that revision on lies (block.rs, block_files.rs): layout 4,
+//!                            or in layout 1 the block itself
 //! l + id (8 octets)          a lease
 //! m                          the meta, which comes last: records without it were stored half, and are removed; its
 //!                            layout is 3, since 1 had no digest and 2 no clock
 //! every value: layout u8 | crc u32 | body
 //! ```
 //!
+//! What is removed, and how its space comes back, is in `sled/removal.rs`; copies are in `sled/copy.rs`.
+//!
 //! The meta also counts the records and sums up their checksums: records that sled lost without a word are missed.
+
+#[cfg(not(sim))]
+mod copy;
+mod removal;
+
+pub(super) use removal::remove_dir;
 
 #[cfg(sim)]
 use pipes_sim_seam::sled;
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,6 +31,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::block;
+use super::block_files::{BlockFiles, Place};
 use super::panics::guarded;
 use crate::Error;
 use crate::format::u32_at;
@@ -30,10 +39,13 @@ use crate::mvcc::{Changes, Database, Record, Records, Revision};
 use crate::snapshot::meta::{Meta, MetaWithoutClock, MetaWithoutDigest};
 use crate::type_config;
 
-/// sled's page cache. Values are read from the file beyond it; an agent's memory is bounded (40 MiB idle).
+/// sled's page cache, for what says where blocks lie: some ten thousand of them fill it. An agent's memory is bounded
+/// (40 MiB idle).
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
-/// The layout of the values.
+/// The layout of the values, and of blocks.
 const VALUE_VERSION: u8 = 1;
+/// The layout of a block's place, and the newest there is.
+const PLACE_VERSION: u8 = 4;
 /// The layout of the meta.
 const META_VERSION: u8 = 3;
 /// The layout of a meta without a clock.
@@ -52,6 +64,7 @@ pub(super) struct Stored {
 /// An open sled with one state in it.
 pub(super) struct Sled {
     db: sled::Db,
+    files: BlockFiles,
     dir: PathBuf,
 }
 
@@ -61,12 +74,24 @@ impl Records for Sled {
     }
 }
 
+/// A block that checks, with its head.
+struct Block(Vec<u8>);
+
+impl Block {
+    fn records(&self) -> impl Iterator<Item = Option<block::Encoded<'_>>> {
+        block::records(self.0.get(VALUE_HEAD_LEN..).unwrap_or_default())
+    }
+}
+
 impl Sled {
     fn read_record(&self, revision: Revision) -> Result<Option<Record>, Error> {
-        let Some((_, value)) = self.block_of(revision)? else {
+        let Some((key, value)) = self.block_of(revision)? else {
             return Ok(None);
         };
-        for encoded in block::records(self.body(&value)?) {
+        let Some(found) = self.read_block(&key, value)? else {
+            return Ok(None);
+        };
+        for encoded in found.records() {
             let encoded = encoded.ok_or_else(|| self.damaged())?;
             if encoded.revision == revision {
                 return encoded.record().ok_or_else(|| self.damaged()).map(Some);
@@ -107,20 +132,9 @@ impl Sled {
         };
         Ok(Sled {
             db,
+            files: BlockFiles::open(dir)?,
             dir: dir.to_path_buf(),
         })
-    }
-
-    /// Octets of its files.
-    #[cfg(not(sim))]
-    pub(super) fn size(&self) -> Result<u64, Error> {
-        self.db.size_on_disk().map_err(|error| self.io_error(&error))
-    }
-
-    /// Copies its files to the folder `to`.
-    #[cfg(not(sim))]
-    pub(super) fn copy(&self, to: &Path) -> Result<(), Error> {
-        copy_files(&self.dir, to).map_err(|error| crate::format::disk(to, &error))
     }
 
     /// Reads the whole state and checks it.
@@ -142,7 +156,10 @@ impl Sled {
 
     fn read_all(&self) -> Result<(Stored, Database), Error> {
         #[cfg(test)]
-        assert!(!self.dir.join(tests::UNREADABLE).exists(), "cannot find pid 7");
+        assert!(
+            !self.dir.join(tests::UNREADABLE).exists(),
+            "a test has it unreadable"
+        );
         let nothing = || Error::Corrupt(format!("{}: there is nothing in it", self.dir.display()));
         let meta = self
             .db
@@ -169,7 +186,11 @@ impl Sled {
                 self.db.remove(&key).map_err(|error| self.io_error(&error))?;
                 continue;
             }
-            for encoded in block::records(self.body(&value)?) {
+            if let Some(place) = self.place(&value)? {
+                self.files.found(place);
+            }
+            let block = self.read_block(&key, value)?.ok_or_else(|| self.damaged())?;
+            for encoded in block.records() {
                 let encoded = encoded.ok_or_else(|| self.damaged())?;
                 let record = encoded.record().ok_or_else(|| self.damaged())?;
                 database.restore(encoded.revision, &record);
@@ -272,47 +293,11 @@ impl Sled {
     fn insert_block(&self, first: Option<Revision>, mut value: Vec<u8>) -> Result<(), Error> {
         let Some(first) = first else { return Ok(()) };
         seal(&mut value);
+        let place = self.encode_place(self.files.append(&value)?)?;
         self.db
-            .insert(record_key(first), value)
+            .insert(record_key(first), place)
             .map(drop)
             .map_err(|error| self.io_error(&error))
-    }
-
-    /// Removes records that nobody can reach any more.
-    pub(super) fn remove(&self, stored: &mut Stored, revisions: &[Revision]) -> Result<(), Error> {
-        let mut blocks: BTreeMap<sled::IVec, (sled::IVec, BTreeSet<Revision>)> = BTreeMap::new();
-        for revision in revisions {
-            if let Some((key, value)) = self.block_of(*revision)? {
-                blocks
-                    .entry(key)
-                    .or_insert_with(|| (value, BTreeSet::new()))
-                    .1
-                    .insert(*revision);
-            }
-        }
-        let mut batch = sled::Batch::default();
-        for (key, (value, removed)) in blocks {
-            let mut left = empty_value();
-            for encoded in block::records(self.body(&value)?) {
-                let encoded = encoded.ok_or_else(|| self.damaged())?;
-                if removed.contains(&encoded.revision) {
-                    stored.tally = (
-                        stored.tally.0 - 1,
-                        stored.tally.1.wrapping_sub(encoded.checksum()),
-                    );
-                } else {
-                    left.extend_from_slice(encoded.bytes);
-                }
-            }
-            if left.len() == VALUE_HEAD_LEN {
-                batch.remove(key);
-            } else {
-                seal(&mut left);
-                batch.insert(key, left);
-            }
-        }
-        batch.insert(b"m", self.encode_meta(stored)?);
-        self.apply(batch)
     }
 
     /// The records from `from` up to and with revision `upto`, in order.
@@ -340,9 +325,12 @@ impl Sled {
         from: Revision,
         end: Revision,
     ) -> Vec<Result<(Revision, Record), Error>> {
-        let decoded = item.and_then(|(_, value)| {
+        let decoded = item.and_then(|(key, value)| {
             let mut records = Vec::new();
-            for encoded in block::records(self.body(&value)?) {
+            let Some(block) = guarded(&self.dir, || self.read_block(&key, value))? else {
+                return Ok(records);
+            };
+            for encoded in block.records() {
                 let encoded = encoded.ok_or_else(|| self.damaged())?;
                 if (from..end).contains(&encoded.revision) {
                     records.push(Ok((
@@ -354,6 +342,34 @@ impl Sled {
             Ok(records)
         });
         decoded.unwrap_or_else(|error| vec![Err(error)])
+    }
+
+    /// The block of a key as sled had it; nothing if it was removed since.
+    fn read_block(&self, key: &[u8], mut value: sled::IVec) -> Result<Option<Block>, Error> {
+        loop {
+            let Some(place) = self.place(&value)? else {
+                self.body(&value)?;
+                return Ok(Some(Block(value.to_vec())));
+            };
+            if let Some(block) = self.files.read(place)? {
+                self.body(&block)?;
+                return Ok(Some(Block(block)));
+            }
+            match self.db.get(key).map_err(|error| self.io_error(&error))? {
+                // It was written anew elsewhere.
+                Some(newer) if newer != value => value = newer,
+                Some(_) => return Err(self.damaged()),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Where the block is that sled has this value for; nothing if that is the block itself.
+    fn place(&self, value: &[u8]) -> Result<Option<Place>, Error> {
+        match value.first() {
+            Some(&PLACE_VERSION) => self.decode(value).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// The block that `revision` would be in.
@@ -384,6 +400,12 @@ impl Sled {
         type_config::encode_into(value, &mut out).map_err(|error| Error::Corrupt(error.to_string()))?;
         seal(&mut out);
         Ok(out)
+    }
+
+    fn encode_place(&self, place: Place) -> Result<Vec<u8>, Error> {
+        let mut value = self.encode(&place)?;
+        value[0] = PLACE_VERSION;
+        Ok(value)
     }
 
     fn encode_meta(&self, stored: &Stored) -> Result<Vec<u8>, Error> {
@@ -447,21 +469,6 @@ fn record_key(revision: Revision) -> [u8; 13] {
     let mut key = [b'r'; 13];
     key[1..].copy_from_slice(&revision.to_bytes());
     key
-}
-
-#[cfg(not(sim))]
-fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for file in std::fs::read_dir(from)? {
-        let file = file?;
-        let name = file.file_name();
-        if file.file_type()?.is_dir() {
-            copy_files(&from.join(&name), &to.join(&name))?;
-        } else {
-            std::fs::copy(from.join(&name), to.join(&name))?;
-        }
-    }
-    Ok(())
 }
 
 fn lease_key(id: i64) -> [u8; 9] {
