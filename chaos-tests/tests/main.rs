@@ -60,6 +60,8 @@ mod rewinding;
 mod rights;
 #[path = "promises/shim.rs"]
 mod shim;
+#[path = "promises/space.rs"]
+mod space;
 #[path = "promises/streaming.rs"]
 mod streaming;
 #[path = "promises/supply.rs"]

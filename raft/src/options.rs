@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+const MIB: u64 = 1024 * 1024;
+
 /// How a node is opened.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -21,8 +23,16 @@ pub struct Options {
     pub election_max: Duration,
     /// How long a request may take before it is answered with an error.
     pub request_timeout: Duration,
-    /// Entries after which a snapshot is made and the log before it purged.
+    /// Entries after which a snapshot is made and the log before it purged ...
     pub snapshot_entries: u64,
+    /// ... or octets of them in the log, whichever comes first.
+    pub snapshot_bytes: u64,
+    /// Octets of the disk that history may take: it lies there twice, in the state and in the newest snapshot.
+    pub history_bytes: u64,
+    /// How long history is kept, if there is no more of it than that.
+    pub history_age: Duration,
+    /// Revisions of history, if they are no older and take no more.
+    pub history_revisions: u64,
     /// For tests, and without effect where debug assertions are off: a put to one of these keys writes the value beside
     /// it here, whatever it writes elsewhere.
     pub applied_differently: Vec<(Vec<u8>, Vec<u8>)>,
@@ -40,6 +50,10 @@ impl Options {
             election_max: Duration::from_millis(400),
             request_timeout: Duration::from_secs(5),
             snapshot_entries: 100_000,
+            snapshot_bytes: 64 * MIB,
+            history_bytes: 256 * MIB,
+            history_age: Duration::from_secs(60 * 60),
+            history_revisions: 1_000_000,
             applied_differently: Vec::new(),
         }
     }

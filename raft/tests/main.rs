@@ -6,6 +6,8 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod bounds;
+mod clock;
 mod cluster;
 mod damage;
 mod differ;

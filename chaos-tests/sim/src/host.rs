@@ -236,6 +236,7 @@ impl Boot {
         let mut options = Options::new(format!("/n{}/raft", self.number), "simulated");
         options.name = format!("n{}", self.number);
         options.snapshot_entries = self.plan.snapshot_entries;
+        (options.snapshot_bytes, options.history_bytes) = self.plan.bytes;
         let wire = Arc::new(self.network.wire(self.number));
         let node = match Node::open(options, None, wire).await {
             Ok(node) => Arc::new(node),

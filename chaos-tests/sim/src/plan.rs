@@ -35,6 +35,8 @@ pub struct Plan {
     pub drift_max: u64,
     /// Entries between snapshots.
     pub snapshot_entries: u64,
+    /// Octets of the log between snapshots, and of the disk that history may take.
+    pub bytes: (u64, u64),
     /// How disks behave when nothing is wrong with them.
     pub disk: Faults,
     /// Which kinds of faults come, each with its weight.
@@ -113,6 +115,10 @@ impl Plan {
                 bad_disk: c.pick(&[0, 0, 1]),
             },
             // Drawn apart, so that all else is as without it.
+            bytes: {
+                let c = &mut Chance::new(seed).part("bytes");
+                (c.scaled(100_000, 4_000_000), c.scaled(50_000, 8_000_000))
+            },
             has_aim: Chance::new(seed).part("aim").is(300),
             has_damage: Chance::new(seed).part("damage").is(150),
             limits: limits(c, is_slow),
@@ -140,5 +146,7 @@ fn limits(c: &mut Chance, is_slow: bool) -> Vec<(&'static str, u64)> {
         ("applied_at_once", c.scaled(1, 64)),
         ("history_records", c.scaled(4, 200)),
         ("watch_queue", c.scaled(2, 64)),
+        ("block_file_bytes", c.scaled(500, 200_000)),
+        ("log_growth", c.scaled(500, 20_000)),
     ]
 }

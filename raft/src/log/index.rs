@@ -6,12 +6,15 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use openraft::entry::RaftEntry as _;
+use tokio::sync::watch;
 
 use crate::type_config::{Entry, LogId, Vote};
 
 /// Bytes of entries held in memory, for replication and applying: a second or so of writes at full speed. An older
 /// entry is read from its file.
 pub(super) const CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Octets of entries after which whoever bounds the log looks at it.
+pub(super) const GROWTH: u64 = 1024 * 1024;
 /// What an entry takes in memory beside its own bytes, for the cache's account.
 const ENTRY_OVERHEAD: usize = 96;
 
@@ -20,6 +23,8 @@ pub(super) struct Index {
     inner: Mutex<Inner>,
     /// Told whenever more is on disk, and at the end.
     written: Condvar,
+    /// Told with each [`GROWTH`] or so that was written.
+    grown: watch::Sender<()>,
 }
 
 /// What the index guards, for lines at a time.
@@ -70,6 +75,7 @@ impl Index {
         Index {
             inner: Mutex::new(inner),
             written: Condvar::new(),
+            grown: watch::Sender::new(()),
         }
     }
 
@@ -81,6 +87,16 @@ impl Index {
     /// Tells who waits that more is on disk.
     pub(super) fn tell(&self) {
         self.written.notify_all();
+    }
+
+    /// Tells who waits that the log has grown.
+    pub(super) fn tell_grown(&self) {
+        self.grown.send_replace(());
+    }
+
+    /// Notices of growth from now on.
+    pub(super) fn growth(&self) -> watch::Receiver<()> {
+        self.grown.subscribe()
     }
 
     /// From now on what is not on disk never will be.
@@ -182,6 +198,30 @@ impl Inner {
             Some(Some(slot)) if slot.is_written() => Some(true),
             Some(_) => (!self.is_over).then_some(false),
         }
+    }
+
+    /// Octets of the entries after index `after` up to and with `upto`, as far as they are on disk.
+    pub(super) fn octets(&self, after: u64, upto: u64) -> u64 {
+        let place = |index: u64| (index.saturating_sub(self.first) as usize).min(self.slots.len());
+        let (begin, end) = (place(after + 1), place(upto + 1));
+        let slots = self.slots.range(begin.min(end)..end);
+        slots
+            .filter(|slot| slot.is_written())
+            .map(|slot| u64::from(slot.len))
+            .sum()
+    }
+
+    /// The index after which the entries up to and with `upto` have at most `most` octets.
+    pub(super) fn leaving(&self, most: u64, upto: u64) -> u64 {
+        let (mut index, mut octets) = (upto, 0);
+        while index > self.first {
+            octets += self.octets(index - 1, index);
+            if octets > most {
+                break;
+            }
+            index -= 1;
+        }
+        index
     }
 
     /// Where the last entry of each segment ends that has any.
@@ -290,6 +330,29 @@ mod tests {
             log_id: LogId::new(LeaderId::new(term, 1).to_committed(), index),
             payload: openraft::EntryPayload::Blank,
         }
+    }
+
+    #[test]
+    fn octets_are_those_of_the_entries_between() {
+        let mut inner = Inner::default();
+        for index in 1..=4 {
+            let slot = Slot {
+                segment: 1,
+                offset: 0,
+                len: 100,
+            };
+            inner.push(entry(1, index), slot);
+        }
+        let waiting = inner.extend(&[entry(1, 5)]);
+        assert_eq!(
+            (inner.octets(0, 5), inner.octets(1, 3), inner.octets(3, 1)),
+            (400, 200, 0)
+        );
+        assert_eq!((inner.octets(9, 99), waiting), (0, 0));
+        assert_eq!(inner.leaving(250, 4), 2);
+        assert_eq!(inner.leaving(50, 4), 4);
+        inner.purge(entry(1, 2).log_id);
+        assert_eq!((inner.octets(0, 4), inner.leaving(1000, 4)), (200, 3));
     }
 
     #[test]

@@ -35,6 +35,7 @@
 //! silence, and it can share a sync only by waiting before each one.
 
 mod index;
+mod length;
 mod record;
 mod recover;
 mod synced;
@@ -55,6 +56,7 @@ use openraft::storage::IOFlushed;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::index::{Found, Index, entry_bytes};
+pub(crate) use self::length::Length;
 use self::record::read_entry;
 pub(crate) use self::synced::Synced;
 use self::writer::{Done, Request, Writer};
@@ -155,6 +157,11 @@ impl Log {
     /// The last entry known to be committed.
     pub(crate) fn committed(&self) -> Option<LogId> {
         self.index.lock().committed
+    }
+
+    /// Tells how long it is.
+    pub(crate) fn length(&self) -> Length {
+        Length::new(self.index.clone())
     }
 
     /// Tells which entries are on disk.

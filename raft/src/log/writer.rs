@@ -14,7 +14,7 @@ use openraft::entry::RaftEntry as _;
 use openraft::storage::IOFlushed;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::index::{Index, Slot};
+use super::index::{GROWTH, Index, Slot};
 use super::record::{self, Record};
 use crate::format::{self, Kind};
 use crate::type_config::{Entry, LogId, TypeConfig, Vote};
@@ -80,6 +80,8 @@ pub(super) struct Writer {
     index: Arc<Index>,
     end: End,
     frame: Vec<u8>,
+    /// Octets written since who bounds the log was told.
+    grown: u64,
     failed: Option<String>,
 }
 
@@ -102,6 +104,7 @@ impl Writer {
             index,
             end,
             frame: Vec::new(),
+            grown: 0,
             failed: None,
         }
     }
@@ -234,6 +237,11 @@ impl Writer {
         inner.evict();
         drop(inner);
         self.index.tell();
+        self.grown += self.frame.len() as u64;
+        if self.grown >= crate::limit!("log_growth", GROWTH) {
+            self.grown = 0;
+            self.index.tell_grown();
+        }
         match afterwards.purged {
             Some(upto) => self.remove_segments(upto),
             None => Ok(()),

@@ -25,6 +25,7 @@ impl Database {
             return Err(Error::FutureRevision);
         }
         self.compacted = revision;
+        self.written.forget(revision);
         Ok(self.keys.compact(revision))
     }
 }

@@ -9,6 +9,7 @@ use super::digest::Trace;
 use super::keyspace::{Found, Keyspace};
 use super::lease::Leases;
 use super::revision::{Record, Revision};
+use super::written::Written;
 use crate::command::{ApplyResult, Command};
 use crate::{Error, KeyValue, Range, RangeResult};
 
@@ -56,6 +57,8 @@ pub(crate) struct Database {
     pub(crate) keys: Keyspace,
     /// The leases.
     pub(crate) leases: Leases,
+    /// How much was written.
+    pub(crate) written: Written,
 }
 
 /// What a range found: where its records lie.
@@ -75,6 +78,7 @@ impl Default for Database {
             compacted: 0,
             keys: Keyspace::default(),
             leases: Leases::default(),
+            written: Written::default(),
         }
     }
 }
@@ -144,6 +148,7 @@ impl Database {
         self.keys
             .restore(&record.key, revision, record.create, record.version);
         self.leases.attach(&record.key, record.lease);
+        self.written.add(revision.main, &record.key, &record.value);
         self.revision = self.revision.max(revision.main);
     }
 

@@ -23,7 +23,7 @@
 //!
 //! By file: `keyspace.rs` is the index, from each key to the revisions of its records; `txn.rs` decides and does a
 //! transaction; `lease.rs`, `compaction.rs` and `watch.rs` do what their names say; `database.rs` holds it together, and
-//! `digest.rs` sums up what was applied, so that members can see that it was the same.
+//! `digest.rs` sums up what was applied, so that members can see that it was the same; `written.rs` counts it.
 //! What was written (`revision.rs`) lies elsewhere and is asked for through [`Records`]: values stay on disk.
 //!
 //! Always: (1) the same commands in the same order give the same answers and revisions on every member; (2) a
@@ -40,6 +40,7 @@ mod lease;
 mod revision;
 mod txn;
 mod watch;
+mod written;
 
 #[cfg(test)]
 mod golden;

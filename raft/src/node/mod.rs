@@ -357,13 +357,11 @@ impl Node {
     /// is known to be wrong.
     fn put_replica(&self, replica: &Arc<Replica>) {
         let out = self.routing.stop.child_token();
-        let tasks = leader_tasks::run(replica.clone(), out.clone());
+        let options = &self.routing.options;
+        let history = leader_tasks::History::of(options);
+        let tasks = leader_tasks::run(replica.clone(), history, out.clone());
         self.tasks.spawn_on(task::scoped(tasks), &self.runtime);
-        let purging = purge::run(
-            replica.clone(),
-            self.routing.options.snapshot_entries,
-            out.clone(),
-        );
+        let purging = purge::run(replica.clone(), purge::Interval::of(options), out.clone());
         self.tasks.spawn_on(task::scoped(purging), &self.runtime);
         self.routing.peers.set_replica(Some(replica.clone()));
         let (routing, identity, replica) = (self.routing.clone(), self.identity.clone(), replica.clone());

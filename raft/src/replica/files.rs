@@ -30,6 +30,7 @@ pub(super) struct Opened {
     pub(super) state: Arc<State>,
     pub(super) log: Log,
     pub(super) closer: Closer,
+    pub(super) length: log::Length,
 }
 
 /// Opens what lies in `dir`; an error where less lies there than the node acknowledged.
@@ -55,6 +56,7 @@ pub(super) fn open(dir: &Path, is_new: bool, clock: Arc<Clock>) -> Result<Opened
     Ok(Opened {
         files,
         state,
+        length: log.length(),
         log,
         closer,
     })

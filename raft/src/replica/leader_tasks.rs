@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Replica;
 use super::membership::VOTERS_MAX;
+use crate::Options;
 use crate::command::{Command, Proposal};
 use crate::mvcc::{CHAIN, TICK_MS};
 use crate::type_config::TypeConfig;
@@ -29,24 +30,20 @@ const TICK: Duration = Duration::from_millis(TICK_MS);
 const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Entries a learner may lack when it is given a vote: what it fetches within a heartbeat.
 const LAG_MAX: u64 = 1000;
-/// History is kept for this long ...
-const HISTORY_AGE_MS: u64 = 60 * 60 * 1000;
-/// ... but no more of it than this many revisions.
-const HISTORY_REVISIONS_MAX: i64 = 1_000_000;
 /// How often the revision is noted to know later what is how old.
 const SAMPLE_MS: u64 = 60 * 1000;
 
 /// Does what a leader has to until `stop`.
-pub(crate) async fn run(replica: Arc<Replica>, stop: CancellationToken) {
+pub(crate) async fn run(replica: Arc<Replica>, history: History, stop: CancellationToken) {
     // Waiting for the last proposal would keep a shutdown waiting.
-    let _ = stop.run_until_cancelled(lead(&replica)).await;
+    let _ = stop.run_until_cancelled(lead(&replica, history)).await;
 }
 
-async fn lead(replica: &Replica) {
+async fn lead(replica: &Replica, history: History) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut term = None;
-    let mut ages = Ages::default();
+    let mut ages = Ages::new(history);
     loop {
         ticks.tick().await;
         if replica.raft.metrics().borrow_watched().running_state.is_err() {
@@ -129,10 +126,10 @@ async fn propose(replica: &Replica, command: Command) {
     let Ok(leader) = replica.raft.as_leader() else {
         return;
     };
-    let proposal = proposal.at(replica.state.clock().now_ms());
     let Ok(proposal) = Proposal::new(&command) else {
         return;
     };
+    let proposal = proposal.at(replica.state.clock().now_ms());
     let (responder, response) = ProgressResponder::complete_only();
     let request = replica
         .raft
@@ -199,17 +196,46 @@ fn learner(metrics: &Metrics) -> Option<u64> {
     })
 }
 
+/// How much history is kept, whichever is less.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct History {
+    age_ms: u64,
+    revisions: i64,
+    bytes: u64,
+}
+
+impl History {
+    /// As a node's options say.
+    pub(crate) fn of(options: &Options) -> History {
+        History {
+            age_ms: options.history_age.as_millis() as u64,
+            revisions: i64::try_from(options.history_revisions).unwrap_or(i64::MAX),
+            bytes: options.history_bytes,
+        }
+    }
+}
+
 /// Which revision was when; only as long as this node leads, and only in memory.
-#[derive(Default)]
 struct Ages {
+    history: History,
     samples: VecDeque<(u64, i64)>,
 }
 
 impl Ages {
+    fn new(history: History) -> Ages {
+        Ages {
+            history,
+            samples: VecDeque::new(),
+        }
+    }
+
     /// Notes the revision; gives one to compact at, if it is time.
     fn due(&mut self, replica: &Replica) -> Option<i64> {
         let (revision, compacted) = replica.state.revisions();
-        self.due_at(replica.now_ms(), revision, compacted)
+        // It lies in the state and in a snapshot.
+        let beyond = replica.state.beyond(self.history.bytes / 2);
+        let due = self.due_at(replica.now_ms(), revision, compacted);
+        due.max(beyond)
     }
 
     fn due_at(&mut self, now: u64, revision: i64, compacted: i64) -> Option<i64> {
@@ -218,15 +244,15 @@ impl Ages {
         }
         let mut old = compacted;
         while let Some((at, sampled)) = self.samples.front()
-            && at + HISTORY_AGE_MS <= now
+            && at + self.history.age_ms <= now
         {
             old = *sampled;
             self.samples.pop_front();
         }
         // A tenth at a time, so that a store at full speed does not compact at each tick.
-        let excess = revision - compacted - HISTORY_REVISIONS_MAX;
-        if excess > HISTORY_REVISIONS_MAX / 10 {
-            old = old.max(revision - HISTORY_REVISIONS_MAX);
+        let excess = revision - compacted - self.history.revisions;
+        if excess > self.history.revisions / 10 {
+            old = old.max(revision - self.history.revisions);
         }
         (old > compacted).then_some(old)
     }
@@ -262,7 +288,7 @@ mod tests {
         };
         let replica = Replica::open(&options, 1, &means, true).await.unwrap();
         let stop = CancellationToken::new();
-        let tasks = tokio::spawn(run(replica.clone(), stop.clone()));
+        let tasks = tokio::spawn(run(replica.clone(), History::of(&options), stop.clone()));
         let member = |number: u64| Member {
             name: String::new(),
             address: format!("127.0.0.1:{number}"),
@@ -302,7 +328,8 @@ mod tests {
 
     #[test]
     fn history_is_kept_for_an_hour_or_a_million_revisions() {
-        let mut ages = Ages::default();
+        const HISTORY_AGE_MS: u64 = 60 * 60 * 1000;
+        let mut ages = Ages::new(History::of(&Options::new("", "")));
         assert_eq!(ages.due_at(0, 10, 0), None);
         assert_eq!(ages.due_at(HISTORY_AGE_MS / 2, 20, 0), None);
         assert_eq!(ages.due_at(HISTORY_AGE_MS, 20, 0), Some(10));

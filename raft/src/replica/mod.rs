@@ -24,7 +24,7 @@ use crate::command::Proposal;
 use crate::consensus::agreement::Agreement;
 use crate::consensus::network::Network;
 use crate::consensus::state_machine::StateMachine;
-use crate::log::Closer;
+use crate::log::{Closer, Length};
 use crate::mvcc::{Clock, Scope};
 use crate::rpc::{ClientRequest, ClientResponse, Outcome, Request, Response};
 
@@ -70,6 +70,8 @@ pub(crate) struct Replica {
     closer: Mutex<Option<Closer>>,
     /// The index up to which the log is to be purged as soon as a snapshot covers it.
     purge_to: watch::Sender<u64>,
+    /// How long the log is.
+    length: Length,
     had_log: bool,
     files: Arc<Files>,
     reads: reads::Places,
@@ -124,7 +126,8 @@ impl Replica {
             state,
             log,
             closer,
-        } = task::blocking(move || files::open(&dir, is_new)).await?;
+            length,
+        } = task::blocking(move || files::open(&dir, is_new, clock)).await?;
         let had_log = !log.is_empty();
         let snapshots = files.snapshots.clone();
         #[cfg(debug_assertions)]
@@ -155,6 +158,7 @@ impl Replica {
             receiver: Receiver::new(snapshots),
             closer: Mutex::new(Some(closer)),
             purge_to: watch::Sender::new(0),
+            length,
             had_log,
             files: Arc::new(files),
             reads: reads::Places::default(),
@@ -224,26 +228,26 @@ impl Replica {
 
     /// Puts one command into the log, if this node leads.
     pub(crate) async fn propose(&self, proposal: Proposal, limit: Duration) -> Outcome {
+        let proposal = proposal.at(self.state.clock().now_ms());
         match timeout(limit, self.raft.client_write(proposal)).await {
             Ok(Ok(response)) => Outcome::Applied(response.log_id.index, response.data),
             Ok(Err(error)) => self.outcome(error.into_api_error()),
             Err(_) => Outcome::Unknown,
-        let proposal = proposal.at(self.state.clock().now_ms());
         }
     }
 
     /// Puts several commands into the log, if this node leads.
     async fn propose_all(&self, proposals: Vec<Proposal>, limit: Duration) -> Vec<Outcome> {
         let count = proposals.len();
-        let mut outcomes = Vec::with_capacity(count);
-        let proposing = async {
-            let Ok(mut results) = self.raft.client_write_many(proposals).await else {
-                return;
         let now_ms = self.state.clock().now_ms();
         let proposals: Vec<_> = proposals
             .into_iter()
             .map(|proposal| proposal.at(now_ms))
             .collect();
+        let mut outcomes = Vec::with_capacity(count);
+        let proposing = async {
+            let Ok(mut results) = self.raft.client_write_many(proposals).await else {
+                return;
             };
             while let Some(Ok(result)) = results.next().await {
                 outcomes.push(match result {

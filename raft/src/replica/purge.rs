@@ -1,5 +1,6 @@
 //! What is purged of the log: what the newest snapshot covers, but the last entries, which a follower that was away for
-//! a moment needs; or all that it covers, where that was asked for.
+//! a moment needs; or all that it covers, where that was asked for. openraft makes a snapshot after so many entries, and
+//! this task has it made after so many octets.
 //!
 //! Always: openraft is asked for places that only grow, by this task alone. Its own policy would take a purge that
 //! waits for a follower back to the entries it wants to keep.
@@ -12,18 +13,38 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Replica;
+use crate::Options;
 use crate::type_config::TypeConfig;
 
-/// Entries kept after a snapshot that covers them: this part of the snapshot's interval.
+/// What is kept of the log after a snapshot that covers it: this part of the snapshot's interval, in entries and in octets.
 const KEPT_DIVISOR: u64 = 10;
 
 type Metrics = openraft::RaftMetrics<TypeConfig>;
 
-/// Purges what may go until `stop`; there is a snapshot every `snapshot_entries`.
-pub(crate) async fn run(replica: Arc<Replica>, snapshot_entries: u64, stop: CancellationToken) {
-    let kept = snapshot_entries / KEPT_DIVISOR;
+/// When there is a snapshot.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Interval {
+    entries: u64,
+    bytes: u64,
+}
+
+impl Interval {
+    /// As a node's options say.
+    pub(crate) fn of(options: &Options) -> Interval {
+        Interval {
+            entries: options.snapshot_entries,
+            bytes: options.snapshot_bytes,
+        }
+    }
+}
+
+/// Purges what may go until `stop`.
+pub(crate) async fn run(replica: Arc<Replica>, interval: Interval, stop: CancellationToken) {
+    let mut growth = replica.length.growth();
     let mut asked = replica.purge_to.subscribe();
     let mut covered = 0;
+    // What was covered when a snapshot was asked for: once for each, since it may be under way for long.
+    let mut seen = None;
     loop {
         let waiting = replica.raft.wait(None);
         let covers_more = move |metrics: &Metrics| covered_by(metrics) > covered;
@@ -36,9 +57,22 @@ pub(crate) async fn run(replica: Arc<Replica>, snapshot_entries: u64, stop: Canc
                 // Raft has ended.
                 Err(_) => return,
             },
+            Ok(()) = growth.changed() => {
+                let applied = replica.state.applied().0.map_or(0, |applied| applied.index);
+                if seen == Some(covered) || replica.length.octets(covered, applied) < interval.bytes {
+                    continue;
+                }
+                seen = Some(covered);
+                let trigger = replica.raft.trigger();
+                match stop.run_until_cancelled(trigger.snapshot()).await {
+                    Some(Ok(())) => continue,
+                    Some(Err(_)) | None => return,
+                }
+            }
         }
-        let due = covered
-            .saturating_sub(kept)
+        let fewest = covered.saturating_sub(interval.entries / KEPT_DIVISOR);
+        let due = fewest
+            .max(replica.length.leaving(interval.bytes / KEPT_DIVISOR, covered))
             .max(covered.min(*asked.borrow_and_update()));
         // What was asked for before is not asked for again by openraft; a Raft that has ended is noticed above. One that
         // waits for its disk takes no trigger: it is not waited for once all is to stop.

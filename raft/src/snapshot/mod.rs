@@ -27,6 +27,9 @@ use crate::type_config::{self, SnapshotMeta};
 
 /// A frame is written when it has grown to this.
 const FRAME_BYTES: usize = 256 * 1024;
+/// So many octets are made durable at once: the log shares the disk, and would wait for as long as hundreds of mebibytes
+/// take.
+const SYNCED_EVERY: usize = 8 * 1024 * 1024;
 /// The name of a snapshot that is being written or received.
 const PART: &str = "part";
 
@@ -320,14 +323,21 @@ fn write_file(
     let encoded = |error: bincode::Error| Error::Corrupt(error.to_string());
     let mut file = BufWriter::new(file);
     file.write_all(&Kind::Snapshot.head()).map_err(io_error)?;
-    let mut sequence = 1;
+    let (mut sequence, mut unsynced) = (1, 0);
     let mut frame = Vec::new();
     format::begin_frame(&mut frame);
     type_config::encode_into(header, &mut frame).map_err(encoded)?;
     let mut flush = |frame: &mut Vec<u8>, file: &mut BufWriter<File>| {
         format::finish_frame(frame, 0, sequence);
         sequence += 1;
-        let written = file.write_all(frame);
+        let mut written = file.write_all(frame);
+        unsynced += frame.len();
+        if unsynced >= SYNCED_EVERY {
+            unsynced = 0;
+            written = written
+                .and_then(|()| file.flush())
+                .and_then(|()| file.get_ref().sync_data());
+        }
         frame.clear();
         format::begin_frame(frame);
         written.map_err(io_error)

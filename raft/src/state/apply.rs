@@ -43,14 +43,17 @@ impl State {
                 (inner.database.revision, inner.meta.clock_ms),
             );
         }
+        for (place, record) in &changes.records {
+            inner.database.written.add(place.main, &record.key, &record.value);
+        }
         inner.meta.revision = inner.database.revision;
         inner.meta.compacted = inner.database.compacted;
         inner.notify(&changes, &memtable)?;
         memtable.put(changes, inner.meta.clone())?;
+        self.clock.reach(inner.meta.clock_ms);
         let progress = inner.progress();
         let mut known = self.digests();
         for (index, digest) in digests {
-        self.clock.reach(inner.meta.clock_ms);
             known.push(index, digest);
         }
         drop(known);
@@ -120,13 +123,13 @@ impl Inner {
             }
             EntryPayload::Normal(proposal) => {
                 changes.trace = traced(proposal.bytes());
-                let command = proposal.command()?;
-                #[cfg(debug_assertions)]
-                let command = self.differently.change(command);
                 // Two that were proposed at once may lie the other way round.
                 if proposal.time_ms() > self.meta.clock_ms || crate::mutant!(ClockGoesBack) {
                     self.meta.clock_ms = proposal.time_ms();
                 }
+                let command = proposal.command()?;
+                #[cfg(debug_assertions)]
+                let command = self.differently.change(command);
                 if let Command::BeginChain { chain } = command {
                     // Of a chain that this program does not write it says nothing.
                     begun = (chain == CHAIN).then(|| Digest::beginning(chain));

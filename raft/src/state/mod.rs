@@ -147,6 +147,16 @@ impl State {
         (inner.database.revision, inner.database.compacted)
     }
 
+    /// The revision to compact at, where the records since the last compaction have more than `most` octets, and by a tenth:
+    /// a store at full speed does not compact at each tick.
+    pub(crate) fn beyond(&self, most: u64) -> Option<i64> {
+        let inner = self.read();
+        let (written, compacted) = (&inner.database.written, inner.database.compacted);
+        let is_beyond = written.since(compacted) > most + most / 10;
+        let revision = written.leaving(most).filter(|_| is_beyond)?;
+        (revision > compacted).then_some(revision)
+    }
+
     /// Writes a snapshot of what is applied now.
     pub(crate) fn snapshot(&self, snapshots: &Snapshots) -> Result<Snapshot, Error> {
         let memtable = self.read().memtable()?;
