@@ -1,11 +1,13 @@
 //! `pipes.node.list|reset`: the nodes as the store and the links see them, and making one of them new.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use pipes_protocol::uris;
 use rmpv::Value;
 use serde::Serialize;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::api::arguments::Arguments;
 use crate::api::{Answer, Api, Error, value};
@@ -106,11 +108,23 @@ async fn is_gone(api: &Api, id: u64) -> Result<bool, Error> {
 pub(super) async fn reset_own(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
     remove_member(api, api.nodes.own_id()).await?;
     let marker = api.config.reset_file();
-    tokio::fs::write(&marker, format!("{}\n", api.nodes.own_id()))
+    let text = format!("{}\n", api.nodes.own_id());
+    mark(&marker, &text)
         .await
         .map_err(|error| Error::Unavailable(format!("{}: {error}", marker.display())))?;
     api.lifecycle.start_again();
     Ok(Value::Nil)
+}
+
+/// Writes the marker for good: without it a node that was removed would go on with what it is to be rid of.
+async fn mark(marker: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = tokio::fs::File::create(marker).await?;
+    file.write_all(text.as_bytes()).await?;
+    file.sync_all().await?;
+    match marker.parent() {
+        Some(folder) => tokio::fs::File::open(folder).await?.sync_all().await,
+        None => Ok(()),
+    }
 }
 
 async fn remove_member(api: &Api, id: u64) -> Result<(), Error> {
