@@ -49,7 +49,7 @@ pub struct Store {
     checked: Arc<Mutex<HashMap<Digest, Stamp>>>,
     /// Held while a blob is read against its digest, a few for all blobs: two would read the same, and one remove what
     /// was fetched for the other.
-    reading: Arc<[Mutex<()>; READERS]>,
+    reading: [Arc<tokio::sync::Mutex<()>>; READERS],
     /// Told when a blob was removed.
     removed: Arc<Notify>,
 }
@@ -119,7 +119,7 @@ impl Store {
         Ok(Store {
             folder,
             checked: Arc::default(),
-            reading: Arc::default(),
+            reading: Default::default(),
             removed: Arc::default(),
         })
     }
@@ -146,8 +146,13 @@ impl Store {
         if is_known {
             return Ok(Some(path));
         }
+        // Not on a thread for blocking work, of which there are few: a large blob is read for long, and many may want it.
+        let reading = self.reading(digest).clone().lock_owned().await;
         let (store, digest) = (self.clone(), *digest);
-        let checked = tokio::task::spawn_blocking(move || store.check_unless_known(&digest));
+        let checked = tokio::task::spawn_blocking(move || {
+            let _reading = reading;
+            store.check_unless_known(&digest)
+        });
         let is_sound = checked.await.unwrap_or(Err(Error::Stopping))?;
         Ok(is_sound.then_some(path))
     }
@@ -213,9 +218,8 @@ impl Store {
         self.removed.notified().await;
     }
 
-    /// Reads a blob against its digest, unless somebody else just did.
+    /// Reads a blob against its digest, unless somebody else just did. The caller holds [`Store::reading`].
     fn check_unless_known(&self, digest: &Digest) -> Result<bool, Error> {
-        let _reading = self.reading(digest);
         let known = fs::metadata(self.path(digest)).ok().map(|file| Stamp::of(&file));
         match known.is_some() && self.checked().get(digest).copied() == known {
             true => Ok(true),
@@ -223,14 +227,14 @@ impl Store {
         }
     }
 
-    fn reading(&self, digest: &Digest) -> std::sync::MutexGuard<'_, ()> {
-        let reader = &self.reading[usize::from(digest.bytes()[0]) % READERS];
-        reader.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reading(&self, digest: &Digest) -> &Arc<tokio::sync::Mutex<()>> {
+        &self.reading[usize::from(digest.bytes()[0]) % READERS]
     }
 
     /// Reads a blob against its digest; one that is not what its name says is removed. `false`: it is not here any more.
+    /// For a thread that may block.
     pub fn check(&self, digest: &Digest) -> Result<bool, Error> {
-        let _reading = self.reading(digest);
+        let _reading = self.reading(digest).blocking_lock();
         self.read_against(digest)
     }
 
@@ -390,109 +394,4 @@ fn space(folder: &Path) -> io::Result<(u64, u64)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path().join("blobs")).unwrap();
-        (folder, store)
-    }
-
-    async fn put(store: &Store, bytes: &[u8]) -> Digest {
-        let mut writer = store.begin(bytes.len() as u64).unwrap();
-        for chunk in bytes.chunks(100_000) {
-            writer.write(chunk).await.unwrap();
-        }
-        writer.keep(None).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_blob_lies_whole_and_executable_under_its_digest() {
-        let (_folder, store) = store();
-        let bytes = vec![7; 700_001];
-        let digest = put(&store, &bytes).await;
-        assert_eq!(digest, Digest::of(&bytes));
-        let path = store.find(&digest).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), bytes);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o555);
-        assert_eq!(store.digests().unwrap(), [digest]);
-        assert_eq!(put(&store, &bytes).await, digest);
-    }
-
-    #[tokio::test]
-    async fn what_is_not_its_digest_is_not_kept_and_leaves_nothing() {
-        let (_folder, store) = store();
-        let mut writer = store.begin(0).unwrap();
-        writer.write(b"one").await.unwrap();
-        let refused = writer.keep(Some(Digest::of(b"two"))).await.unwrap_err();
-        assert!(matches!(refused, Error::Mismatch { .. }));
-        drop(store.begin(0).unwrap());
-        // Beside whoever let go of it, and soon.
-        while fs::read_dir(&store.folder).unwrap().count() > 0 {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    #[test]
-    fn what_was_not_finished_is_gone_after_a_restart() {
-        let (_folder, store) = store();
-        std::mem::forget(store.begin(0).unwrap());
-        assert_eq!(fs::read_dir(&store.folder).unwrap().count(), 1);
-        let reopened = Store::open(store.folder.clone()).unwrap();
-        assert_eq!(fs::read_dir(&reopened.folder).unwrap().count(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_blob_that_rotted_is_removed_by_the_check() {
-        let (_folder, store) = store();
-        let digest = put(&store, b"good").await;
-        assert!(store.check(&digest).unwrap());
-        let path = store.find(&digest).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::write(&path, b"bad").unwrap();
-        assert!(!store.check(&digest).unwrap());
-        assert_eq!(store.find(&digest), None);
-    }
-
-    #[tokio::test]
-    async fn a_blob_is_read_against_its_digest_once_and_again_when_it_was_written() {
-        let (_folder, store) = store();
-        let digest = put(&store, b"good").await;
-        let path = store.find(&digest).unwrap();
-        let stamp = || Stamp::of(&fs::metadata(&path).unwrap());
-        while !stamp().is_settled() {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(store.sound(&digest).await.unwrap(), Some(path.clone()));
-        assert_eq!(store.checked().get(&digest), Some(&stamp()));
-
-        // The same size, and its times put back: the change of the file itself is told nevertheless.
-        let modified = fs::metadata(&path).unwrap().modified().unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
-        let mut file = File::options().write(true).open(&path).unwrap();
-        file.write_all(b"evil").unwrap();
-        file.set_modified(modified).unwrap();
-        assert_eq!(store.sound(&digest).await.unwrap(), None);
-        assert!(!store.confirm(&digest).await.unwrap());
-        assert_eq!(store.checked().get(&digest), None);
-
-        let digest = put(&store, b"whole").await;
-        let short = store.find(&digest).unwrap();
-        fs::set_permissions(&short, fs::Permissions::from_mode(0o700)).unwrap();
-        File::options()
-            .write(true)
-            .open(&short)
-            .unwrap()
-            .set_len(2)
-            .unwrap();
-        assert_eq!(store.sound(&digest).await.unwrap(), None);
-        assert!(!short.exists());
-    }
-
-    #[test]
-    fn a_disk_without_room_refuses() {
-        let (_folder, store) = store();
-        assert!(matches!(store.begin(u64::MAX), Err(Error::NoRoom { .. })));
-    }
-}
+mod tests;
