@@ -114,11 +114,12 @@ impl Clock {
         if self
             .deadlines
             .get(&id)
-            .is_some_and(|deadline| deadline + late <= now)
+            .is_some_and(|deadline| deadline.saturating_add(late) <= now)
         {
             return None;
         }
-        self.deadlines.insert(id, (now + term_ms).saturating_sub(late));
+        self.deadlines
+            .insert(id, now.saturating_add(term_ms).saturating_sub(late));
         Some(term_ms)
     }
 
@@ -138,7 +139,9 @@ impl Clock {
             let deadline = self
                 .deadlines
                 .get(&id)
-                .map_or(now + term_ms, |deadline| deadline + late);
+                .map_or(now.saturating_add(term_ms), |deadline| {
+                    deadline.saturating_add(late)
+                });
             if deadline <= now {
                 ended.push(id);
             }
@@ -177,6 +180,15 @@ mod tests {
             None,
             "an ended lease is not brought back"
         );
+    }
+
+    #[test]
+    fn a_lease_for_ever_ends_never() {
+        let mut clock = Clock::default();
+        let leases = || [(7, u64::MAX)].into_iter();
+        assert!(clock.tick(leases(), 10).is_empty());
+        assert_eq!(clock.renew(7, u64::MAX, 20), Some(u64::MAX));
+        assert!(clock.tick(leases(), 50_000).is_empty());
     }
 
     #[test]

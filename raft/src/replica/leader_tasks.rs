@@ -26,6 +26,8 @@ type Metrics = openraft::RaftMetrics<TypeConfig>;
 
 /// How often leases are looked at: a lease of 3 s ends at most this late.
 const TICK: Duration = Duration::from_millis(TICK_MS);
+/// Leases ended by one entry: one of all could be larger than an entry may be. The next ticks end the others.
+const ENDED_AT_ONCE_MAX: usize = 10_000;
 /// Time a proposal of the leader's own may take before the next tick decides anew.
 const PROPOSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Entries a learner may lack when it is given a vote: what it fetches within a heartbeat.
@@ -110,13 +112,14 @@ async fn begin_chain(replica: &Replica) {
 async fn end_leases(replica: &Replica) {
     let leases = replica.state.leases();
     let now = replica.now_ms();
-    let ids = replica
+    let mut ids = replica
         .clock
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .tick(leases.into_iter(), now);
+    ids.truncate(ENDED_AT_ONCE_MAX);
     if !ids.is_empty() {
-        tracing::info!(?ids, "leases have expired");
+        tracing::info!(count = ids.len(), first = ids[0], "leases have expired");
         propose(replica, Command::Expire { ids }).await;
     }
 }
