@@ -221,6 +221,31 @@ async fn a_snapshot_that_is_damaged_is_made_anew_while_the_state_has_it_all_and_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_the_newest_snapshot_damaged_an_older_one_that_ends_before_the_log_begins_keeps_nobody_out() {
+    let cluster = Cluster::with(1, snapshot_often).await;
+    put(&cluster, 1, 0, 120).await;
+    wait_until("there is a snapshot", || !snapshots(&cluster, 1).is_empty()).await;
+    let older = snapshots(&cluster, 1).remove(0);
+    let bytes = std::fs::read(&older).unwrap();
+    put(&cluster, 1, 120, 450).await;
+    wait_until("there is a later one", || {
+        !snapshots(&cluster, 1).iter().any(|path| *path <= older)
+    })
+    .await;
+    cluster.close(1).await;
+    // As a kill leaves it that came before the older one was removed.
+    for path in snapshots(&cluster, 1) {
+        flip(&path, |len| len / 2);
+    }
+    std::fs::write(&older, bytes).unwrap();
+    cluster.open(1).await;
+    // It has nothing, and is given a snapshot and what follows it.
+    cluster.join(2).await;
+    assert_eq!(count(&cluster, 2).await, 450);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_is_damaged_on_a_running_leader_keeps_no_follower_out() {
     let cluster = Cluster::with(3, snapshot_often).await;
     let leader = cluster.leader(1, None).await;

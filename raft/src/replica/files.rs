@@ -47,6 +47,7 @@ pub(super) fn open(dir: &Path, is_new: bool, clock: Arc<Clock>) -> Result<Opened
         applied: state.applied().0,
     };
     found.check()?;
+    snapshots.pass_over_before(log.purged());
     let files = Files {
         dir: dir.to_path_buf(),
         log: log.reader(),

@@ -23,7 +23,7 @@ use self::meta::Header;
 use crate::Error;
 use crate::format::{self, FILE_HEAD_LEN, FRAME_HEAD_LEN, FrameReader, Kind, ReadFrame};
 use crate::mvcc::{Record, Revision};
-use crate::type_config::{self, SnapshotMeta};
+use crate::type_config::{self, LogId, SnapshotMeta};
 
 /// A frame is written when it has grown to this.
 const FRAME_BYTES: usize = 256 * 1024;
@@ -47,6 +47,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct Snapshots {
     dir: PathBuf,
     newest: Mutex<Option<Snapshot>>,
+    /// Held while one is built: they have one name until they are whole.
+    building: Mutex<()>,
 }
 
 impl Snapshots {
@@ -83,6 +85,7 @@ impl Snapshots {
         Ok(Snapshots {
             dir: dir.to_path_buf(),
             newest: Mutex::new(newest),
+            building: Mutex::default(),
         })
     }
 
@@ -91,12 +94,24 @@ impl Snapshots {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Passes a snapshot over that ends before `purged`, where the log begins: a newer one is gone, and who is given this
+    /// one could not go on from it. openraft then has one made of the state.
+    pub(crate) fn pass_over_before(&self, purged: Option<LogId>) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(older) = newest.take_if(|newest| newest.meta.last_log_id < purged) {
+            let file = older.path.display();
+            tracing::error!(%file, "the snapshot ends before the log begins, and is passed over");
+        }
+    }
+
     /// Writes a snapshot.
     pub(crate) fn write(
         &self,
         header: &Header,
         records: &mut dyn Iterator<Item = Result<(Revision, Record), Error>>,
     ) -> Result<Snapshot, Error> {
+        // A state that was replaced may still be read for one, which knows nothing of this.
+        let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.dir.join(format!("building.{PART}"));
         let file = File::create(&path).map_err(|error| format::disk(&path, &error))?;
         write_file(file, header, records, &path)?;
@@ -372,7 +387,7 @@ mod tests {
 
     use super::meta::Meta;
     use super::*;
-    use crate::type_config::{LogId, TypeConfig};
+    use crate::type_config::TypeConfig;
 
     type LeaderId = openraft::alias::LeaderIdOf<TypeConfig>;
 
