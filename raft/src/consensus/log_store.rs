@@ -5,6 +5,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 
 use openraft::OptionalSend;
+use openraft::entry::RaftEntry as _;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
 use crate::log::{Log, Reader};
@@ -28,11 +29,16 @@ impl RaftLogReader<TypeConfig> for Reader {
             Bound::Excluded(end) => *end,
             Bound::Unbounded => u64::MAX,
         };
-        self.read(start..end, usize::MAX)
+        self.read(start..end, usize::MAX).await
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read(start..end, crate::limit!("message_bytes", MESSAGE_BYTES_MAX))
+        // What is sent begins right after the place it is said to follow, or not at all: openraft does not look, and a
+        // follower would put it there. Nothing goes as a heartbeat, and openraft asks again or sends a snapshot.
+        let bytes_max = crate::limit!("message_bytes", MESSAGE_BYTES_MAX);
+        let entries = self.read(start..end, bytes_max).await?;
+        let is_next = entries.first().is_none_or(|first| first.index() == start);
+        Ok(if is_next { entries } else { Vec::new() })
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {

@@ -43,6 +43,8 @@ pub(super) struct Inner {
     pub(super) committed: Option<LogId>,
     pub(super) purged: Option<LogId>,
     pub(super) last: Option<LogId>,
+    /// The last segment, and where its frames end that are on disk.
+    pub(super) reached: (u32, u64),
     /// The writer has ended or failed: what is not on disk never will be.
     pub(super) is_over: bool,
 }
@@ -140,6 +142,22 @@ impl Inner {
             .get_mut(usize::try_from(index.checked_sub(self.first)?).ok()?)
     }
 
+    /// An error where entries are not the next ones: a log with a hole or a place given twice would be read as sound.
+    pub(super) fn check_next(&self, entries: &[Entry]) -> std::io::Result<()> {
+        // Where a log begins that never held any is for whoever writes it to say.
+        let is_new = self.slots.is_empty() && self.purged.is_none();
+        let begin = entries.first().filter(|_| is_new).map(|first| first.index());
+        for (entry, expected) in entries.iter().zip(begin.unwrap_or_else(|| self.end())..) {
+            if entry.index() != expected {
+                return Err(std::io::Error::other(format!(
+                    "entry {} was to be appended where entry {expected} is the next",
+                    entry.index()
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Adds entries that are yet to be written; gives the number of the first.
     pub(super) fn extend(&mut self, entries: &[Entry]) -> u32 {
         let first = self.added;
@@ -224,12 +242,14 @@ impl Inner {
         index
     }
 
-    /// Where the last entry of each segment ends that has any.
+    /// Where the last entry of each segment ends that has any; of the last segment, where its frames end: a vote may be
+    /// the last of them.
     pub(super) fn ends(&self) -> BTreeMap<u32, u64> {
         let mut ends = BTreeMap::new();
         for slot in self.slots.iter().filter(|slot| slot.is_written()) {
             ends.insert(slot.segment, u64::from(slot.offset) + u64::from(slot.len));
         }
+        ends.insert(self.reached.0, self.reached.1);
         ends
     }
 

@@ -184,7 +184,11 @@ impl Log {
         let room = room.map_err(io::Error::other)?;
         #[cfg(sim)]
         crate::sim::tell_members(&entries);
-        let number = self.index.lock().extend(&entries);
+        let number = {
+            let mut index = self.index.lock();
+            index.check_next(&entries)?;
+            index.extend(&entries)
+        };
         self.send(Request::Append(entries, number, flushed, room)).await
     }
 
@@ -229,29 +233,42 @@ fn ended() -> io::Error {
 }
 
 impl Reader {
-    /// The entries of a range, as far as they are there; of them as many as have `bytes_max`, but at least one.
-    pub(crate) fn read(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
+    /// The entries of a range, as far as they are there; of them as many as have `bytes_max`, but at least one. What is
+    /// not in memory is read on a thread that may wait for the disk: heartbeats run on the caller's.
+    pub(crate) async fn read(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let found = self.index.lock().find(range);
-        let mut entries = Vec::with_capacity(found.len());
-        let mut bytes = 0;
-        for found in found {
-            let entry = match found {
-                Found::Cached(entry) => entry,
-                Found::OnDisk(file, slot) => read_entry(&file, slot.offset, slot.len)?,
-            };
-            bytes += entry_bytes(&entry);
-            if bytes > bytes_max && !entries.is_empty() {
-                break;
-            }
-            entries.push(entry);
+        let is_cached = |found: &Found| matches!(found, Found::Cached(_));
+        if found.iter().all(is_cached) {
+            return take(found, bytes_max);
         }
-        Ok(entries)
+        let read = crate::task::blocking(move || {
+            take(found, bytes_max).map_err(|error| Error::Disk(error.to_string()))
+        });
+        read.await.map_err(io::Error::other)
     }
 
     /// The vote.
     pub(crate) fn vote(&self) -> Option<Vote> {
         self.index.lock().vote
     }
+}
+
+/// As many of these as have `bytes_max`, but at least one.
+fn take(found: Vec<Found>, bytes_max: usize) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::with_capacity(found.len());
+    let mut bytes = 0;
+    for found in found {
+        let entry = match found {
+            Found::Cached(entry) => entry,
+            Found::OnDisk(file, slot) => read_entry(&file, slot.offset, slot.len)?,
+        };
+        bytes += entry_bytes(&entry);
+        if bytes > bytes_max && !entries.is_empty() {
+            break;
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
 }
 
 impl Closer {

@@ -62,6 +62,7 @@ pub(super) fn recover(dir: &Path, is_new: bool) -> Result<Recovered, Error> {
     let segment = reading.segment(last, true)?;
     // The names too: a segment may have been made just before a kill.
     format::sync_dir(dir)?;
+    reading.inner.reached = (last, segment.len);
     reading.inner.bound_committed();
     if let Some(gap) = reading.inner.gap() {
         return Err(Error::Corrupt(format!(

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use futures::FutureExt as _;
 use openraft::storage::{RaftLogReader as _, RaftLogStorage as _, RaftLogStorageExt as _};
 use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, vote::RaftLeaderId as _};
@@ -336,4 +337,81 @@ async fn appends_that_wait_share_one_sync() {
     let bytes = std::fs::read(record::path(dir.path(), 1)).unwrap();
     let count = ends(&bytes).len() - 1;
     assert!(count < 150, "{count} frames for 200 appends");
+}
+
+#[tokio::test]
+async fn what_is_read_to_be_sent_never_begins_after_the_place_it_is_to_follow() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, closer) = Log::open(dir.path(), true).unwrap();
+    append(&mut log, 1..10, 10).await;
+    log.purge(id(5)).await.unwrap();
+    let mut reader = log.reader();
+    assert!(reader.limited_get_log_entries(4, 9).await.unwrap().is_empty());
+    let sent = reader.limited_get_log_entries(6, 9).await.unwrap();
+    assert_eq!(
+        sent.iter().map(|entry| entry.log_id.index).collect::<Vec<_>>(),
+        [6, 7, 8]
+    );
+    closer.close().await;
+}
+
+#[tokio::test]
+async fn an_entry_that_is_not_the_next_one_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, closer) = Log::open(dir.path(), true).unwrap();
+    append(&mut log, 1..4, 10).await;
+    for index in [3, 5] {
+        let refused = log.blocking_append([entry(index, 10)]).await;
+        assert!(refused.is_err(), "entry {index} after 3");
+    }
+    let refused = log.blocking_append([entry(4, 10), entry(6, 10)]).await;
+    assert!(refused.is_err(), "a hole between two");
+    append(&mut log, 4..6, 10).await;
+    assert_eq!(read(&log, 1..9).await.len(), 5);
+    log.purge(id(5)).await.unwrap();
+    assert!(
+        log.blocking_append([entry(7, 10)]).await.is_err(),
+        "a hole after the purge"
+    );
+    closer.close().await;
+}
+
+#[tokio::test]
+async fn entries_that_left_the_memory_are_read_where_nobody_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, closer) = Log::open(dir.path(), true).unwrap();
+    let len = 64 * 1024;
+    let count = 3 * CACHE_BYTES_MAX as u64 / len as u64;
+    for index in 1..=count {
+        append(&mut log, index..index + 1, len).await;
+    }
+    let mut reader = log.reader();
+    let newest = reader.limited_get_log_entries(count, count + 1);
+    assert_eq!(
+        newest.now_or_never().unwrap().unwrap().len(),
+        1,
+        "it is in memory"
+    );
+    let mut oldest = std::pin::pin!(reader.limited_get_log_entries(1, 3));
+    assert!((&mut oldest).now_or_never().is_none(), "a thread reads it");
+    assert_eq!(oldest.await.unwrap().len(), 2);
+    closer.close().await;
+}
+
+#[tokio::test]
+async fn a_vote_that_rots_behind_the_last_entry_is_found_while_the_log_is_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, closer) = Log::open(dir.path(), true).unwrap();
+    append(&mut log, 1..3, 10).await;
+    log.save_vote(Vote::new(7, 1)).await.unwrap();
+    log.reader().verify(dir.path()).unwrap();
+    let path = record::path(dir.path(), 1);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last = *ends(&bytes).last().unwrap();
+    bytes[last - 1] ^= 1;
+    // In place: the writer has it open.
+    std::fs::write(&path, bytes).unwrap();
+    let found = log.reader().verify(dir.path()).unwrap_err();
+    assert!(found.to_string().contains("cannot be read any more"), "{found}");
+    closer.close().await;
 }

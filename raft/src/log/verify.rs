@@ -10,7 +10,7 @@ use crate::fs::File;
 use crate::{Error, format};
 
 impl Reader {
-    /// Reads what lies in `dir` as far as entries lie there that count.
+    /// Reads what lies in `dir` as far as entries lie there that count, and to the end of what was written last.
     pub(crate) fn verify(&self, dir: &Path) -> Result<(), Error> {
         let ends = self.index.lock().ends();
         for (number, end) in ends {
@@ -37,7 +37,7 @@ impl Reader {
                 read_to = offset + head.len as u64;
             }
             if read_to < end {
-                let why = "entries that were acknowledged cannot be read any more";
+                let why = "what was acknowledged cannot be read any more";
                 return Err(format::corrupt(&path, read_to, why));
             }
         }

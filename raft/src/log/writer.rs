@@ -234,6 +234,7 @@ impl Writer {
             slot.offset += base as u32;
             inner.written(index, number, slot);
         }
+        inner.reached = (self.end.number, self.end.len);
         inner.evict();
         drop(inner);
         self.index.tell();
