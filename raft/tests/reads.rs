@@ -65,3 +65,42 @@ async fn a_transaction_reads_one_state_whether_it_is_in_memory_or_on_disk() {
     assert_eq!(read(store.txn(txn("v3")).await.unwrap()), [b"v0"]);
     cluster.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_a_replica_reads_what_is_larger_than_a_message() {
+    const KEYS: u8 = 20;
+    let cluster = Cluster::of(3).await;
+    for at in 0..KEYS {
+        let key = format!("k{at:02}");
+        cluster
+            .store(1)
+            .put(key, vec![at; 1024 * 1024], None)
+            .await
+            .unwrap();
+    }
+    let handle = 1 + cluster.leader(1, None).await % 3;
+    cluster.close(handle).await;
+    std::fs::remove_dir_all(cluster.folder(handle).join("log")).unwrap();
+    let node = cluster.open(handle).await;
+    assert!(node.status().sick.is_some());
+    node.note_seeds(&cluster.others(handle));
+    for consistency in [Consistency::Linearizable, Consistency::Serializable] {
+        let read = async |limit| {
+            let range = Range {
+                limit,
+                ..Range::prefix("k")
+            };
+            node.store().range(range, consistency).await.unwrap()
+        };
+        let all = read(0).await;
+        let firsts: Vec<u8> = all.kvs.iter().map(|kv| kv.value[0]).collect();
+        assert_eq!(firsts, (0..KEYS).collect::<Vec<_>>());
+        assert_eq!((all.more, all.count), (false, usize::from(KEYS)));
+        let some = read(15).await;
+        assert_eq!(
+            (some.kvs.len(), some.more, some.count),
+            (15, true, usize::from(KEYS))
+        );
+    }
+    cluster.end().await;
+}

@@ -55,17 +55,43 @@ impl Store {
             replica.agreement.check()?;
             return within(deadline, replica.range(range)).await;
         }
+        self.range_elsewhere(range, consistency).await
+    }
+
+    /// Reads at the others, who answer a part at a time of what is too large for one message.
+    async fn range_elsewhere(&self, range: Range, consistency: Consistency) -> Result<RangeResult, Error> {
+        let mut found = self.part(range.clone(), consistency).await?;
+        let revision = match range.revision {
+            0 => found.revision,
+            revision => revision,
+        };
+        let is_wanted = |read: usize| range.limit == 0 || read < range.limit;
+        while found.more
+            && is_wanted(found.kvs.len())
+            && let Some(last) = found.kvs.last()
+        {
+            let rest = Range {
+                key: [&last.key[..], b"\0"].concat(),
+                revision,
+                limit: range.limit.saturating_sub(found.kvs.len()),
+                ..range.clone()
+            };
+            // Of a member that is behind, this revision could not be read yet.
+            let part = self.part(rest, Consistency::Linearizable).await?;
+            found.more = part.more;
+            found.kvs.extend(part.kvs);
+        }
+        Ok(found)
+    }
+
+    async fn part(&self, range: Range, consistency: Consistency) -> Result<RangeResult, Error> {
+        let (routing, deadline) = (&self.routing, self.routing.deadline());
+        let request = ClientRequest::Range(range, consistency);
         let response = match consistency {
-            Consistency::Linearizable => {
-                self.routing
-                    .ask_leader(ClientRequest::Range(range, consistency), deadline)
-                    .await?
-            }
+            Consistency::Linearizable => routing.ask_leader(request, deadline).await?,
             Consistency::Serializable => {
-                let attempt = self.routing.options.request_timeout;
-                self.routing
-                    .ask_any(ClientRequest::Range(range, consistency), deadline, attempt)
-                    .await?
+                let attempt = routing.options.request_timeout;
+                routing.ask_any(request, deadline, attempt).await?
             }
         };
         match response {

@@ -1,19 +1,27 @@
 //! Answers to other nodes, encoded where no heartbeat waits for a large one.
+//!
+//! Of a range that is larger than [`PART_BYTES_MAX`] a part is answered, which says that there is more: who asks reads on
+//! from there, at the same revision (`client/mod.rs`). What else is too large for a message is refused in a sentence.
 
 use std::iter;
 
 use crate::rpc::{self, ClientResponse, Response};
 use crate::task;
-use crate::{KeyValue, OpResult, TxnResult};
+use crate::{Error, KeyValue, OpResult, RangeResult, TxnResult};
 
 /// What a key costs beside its own octets and its value's.
 const ENTRY: usize = 64;
 /// Octets of keys and values in an answer that is encoded beside the heartbeats: it may be many megabytes.
 const LARGE_MIN: usize = 64 * 1024;
+/// Octets of keys and values in one part of a range: with one value more it is well within what a message may be.
+const PART_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// An answer as it travels.
-pub(super) async fn encode(response: Response) -> Vec<u8> {
-    let encode = |response: &Response| rpc::encode(response).unwrap_or_default();
+pub(super) async fn encode(mut response: Response) -> Vec<u8> {
+    let encode = |response: &Response| rpc::encode(response).unwrap_or_else(|_| refusal(response));
+    if let Response::Client(ClientResponse::Range(found)) = &mut response {
+        cut(found, PART_BYTES_MAX);
+    }
     let size = match &response {
         Response::Client(ClientResponse::Range(found), _) => key_values_size(&found.kvs),
         Response::Client(ClientResponse::Txn(result), _) => txn_size(result),
@@ -33,6 +41,34 @@ pub(super) async fn encode(response: Response) -> Vec<u8> {
         .unwrap_or_default()
 }
 
+/// Leaves what comes first of a range, at least one key.
+fn cut(found: &mut RangeResult, bytes_max: usize) {
+    let mut bytes = 0;
+    let mut is_within = |kv: &KeyValue| {
+        bytes += key_values_size([kv]);
+        bytes <= bytes_max
+    };
+    let kept = found.kvs.iter().take_while(|kv| is_within(kv)).count().max(1);
+    if kept < found.kvs.len() {
+        found.kvs.truncate(kept);
+        found.more = true;
+    }
+}
+
+/// What is said in the place of an answer that no message holds.
+fn refusal(response: &Response) -> Vec<u8> {
+    let failed = match response {
+        // What was proposed may be done: nothing that can be read says that nobody knows.
+        Response::Client(ClientResponse::Proposed(_)) => return Vec::new(),
+        Response::Client(_) => {
+            let why = "the answer is too large for one message between nodes: ask for less at once";
+            Response::Client(ClientResponse::Failed(Error::Refused(why.into())))
+        }
+        _ => Response::Failed("the answer is too large for one message".into()),
+    };
+    rpc::encode(&failed).unwrap_or_default()
+}
+
 fn txn_size(result: &TxnResult) -> usize {
     let sizes = result.responses.iter().map(|response| match response {
         OpResult::Put => 0,
@@ -46,4 +82,40 @@ fn txn_size(result: &TxnResult) -> usize {
 fn key_values_size<'a>(kvs: impl IntoIterator<Item = &'a KeyValue>) -> usize {
     let sizes = kvs.into_iter().map(|kv| ENTRY + kv.key.len() + kv.value.len());
     sizes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_cut_where_it_is_too_large_and_says_so() {
+        let kv = |key: &str| KeyValue {
+            key: key.into(),
+            value: vec![0; 100],
+            ..KeyValue::default()
+        };
+        let cut_at = |bytes_max| {
+            let mut found = RangeResult {
+                kvs: vec![kv("a"), kv("b"), kv("c")],
+                count: 3,
+                ..RangeResult::default()
+            };
+            cut(&mut found, bytes_max);
+            (found.kvs.len(), found.more, found.count)
+        };
+        assert_eq!(cut_at(3 * 165), (3, false, 3));
+        assert_eq!(cut_at(3 * 165 - 1), (2, true, 3));
+        assert_eq!(cut_at(0), (1, true, 3));
+    }
+
+    #[test]
+    fn what_no_message_holds_is_refused_in_words_and_a_proposal_is_not() {
+        let refused = refusal(&Response::Client(ClientResponse::Txn(TxnResult::default())));
+        let Ok(Response::Client(ClientResponse::Failed(Error::Refused(why)))) = rpc::decode(&refused) else {
+            panic!("it is not refused")
+        };
+        assert!(why.contains("too large"), "{why}");
+        assert!(refusal(&Response::Client(ClientResponse::Proposed(Vec::new()))).is_empty());
+    }
 }
