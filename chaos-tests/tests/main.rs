@@ -24,6 +24,8 @@ mod differential;
 mod durability;
 #[path = "promises/early_end.rs"]
 mod early_end;
+#[path = "promises/ended.rs"]
+mod ended;
 #[path = "promises/errors.rs"]
 mod errors;
 #[path = "promises/examples.rs"]

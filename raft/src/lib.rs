@@ -35,7 +35,13 @@
 //! 1. `state/apply.rs` carries a digest on with each entry (`mvcc/digest.rs`); `state/digests.rs` keeps the last ones.
 //! 2. `consensus/network.rs` sends the leader's newest with each append and heartbeat; `consensus/agreement.rs` compares.
 //! 3. Where two differ, `replica/examine.rs` asks all voters whose is the majority's, on each member for itself.
-//! 4. `node/mod.rs` takes out the replica that is not of the majority; `node/sick.rs` keeps it out until it is reset.
+//! 4. `node/place.rs` takes out the replica that is not of the majority; `node/sick.rs` keeps it out until it is reset.
+//!
+//! # What happens where the disk refuses something
+//!
+//! 1. `log/writer.rs` or `state/memtable.rs` fails for good; openraft ends.
+//! 2. `node/place.rs` sees that, says why, goes on as a handle, and closes what is left of the replica.
+//! 3. It opens the files anew after a rest, as after a kill; where `replica/damage.rs` refuses them, the node is sick.
 //!
 //! # Who uses whom
 //!

@@ -11,6 +11,7 @@ mod clock;
 mod cluster;
 mod damage;
 mod differ;
+mod ended;
 mod kill;
 mod leases;
 mod membership;

@@ -13,6 +13,8 @@ use crate::plan::Plan;
 
 /// How long a process that failed stays down before it is started again.
 const RESTART_MS: u64 = 200;
+/// How often an operator looks for a node that goes on without its store, and starts it anew.
+const STARTED_ANEW_MS: u64 = 4000;
 
 /// A world.
 pub struct World {
@@ -193,10 +195,18 @@ impl World {
                 self.refused = Some((at + 1, why));
                 return;
             }
-            return self.fail(format!("n{} is taken out: {why}", at + 1));
+            if !host.has_met_errors() {
+                return self.fail(format!("n{} is taken out: {why}", at + 1));
+            }
+            // Its disk failed, and it opens its store again by itself. An operator who sees it for so long starts it anew.
+            if self.now_ms.is_multiple_of(STARTED_ANEW_MS) {
+                self.note(format!("n{} is sick and started anew: {why}", at + 1));
+                self.crash(at + 1, Loss::Killed, RESTART_MS);
+            }
+            return;
         }
-        // A store that has ended by itself: its disk failed.
-        let has_ended = self.now_ms.is_multiple_of(50)
+        // A store that has ended by itself, and was not yet seen by its node: its disk failed. Sometimes it is not left to it.
+        let has_ended = self.now_ms.is_multiple_of(200)
             && host.is_running()
             && host.slot.node().is_some_and(|node| node.has_ended());
         if has_ended {
@@ -287,6 +297,7 @@ impl World {
             .windows(2)
             .all(|pair| (pair[0].leader, pair[0].term) == (pair[1].leader, pair[1].term));
         all.len() == self.hosts.len()
+            && all.iter().all(|status| status.sick.is_none())
             && self.hosts.iter().all(|host| host.slot.has_joined())
             && with_replica.first().is_some_and(|status| status.leader.is_some())
             && is_agreed

@@ -90,9 +90,9 @@ impl Peers {
         self.contacts().id = Some(id);
     }
 
-    /// Takes note of why no replica runs here although one should.
-    pub(crate) fn note_sick(&self, why: String) {
-        self.contacts().sick = Some(why);
+    /// Takes note of why no replica runs here although one should; of nothing once one does.
+    pub(crate) fn note_sick(&self, why: Option<String>) {
+        self.contacts().sick = why;
     }
 
     /// Why no replica runs here although one should.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::routing::Routing;
+use crate::consensus::agreement::Agreement;
 use crate::mvcc::Scope;
 use crate::rpc::{ClientRequest, ClientResponse};
 use crate::state::watch::LocalWatch;
@@ -27,7 +28,8 @@ pub struct Watch {
     /// The next revision of interest; 0 is "now", not yet known.
     next: i64,
     ready: VecDeque<Event>,
-    local: Option<LocalWatch>,
+    /// Of the own state, with whether that is right.
+    local: Option<(Arc<Agreement>, LocalWatch)>,
 }
 
 impl Watch {
@@ -67,20 +69,22 @@ impl Watch {
             if self.next == 0 {
                 self.next = replica.state.revisions().0 + 1;
             }
-            self.local = Some(LocalWatch::new(
-                replica.state.clone(),
-                self.scope.clone(),
-                self.next,
-            ));
+            let watch = LocalWatch::new(replica.state.clone(), self.scope.clone(), self.next);
+            self.local = Some((replica.agreement.clone(), watch));
         }
-        if let Some(local) = &mut self.local {
+        if let Some((agreement, local)) = &mut self.local {
             match local.batch().await {
                 Ok(events) => return Ok((events, local.next_revision())),
-                // The replica was taken out since its state was wrong: what was told of it may be as wrong, and where it
-                // stood is no place in the others' history.
-                Err(Error::Stopped) if self.routing.peers.sick().is_some() => {
+                Err(Error::Stopped) if !self.routing.stop.is_cancelled() => {
+                    let next = local.next_revision();
+                    let is_odd = agreement.is_odd();
                     self.local = None;
-                    return Err(Error::Compacted { revision: self.next });
+                    // What was told of a state that was wrong may be as wrong, and where it stood is no place in the others'
+                    // history. Of a store that ended it was right, and goes on elsewhere.
+                    if is_odd {
+                        return Err(Error::Compacted { revision: next });
+                    }
+                    self.next = next;
                 }
                 Err(error) => return Err(error),
             }

@@ -19,6 +19,7 @@ pub(crate) struct Agreement {
     heard: Mutex<Heard>,
     suspecting: Notify,
     is_in_doubt: AtomicBool,
+    is_odd: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +81,16 @@ impl Agreement {
     /// No majority agrees.
     pub(crate) fn doubt(&self) {
         self.is_in_doubt.store(true, Ordering::Release);
+    }
+
+    /// A majority agrees, and this replica is not of it: it is out for good.
+    pub(crate) fn condemn(&self) {
+        self.is_odd.store(true, Ordering::Release);
+    }
+
+    /// Whether it is out since its state is wrong.
+    pub(crate) fn is_odd(&self) -> bool {
+        self.is_odd.load(Ordering::Acquire)
     }
 
     /// A majority agrees, and this replica is of it.

@@ -8,11 +8,14 @@
 //! | an identity with a replica whose files are refused (`replica/damage.rs`), or that was taken out | sick: a handle with an id, until it is reset |
 //! | a log, a snapshot or a state, and no identity | sick, and asks the members who it is |
 //! | an identity without a replica | a handle with an id, that asks the members |
+//!
+//! What becomes of a replica once it is open: `place.rs`.
 
 mod answer;
 #[cfg(sim)]
 mod held;
 mod identity;
+mod place;
 mod sick;
 
 use crate::fs::File;
@@ -27,12 +30,13 @@ use tokio_util::task::TaskTracker;
 #[cfg(sim)]
 pub use self::held::Held;
 use self::identity::Identity;
+use self::place::Place;
 pub use self::sick::{id_in, set_aside};
 use crate::client::Store;
 use crate::client::forward::{self, Forwarder};
 use crate::client::peers::Peers;
 use crate::client::routing::Routing;
-use crate::replica::{Replica, damage, examine, leader_tasks, purge};
+use crate::replica::{Replica, damage};
 use crate::rpc::{self, ClientRequest, ClientResponse, Request, Response};
 use crate::{Error, Member, Options, Peer, Status, Transport, TransportError, format, task};
 
@@ -350,28 +354,18 @@ impl Node {
     /// Goes on as a handle to the others' store.
     fn go_without(&self, why: &str) {
         tracing::error!("{why}; this node goes on without a replica");
-        self.routing.peers.note_sick(why.to_owned());
+        self.routing.peers.note_sick(Some(why.to_owned()));
     }
 
-    /// Puts the replica in its place, has it do what a leader has to whenever it leads, and takes it out once its state
-    /// is known to be wrong.
+    /// Puts the replica in its place.
     fn put_replica(&self, replica: &Arc<Replica>) {
-        let out = self.routing.stop.child_token();
-        let options = &self.routing.options;
-        let history = leader_tasks::History::of(options);
-        let tasks = leader_tasks::run(replica.clone(), history, out.clone());
-        self.tasks.spawn_on(task::scoped(tasks), &self.runtime);
-        let purging = purge::run(replica.clone(), purge::Interval::of(options), out.clone());
-        self.tasks.spawn_on(task::scoped(purging), &self.runtime);
-        self.routing.peers.set_replica(Some(replica.clone()));
-        let (routing, identity, replica) = (self.routing.clone(), self.identity.clone(), replica.clone());
-        let examined = async move {
-            if let Some(why) = examine::run(replica.clone(), routing.stop.clone()).await {
-                out.cancel();
-                take_out(&routing, &identity, &replica, why).await;
-            }
+        let place = Place {
+            routing: self.routing.clone(),
+            identity: self.identity.clone(),
+            runtime: self.runtime.clone(),
+            tasks: self.tasks.clone(),
         };
-        self.tasks.spawn_on(task::scoped(examined), &self.runtime);
+        place.put(replica);
     }
 
     /// Asks those who are said to be members who leads.
@@ -420,31 +414,6 @@ impl Node {
             Err(TransportError::Unknown(_)) => Err(Error::Unknown),
         }
     }
-}
-
-/// Takes a replica out whose state is wrong. It answers nobody any more; the node goes on as a handle.
-async fn take_out(routing: &Routing, identity: &Mutex<Option<Identity>>, replica: &Replica, why: String) {
-    let why = damage::advised(&why, &routing.options.name);
-    tracing::error!("{why}; this node's replica is taken out");
-    let members = routing.status().members;
-    let known = {
-        let mut identity = identity.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(identity) = &mut *identity {
-            identity.members.clone_from(&members);
-        }
-        identity.clone()
-    };
-    routing.peers.note_members(members);
-    routing.peers.note_sick(why.clone());
-    routing.peers.set_replica(None);
-    let dir = &routing.options.dir;
-    let written =
-        sick::write(dir, &why).and_then(|()| known.map_or(Ok(()), |known| identity::write(dir, &known)));
-    if let Err(error) = written {
-        tracing::error!(%error, "the folder does not say that its replica is out");
-    }
-    replica.step_down().await;
-    replica.shutdown().await;
 }
 
 fn unexpected() -> Error {

@@ -5,6 +5,7 @@
 //! raft.aside-1/          a folder that was set aside for a new member, kept until an operator removes it
 //! ```
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, format};
@@ -26,9 +27,9 @@ pub(super) fn read(dir: &Path) -> Result<Option<String>, Error> {
 pub(super) fn write(dir: &Path, why: &str) -> Result<(), Error> {
     let path = dir.join(NAME);
     let io_error = |error: std::io::Error| format::disk(&path, &error);
-    std::fs::write(&path, why).map_err(io_error)?;
-    std::fs::File::open(&path)
-        .and_then(|file| file.sync_all())
+    let mut file = crate::fs::File::create(&path).map_err(io_error)?;
+    file.write_all(why.as_bytes())
+        .and_then(|()| file.sync_all())
         .map_err(io_error)?;
     format::sync_dir(dir)
 }

@@ -48,16 +48,6 @@ async fn lead(replica: &Replica, history: History) {
     let mut ages = Ages::new(history);
     loop {
         ticks.tick().await;
-        if replica.raft.metrics().borrow_watched().running_state.is_err() {
-            tracing::error!("the store of this node has ended");
-            let state = replica.state.clone();
-            let _ = crate::task::blocking(move || {
-                state.stop();
-                Ok(())
-            })
-            .await;
-            return;
-        }
         let led = replica
             .raft
             .as_leader()

@@ -57,7 +57,12 @@ impl State {
                 remove_dir(&path);
                 continue;
             }
-            match Sled::open(&path).and_then(load) {
+            let opened = Sled::open(&path);
+            if let Err(error @ Error::Disk(_)) = opened {
+                // A full disk has no room for another one either.
+                return Err(error);
+            }
+            match opened.and_then(load) {
                 Ok(found) if found.stored.meta.applied >= covered => loaded = Some(found),
                 // Older than the snapshot, which has it all. It is closed before it goes.
                 Ok(older) => {

@@ -106,6 +106,10 @@ impl Sled {
 const LOCKED_MAX: Duration = Duration::from_secs(5);
 const LOCKED_POLL: Duration = Duration::from_millis(5);
 
+fn is_full(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.kind() == std::io::ErrorKind::StorageFull)
+}
+
 fn is_locked(error: &sled::Error) -> bool {
     // sled wraps the system's error in one of its own, of which only the text is left.
     matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
@@ -113,7 +117,7 @@ fn is_locked(error: &sled::Error) -> bool {
 
 impl Sled {
     /// Opens the state in `dir`, making an empty one if there is none. sled panics on some damage: that is an error
-    /// like any other here (`panics.rs`).
+    /// like any other here (`panics.rs`). [`Error::Disk`] says that the disk is full.
     pub(super) fn open(dir: &Path) -> Result<Sled, Error> {
         let corrupt = |why: String| Error::Corrupt(format!("{}: {why}", dir.display()));
         let begun = Instant::now();
@@ -126,6 +130,10 @@ impl Sled {
                 Ok(db) => break db,
                 Err(error) if is_locked(&error) && begun.elapsed() < LOCKED_MAX => {
                     std::thread::sleep(LOCKED_POLL);
+                }
+                // Nothing is wrong with it.
+                Err(error) if is_full(&error) => {
+                    return Err(Error::Disk(format!("{}: {error}", dir.display())));
                 }
                 Err(error) => return Err(corrupt(error.to_string())),
             }
