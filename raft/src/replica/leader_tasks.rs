@@ -46,8 +46,11 @@ async fn lead(replica: &Replica, history: History) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut term = None;
     let mut ages = Ages::new(history);
+    let mut metrics = replica.raft.metrics();
     loop {
         ticks.tick().await;
+        // What changes from here on is not missed.
+        drop(metrics.borrow_and_update());
         let led = replica
             .raft
             .as_leader()
@@ -67,6 +70,10 @@ async fn lead(replica: &Replica, history: History) {
             clock.tick(leases.into_iter(), replica.now_ms());
         }
         if led.is_none() {
+            // Who follows sleeps until it may lead.
+            if !crate::mutant!(FollowerExpires) && metrics.changed().await.is_err() {
+                return;
+            }
             continue;
         }
         // Deciding anything needs a leader whose quorum agrees, and all that was decided before.
