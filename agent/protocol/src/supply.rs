@@ -42,6 +42,33 @@ pub fn replicas_needed<'k>(stages: impl IntoIterator<Item = (&'k Kind, bool)>, s
             .sum::<u32>()
 }
 
+/// Whether a node that serves nobody else has replicas for stages of one service: what its settings allow, and what it keeps
+/// `wished` of a kind.
+///
+/// What is wished of a kind takes nothing from the setting, but where more of that kind are to start: those runs share first.
+pub fn fits_ever<'k>(
+    stages: impl IntoIterator<Item = (&'k Kind, bool)>,
+    wished: impl Fn(&Kind) -> u32,
+    slots: u32,
+    replicas: u32,
+) -> bool {
+    let mut by_kind: BTreeMap<&Kind, Vec<bool>> = BTreeMap::new();
+    for (kind, is_fresh) in stages {
+        by_kind.entry(kind).or_default().push(is_fresh);
+    }
+    let (mut new, mut kept_beside) = (0, 0);
+    for (kind, stages) in by_kind {
+        let (fresh, shared): (Vec<bool>, Vec<bool>) = stages.into_iter().partition(|is_fresh| *is_fresh);
+        let kept = wished(kind);
+        let beyond = (shared.len() as u32).div_ceil(slots.max(1)).saturating_sub(kept);
+        new += fresh.len() as u32 + beyond;
+        if beyond > 0 {
+            kept_beside = kept_beside.max(kept);
+        }
+    }
+    new == 0 || new + kept_beside <= replicas
+}
+
 /// What a node has.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -86,6 +113,13 @@ pub struct OfKind {
     pub failing: Option<Failing>,
 }
 
+impl OfKind {
+    /// Replicas that are there and stay, whoever uses them.
+    pub fn kept(&self) -> u32 {
+        self.wished.min(self.replicas)
+    }
+}
+
 /// Why replicas that are wished are not there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -114,5 +148,26 @@ mod tests {
         assert_eq!(replicas_needed([(&one, false); 3], 2), 2);
         assert_eq!(replicas_needed([(&one, true), (&one, false)], 2), 2);
         assert_eq!(replicas_needed([(&one, false)], 0), 1);
+    }
+
+    #[test]
+    fn what_is_wished_serves_beside_what_the_settings_allow() {
+        let kind = |digest: &str| Kind {
+            service: "cat".into(),
+            digest: digest.into(),
+        };
+        let (one, two) = (kind("1"), kind("2"));
+        let fits = |stages: &[(&Kind, bool)], of_one: u32| {
+            let wished = |kind: &Kind| if *kind == one { of_one } else { 0 };
+            fits_ever(stages.iter().copied(), wished, 2, 1)
+        };
+        assert!(fits(&[(&one, false), (&one, false)], 0));
+        assert!(!fits(&[(&one, false); 3], 0), "two slots a replica, one replica");
+        assert!(fits(&[(&one, false); 4], 2), "both are kept");
+        assert!(!fits(&[(&one, false); 5], 2), "a third may not start");
+        assert!(!fits(&[(&one, false), (&two, false)], 0));
+        assert!(fits(&[(&one, false), (&two, false)], 1));
+        assert!(fits(&[(&one, true)], 3), "one of its own, beside those that are kept");
+        assert!(!fits(&[(&one, true), (&two, false)], 3));
     }
 }

@@ -1,10 +1,17 @@
 //! Where a run's stages go: the least used replica that has a slot, a new one where there is none, an idle one stopped for
 //! it where there is no room.
+//!
+//! ```text
+//! replicas=2, slots=2, a1 and a2 idle       a a    a1 a2
+//!                                           a a b  a1 a1, and b in the place of a2
+//! ```
+//!
+//! Always: what fits a node that serves nobody else is found there, whatever is idle on it, so that nobody waits for ever.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pipes_protocol::reservation::{Prepare, Wanted};
-use pipes_protocol::supply::{Kind, replicas_needed};
+use pipes_protocol::supply::{Kind, fits_ever};
 
 use crate::executor::pool::state::{REPLICAS_MAX, Replica, Slots};
 use crate::executor::settings::Settings;
@@ -29,6 +36,14 @@ pub(super) struct New {
     pub used: u32,
 }
 
+/// How a run's stages lie in what is there.
+enum Way<'s> {
+    /// Each in the least used replica.
+    Spread,
+    /// In as few as can be of these, which may end for new ones.
+    Packed(HashSet<&'s str>),
+}
+
 impl Slots {
     /// Why a node of these settings has room for it at no time.
     pub(super) fn never_fits(&self, request: &Prepare) -> Option<String> {
@@ -45,8 +60,16 @@ impl Slots {
             let of = by_service.entry(stage.kind.service.as_str()).or_default();
             of.push((&stage.kind, stage.fresh));
         }
+        let kept = |kind: &Kind| self.wished_of(kind).min(self.held(kind));
+        let is_new = |stage: &Wanted| stage.fresh || kept(&stage.kind) == 0;
+        let kept_in_all: u32 = self.wished.keys().map(kept).sum();
+        if kept_in_all as usize >= REPLICAS_MAX && request.stages.iter().any(is_new) {
+            return Some(format!(
+                "{REPLICAS_MAX} replicas are kept there, as many as a node may have"
+            ));
+        }
         let is_too_many =
-            |wanted: &[(&Kind, bool)]| replicas_needed(wanted.iter().copied(), slots) > replicas;
+            |wanted: &[(&Kind, bool)]| !fits_ever(wanted.iter().copied(), kept, slots, replicas);
         let (service, wanted) = by_service.into_iter().find(|(_, wanted)| is_too_many(wanted))?;
         let count = wanted.len();
         Some(format!(
@@ -59,10 +82,17 @@ impl Slots {
         if self.used() + request.stages.len() > self.stages_max {
             return None;
         }
+        self.choose_so(request, &Way::Spread).or_else(|| {
+            let endable = self.endable(|_, _| true).into_iter().map(|(name, _)| name);
+            self.choose_so(request, &Way::Packed(endable.collect()))
+        })
+    }
+
+    fn choose_so(&self, request: &Prepare, way: &Way<'_>) -> Option<Choice> {
         let mut choice = Choice::default();
         let mut taken: HashMap<&str, u32> = HashMap::new();
         for stage in &request.stages {
-            let place = self.known_place(stage, &taken, &choice);
+            let place = self.known_place(stage, &taken, &choice, way);
             if let Some(name) = place {
                 *taken.entry(name).or_default() += 1;
                 choice.places.push(Chosen::Known(name.to_owned()));
@@ -85,23 +115,32 @@ impl Slots {
         stage: &Wanted,
         taken: &HashMap<&str, u32>,
         choice: &Choice,
+        way: &Way<'_>,
     ) -> Option<&'s str> {
         let used = |name: &str, replica: &Replica| replica.used + taken.get(name).copied().unwrap_or(0);
+        let may_end = |name: &str| match way {
+            Way::Spread => false,
+            Way::Packed(endable) => endable.contains(name) && !taken.contains_key(name),
+        };
         let fitting = self.replicas.iter().filter(|(name, replica)| {
             !stage.fresh
                 && !replica.is_fresh
                 && replica.kind == stage.kind
                 && used(name, replica) < replica.slots.min(self.settings.slots)
                 && !choice.evicted.contains(name)
+                // A new one would have more.
+                && !(may_end(name) && replica.slots < self.settings.slots)
         });
-        let least = fitting
-            .min_by_key(|(name, replica)| (!replica.is_ready, replica.is_leaving, used(name, replica)));
+        let least = fitting.min_by_key(|(name, replica)| {
+            let used = used(name, replica);
+            (may_end(name), !replica.is_ready, replica.is_leaving, used)
+        });
         least.map(|(name, _)| name.as_str())
     }
 
     /// Room for a new replica, if need be instead of an idle one.
     fn new_place(&self, stage: &Wanted, taken: &HashMap<&str, u32>, choice: &mut Choice) -> Option<usize> {
-        let known = self.known_beside(&stage.kind);
+        let known = self.known_beside(stage);
         let new = choice
             .new
             .iter()
@@ -141,15 +180,16 @@ impl Slots {
         idle.next().map(|(name, _)| name.to_owned())
     }
 
-    /// Replicas of a service that count when one of this kind is to start: all of the kind, and of others those beyond
-    /// what is wished of them.
-    fn known_beside(&self, kind: &Kind) -> usize {
+    /// Replicas of a service that count when one is to start for this stage: those beyond what is wished, and all of its
+    /// kind where it would share them.
+    fn known_beside(&self, stage: &Wanted) -> usize {
+        let kind = &stage.kind;
         let of_service = self
             .replicas
             .values()
             .filter(|known| known.kind.service == kind.service);
-        let others =
-            (self.wished.iter()).filter(|(other, _)| other.service == kind.service && *other != kind);
+        let others = (self.wished.iter())
+            .filter(|(other, _)| other.service == kind.service && (stage.fresh || *other != kind));
         let wished: u32 = others
             .map(|(other, wished)| wished.count.min(self.held(other)))
             .sum();

@@ -184,10 +184,12 @@ impl Slots {
         started.is_ready = true;
         started.ready_since = now;
         started.idle_since = now;
-        self.failed_starts.remove(&started.kind);
+        let kind = started.kind.clone();
+        self.failed_starts.remove(&kind);
         for ticket in self.tickets(|reservation| !reservation.is_ready) {
             self.ready_if_all(ticket);
         }
+        self.replaced(&kind);
         // One that nobody wants any more may make room.
         self.serve_waiting(now);
         self.keep_wished(now);
@@ -247,11 +249,27 @@ impl Slots {
         *failed >= STARTS_MAX
     }
 
-    /// Settings changed. They hold for replicas that run already, but none gets more slots than it started with.
+    /// Settings changed. They hold for replicas that run already, but none gets more slots than it started with: of those that
+    /// are kept, ones with more take their place.
     pub fn set(&mut self, now: Instant, settings: Settings) {
         self.settings = settings;
+        for replica in self.replicas.values_mut() {
+            let is_kept = self.wished.contains_key(&replica.kind) && !replica.is_fresh;
+            replica.is_leaving |= is_kept && replica.slots < settings.slots;
+        }
+        self.refuse_waiting();
         self.serve_waiting(now);
         self.tick(now);
+    }
+
+    /// Tells those that wait for what there is at no time any more.
+    pub(super) fn refuse_waiting(&mut self) {
+        for (ticket, request) in std::mem::take(&mut self.waiting) {
+            match self.never_fits(&request) {
+                Some(why) => self.answer(ticket, Answer::Failed(PrepareError::Unavailable(why))),
+                None => self.waiting.push_back((ticket, request)),
+            }
+        }
     }
 
     /// Stops replicas that nobody wishes and nobody has used for long, and tries again what failed.

@@ -45,7 +45,18 @@ impl Slots {
             self.let_go(&kind, wished.count);
         }
         self.keep_wished(now);
+        self.refuse_waiting();
         self.serve_waiting(now);
+    }
+
+    /// One of a kind is there: an idle one in whose place it started goes.
+    pub(super) fn replaced(&mut self, kind: &Kind) {
+        let mut leaving = (self.replicas.iter()).filter(|(_, replica)| {
+            replica.is_leaving && replica.is_idle() && replica.kind == *kind
+        });
+        if let Some(name) = leaving.next().map(|(name, _)| name.clone()) {
+            self.stop(name);
+        }
     }
 
     /// So many fewer are wished of a kind: idle ones end now, others after their last use.
@@ -65,11 +76,12 @@ impl Slots {
         }
     }
 
-    /// Those that were to end after their last use stay, as far as they are wished again.
+    /// Those that were to end after their last use stay, as far as they are wished again and have the slots they should.
     fn take_back(&mut self, kind: &Kind) {
         let missing = self.wished_of(kind).saturating_sub(self.held(kind)) as usize;
+        let slots = self.settings.slots;
         let mut leaving: Vec<&mut Replica> = (self.replicas.values_mut())
-            .filter(|replica| replica.is_leaving && replica.kind == *kind)
+            .filter(|replica| replica.is_leaving && replica.kind == *kind && replica.slots >= slots)
             .collect();
         leaving.sort_unstable_by_key(|replica| Reverse(replica.used));
         (leaving.into_iter().take(missing)).for_each(|replica| replica.is_leaving = false);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pipes_protocol::supply::{Kind, OfKind, Supply, replicas_needed};
+use pipes_protocol::supply::{Kind, OfKind, Supply, fits_ever, replicas_needed};
 
 /// What a stage needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,29 +62,24 @@ impl Node {
         if self.is_silent || is_full || is_claimed {
             return (Room::None, true);
         }
-        let before: Vec<&Need> = self.taken.iter().chain(here.iter().copied()).collect();
-        let of_kind = |kind: &Kind| {
-            let same = before.iter().filter(|taken| !taken.fresh && taken.kind == *kind);
-            same.count() as u32
-        };
         // Replicas that can be made: what the settings leave, and in the place of idle ones of other kinds.
         let there: u32 = of_service()
-            .map(|of| match of.kind == need.kind {
+            .map(|of| match of.kind == need.kind && !need.fresh {
                 true => of.replicas,
-                // Other versions' wished ones leave the setting to this one.
-                false => of.replicas - of.replicas.min(of.wished),
+                // Wished ones leave the setting to other versions, and to one's own replica.
+                false => of.replicas - of.kept(),
             })
             .sum();
         let idle = of_service().filter(|of| need.fresh || of.kind != need.kind);
-        // What was placed before takes idle ones first.
-        let idle: u32 = idle.map(|of| of.idle.saturating_sub(of_kind(&of.kind))).sum();
+        let idle: u32 = idle.map(|of| self.left_idle(of, supply.slots, here)).sum();
+        let before: Vec<&Need> = self.taken.iter().chain(here.iter().copied()).collect();
         let others = before.iter().filter(|taken| taken.kind.service == *service);
         let others = others.filter(|taken| taken.fresh || need.fresh || taken.kind != need.kind);
         let new = (supply.replicas + idle).saturating_sub(there + to_start(supply, others.copied()));
         if need.fresh {
             return (if new > 0 { Room::Some } else { Room::None }, true);
         }
-        let same = of_kind(&need.kind);
+        let same = shared(before, &need.kind);
         let none = OfKind::default();
         let of = of_service().find(|of| of.kind == need.kind).unwrap_or(&none);
         if same < of.ready {
@@ -96,6 +91,16 @@ impl Node {
         }
     }
 
+    /// How many idle replicas of a kind are left to make room for others: what other runs have been given takes idle ones
+    /// first, the line's own stages as few of them as will do.
+    fn left_idle(&self, of: &OfKind, slots: u32, here: &[&Need]) -> u32 {
+        let others = shared(&self.taken, &of.kind);
+        let idle = of.idle.saturating_sub(others);
+        let in_use = (of.ready + of.starting).saturating_sub(others + idle.saturating_mul(slots));
+        let own = shared(here.iter().copied(), &of.kind).saturating_sub(in_use);
+        idle.saturating_sub(own.div_ceil(slots.max(1)))
+    }
+
     /// Thousandths of a stage a processor, with so many more, and how much memory is left, in percent.
     pub(super) fn load(&self, more: usize) -> (u64, u32) {
         let told = |of: fn(&Supply) -> u32, unknown| self.supply.as_deref().map_or(unknown, of);
@@ -104,6 +109,12 @@ impl Node {
         let memory_percent = told(|supply| supply.memory_percent, 100);
         (stages * 1_000 / u64::from(processors), memory_percent)
     }
+}
+
+/// Stages that take slots of this kind which others may share.
+fn shared<'n>(stages: impl IntoIterator<Item = &'n Need>, kind: &Kind) -> u32 {
+    let same = stages.into_iter().filter(|need| !need.fresh && need.kind == *kind);
+    same.count() as u32
 }
 
 /// Replicas that start for these stages: for those that find no slot in what is there.
@@ -125,6 +136,10 @@ fn to_start<'n>(supply: &Supply, stages: impl Iterator<Item = &'n Need>) -> u32 
 fn never_fits(supply: &Supply, need: &Need, here: &[&Need]) -> bool {
     let all = here.iter().copied().chain([need]);
     let of_service = all.filter(|other| other.kind.service == need.kind.service);
-    let needed = replicas_needed(of_service.map(|other| (&other.kind, other.fresh)), supply.slots);
-    here.len() >= supply.stages_max as usize || needed > supply.replicas
+    let kept = |kind: &Kind| {
+        let of = supply.kinds.iter().find(|of| of.kind == *kind);
+        of.map_or(0, OfKind::kept)
+    };
+    let stages = of_service.map(|other| (&other.kind, other.fresh));
+    here.len() >= supply.stages_max as usize || !fits_ever(stages, kept, supply.slots, supply.replicas)
 }

@@ -296,6 +296,40 @@ fn versions_of_a_service_need_replicas_of_their_own() {
 }
 
 #[test]
+fn versions_find_room_beside_idle_replicas_of_which_one_will_do() {
+    let mut nodes = nodes(&[1]);
+    (supply(&mut nodes[0]).slots, supply(&mut nodes[0]).replicas) = (2, 2);
+    warm(&mut nodes[0], "a", 0);
+    let of = &mut supply(&mut nodes[0]).kinds[0];
+    (of.replicas, of.idle, of.ready) = (2, 2, 4);
+    let mut line = versions();
+    line.needs.insert(0, need("a"));
+    assert_eq!(placed(&line, &nodes, 0), Ok(vec![1, 1, 1]));
+    nodes[0].taken = vec![need("a"), need("a")];
+    assert_eq!(placed(&line, &nodes, 0), Ok(vec![]), "others may have both");
+}
+
+#[test]
+fn what_a_node_keeps_serves_beside_what_its_settings_allow() {
+    let mut nodes = nodes(&[1]);
+    (supply(&mut nodes[0]).slots, supply(&mut nodes[0]).replicas) = (1, 1);
+    warm(&mut nodes[0], "a", 0);
+    let of = &mut supply(&mut nodes[0]).kinds[0];
+    (of.replicas, of.idle, of.wished, of.ready) = (2, 0, 2, 0);
+    assert_eq!(placed(&line(&["a", "a"]), &nodes, 0), Ok(vec![]), "it waits for their slots");
+    supply(&mut nodes[0]).kinds[0].ready = 2;
+    assert_eq!(placed(&line(&["a", "a"]), &nodes, 0), Ok(vec![1, 1]));
+    let own = Line {
+        needs: vec![Need {
+            fresh: true,
+            ..need("a")
+        }],
+        ..Line::default()
+    };
+    assert_eq!(placed(&own, &nodes, 0), Ok(vec![1]), "the setting is left to it");
+}
+
+#[test]
 fn versions_that_fit_no_empty_node_together_are_told_by_the_node() {
     let mut nodes = nodes(&[1]);
     supply(&mut nodes[0]).replicas = 1;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use pipes_protocol::reservation::Wanted;
 
+mod versions;
 mod wished;
 
 struct Pool {

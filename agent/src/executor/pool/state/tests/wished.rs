@@ -209,12 +209,55 @@ fn wished_ones_go_beyond_the_setting_and_leave_it_to_other_versions() {
     assert_eq!(pool.prepare("r1", "cat@2"), ["reserved", "start x3 cat"]);
     assert_eq!(pool.prepare("r2", "cat@2"), ["full"]);
     assert_eq!(
-        pool.prepare("r3", "cat@1 cat@1"),
-        ["failed: 2 stages of cat were asked of it; settings slots=1 and replicas=1 forbid that"]
+        pool.prepare("r3", "cat@1 cat@1 cat@1"),
+        ["failed: 3 stages of cat were asked of it; settings slots=1 and replicas=1 forbid that"]
     );
+    assert_eq!(pool.prepare("r3", "cat@1 cat@1"), ["reserved", "ready 1@x1 2@x2"]);
+    pool.end("r3");
     pool.prepare("r4", "cat@1");
     pool.prepare("r5", "cat@1");
     assert_eq!(pool.prepare("r6", "cat@1"), ["full"]);
+}
+
+#[test]
+fn a_replica_of_ones_own_has_room_beside_those_that_are_wished() {
+    let mut pool = Pool::new(16, 1);
+    pool.wish("cat 2");
+    pool.ready("x1");
+    pool.ready("x2");
+    assert_eq!(
+        pool.ask("r1", "cat", "fresh wait"),
+        ["waiting", "reserved", "start x3 cat"]
+    );
+    assert_eq!(pool.ask("r2", "cat", "fresh"), ["full"]);
+    pool.ready("x3");
+    assert_eq!(pool.end("r1"), ["stop x3"]);
+}
+
+#[test]
+fn kept_replicas_with_fewer_slots_than_are_set_are_replaced_one_by_one() {
+    let mut pool = Pool::new(1, 1);
+    pool.wish("cat 1");
+    pool.ready("x1");
+    pool.prepare("r1", "cat");
+    let slots = |slots| Settings {
+        slots,
+        replicas: 1,
+        ..Settings::default()
+    };
+    pool.slots.set(pool.now, slots(2));
+    assert_eq!(pool.effects(), ["start x2 cat"]);
+    pool.fail("x2", "no memory");
+    assert!(pool.wish("cat 1").is_empty());
+    assert_eq!(pool.of("cat").up, 0, "the small one is not taken back");
+    assert_eq!(pool.next(), Some((1, vec!["start x3 cat".to_owned()])));
+    assert_eq!(pool.ask("r2", "cat cat", "wait"), ["waiting", "reserved"]);
+    assert_eq!(pool.ready("x3"), ["ready 1@x3 2@x3"]);
+    assert_eq!(pool.end("r1"), ["stop x1"]);
+    pool.end("r2");
+    pool.slots.set(pool.now, slots(4));
+    assert_eq!(pool.effects(), ["start x4 cat"]);
+    assert_eq!(pool.ready("x4"), ["stop x3"], "idle, and replaced");
 }
 
 #[test]
@@ -247,7 +290,10 @@ fn a_node_that_is_full_evicts_what_nobody_wishes_and_no_more() {
         failing.why
     );
     assert_eq!(pool.slots.next_deadline(), None);
-    assert_eq!(pool.prepare("r2", "tr"), ["full"]);
+    assert_eq!(
+        pool.ask("r2", "tr", "wait"),
+        ["failed: 256 replicas are kept there, as many as a node may have"]
+    );
     let made = pool.wish(&format!("cat {}, tr 1", REPLICAS_MAX - 1));
     assert_eq!(made.len(), 2);
     assert!(made[0].starts_with("stop") && made[1].ends_with("tr"), "{made:?}");
