@@ -26,7 +26,6 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pipes_protocol::supply::Kind;
 use sha2::{Digest as _, Sha256};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
@@ -85,8 +84,6 @@ struct Inner {
     cgroups: Cgroups,
     lifecycle: Lifecycle,
     stops: Mutex<HashMap<String, CancellationToken>>,
-    /// One ticket for each kind, as long as this agent lives.
-    tickets: Mutex<HashMap<Kind, String>>,
 }
 
 impl Process {
@@ -104,14 +101,12 @@ impl Process {
             .recursive(true)
             .mode(0o700)
             .create(&node.replicas)?;
-        let (stops, tickets) = (Mutex::default(), Mutex::default());
         Ok(Process(Arc::new(Inner {
             node,
             host,
             cgroups,
             lifecycle,
-            stops,
-            tickets,
+            stops: Mutex::default(),
         })))
     }
 }
@@ -207,7 +202,8 @@ impl Inner {
         here: &mut Here,
         executable: &Path,
     ) -> Result<(), StartError> {
-        let ticket = self.ticket(spec);
+        // Its own alone, and gone with it: a stage that learns of one can pass for nobody else's replica.
+        let ticket = hex::encode(rand::random::<[u8; 32]>());
         self.host
             .admit(&spec.replica, Sha256::digest(ticket.as_bytes()).into());
         let registered = self.host.registered(&spec.replica);
@@ -276,12 +272,6 @@ impl Inner {
             });
         }
         Ok(command)
-    }
-
-    fn ticket(&self, spec: &ReplicaSpec) -> String {
-        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || hex::encode(rand::random::<[u8; 32]>());
-        tickets.entry(spec.kind.clone()).or_insert_with(fresh).clone()
     }
 
     fn stops(&self) -> std::sync::MutexGuard<'_, HashMap<String, CancellationToken>> {
