@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(1);
+/// So long a disk may be nearly full before it is known of all invocations what they hold: where some begin all the time,
+/// there is always one of which it is not.
+const UNKNOWN_MAX: Duration = Duration::from_secs(5);
 /// Free bytes that are enough on any disk.
 const RESERVE_MAX: u64 = 2 << 30;
 /// What holds less than this part of what is to stay free is no reason for the want of it.
@@ -45,6 +48,8 @@ pub struct Disk {
     folder: PathBuf,
     due: Instant,
     room: Room,
+    /// Since when it has been nearly full, if it is.
+    low_since: Option<Instant>,
     reserve: u64,
     /// What stands beside the others' numbers.
     written: Option<u64>,
@@ -61,6 +66,7 @@ impl Disk {
             folder,
             due: Instant::now(),
             room: Room::Plenty,
+            low_since: None,
             reserve: 0,
             written: None,
             is_refused: false,
@@ -78,9 +84,21 @@ impl Disk {
             // A disk that cannot be asked has room until somebody finds out.
             let (total, free) = sizes(&self.folder).unwrap_or((0, 0));
             self.reserve = reserve(total);
-            self.room = room(total, free);
+            self.note(room(total, free), now);
         }
         self.room
+    }
+
+    fn note(&mut self, room: Room, now: Instant) {
+        self.room = room;
+        let since = self.low_since.unwrap_or(now);
+        self.low_since = (room == Room::Low).then_some(since);
+    }
+
+    /// Whether it has been nearly full for so long that what is not known of some invocations is waited for no longer.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.low_since
+            .is_some_and(|since| now.duration_since(since) >= UNKNOWN_MAX)
     }
 
     /// The largest invocation of this replica holds so much, if any holds something; whether it has to end, as the disk has too
@@ -202,6 +220,19 @@ mod tests {
         assert!(asked(&mut one, 2 * GIB));
         one.room = Room::Scarce;
         assert!(!asked(&mut one, 2 * GIB));
+    }
+
+    #[test]
+    fn what_is_not_known_is_waited_for_so_long_as_the_disk_is_nearly_full_and_no_longer() {
+        let base = tempfile::tempdir().unwrap();
+        let (mut disk, now) = (Disk::new(base.path().to_owned()), Instant::now());
+        disk.note(Room::Low, now);
+        disk.note(Room::Low, now + UNKNOWN_MAX / 2);
+        assert!(!disk.is_overdue(now + UNKNOWN_MAX / 2));
+        assert!(disk.is_overdue(now + UNKNOWN_MAX));
+        disk.note(Room::Scarce, now + UNKNOWN_MAX);
+        disk.note(Room::Low, now + UNKNOWN_MAX);
+        assert!(!disk.is_overdue(now + UNKNOWN_MAX));
     }
 
     #[test]

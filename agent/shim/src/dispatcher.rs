@@ -3,7 +3,7 @@
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pipes_protocol::pipe::Opening;
 use pipes_protocol::stage::{Order, Spec};
@@ -309,9 +309,11 @@ impl Dispatcher {
         self.free_the_disk();
     }
 
-    /// Ends the invocation that holds the most of a disk that is nearly full, once it is known which one that is.
+    /// Ends the invocation that holds the most of a disk that is nearly full, once it is known which one that is; or the
+    /// largest of those that are known, where that takes too long.
     fn free_the_disk(&mut self) {
-        if self.invocations.iter().any(Invocation::is_looked_through) {
+        let is_unknown = self.invocations.iter().any(Invocation::is_looked_through);
+        if is_unknown && !self.replica.disk.is_overdue(Instant::now()) {
             return;
         }
         let largest = self.invocations.iter_mut().max_by_key(|one| one.held());
