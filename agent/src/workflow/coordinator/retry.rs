@@ -5,6 +5,7 @@
 //! | a node was full | wait for a free slot and ask again | without limit; after 5 refusals the nodes in turn |
 //! | a node or replica failed before the start | place it anew, without that node | 8 times |
 //! | a server was lost after the start | begin again, if `--retry` asked for it and nothing was read or written | once |
+//! | any of these, and bytes of stdin came that it could not take any more | it is over: no other one has them all | |
 //! | of anything else, or all stages ended | it is over | |
 
 use std::collections::BTreeSet;
@@ -33,6 +34,8 @@ pub enum Next {
     Elsewhere,
     /// Another at once, from the beginning.
     Again,
+    /// None: another would miss a part of stdin.
+    Incomplete,
     /// None: the run is over.
     Over,
 }
@@ -47,8 +50,17 @@ pub struct Retries {
 }
 
 impl Retries {
-    /// Decides after an attempt; `may_repeat`: whether one that was lost after its start may be repeated.
-    pub fn after(&mut self, stop: Option<&Stop>, may_repeat: bool) -> Next {
+    /// Decides after an attempt; `may_repeat`: whether one that was lost after its start may be repeated; `has_all_stdin`:
+    /// whether another would have all that the caller has sent.
+    pub fn after(&mut self, stop: Option<&Stop>, may_repeat: bool, has_all_stdin: bool) -> Next {
+        match self.regardless_of_stdin(stop, may_repeat) {
+            Next::Over => Next::Over,
+            _ if !has_all_stdin => Next::Incomplete,
+            next => next,
+        }
+    }
+
+    fn regardless_of_stdin(&mut self, stop: Option<&Stop>, may_repeat: bool) -> Next {
         match stop {
             Some(Stop::Full) => {
                 self.refusals += 1;
@@ -106,7 +118,7 @@ mod tests {
     fn a_full_cluster_is_asked_without_limit_and_in_turn_after_five_refusals() {
         let mut retries = Retries::default();
         for refusal in 1..100 {
-            assert_eq!(retries.after(Some(&Stop::Full), false), Next::WhenFreed);
+            assert_eq!(retries.after(Some(&Stop::Full), false, true), Next::WhenFreed);
             assert_eq!(retries.asks_in_turn(), refusal >= 5, "after {refusal} refusals");
         }
         assert!(retries.avoided().is_empty());
@@ -116,20 +128,20 @@ mod tests {
     fn a_node_that_failed_before_the_start_is_avoided_eight_times_at_most() {
         let mut retries = Retries::default();
         for node in 1..=8 {
-            let next = retries.after(Some(&unavailable(Some(node))), false);
+            let next = retries.after(Some(&unavailable(Some(node))), false, true);
             assert_eq!(next, Next::Elsewhere);
             assert!(retries.avoided().contains(&node));
         }
-        assert_eq!(retries.after(Some(&unavailable(Some(9))), false), Next::Over);
+        assert_eq!(retries.after(Some(&unavailable(Some(9))), false, true), Next::Over);
     }
 
     #[test]
     fn refusals_do_not_count_as_mishaps() {
         let mut retries = Retries::default();
         for _ in 0..20 {
-            retries.after(Some(&Stop::Full), false);
+            retries.after(Some(&Stop::Full), false, true);
         }
-        assert_eq!(retries.after(Some(&unavailable(None)), false), Next::Elsewhere);
+        assert_eq!(retries.after(Some(&unavailable(None)), false, true), Next::Elsewhere);
         assert!(retries.avoided().is_empty(), "nobody knows which node it was");
     }
 
@@ -137,23 +149,32 @@ mod tests {
     fn nodes_that_failed_are_forgiven_and_their_mishaps_counted_all_the_same() {
         let mut retries = Retries::default();
         for _ in 0..8 {
-            retries.after(Some(&unavailable(Some(1))), false);
+            retries.after(Some(&unavailable(Some(1))), false, true);
             retries.forgive();
             assert!(retries.avoided().is_empty());
         }
-        assert_eq!(retries.after(Some(&unavailable(Some(1))), false), Next::Over);
+        assert_eq!(retries.after(Some(&unavailable(Some(1))), false, true), Next::Over);
     }
 
     #[test]
     fn a_lost_run_is_repeated_once_and_only_where_it_may_be() {
         let mut retries = Retries::default();
-        assert_eq!(retries.after(Some(&Stop::Lost), false), Next::Over);
+        assert_eq!(retries.after(Some(&Stop::Lost), false, true), Next::Over);
         assert_eq!((retries.was_repeated(), retries.start_number()), (false, 1));
-        assert_eq!(retries.after(Some(&Stop::Lost), true), Next::Again);
-        retries.after(Some(&Stop::Full), true);
+        assert_eq!(retries.after(Some(&Stop::Lost), true, true), Next::Again);
+        retries.after(Some(&Stop::Full), true, true);
         assert_eq!(retries.start_number(), 2, "its stages start for the second time");
         assert!(retries.was_repeated());
-        assert_eq!(retries.after(Some(&Stop::Lost), true), Next::Over);
+        assert_eq!(retries.after(Some(&Stop::Lost), true, true), Next::Over);
+    }
+
+    #[test]
+    fn no_attempt_follows_that_would_miss_bytes_of_stdin() {
+        let mut retries = Retries::default();
+        for stop in [Stop::Full, unavailable(Some(1)), Stop::Lost] {
+            assert_eq!(retries.after(Some(&stop), true, false), Next::Incomplete, "{stop:?}");
+        }
+        assert_eq!(retries.after(None, true, false), Next::Over, "all stages ended");
     }
 
     #[test]
@@ -174,7 +195,7 @@ mod tests {
         ];
         for stop in ends {
             assert_eq!(
-                Retries::default().after(stop.as_ref(), true),
+                Retries::default().after(stop.as_ref(), true, true),
                 Next::Over,
                 "{stop:?}"
             );

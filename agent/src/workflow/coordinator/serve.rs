@@ -129,8 +129,9 @@ impl Attempts<'_> {
             drive(&mut attempt, &mut replies, sides, &mut self.publisher).await;
             self.learn(&attempt);
             let ended = sides.bridge.deadlines.ended();
-            let may_repeat = self.may_repeat(&attempt, ended) && sides.bridge.has_all_stdin();
-            let next = self.retries.after(attempt.stop.as_ref(), may_repeat);
+            let may_repeat = self.may_repeat(&attempt, ended);
+            let has_all_stdin = sides.bridge.has_all_stdin();
+            let next = self.retries.after(attempt.stop.as_ref(), may_repeat, has_all_stdin);
             let cancelled = sides.bridge.cancelled();
             let has_rest = next == Next::WhenFreed && attempt.in_turn;
             let outcome = match next {
@@ -140,6 +141,7 @@ impl Attempts<'_> {
                 _ if ended == Ended::Timeout => {
                     Some(judge(self.plan, &attempt, ended, self.retries.was_repeated()))
                 }
+                Next::Incomplete => Some(Outcome::incomplete()),
                 Next::Again | Next::WhenFreed => None,
                 Next::Elsewhere => {
                     info!(run = %self.plan.id, why = ?attempt.stop, "placed anew");

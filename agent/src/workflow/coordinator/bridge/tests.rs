@@ -267,3 +267,24 @@ async fn who_ends_a_run_while_its_attempt_fails_ends_it_for_good() {
         assert_eq!(bridge.cancelled(), Some(outcome));
     }
 }
+
+#[tokio::test]
+async fn bytes_that_come_while_a_second_attempt_fails_are_missed_by_a_third() {
+    let plan = plan();
+    let mut bridge = Bridge::new(request(), 2, Instant::now());
+    let mut first = Table::of(&plan);
+    first.connect();
+    open_output(&mut bridge, &mut first);
+    part(&mut bridge, &mut first, 6, vec![5.into()]);
+    start(&mut bridge, &mut first);
+    bridge.rewind();
+    let mut second = Table::of(&plan);
+    let (node, why) = (Some(2), "it was lost".into());
+    second.attempt.stop(Stop::Unavailable { node, why });
+    let chunk = Chunk {
+        stdin: Some(b"abc"),
+        ..Chunk::default()
+    };
+    on(&mut bridge, &mut second, Event::Caller(chunk));
+    assert!(!bridge.has_all_stdin());
+}
