@@ -8,10 +8,12 @@
 //!
 //! Always: (1) what a run was given counts until its node has said that it reserved it, and told its supply after that;
 //! (2) a run that waits holds nothing; what is free is offered to the oldest that fits, so that whoever comes later takes
-//! what is left; (3) who was overtaken so often asks its nodes in turn.
+//! what is left; (3) who was overtaken so often asks its nodes in turn; (4) who waits there and has nothing yet is offered
+//! what is free elsewhere all the same, so often and no more: each time it leaves its place.
 //! Not here: which node is the best (`placement/`), how what nodes tell comes here (`peers.rs`).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +27,9 @@ use crate::workflow::runs::registry::{Notice, Registry};
 pub const SILENT_AFTER: Duration = Duration::from_secs(3);
 /// So often a run may be overtaken by younger ones, or refused, before it asks its nodes in turn.
 pub const OVERTAKEN_MAX: u32 = 5;
+/// So often a run may leave its place in a node's order for what is free elsewhere: what was told may be gone by then, and
+/// others have come before it meanwhile.
+const MOVES_MAX: u32 = 5;
 /// Lines that may find nothing before what is free is offered no further: the next time those behind them are looked at.
 const UNLIKE_MAX: usize = 64;
 
@@ -87,12 +92,15 @@ struct Waiting {
 pub struct Seat {
     supplies: Supplies,
     run: String,
+    /// How often it has waited in turn, ready to leave its place for an offer.
+    moves: AtomicU32,
 }
 
 /// Nodes for an attempt. Dropped, what it was given counts no more.
 pub struct Grant {
     supplies: Supplies,
     id: u64,
+    run: String,
     /// A node for each stage.
     pub nodes: Vec<(u64, String)>,
     /// They are to be asked in turn.
@@ -127,6 +135,7 @@ impl Supplies {
         Seat {
             supplies: self.clone(),
             run: run.to_owned(),
+            moves: AtomicU32::new(0),
         }
     }
 
@@ -191,6 +200,15 @@ impl Supplies {
                 waiting.offer = Some(offer);
                 self.0.registry.notify(&run, Notice::Freed);
             }
+        }
+    }
+
+    /// A run wants nothing more: others may have what it was offered.
+    fn leave(&self, state: &mut State, run: &str) {
+        let waited = state.waiting.remove(run);
+        if let Some((id, _)) = waited.and_then(|waited| waited.offer) {
+            state.given.remove(&id);
+            self.offer(state);
         }
     }
 
@@ -267,8 +285,12 @@ impl Seat {
         let mut overtaken = 0;
         if let Some(waited) = state.waiting.remove(&self.run) {
             if let Some((id, nodes)) = waited.offer {
-                // As it was offered: only one that asks in turn is offered what others have.
-                return Ok(Some(self.grant(id, nodes, waited.line.in_turn)));
+                if waited.line.avoid.is_superset(&line.avoid) {
+                    // As it was offered: only one that asks in turn is offered what others have.
+                    return Ok(Some(self.grant(id, nodes, waited.line.in_turn)));
+                }
+                // A node of it may have failed since.
+                state.given.remove(&id);
             }
             overtaken = waited.overtaken;
         }
@@ -293,7 +315,20 @@ impl Seat {
         if let Some(placed) = placed {
             let registry = &self.supplies.0.registry;
             let (id, placed) = state.give(&self.run, &line, &mut nodes, &placed, registry);
-            return Ok(Some(self.grant(id, placed, line.in_turn)));
+            let in_turn = line.in_turn;
+            if in_turn && self.moves.fetch_add(1, Ordering::Relaxed) < MOVES_MAX {
+                // Where it has to wait in turn, it may have what frees elsewhere first.
+                let waiting = Waiting {
+                    line: Line {
+                        in_turn: false,
+                        ..line
+                    },
+                    overtaken,
+                    offer: None,
+                };
+                state.waiting.insert(self.run.clone(), waiting);
+            }
+            return Ok(Some(self.grant(id, placed, in_turn)));
         }
         let waiting = Waiting {
             line,
@@ -320,6 +355,7 @@ impl Seat {
         Grant {
             supplies: self.supplies.clone(),
             id,
+            run: self.run.clone(),
             nodes,
             in_turn,
         }
@@ -329,21 +365,29 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = self.supplies.lock();
-        let waited = state.waiting.remove(&self.run);
-        if let Some((id, _)) = waited.and_then(|waited| waited.offer) {
-            state.given.remove(&id);
-            self.supplies.offer(&mut state);
-        }
+        self.supplies.leave(&mut state, &self.run);
     }
 }
 
 impl Grant {
     /// A node has what it was asked for.
     pub fn reserved(&self, node: u64) {
-        if let Some(given) = self.supplies.lock().given.get_mut(&self.id) {
+        let mut state = self.supplies.lock();
+        if let Some(given) = state.given.get_mut(&self.id) {
             let there = given.iter_mut().filter(|given| given.node == node);
             there.for_each(|given| given.is_reserved = true);
         }
+        if self.in_turn {
+            // What it has it keeps: who let it go for an offer each time might never have all.
+            self.supplies.leave(&mut state, &self.run);
+        }
+    }
+
+    /// Whether all that its run wants was found free elsewhere while it waits in turn.
+    pub fn is_outdone(&self) -> bool {
+        let state = self.supplies.lock();
+        let waiting = state.waiting.get(&self.run);
+        waiting.is_some_and(|waiting| waiting.offer.is_some())
     }
 }
 

@@ -233,7 +233,8 @@ impl Bridge {
                 attempt.terminate();
             }
             Event::Deadline => self.deadline(attempt, now),
-            Event::Notice(Notice::Freed) | Event::Nothing => {}
+            Event::Notice(Notice::Freed) => attempt.freed(),
+            Event::Nothing => {}
         }
         Action::None
     }

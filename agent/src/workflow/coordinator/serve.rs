@@ -133,7 +133,7 @@ impl Attempts<'_> {
             let has_all_stdin = sides.bridge.has_all_stdin();
             let next = self.retries.after(attempt.stop.as_ref(), may_repeat, has_all_stdin);
             let cancelled = sides.bridge.cancelled();
-            let has_rest = next == Next::WhenFreed && attempt.in_turn;
+            let has_rest = next == Next::WhenFreed && attempt.in_turn && !attempt.refused_by.is_empty();
             let outcome = match next {
                 Next::Over => Some(judge(self.plan, &attempt, ended, self.retries.was_repeated())),
                 _ if cancelled.is_some() => cancelled,

@@ -192,6 +192,56 @@ fn who_is_to_ask_in_turn_and_is_offered_slots_asks_in_turn() {
 }
 
 #[test]
+fn who_waits_in_turn_and_has_nothing_is_offered_what_frees_elsewhere() {
+    let world = World::new();
+    (1..=3).for_each(|node| world.told(node, 0));
+    let mut run = world.run("r1", 1);
+    run.line.in_turn = true;
+    for _ in 0..MOVES_MAX {
+        let grant = run.place().unwrap();
+        assert!(grant.in_turn && !grant.is_outdone());
+        world.told(2, 1);
+        assert!(run.is_woken() && grant.is_outdone());
+        drop(grant);
+        let grant = run.place().unwrap();
+        assert_eq!((grant.nodes[0].0, grant.in_turn), (2, false));
+        world.told(2, 0);
+    }
+    let grant = run.place().unwrap();
+    world.told(2, 1);
+    assert!(!grant.is_outdone() && !run.is_woken(), "it keeps its place at last");
+}
+
+#[test]
+fn who_has_slots_of_one_node_is_offered_nothing_elsewhere() {
+    let world = World::new();
+    (1..=3).for_each(|node| world.told(node, 0));
+    let (mut run, mut younger) = (world.run("r1", 1), world.run("r2", 1));
+    run.line.in_turn = true;
+    let grant = run.place().unwrap();
+    assert!(younger.place().is_none());
+    world.told(2, 1);
+    assert!(grant.is_outdone() && !younger.is_woken());
+    grant.reserved(grant.nodes[0].0);
+    assert!(!grant.is_outdone());
+    assert!(younger.is_woken(), "what it was offered is the next one's");
+}
+
+#[test]
+fn an_offer_of_a_node_that_failed_meanwhile_is_not_taken() {
+    let world = World::new();
+    (1..=3).for_each(|node| world.told(node, 0));
+    let mut run = world.run("r1", 1);
+    run.line.in_turn = true;
+    let grant = run.place().unwrap();
+    world.told(2, 1);
+    assert!(grant.is_outdone());
+    drop(grant);
+    run.line.avoid = [2].into();
+    assert!(run.place().is_some_and(|grant| grant.nodes[0].0 != 2));
+}
+
+#[test]
 fn so_many_lines_that_find_nothing_are_looked_at_and_the_next_time_those_behind() {
     let world = World::new();
     (1..=3).for_each(|node| world.told(node, 0));

@@ -224,6 +224,14 @@ impl<'p> Attempt<'p> {
         self.advance();
     }
 
+    /// Slots are free somewhere: one that waits in turn and has nothing yet takes those.
+    pub fn freed(&mut self) {
+        let is_outdone = self.grant.as_ref().is_some_and(Grant::is_outdone);
+        if self.in_turn && self.phase == Phase::Reserving && is_outdone {
+            self.stop(Stop::Full);
+        }
+    }
+
     fn cancel(&mut self, mode: impl Fn(&Call) -> Option<CancelMode>) {
         for (request, call) in &self.calls {
             if let Some(mode) = mode(call) {

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use pipes_protocol::supply::Supply;
 use pipes_wamp::message::InvocationDetails;
 use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
 
 use super::*;
 use crate::workflow::coordinator::attempt::tests::{Table, plan};
+use crate::workflow::placement::{Line, Need};
+use crate::workflow::runs::registry::Registry;
+use crate::workflow::supply::Supplies;
 
 /// Of a caller that takes parts of the answer and gives credit for them.
 fn request() -> Request {
@@ -266,6 +270,44 @@ async fn who_ends_a_run_while_its_attempt_fails_ends_it_for_good() {
         on(&mut bridge, &mut table, end());
         assert_eq!(bridge.cancelled(), Some(outcome));
     }
+}
+
+#[tokio::test]
+async fn who_waits_in_turn_leaves_its_place_for_what_is_free_elsewhere_and_for_nothing_less() {
+    let plan = plan();
+    let reached = || (1..=3).map(|id| (id, format!("n{id}"))).collect();
+    let supplies = Supplies::new(1, reached, Registry::default());
+    let told = |node, stages| {
+        let supply = Supply {
+            stages,
+            stages_max: 2,
+            slots: 1,
+            replicas: 1,
+            ..Supply::default()
+        };
+        supplies.told(node, supply);
+    };
+    (1..=3).for_each(|node| told(node, 2));
+    let needs = plan.stages.iter().map(|stage| Need {
+        kind: stage.kind.clone(),
+        fresh: false,
+    });
+    let line = Line {
+        needs: needs.collect(),
+        in_turn: true,
+        ..Line::default()
+    };
+    let seat = supplies.seat("r1");
+    let mut table = Table::of(&plan);
+    table.attempt.grant = seat.place(line).unwrap();
+    table.attempt.in_turn = true;
+    let mut bridge = Bridge::new(request(), 2, Instant::now());
+    told(3, 1);
+    on(&mut bridge, &mut table, Event::Notice(Notice::Freed));
+    assert_eq!(table.attempt.stop, None, "room for one of two stages");
+    told(3, 0);
+    on(&mut bridge, &mut table, Event::Notice(Notice::Freed));
+    assert_eq!(table.attempt.stop, Some(Stop::Full));
 }
 
 #[tokio::test]
