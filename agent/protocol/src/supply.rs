@@ -167,7 +167,10 @@ mod tests {
         assert!(!fits(&[(&one, false); 5], 2), "a third may not start");
         assert!(!fits(&[(&one, false), (&two, false)], 0));
         assert!(fits(&[(&one, false), (&two, false)], 1));
-        assert!(fits(&[(&one, true)], 3), "one of its own, beside those that are kept");
+        assert!(
+            fits(&[(&one, true)], 3),
+            "one of its own, beside those that are kept"
+        );
         assert!(!fits(&[(&one, true), (&two, false)], 3));
     }
 }

@@ -51,9 +51,8 @@ impl Slots {
 
     /// One of a kind is there: an idle one in whose place it started goes.
     pub(super) fn replaced(&mut self, kind: &Kind) {
-        let mut leaving = (self.replicas.iter()).filter(|(_, replica)| {
-            replica.is_leaving && replica.is_idle() && replica.kind == *kind
-        });
+        let mut leaving = (self.replicas.iter())
+            .filter(|(_, replica)| replica.is_leaving && replica.is_idle() && replica.kind == *kind);
         if let Some(name) = leaving.next().map(|(name, _)| name.clone()) {
             self.stop(name);
         }

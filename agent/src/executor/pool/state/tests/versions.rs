@@ -72,7 +72,11 @@ fn who_waits_for_what_new_settings_forbid_is_told() {
         ["failed: 2 stages of cat were asked of it; settings slots=1 and replicas=1 forbid that"]
     );
     pool.end("r1");
-    assert_eq!(pool.prepare("r3", "cat@1"), ["reserved", "ready 1@x1"], "nobody is kept out");
+    assert_eq!(
+        pool.prepare("r3", "cat@1"),
+        ["reserved", "ready 1@x1"],
+        "nobody is kept out"
+    );
 }
 
 /// Whatever is idle, and whatever ran before: once nothing is in use, whoever waits for what fits an empty node has it.
@@ -86,7 +90,15 @@ fn nobody_waits_for_ever_on_a_node_where_nothing_is_in_use() {
         (state >> 33) % count
     };
     let mut pool = Pool::new(2, 2);
-    let lines = ["a@1 a@1 a@2", "a@1", "a@2 a@2", "a@1 a@2", "a@3", "a@3 a@1 a@1", "a@1 b a@2 b"];
+    let lines = [
+        "a@1 a@1 a@2",
+        "a@1",
+        "a@2 a@2",
+        "a@1 a@2",
+        "a@3",
+        "a@3 a@1 a@1",
+        "a@1 b a@2 b",
+    ];
     for round in 0..2_000 {
         for run in 0..3 {
             let options = ["", "", "fresh"][pick(3) as usize];
