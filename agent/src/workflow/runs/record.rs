@@ -12,10 +12,12 @@ use crate::workflow::runs::view::Run;
 
 /// Status when Pipes itself failed, or a server, link or shim was lost.
 pub const LOST: i32 = 125;
-/// Finished runs whose records are kept; the oldest goes when another comes.
+/// Finished runs whose records are kept; so many, and a few that go together with the next one.
 pub const RECORDS_MAX: usize = 1_000;
-/// How many go at once.
-const AT_ONCE_MAX: usize = 4;
+/// So many beyond the limit go together: each time costs a transaction, which not every run is to pay for.
+const TOGETHER: usize = 16;
+/// How many go at once, so that one run never pays for many.
+const AT_ONCE_MAX: usize = 2 * TOGETHER;
 /// Records looked at in one piece; those that are still under way are passed over.
 const PAGE: usize = 64;
 
@@ -86,7 +88,7 @@ pub async fn write(
         ..Range::prefix(keys::runs())
     };
     let count = store.range(all, Consistency::Serializable).await?.count;
-    let excess = count.saturating_sub(RECORDS_MAX).min(AT_ONCE_MAX);
+    let excess = excess(count);
     if excess > 0 {
         let present = nodes::present(store).await?;
         let is_lost = |kept: &Record| match kept.coordinator {
@@ -97,6 +99,16 @@ pub async fn write(
         forget(store, excess, is_lost).await?;
     }
     Ok(())
+}
+
+/// How many of so many records go now.
+fn excess(count: usize) -> usize {
+    let beyond = count.saturating_sub(RECORDS_MAX);
+    if beyond < TOGETHER {
+        0
+    } else {
+        beyond.min(AT_ONCE_MAX)
+    }
 }
 
 /// Lets go of the oldest that `may_go`, a few at a time, so that one run never pays for many.
@@ -166,6 +178,14 @@ mod tests {
             serde_json::from_slice::<Record>(&ended).unwrap().coordinator,
             None
         );
+    }
+
+    #[test]
+    fn records_beyond_the_limit_go_a_few_together_and_never_many() {
+        assert_eq!(excess(RECORDS_MAX + TOGETHER - 1), 0);
+        assert_eq!(excess(RECORDS_MAX + TOGETHER), TOGETHER);
+        assert_eq!(excess(2 * RECORDS_MAX), AT_ONCE_MAX);
+        assert_eq!(excess(0), 0);
     }
 
     /// A store of one node, which has nobody to call.
