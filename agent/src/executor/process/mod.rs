@@ -114,7 +114,8 @@ impl Process {
 #[async_trait::async_trait]
 impl Backend for Process {
     async fn start(&self, spec: &ReplicaSpec) -> Result<oneshot::Receiver<String>, StartError> {
-        let stop = CancellationToken::new();
+        // Also of one that the pool had stopped before this began: it tells each replica once, when the agent stops.
+        let stop = self.0.lifecycle.stopping().child_token();
         self.0.stops().insert(spec.replica.clone(), stop.clone());
         let (started, is_started) = oneshot::channel();
         let (end, ended) = oneshot::channel();

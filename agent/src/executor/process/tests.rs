@@ -231,6 +231,15 @@ async fn one_that_is_stopped_while_it_starts_is_gone_too() {
 }
 
 #[tokio::test]
+async fn nothing_comes_up_once_the_agent_stops() {
+    let world = world(&format!("{REGISTER}; WAIT"));
+    world.lifecycle.stopping().cancel();
+    let error = world.process.start(&world.spec("x1", "ab")).await.unwrap_err();
+    assert_eq!(error, StartError::Stopped);
+    world.ends_clear().await;
+}
+
+#[tokio::test]
 async fn a_shim_that_does_not_end_is_killed_with_what_it_started() {
     let world = world(&format!(
         "trap '' TERM HUP; /bin/sleep 1000 & echo $! > $PIPES_SCRATCH/../../child; {REGISTER}; while :; do /bin/sleep 1000; done"
