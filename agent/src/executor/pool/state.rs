@@ -249,14 +249,17 @@ impl Slots {
         *failed >= STARTS_MAX
     }
 
-    /// Settings changed. They hold for replicas that run already, but none gets more slots than it started with: of those that
-    /// are kept, ones with more take their place.
+    /// Settings changed. They hold for replicas that run already, but none gets more slots than it started with: one that has
+    /// fewer ends after its last use, and one that is kept once another is there in its place.
     pub fn set(&mut self, now: Instant, settings: Settings) {
         self.settings = settings;
         for replica in self.replicas.values_mut() {
-            let is_kept = self.wished.contains_key(&replica.kind) && !replica.is_fresh;
-            replica.is_leaving |= is_kept && replica.slots < settings.slots;
+            replica.is_leaving |= !replica.is_fresh && replica.slots < settings.slots;
         }
+        let is_kept = |replica: &Replica| self.wished.contains_key(&replica.kind);
+        let of_no_use = |replica: &Replica| replica.is_leaving && replica.is_idle() && !is_kept(replica);
+        let of_no_use = self.names(of_no_use);
+        of_no_use.into_iter().for_each(|replica| self.stop(replica));
         self.refuse_waiting();
         self.serve_waiting(now);
         self.tick(now);

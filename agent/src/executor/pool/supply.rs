@@ -17,7 +17,9 @@ impl Slots {
             let of = kinds.entry(&replica.kind).or_default();
             of.replicas += 1;
             if !replica.is_fresh {
-                of.up += u32::from(replica.is_ready && !replica.is_leaving);
+                // One that only waits for another with more slots in its place is as good as that one until then.
+                let is_replaced = replica.slots < self.settings.slots;
+                of.up += u32::from(replica.is_ready && (!replica.is_leaving || is_replaced));
                 let free = replica
                     .slots
                     .min(self.settings.slots)

@@ -406,8 +406,7 @@ fn settings_hold_for_replicas_that_run_already() {
         "its shim was started with four"
     );
     pool.end("r1");
-    pool.end("r2");
-    assert_eq!(pool.pass(1), ["stop x1"]);
+    assert_eq!(pool.end("r2"), ["stop x1"], "the next one has eight");
 }
 
 #[test]

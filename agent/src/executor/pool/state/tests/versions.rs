@@ -39,19 +39,32 @@ fn stages_lie_beside_others_rather_than_keep_an_idle_replica() {
 
 #[test]
 fn an_idle_replica_with_few_slots_goes_for_one_with_as_many_as_are_set() {
-    let mut pool = Pool::new(1, 1);
-    pool.prepare("r1", "cat");
-    pool.ready("x1");
-    pool.end("r1");
     let settings = Settings {
         slots: 2,
         replicas: 1,
         ..Settings::default()
     };
+    let mut pool = Pool::new(1, 1);
+    pool.prepare("r1", "cat");
+    pool.ready("x1");
+    pool.end("r1");
     pool.slots.set(pool.now, settings);
+    assert_eq!(pool.effects(), ["stop x1"]);
+    // One that is kept stays until another is there, or a run needs its place.
+    let mut pool = Pool::new(1, 1);
+    let kept = Kind {
+        service: "cat".into(),
+        digest: "cat".into(),
+    };
+    pool.slots.wish(pool.now, BTreeMap::from([(kept, 1)]));
+    pool.ready("x1");
+    pool.slots.set(pool.now, settings);
+    let error = StartError::Node("no memory".into());
+    pool.slots.failed(pool.now, "x2", &error);
+    assert_eq!(pool.effects(), ["start x2 cat"]);
     assert_eq!(
         pool.ask("r2", "cat cat", "wait"),
-        ["waiting", "stop x1", "reserved", "start x2 cat"]
+        ["waiting", "stop x1", "reserved", "start x3 cat"]
     );
 }
 

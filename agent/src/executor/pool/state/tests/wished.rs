@@ -249,7 +249,12 @@ fn kept_replicas_with_fewer_slots_than_are_set_are_replaced_one_by_one() {
     assert_eq!(pool.effects(), ["start x2 cat"]);
     pool.fail("x2", "no memory");
     assert!(pool.wish("cat 1").is_empty());
-    assert_eq!(pool.of("cat").up, 0, "the small one is not taken back");
+    assert_eq!(
+        pool.slots.held(&kind("cat")),
+        0,
+        "the small one is not taken back"
+    );
+    assert_eq!(pool.of("cat").up, 1, "and serves until another is there");
     assert_eq!(pool.next(), Some((1, vec!["start x3 cat".to_owned()])));
     assert_eq!(pool.ask("r2", "cat cat", "wait"), ["waiting", "reserved"]);
     assert_eq!(pool.ready("x3"), ["ready 1@x3 2@x3"]);
