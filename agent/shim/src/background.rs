@@ -9,12 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread::Builder;
+use std::time::Duration;
 
 /// Room for a walk through folders, or a copy whose buffer lies elsewhere.
 const STACK: usize = 256 * 1024;
 
 /// Errands under way at once; each has a thread.
-const ERRANDS_MAX: usize = 64;
+pub const ERRANDS_MAX: usize = 64;
+/// When an errand that could not be begun is tried again.
+pub const AGAIN: Duration = Duration::from_millis(100);
 
 /// Begins errands, and tells when one is done.
 pub struct Background(Arc<OwnedFd>);

@@ -10,11 +10,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::background::{Background, Errand};
+use crate::background::{self, Background, Errand};
 use crate::settings::Settings;
 
-/// When a thread that could not be had is asked for again.
-const THREAD_AGAIN: Duration = Duration::from_millis(100);
 /// Entries removed in one step: about a millisecond.
 const STEP: usize = 64;
 
@@ -102,7 +100,7 @@ impl Clearing {
 
     /// How long it may be left alone; nothing where it is woken.
     pub fn patience(&self) -> Option<Duration> {
-        matches!(self, Clearing::Waits(_)).then_some(THREAD_AGAIN)
+        matches!(self, Clearing::Waits(_)).then_some(background::AGAIN)
     }
 }
 

@@ -154,7 +154,7 @@ impl Invocation {
             let _ = fs::remove_dir(&folder);
             error.to_string()
         })?;
-        let laying = Laying::begin(&spec, &folder, replica).inspect_err(|_| drop(fs::remove_dir(&folder)))?;
+        let laying = Laying::of(&spec);
         let opening = Opening {
             run: spec.run.clone(),
             stage: spec.stage + 1,
@@ -326,7 +326,7 @@ impl Invocation {
 
     /// Does what has become possible.
     pub fn advance(&mut self, replica: &mut Replica, outbox: &mut Outbox, mains: &[libc::pid_t]) {
-        self.lay(outbox);
+        self.lay(replica, outbox);
         if let Phase::Starting { until } = self.phase {
             self.start(until, replica, outbox, mains);
         }
@@ -444,7 +444,7 @@ impl Invocation {
     pub fn patience(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Waiting if !self.is_killing => {
-                let laying = self.laying.as_ref().map(|_| laying::EVERY);
+                let laying = self.laying.as_ref().map(Laying::patience);
                 self.input.patience().into_iter().chain(laying).min()
             }
             Phase::Running if !self.is_killing => {
