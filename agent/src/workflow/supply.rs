@@ -187,7 +187,7 @@ impl Supplies {
             }
             let line = waiting.line.clone();
             // A wish that cannot be met by now is told when the run asks again.
-            let Ok(Some(placed)) = placement::place(&line, &nodes, state.turn.into()) else {
+            let Ok(Some(placed)) = placement::place_if_free(&line, &nodes, state.turn.into()) else {
                 found_none.push(line);
                 if found_none.len() == UNLIKE_MAX {
                     state.looked_upto = Some(run);
@@ -342,7 +342,13 @@ impl Seat {
     /// A node had no slot of these services, whatever it told.
     pub fn refused(&self, node: u64, services: impl Iterator<Item = String>) {
         let mut state = self.supplies.lock();
-        state.known.entry(node).or_default().refused.extend(services);
+        let refused = &mut state.known.entry(node).or_default().refused;
+        for service in services {
+            // Once each: one that tells nothing more would be refused by for ever.
+            if !refused.contains(&service) {
+                refused.push(service);
+            }
+        }
     }
 
     /// A node did not say a word when it was asked.

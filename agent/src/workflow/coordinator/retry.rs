@@ -132,7 +132,10 @@ mod tests {
             assert_eq!(next, Next::Elsewhere);
             assert!(retries.avoided().contains(&node));
         }
-        assert_eq!(retries.after(Some(&unavailable(Some(9))), false, true), Next::Over);
+        assert_eq!(
+            retries.after(Some(&unavailable(Some(9))), false, true),
+            Next::Over
+        );
     }
 
     #[test]
@@ -141,7 +144,10 @@ mod tests {
         for _ in 0..20 {
             retries.after(Some(&Stop::Full), false, true);
         }
-        assert_eq!(retries.after(Some(&unavailable(None)), false, true), Next::Elsewhere);
+        assert_eq!(
+            retries.after(Some(&unavailable(None)), false, true),
+            Next::Elsewhere
+        );
         assert!(retries.avoided().is_empty(), "nobody knows which node it was");
     }
 
@@ -153,7 +159,10 @@ mod tests {
             retries.forgive();
             assert!(retries.avoided().is_empty());
         }
-        assert_eq!(retries.after(Some(&unavailable(Some(1))), false, true), Next::Over);
+        assert_eq!(
+            retries.after(Some(&unavailable(Some(1))), false, true),
+            Next::Over
+        );
     }
 
     #[test]
@@ -172,7 +181,11 @@ mod tests {
     fn no_attempt_follows_that_would_miss_bytes_of_stdin() {
         let mut retries = Retries::default();
         for stop in [Stop::Full, unavailable(Some(1)), Stop::Lost] {
-            assert_eq!(retries.after(Some(&stop), true, false), Next::Incomplete, "{stop:?}");
+            assert_eq!(
+                retries.after(Some(&stop), true, false),
+                Next::Incomplete,
+                "{stop:?}"
+            );
         }
         assert_eq!(retries.after(None, true, false), Next::Over, "all stages ended");
     }

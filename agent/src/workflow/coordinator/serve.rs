@@ -131,7 +131,9 @@ impl Attempts<'_> {
             let ended = sides.bridge.deadlines.ended();
             let may_repeat = self.may_repeat(&attempt, ended);
             let has_all_stdin = sides.bridge.has_all_stdin();
-            let next = self.retries.after(attempt.stop.as_ref(), may_repeat, has_all_stdin);
+            let next = self
+                .retries
+                .after(attempt.stop.as_ref(), may_repeat, has_all_stdin);
             let cancelled = sides.bridge.cancelled();
             let has_rest = next == Next::WhenFreed && attempt.in_turn && !attempt.refused_by.is_empty();
             let outcome = match next {

@@ -46,6 +46,21 @@ pub struct Line {
 /// Gives each stage a node, by its index in `nodes`; `None` where no slot is left for one of them. `turn` decides between
 /// nodes that are alike.
 pub fn place(line: &Line, nodes: &[Node], turn: usize) -> Result<Option<Vec<usize>>, Error> {
+    place_so(line, nodes, turn, false)
+}
+
+/// The same, given up at the first stage that finds no slot, so that a long line that waits costs little each time a node
+/// tells something; what can be at no time is not told apart then.
+pub fn place_if_free(line: &Line, nodes: &[Node], turn: usize) -> Result<Option<Vec<usize>>, Error> {
+    place_so(line, nodes, turn, !line.in_turn)
+}
+
+fn place_so(
+    line: &Line,
+    nodes: &[Node],
+    turn: usize,
+    is_given_up: bool,
+) -> Result<Option<Vec<usize>>, Error> {
     let services: Vec<&str> = line.needs.iter().map(|need| need.kind.service.as_str()).collect();
     let fixed = fixed(&services, nodes, &line.wanted, &line.avoid)?;
     let mut placed: Vec<usize> = Vec::with_capacity(line.needs.len());
@@ -58,6 +73,9 @@ pub fn place(line: &Line, nodes: &[Node], turn: usize) -> Result<Option<Vec<usiz
         let ranked =
             candidates.map(|candidate| (rank(line, &placed, &fixed, nodes, candidate, turn), candidate));
         let (rank, best) = ranked.min().ok_or(Error::NoneLeft)?;
+        if is_given_up && rank.room == Room::None {
+            return Ok(None);
+        }
         waits |= rank.room == Room::None;
         never |= rank.room == Room::Never;
         placed.push(best);

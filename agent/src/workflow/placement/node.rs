@@ -113,7 +113,9 @@ impl Node {
 
 /// Stages that take slots of this kind which others may share.
 fn shared<'n>(stages: impl IntoIterator<Item = &'n Need>, kind: &Kind) -> u32 {
-    let same = stages.into_iter().filter(|need| !need.fresh && need.kind == *kind);
+    let same = stages
+        .into_iter()
+        .filter(|need| !need.fresh && need.kind == *kind);
     same.count() as u32
 }
 

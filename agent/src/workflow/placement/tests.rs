@@ -204,6 +204,30 @@ fn what_can_be_at_no_time_is_placed_so_that_its_node_says_why() {
 }
 
 #[test]
+fn a_line_that_waits_is_given_up_at_its_first_stage_without_a_slot() {
+    let mut nodes = nodes(&[1, 2]);
+    for node in &mut nodes {
+        (supply(node).slots, supply(node).replicas) = (1, 1);
+        warm(node, "a", 1);
+    }
+    let if_free = |services: &[&str], nodes: &[Node]| place_if_free(&line(services), nodes, 0).unwrap();
+    assert_eq!(if_free(&["b", "a"], &nodes), None);
+    let too_many = ["a", "b", "b", "b"];
+    assert_eq!(
+        if_free(&too_many, &nodes),
+        None,
+        "before it is seen that it can never be"
+    );
+    assert!(place(&line(&too_many), &nodes, 0).unwrap().is_some());
+    supply(&mut nodes[1]).kinds.clear();
+    assert_eq!(if_free(&["b", "a"], &nodes), Some(vec![0, 1]));
+    assert_eq!(
+        if_free(&["b", "a"], &nodes),
+        place(&line(&["b", "a"]), &nodes, 0).unwrap()
+    );
+}
+
+#[test]
 fn a_replica_of_its_own_needs_room_for_one_and_idle_ones_make_room() {
     let mut nodes = nodes(&[1]);
     supply(&mut nodes[0]).replicas = 1;
@@ -316,7 +340,11 @@ fn what_a_node_keeps_serves_beside_what_its_settings_allow() {
     warm(&mut nodes[0], "a", 0);
     let of = &mut supply(&mut nodes[0]).kinds[0];
     (of.replicas, of.idle, of.wished, of.ready) = (2, 0, 2, 0);
-    assert_eq!(placed(&line(&["a", "a"]), &nodes, 0), Ok(vec![]), "it waits for their slots");
+    assert_eq!(
+        placed(&line(&["a", "a"]), &nodes, 0),
+        Ok(vec![]),
+        "it waits for their slots"
+    );
     supply(&mut nodes[0]).kinds[0].ready = 2;
     assert_eq!(placed(&line(&["a", "a"]), &nodes, 0), Ok(vec![1, 1]));
     let own = Line {

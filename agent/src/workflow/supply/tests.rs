@@ -209,7 +209,10 @@ fn who_waits_in_turn_and_has_nothing_is_offered_what_frees_elsewhere() {
     }
     let grant = run.place().unwrap();
     world.told(2, 1);
-    assert!(!grant.is_outdone() && !run.is_woken(), "it keeps its place at last");
+    assert!(
+        !grant.is_outdone() && !run.is_woken(),
+        "it keeps its place at last"
+    );
 }
 
 #[test]
