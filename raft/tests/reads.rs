@@ -1,5 +1,7 @@
 //! Reads: of one state, wherever its records lie, and never where others wait.
 
+use std::time::Duration;
+
 use futures::FutureExt as _;
 use pipes_raft::{Compare, CompareOp, Consistency, Op, OpResult, Range, Target, Txn};
 
@@ -27,6 +29,39 @@ fn a_range_is_read_on_a_thread_that_nobody_waits_for() {
         go.send(()).unwrap();
         assert!(busy.await.unwrap());
         assert_eq!(all.await.unwrap().kvs.len(), 20);
+        cluster.end().await;
+    });
+}
+
+#[test]
+fn a_few_keys_that_are_in_memory_are_read_together_though_every_thread_is_busy() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let cluster = Cluster::of(1).await;
+        let store = cluster.store(1);
+        for key in ["a", "b"] {
+            store.put(key, "v", None).await.unwrap();
+        }
+        let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
+        let busy = tokio::task::spawn_blocking(move || wait.recv().is_ok());
+        let keys = ["a", "b", "c"].map(|key| Op::Range(Range::key(key)));
+        let txn = Txn {
+            success: keys.to_vec(),
+            ..Txn::default()
+        };
+        let read = tokio::time::timeout(Duration::from_secs(10), store.txn(txn)).await;
+        go.send(()).unwrap();
+        assert!(busy.await.unwrap());
+        let responses = read.expect("it waits for no thread").unwrap().responses;
+        let found = responses.iter().map(|response| match response {
+            OpResult::Range(found) => found.kvs.len(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(found.collect::<Vec<_>>(), [1, 1, 0]);
         cluster.end().await;
     });
 }

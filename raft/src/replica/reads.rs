@@ -1,6 +1,6 @@
 //! Ranges and transactions that only read: on threads that may wait for the disk, never on one that heartbeats need.
 //!
-//! One key whose record is in memory is read where it is asked for: that takes no longer than to ask a thread. A range's
+//! A few keys whose records are in memory are read where they are asked for: that takes no longer than to ask a thread. A range's
 //! length is known only when its keys have been walked through, and a record that has left the memory lies in sled, so all
 //! else goes to a thread, [`AT_ONCE_MAX`] at once.
 
@@ -38,7 +38,10 @@ impl Replica {
 
     /// Does a transaction that only reads what is applied here.
     pub(crate) async fn read_txn(&self, txn: Txn) -> Result<TxnResult, Error> {
-        self.on_a_thread(move |state| state.read_txn(&txn)).await
+        match self.state.read_txn_in_memory(&txn)? {
+            Some(done) => Ok(done),
+            None => self.on_a_thread(move |state| state.read_txn(&txn)).await,
+        }
     }
 
     async fn on_a_thread<T: Send + 'static>(
