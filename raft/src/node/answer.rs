@@ -19,7 +19,7 @@ const PART_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// An answer as it travels.
 pub(super) async fn encode(mut response: Response) -> Vec<u8> {
     let encode = |response: &Response| rpc::encode(response).unwrap_or_else(|_| refusal(response));
-    if let Response::Client(ClientResponse::Range(found)) = &mut response {
+    if let Response::Client(ClientResponse::Range(found), _) = &mut response {
         cut(found, PART_BYTES_MAX);
     }
     let size = match &response {
@@ -59,10 +59,10 @@ fn cut(found: &mut RangeResult, bytes_max: usize) {
 fn refusal(response: &Response) -> Vec<u8> {
     let failed = match response {
         // What was proposed may be done: nothing that can be read says that nobody knows.
-        Response::Client(ClientResponse::Proposed(_)) => return Vec::new(),
-        Response::Client(_) => {
+        Response::Client(ClientResponse::Proposed(_), _) => return Vec::new(),
+        Response::Client(_, now_ms) => {
             let why = "the answer is too large for one message between nodes: ask for less at once";
-            Response::Client(ClientResponse::Failed(Error::Refused(why.into())))
+            Response::Client(ClientResponse::Failed(Error::Refused(why.into())), *now_ms)
         }
         _ => Response::Failed("the answer is too large for one message".into()),
     };

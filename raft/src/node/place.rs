@@ -114,7 +114,7 @@ impl Place {
         let Some(id) = known else { return };
         while stop.run_until_cancelled(sleep(rest)).await.is_some() {
             rest = (rest * 2).min(REST_MAX);
-            match Replica::open(options, id, peers.transport(), false).await {
+            match Replica::open(options, id, &peers.means(), false).await {
                 Ok(replica) => {
                     tracing::info!("the store of this node is open again");
                     return self.put_after(&replica, rest);
