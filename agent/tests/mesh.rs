@@ -320,6 +320,23 @@ async fn garbage_ends_its_own_connection_and_nothing_else() {
     far.stop().await;
 }
 
+#[tokio::test]
+async fn who_says_nothing_keeps_nobody_out() {
+    let (near, far) = two(&Authority::new());
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(tokio::net::TcpStream::connect(far.address).await.unwrap());
+    }
+    let link = near.link(far.address);
+    assert!(link.call(2, b"a".to_vec(), LIMIT).await.is_ok());
+    // Long before it took too long.
+    let mut first = silent.remove(0);
+    let ended = tokio::time::timeout(Duration::from_secs(1), first.read(&mut [0])).await;
+    assert!(!matches!(ended, Ok(Ok(1)) | Err(_)), "{ended:?}");
+    near.stop().await;
+    far.stop().await;
+}
+
 async fn ends<S: tokio::io::AsyncRead + Unpin>(mut stream: S) {
     let mut rest = Vec::new();
     // An error is as good an end as any.

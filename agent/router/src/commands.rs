@@ -191,7 +191,7 @@ impl State {
         let totals = self.sockets.ledger().totals();
         Counts {
             connections: self.sockets.connection_count(),
-            unauthenticated: self.unauthenticated,
+            unauthenticated: self.entering.len(),
             sessions,
             calls,
             registrations,

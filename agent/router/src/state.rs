@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use crate::clients::LargeRoom;
 use crate::clients::authentication::{Access, DEFAULT, PIPES, STAGES};
 use crate::clients::connection::{Connection, ConnectionKey, SCRATCH};
+use crate::clients::entering::Entering;
 use crate::clients::listener::Listeners;
 use crate::clock::Clock;
 use crate::sockets::Sockets;
@@ -22,9 +23,8 @@ pub(crate) struct State {
     pub sockets: Sockets,
     pub access: Access,
     pub listeners: Listeners,
-    /// Connections without a session: how many, and since when.
-    pub unauthenticated: usize,
-    pub entering: VecDeque<(Instant, ConnectionKey)>,
+    /// Connections without a session.
+    pub entering: Entering<ConnectionKey>,
     pub closing: VecDeque<(Instant, ConnectionKey)>,
     pub large_room: LargeRoom<Connection>,
     /// Where sockets are read into.
@@ -58,8 +58,7 @@ impl State {
             sockets,
             access: Access::default(),
             listeners: Listeners::new(agent_uid),
-            unauthenticated: 0,
-            entering: VecDeque::new(),
+            entering: Entering::default(),
             closing: VecDeque::new(),
             large_room: LargeRoom::default(),
             scratch: vec![0; SCRATCH],

@@ -23,9 +23,11 @@ use super::identity::Local;
 use super::raft_rpc::{self, Answers};
 use super::tls::{self, Tls};
 use super::{Error, dial};
+use crate::doors::{Doors, Visitor};
 use crate::lifecycle::{Kind, Lifecycle};
 
-/// Connections not yet greeted, at once; further ones wait in the kernel. Each is over within the handshake's limit.
+/// Connections not yet greeted, at once, a quarter of them of one address; beyond, the oldest goes. Each is over within the
+/// handshake's limit.
 const GREETED_AT_ONCE: usize = 64;
 
 /// Connections of all classes at once; further ones wait in the kernel. A hundred agents have six each.
@@ -81,10 +83,9 @@ impl Listener {
     }
 
     async fn accept(self: &Arc<Self>, listener: TcpListener) -> anyhow::Result<()> {
-        let greetings = Arc::new(Semaphore::new(GREETED_AT_ONCE));
+        let greetings = Doors::default().open(GREETED_AT_ONCE);
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
-            let greeting = Arc::clone(&greetings).acquire_owned().await?;
             let place = Arc::clone(&places).acquire_owned().await?;
             let (stream, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -94,7 +95,7 @@ impl Listener {
                     continue;
                 }
             };
-            let shared = Arc::clone(self);
+            let (shared, greeting) = (Arc::clone(self), greetings.enter(address.ip()));
             self.lifecycle
                 .spawn(Kind::Connection, "mesh greeting", async move {
                     if let Err(error) = Arc::clone(&shared).greet(stream, address, greeting, place).await {
@@ -120,13 +121,15 @@ impl Listener {
         self: Arc<Self>,
         stream: TcpStream,
         address: SocketAddr,
-        greeting: OwnedSemaphorePermit,
+        greeting: Visitor,
         place: OwnedSemaphorePermit,
     ) -> Result<(), Error> {
         dial::prepare(&SockRef::from(&stream))?;
         let first = LazyConfigAcceptor::new(Acceptor::default(), stream);
-        let start = tokio::time::timeout(handshake::LIMIT, first)
+        let start = greeting
+            .unless_ended(tokio::time::timeout(handshake::LIMIT, first))
             .await
+            .ok_or_else(crowded)?
             .map_err(|_| Error::TimedOut(handshake::LIMIT))?
             .map_err(Error::of_tls)?;
         let Some(class) = class(&start) else {
@@ -158,7 +161,7 @@ impl Listener {
         start: StartHandshake<TcpStream>,
         class: Class,
         address: SocketAddr,
-        greeting: OwnedSemaphorePermit,
+        greeting: Visitor,
         place: OwnedSemaphorePermit,
     ) -> Result<(), Error> {
         let greeted = async {
@@ -177,8 +180,10 @@ impl Listener {
             let hello = handshake::receive(&mut stream, &self.local, &peer, class).await?;
             Ok((stream, hello))
         };
-        let (stream, hello) = tokio::time::timeout(handshake::LIMIT, greeted)
+        let (stream, hello) = greeting
+            .unless_ended(tokio::time::timeout(handshake::LIMIT, greeted))
             .await
+            .ok_or_else(crowded)?
             .unwrap_or(Err(Error::TimedOut(handshake::LIMIT)))?;
         drop(greeting);
         debug!(%address, name = hello.name, node = hello.node, ?class, "welcomed");
@@ -200,6 +205,13 @@ impl Listener {
         };
         handed_over.map_err(|_| Error::Broken(std::io::Error::other("the agent stops")))
     }
+}
+
+/// That others came, and it had not said who it is.
+fn crowded() -> Error {
+    Error::Broken(std::io::Error::other(
+        "too many others came before it was greeted",
+    ))
 }
 
 fn class(start: &StartHandshake<TcpStream>) -> Option<Class> {

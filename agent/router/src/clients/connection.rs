@@ -274,11 +274,6 @@ impl Connection {
         self.may_go_on() && (self.is_readable || self.has_frame())
     }
 
-    /// Whether it has no session yet.
-    pub fn is_entering(&self) -> bool {
-        matches!(self.phase, Phase::Octets | Phase::Handshake(..))
-    }
-
     /// Whether something can be understood of what was kept. The beginning of a frame is no reason to be served: it waits
     /// for the socket.
     fn has_frame(&self) -> bool {

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use pipes_wamp::error::uri;
@@ -20,12 +21,11 @@ use tracing::{debug, warn};
 
 use crate::clients::authentication::Origin;
 use crate::clients::connection::{Connection, ConnectionKey, Phase, Stream};
+use crate::clients::entering::Door;
 use crate::state::State;
 
 /// Sessions and connections that have none yet, together.
 const CONNECTIONS_MAX: usize = 10_000;
-/// Connections that are not authenticated.
-const UNAUTHENTICATED_MAX: usize = 1_000;
 /// Accepted in one turn of the loop, so that a crowd of them does not stop what runs.
 const ACCEPTED_AT_ONCE: usize = 64;
 /// How long a connection may take from its first octet to WELCOME.
@@ -65,20 +65,23 @@ impl State {
     }
 
     fn enter(&mut self, mut stream: Stream, origin: Origin) {
-        if self.unauthenticated >= UNAUTHENTICATED_MAX || self.sockets.connection_count() >= CONNECTIONS_MAX {
+        if self.sockets.connection_count() >= CONNECTIONS_MAX {
             debug!(?origin, "one connection too many");
             // Four octets into a new socket's buffer; a client that is gone needs none.
             let _ = stream.write(&rawsocket::too_many_connections());
             return;
         }
+        let door = door(&stream, origin);
         match self
             .sockets
             .add_connection(Connection::new(stream, origin, Phase::Octets))
         {
             Ok(key) => {
-                self.unauthenticated += 1;
-                self.entering.push_back((self.sockets.now(), key));
                 self.sockets.queue(key);
+                if let Some(oldest) = self.entering.enter(key, door, self.sockets.now()) {
+                    debug!(?door, "the oldest connection without a session goes for another");
+                    self.end(oldest);
+                }
             }
             Err(error) => warn!(%error, "a connection cannot be watched"),
         }
@@ -90,7 +93,7 @@ impl State {
         let session = self.dealer.join(id, identity, features);
         if let Some(connection) = self.sockets.connection_mut(key) {
             connection.phase = Phase::Joined(session);
-            self.unauthenticated -= 1;
+            self.entering.leave(key);
         }
         self.sockets.bind(session, key);
         id
@@ -126,9 +129,7 @@ impl State {
         let Some(connection) = self.sockets.connection_mut(key) else {
             return;
         };
-        if connection.is_entering() {
-            self.unauthenticated -= 1;
-        }
+        self.entering.leave(key);
         let session = connection.session();
         connection.phase = Phase::Closing;
         if let Some(session) = session {
@@ -143,9 +144,7 @@ impl State {
         let Some(connection) = self.sockets.connection(key) else {
             return;
         };
-        if connection.is_entering() {
-            self.unauthenticated -= 1;
-        }
+        self.entering.leave(key);
         if let Some(session) = connection.session() {
             self.leave(session);
         }
@@ -173,10 +172,12 @@ impl State {
         let is_over = |queue: &mut VecDeque<(Instant, ConnectionKey)>, limit: Duration| {
             queue.pop_front_if(|(since, _)| now.duration_since(*since) >= limit)
         };
-        while let Some((_, key)) = is_over(&mut self.entering, ENTER_WITHIN) {
-            if self.sockets.connection(key).is_some_and(Connection::is_entering) {
-                self.end(key);
-            }
+        while let Some((since, key)) = self.entering.first()
+            && now.duration_since(since) >= ENTER_WITHIN
+        {
+            // Also where it is gone already, so that this ends.
+            self.entering.leave(key);
+            self.end(key);
         }
         while let Some((_, key)) = is_over(&mut self.closing, CLOSE_WITHIN) {
             self.end(key);
@@ -198,11 +199,24 @@ impl State {
             queue.front().map(|(since, _)| *since + limit)
         };
         let all = [
-            of(&self.entering, ENTER_WITHIN),
+            self.entering.first().map(|(since, _)| since + ENTER_WITHIN),
             of(&self.closing, CLOSE_WITHIN),
             self.large_room.next_overdue(),
             self.listeners.next_retry(),
         ];
         all.into_iter().flatten().min()
+    }
+}
+
+fn door(stream: &Stream, origin: Origin) -> Door {
+    match (origin, stream) {
+        (Origin::Operators { .. }, _) => Door::Operators,
+        (Origin::Stages, _) => Door::Stages,
+        (Origin::Tcp { .. }, Stream::Tcp(stream)) => {
+            let peer = stream.peer_addr();
+            // One that is gone already counts with those from nowhere.
+            Door::Tcp(peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip()))
+        }
+        (Origin::Tcp { .. }, Stream::Unix(_)) => Door::Tcp(IpAddr::from([0, 0, 0, 0])),
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod authentication;
 pub(crate) mod connection;
+pub(crate) mod entering;
 pub(crate) mod internal;
 mod large;
 mod lifetime;
