@@ -47,6 +47,11 @@ pub fn is_part_of_id(text: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
+/// Prefix of the daemon workflows' wishes.
+pub fn workflows() -> Vec<u8> {
+    key("workflows/")
+}
+
 /// Prefix of all open jobs.
 pub fn all_open() -> Vec<u8> {
     key("jobs/open/")

@@ -21,7 +21,7 @@
 //! asked but those of `seams.rs`, nor by `select!`, so that a simulation repeats a run by its seed.
 //!
 //! ```text
-//! jobs ─> queue, finish ─> claim ─> submit ─> naming ─> seams ─> state ─> record ─> key, error
+//! jobs ─> queue, finish, expiry ─> claim ─> submit ─> naming ─> seams ─> state ─> record ─> key, error
 //! ```
 
 mod claim;

@@ -129,6 +129,15 @@ impl Queue {
         Some(name.clone())
     }
 
+    /// Whether a job is here.
+    pub fn knows(&self, job: &Job) -> bool {
+        self.lines.get(&job.workflow).is_some_and(|line| {
+            let running = line.running.values().map(|running| &running.job);
+            let mut jobs = line.waiting.iter().chain(line.later.values()).chain(running);
+            jobs.any(|other| other.id == job.id)
+        })
+    }
+
     /// The IDs of all jobs that are here.
     pub fn known(&self) -> BTreeSet<String> {
         let of_line = |line: &Line| {

@@ -17,6 +17,9 @@ use std::time::Duration;
 
 use crate::record::{Content, DoneState, Open, OpenState, Owner};
 
+/// How long jobs are kept after their end, unless their workflow says otherwise, or where it is gone.
+pub const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Status when a job's time ran out.
 pub const TIMEOUT: i32 = 124;
 /// Status when Pipes itself gave a job up.
@@ -28,6 +31,10 @@ const BLAMED_WITHIN: Duration = Duration::from_secs(60);
 const NOTICED_WITHIN: Duration = Duration::from_secs(6);
 /// Servers that a job may have ended before it runs with no other job beside it.
 const LOSSES_BEFORE_ALONE: u64 = 2;
+
+/// Attempts in a row that found no room for what they write before the job fails for it: half a minute, in which others may
+/// have ended.
+const NO_ROOM_MAX: u64 = 8;
 
 /// The rest after an attempt that failed for Pipes' own reasons, doubled with each in a row.
 const MISHAP_REST: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -71,6 +78,11 @@ pub enum Verdict {
         why: String,
         /// A server was lost while it ran a stage.
         is_server: bool,
+    },
+    /// There is no room for what it writes: of the job's, where it is much, or of others.
+    NoRoom {
+        /// A sentence.
+        why: String,
     },
     /// It was ended from here before its end, so that somebody else may go on with it.
     Stopped,
@@ -166,7 +178,7 @@ pub fn after(open: &Open, verdict: &Verdict, took: Duration, terms: &Terms) -> N
     let mut open = queued(open, took);
     let status = match verdict {
         Verdict::Exited(status) | Verdict::Refused { status, .. } => Some(*status),
-        Verdict::Lost { .. } | Verdict::Stopped => None,
+        Verdict::Lost { .. } | Verdict::NoRoom { .. } | Verdict::Stopped => None,
     };
     if open.cancel {
         return Next::Over(End::cancelled(status));
@@ -177,11 +189,11 @@ pub fn after(open: &Open, verdict: &Verdict, took: Duration, terms: &Terms) -> N
             status,
             reason: None,
         }),
-        Verdict::Exited(_) if open.failures < terms.retries => {
+        Verdict::Exited(status) if open.failures < terms.retries => {
             let rest = grown(FAILURE_REST, open.failures);
             open.failures += 1;
             open.mishaps = 0;
-            Next::Again(open, rest)
+            again(&open, rest, terms, &format!("status {status}"))
         }
         Verdict::Exited(status) => Next::Over(End {
             state: DoneState::Failed,
@@ -190,20 +202,34 @@ pub fn after(open: &Open, verdict: &Verdict, took: Duration, terms: &Terms) -> N
         }),
         Verdict::Refused { status, reason } => Next::Over(End::failed(*status, reason.as_str())),
         Verdict::Stopped => Next::Again(open, Duration::ZERO),
+        Verdict::NoRoom { why } if open.mishaps >= NO_ROOM_MAX => Next::Over(End::failed(LOST, why.as_str())),
+        Verdict::NoRoom { why } => after_mishap(open, terms, why),
         Verdict::Lost { why, is_server } => {
-            if open.left(terms).is_some_and(|left| left.is_zero()) {
-                return Next::Over(End::failed(TIMEOUT, format!("the timeout ran out; last, {why}")));
-            }
             if *is_server && took <= BLAMED_WITHIN {
                 match blamed(&open) {
                     Ok(losses) => open.losses = losses,
                     Err(end) => return Next::Over(end),
                 }
             }
-            let rest = grown(MISHAP_REST, open.mishaps);
-            open.mishaps += 1;
-            Next::Again(open, rest)
+            after_mishap(open, terms, why)
         }
+    }
+}
+
+fn after_mishap(mut open: Open, terms: &Terms, why: &str) -> Next {
+    let rest = grown(MISHAP_REST, open.mishaps);
+    open.mishaps += 1;
+    again(&open, rest, terms, why)
+}
+
+/// Once more after a rest, which is of the job's time; where that leaves none, it is over.
+fn again(open: &Open, rest: Duration, terms: &Terms, why: &str) -> Next {
+    let open = queued(open, rest);
+    match open.left(terms) {
+        Some(left) if left.is_zero() => {
+            Next::Over(End::failed(TIMEOUT, format!("the timeout ran out; last, {why}")))
+        }
+        _ => Next::Again(open, rest),
     }
 }
 
@@ -243,6 +269,14 @@ pub fn handed_over(open: &Open, took: Duration) -> Open {
         owner: None,
         ..queued(open, took)
     }
+}
+
+/// The record of a job that another took as lost from who has it no more and yet lives: without that loss, if it counted.
+pub fn absolved(ours: &Open, theirs: &Open) -> Option<Open> {
+    (theirs.losses > ours.losses && theirs.attempt >= ours.attempt).then(|| Open {
+        losses: theirs.losses - 1,
+        ..theirs.clone()
+    })
 }
 
 /// The record of a job that somebody wants cancelled while an attempt is under way.

@@ -27,7 +27,7 @@ kill)
     ;;
 job) echo \"$PIPES_JOB $PIPES_ATTEMPT\" ;;
 status) echo \"status $rest\"; exit \"$rest\" ;;
-wait) echo \"$PIPES_ATTEMPT\" >>\"$rest\"; while [ ! -e \"$rest.go\" ]; do sleep 0.05; done; echo done ;;
+wait) echo \"attempt $PIPES_ATTEMPT waits\" >&2; echo \"$PIPES_ATTEMPT\" >>\"$rest\"; while [ ! -e \"$rest.go\" ]; do sleep 0.05; done; echo done ;;
 esac
 ";
 
@@ -124,6 +124,40 @@ fn a_job_is_shown_and_its_last_one_is_meant_where_none_is_named() -> Result<()> 
         !runs.as_array().context("a list")?.iter().any(is_run),
         "a job leaves no run's record: {runs}"
     );
+    cluster.finish()
+}
+
+#[test]
+fn a_job_that_runs_shows_its_stages_and_what_they_say_at_every_agent() -> Result<()> {
+    let cluster = start(3)?;
+    let mark = cluster.file("mark");
+    let id = submit(&cluster, 1, &format!("wait {}", mark.display()))?;
+    wait_until("it runs", TAKEN_LIMIT, || mark.exists())?;
+    for node in &cluster.nodes {
+        let ask = |arguments: &[&str]| -> Result<String> {
+            let mut pipes = cluster.pipes(arguments);
+            pipes.env("PIPES_AGENT", node.wamp());
+            Ok(command::run(pipes, Input::None)?.success()?.output())
+        };
+        let shown: Value = serde_json::from_str(&ask(&["inspect", &id])?)?;
+        let stages = shown["stages"].as_array().context("a list")?;
+        let services: Vec<_> = stages.iter().map(|stage| stage["service"].as_str()).collect();
+        ensure!(services == [Some("work"), Some("cat")], "{shown}");
+        ensure!(
+            stages[0]["node"].is_string() && stages[0]["status"].is_null(),
+            "{shown}"
+        );
+        wait_for("what it said", TAKEN_LIMIT, || {
+            let said = ask(&["logs", &id])?;
+            ensure!(said == "attempt 1 waits\n", "{said}");
+            Ok(())
+        })?;
+    }
+    ensure!(cluster.call(&["logs", "--stage", "cat", &id])?.is_empty());
+    cluster.write("mark.go", b"")?;
+    ensure!(cluster.call(&["result", &id])? == "done\n");
+    let ending = &id[id.len() - 8..];
+    ensure!(cluster.call(&["logs", ending])? == "attempt 1 waits\n");
     cluster.finish()
 }
 

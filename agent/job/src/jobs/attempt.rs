@@ -9,13 +9,13 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use pipes_raft::{Consistency, EventKind, Range, Watch};
+use pipes_raft::{Compare, Consistency, EventKind, Range, Txn, Watch};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::claim::{self, Job, Outcome};
 use crate::error::Error;
-use crate::finish::{self, Times};
+use crate::finish::{self, Finished, Times};
 use crate::jobs::Jobs;
 use crate::key;
 use crate::naming::Naming;
@@ -27,6 +27,8 @@ use crate::state::{self, End, Next, Terms, Verdict};
 const WITHIN: Duration = Duration::from_secs(10);
 /// The rest where the store decides nothing.
 const REST: Duration = Duration::from_secs(1);
+/// How often the record of a job that another has may change while a loss is taken back.
+const ABSOLVED_TRIES: usize = 4;
 /// A result whose holders lost it before it was named is asked for so often.
 const NAMINGS_MAX: usize = 8;
 
@@ -66,7 +68,11 @@ impl Jobs {
         };
         self.queue().note(&job);
         let begun = self.clock().monotonic();
-        let ended = self.run_attempt(&mut job, &terms).await?;
+        let Some(ended) = self.run_attempt(&mut job, &terms).await else {
+            // It was killed before.
+            self.absolve(&job).await;
+            return None;
+        };
         let took = self.clock().monotonic().saturating_sub(begun);
         if let Verdict::Lost { why, .. } = &ended.verdict {
             info!(
@@ -178,6 +184,27 @@ impl Jobs {
     fn is_running(&self, workflow: &str) -> bool {
         let terms = self.parts().workflows.terms(workflow);
         terms.is_some_and(|terms| terms.is_running)
+    }
+
+    /// Somebody took the job as lost, and yet this agent goes on: it was stopped for a while, or cut off. No server ended, so
+    /// that is not to count against the job. Tried once a reading, a few times: the job goes on meanwhile.
+    async fn absolve(&self, ours: &Job) {
+        for _ in 0..ABSOLVED_TRIES {
+            let Ok(Some(kv)) = self.store().get(ours.key()).await else {
+                return;
+            };
+            let Some(theirs) = Job::of(&kv) else { return };
+            if theirs.open.owner == ours.open.owner {
+                return;
+            }
+            let Some(open) = state::absolved(&ours.open, &theirs.open) else {
+                return;
+            };
+            match self.requeue(&theirs, &open).await {
+                Ok(Outcome::Found(_)) => {}
+                Ok(Outcome::Written(_) | Outcome::Gone) | Err(_) => return,
+            }
+        }
     }
 
     async fn order(&self, job: &Job, terms: &Terms) -> Result<Order, Error> {
@@ -319,16 +346,12 @@ impl Jobs {
             output,
             self.times(&job.open, keep),
         );
-        let answer = self.commit(&finish::txn(job, &finished, &naming), WITHIN).await?;
-        if answer.succeeded {
-            return Ok(Outcome::Written(answer.revision));
-        }
-        match claim::outcome(job, &job.open, &answer) {
+        let txn = finish::txn(job, &finished, &naming);
+        match self.record(job, &finished, &txn).await? {
             // Unchanged: only the naming was in the way.
             Outcome::Found(found) if found.revision == job.revision => {
                 Err(Error::BlobMissing(String::from("its result")))
             }
-            Outcome::Gone if self.is_recorded(job, &finished.done).await? => Ok(Outcome::Written(0)),
             outcome => Ok(outcome),
         }
     }
@@ -342,14 +365,41 @@ impl Jobs {
 
     /// Ends a job of which no attempt is under way.
     pub(super) async fn end(&self, job: &Job, end: &End) -> Result<Outcome, Error> {
+        self.end_if(job, end, None).await
+    }
+
+    /// The same, where that is so as well: in the one transaction that ends it.
+    pub(super) async fn end_if(
+        &self,
+        job: &Job,
+        end: &End,
+        condition: Option<Compare>,
+    ) -> Result<Outcome, Error> {
         let terms = self.parts().workflows.terms(&job.workflow);
-        let keep = terms.map_or(KEEP, |terms| terms.keep);
-        let nothing = Ended {
-            verdict: Verdict::Stopped,
-            stages: serde_json::Value::Array(Vec::new()),
-            output: None,
-        };
-        self.finish(job, end, &nothing, keep).await
+        let keep = terms.map_or(state::KEEP, |terms| terms.keep);
+        let finished = finish::finished(
+            job,
+            end,
+            serde_json::Value::Array(Vec::new()),
+            None,
+            self.times(&job.open, keep),
+        );
+        let mut txn = finish::txn(job, &finished, &Naming::none());
+        txn.compares.extend(condition);
+        self.record(job, &finished, &txn).await
+    }
+
+    /// Has an end recorded, unless the record of the job has changed, or something else is not as it has to be: then it is
+    /// found as it was.
+    async fn record(&self, job: &Job, finished: &Finished, txn: &Txn) -> Result<Outcome, Error> {
+        let answer = self.commit(txn, WITHIN).await?;
+        if answer.succeeded {
+            return Ok(Outcome::Written(answer.revision));
+        }
+        match claim::outcome(job, &job.open, &answer) {
+            Outcome::Gone if self.is_recorded(job, &finished.done).await? => Ok(Outcome::Written(0)),
+            outcome => Ok(outcome),
+        }
     }
 
     fn times(&self, open: &Open, keep: Duration) -> Times {
@@ -363,9 +413,6 @@ impl Jobs {
         }
     }
 }
-
-/// How long a job is kept whose workflow is gone.
-const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn is_same_attempt(now: &Open, then: &Open) -> bool {
     now.state == OpenState::Running && now.attempt == then.attempt && now.owner == then.owner

@@ -2,6 +2,8 @@
 //!
 //! Keys sort by that time, so that only the first are read; rendezvous hashing of the ID says which agent forgets it, and
 //! any does what is long overdue. Where nothing is due nothing is written.
+//!
+//! A workflow keeps no more than a million, however long it says: the oldest go first, before their time.
 
 use std::time::Duration;
 
@@ -18,15 +20,29 @@ use crate::record::{Done, decode};
 const EVERY: Duration = Duration::from_secs(5);
 /// What is overdue for so long is anybody's.
 const ANYBODYS_AFTER: Duration = Duration::from_secs(60);
+/// Finished jobs that a workflow keeps: each takes some 300 bytes of every server's memory and 1 kB of its disk, for its keys
+/// alone. Beyond it the oldest go, which the log says.
+const FINISHED_MAX: usize = 1_000_000;
+/// Between two counts of them.
+const COUNT_EVERY: Duration = Duration::from_secs(60);
 /// Jobs that are looked at in one go; more at the next look, or at once where all were due.
 const PAGE: usize = 256;
+/// Jobs that are forgotten after one count of a workflow's; the rest after the next ones.
+const FORGOTTEN_MAX: usize = 20_000;
 /// How long one may take.
 const WITHIN: Duration = Duration::from_secs(5);
 
 impl Jobs {
     /// Forgets them for ever.
     pub(super) async fn expire(&self) {
+        let mut counted = self.clock().monotonic();
         loop {
+            if self.clock().monotonic().saturating_sub(counted) >= COUNT_EVERY {
+                counted = self.clock().monotonic();
+                if let Err(error) = self.count_finished().await {
+                    debug!(%error, "finished jobs cannot be counted");
+                }
+            }
             match self.expire_page().await {
                 Ok(count) if count >= PAGE / 8 => continue,
                 Ok(_) => {}
@@ -67,23 +83,78 @@ impl Jobs {
         Ok(count)
     }
 
+    /// Has no workflow of those whose node this is keep more than it may.
+    async fn count_finished(&self) -> Result<(), Error> {
+        if self.owner().is_none() {
+            return Ok(());
+        }
+        let prefix = key::workflows();
+        let names = Range {
+            keys_only: true,
+            ..Range::prefix(prefix.clone())
+        };
+        let workflows = self.store().range(names, Consistency::Serializable).await?;
+        let nodes: Vec<u64> = self.0.present.borrow().keys().copied().collect();
+        for kv in &workflows.kvs {
+            let name = kv.key.strip_prefix(prefix.as_slice()).unwrap_or_default();
+            let name = String::from_utf8_lossy(name);
+            if chosen(&name, &nodes) == Some(self.parts().node) {
+                self.keep_newest(&name, FINISHED_MAX).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the oldest finished jobs of a workflow that has more than so many; some at a time.
+    pub(super) async fn keep_newest(&self, workflow: &str, most: usize) -> Result<(), Error> {
+        let all = Range {
+            count_only: true,
+            ..Range::prefix(key::dones(workflow))
+        };
+        let count = self.store().range(all, Consistency::Serializable).await?.count;
+        let Some(beyond) = count.checked_sub(most).filter(|beyond| *beyond > 0) else {
+            return Ok(());
+        };
+        warn!(
+            workflow,
+            jobs = beyond,
+            most,
+            "more finished jobs than are kept: the oldest are forgotten"
+        );
+        let mut left = beyond.min(FORGOTTEN_MAX);
+        while left > 0 {
+            let count = self.forget_first(workflow, left.min(PAGE)).await?.0;
+            if count == 0 {
+                return Ok(());
+            }
+            left = left.saturating_sub(count);
+        }
+        Ok(())
+    }
+
+    /// Forgets the first finished jobs of a workflow; how many, and whether there are more.
+    async fn forget_first(&self, workflow: &str, limit: usize) -> Result<(usize, bool), Error> {
+        let range = Range {
+            limit,
+            ..Range::prefix(key::dones(workflow))
+        };
+        let page = self.store().range(range, Consistency::Linearizable).await?;
+        let mut count = 0;
+        for kv in &page.kvs {
+            let (Some((_, id)), Some(done)) = (key::read_job(&kv.key), decode::<Done>(&kv.value)) else {
+                continue;
+            };
+            let txn = crate::expiry::txn(workflow, id, &done, kv.mod_revision);
+            count += usize::from(self.commit(&txn, WITHIN).await?.succeeded);
+        }
+        Ok((count, page.more))
+    }
+
     /// Forgets all finished jobs of a workflow that was removed: one of its name that comes later has nothing of theirs.
     pub async fn forget_all(&self, workflow: &str) -> Result<(), Error> {
         loop {
-            let range = Range {
-                limit: PAGE,
-                ..Range::prefix(key::dones(workflow))
-            };
-            let page = self.store().range(range, Consistency::Linearizable).await?;
-            let mut count = 0;
-            for kv in &page.kvs {
-                let (Some((_, id)), Some(done)) = (key::read_job(&kv.key), decode::<Done>(&kv.value)) else {
-                    continue;
-                };
-                let txn = crate::expiry::txn(workflow, id, &done, kv.mod_revision);
-                count += usize::from(self.commit(&txn, WITHIN).await?.succeeded);
-            }
-            if !page.more || count == 0 {
+            let (count, has_more) = self.forget_first(workflow, PAGE).await?;
+            if !has_more || count == 0 {
                 return Ok(());
             }
         }

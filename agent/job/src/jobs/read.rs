@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use pipes_raft::{Consistency, EventKind, OpResult, Range, Txn, prefix_end};
+use pipes_raft::{Consistency, EventKind, KeyValue, OpResult, Range, Txn, prefix_end};
 
 use crate::claim::Job;
 use crate::error::Error;
@@ -14,6 +14,11 @@ use crate::record::{Content, Done, DoneState, OpenState, decode};
 
 /// Records that one page of a listing is made of at most; what a filter leaves out counts too.
 const LOOKED_AT_MAX: usize = 1_000;
+/// Octets of records that one page of a listing is made of, where it has more than one: a finished job's may have 64 KiB of
+/// its stages' arguments, and no message is larger than 1 MiB on its way.
+const PAGE_OCTETS: usize = 256 << 10;
+/// Records that are read at once for it.
+const PART: usize = 128;
 /// Jobs in one page at most.
 pub const PAGE_MAX: usize = 1_000;
 /// IDs that are read at once to find one by its end.
@@ -259,34 +264,45 @@ impl Jobs {
         limit: usize,
     ) -> Result<(Vec<(String, Found)>, Option<String>), Error> {
         let begin = after.map(|place| [prefix, place.as_bytes(), &[0]].concat());
-        let range = Range {
+        let mut range = Range {
             key: begin.unwrap_or_else(|| prefix.to_vec()),
             end: Some(prefix_end(prefix)),
-            limit: if which == Which::All {
-                limit + 1
-            } else {
-                LOOKED_AT_MAX
-            },
             ..Range::default()
         };
-        let read = self.store().range(range, Consistency::Linearizable).await?;
+        let mut left = if which == Which::All {
+            limit + 1
+        } else {
+            LOOKED_AT_MAX
+        };
         let place =
             |key: &[u8]| String::from_utf8_lossy(key.get(prefix.len()..).unwrap_or_default()).into_owned();
-        let found = read.kvs.iter().filter_map(|kv| {
-            let (workflow, id) = key::read_job(&kv.key)?;
-            let job = match key::open(workflow, id) == kv.key {
-                true => Found::Open(Job::of(kv)?),
-                false => Found::Done {
-                    id: id.to_owned(),
-                    workflow: workflow.to_owned(),
-                    done: Box::new(decode(&kv.value)?),
-                },
+        let (mut found, mut octets) = (Vec::new(), 0);
+        // What is read first is as a majority has it, and what follows is no older.
+        let mut consistency = Consistency::Linearizable;
+        loop {
+            range.limit = left.min(PART);
+            let read = self.store().range(range.clone(), consistency).await?;
+            consistency = Consistency::Serializable;
+            let count = read.kvs.len();
+            for (number, kv) in read.kvs.iter().enumerate() {
+                if let Some(job) = read_found(kv).filter(|job| is_wanted(job, which)) {
+                    octets += kv.value.len();
+                    found.push((place(&kv.key), job));
+                }
+                let is_last = number + 1 == count && !read.more;
+                if octets >= PAGE_OCTETS && !is_last {
+                    return Ok((found, Some(place(&kv.key))));
+                }
+            }
+            left = left.saturating_sub(count);
+            let Some(last) = read.kvs.last().filter(|_| read.more) else {
+                return Ok((found, None));
             };
-            is_wanted(&job, which).then(|| (place(&kv.key), job))
-        });
-        let found = found.collect();
-        let end = read.kvs.last().filter(|_| read.more).map(|last| place(&last.key));
-        Ok((found, end))
+            if left == 0 {
+                return Ok((found, Some(place(&last.key))));
+            }
+            range.key = [last.key.as_slice(), &[0]].concat();
+        }
     }
 
     /// A job's small input, for another with the same; `None`: it is a blob.
@@ -304,6 +320,19 @@ impl Jobs {
             false => self.small(key::result(id)).await.map(Some),
         }
     }
+}
+
+/// A job out of either place.
+fn read_found(kv: &KeyValue) -> Option<Found> {
+    let (workflow, id) = key::read_job(&kv.key)?;
+    if key::open(workflow, id) == kv.key {
+        return Some(Found::Open(Job::of(kv)?));
+    }
+    Some(Found::Done {
+        id: id.to_owned(),
+        workflow: workflow.to_owned(),
+        done: Box::new(decode(&kv.value)?),
+    })
 }
 
 fn is_wanted(job: &Found, which: Which) -> bool {

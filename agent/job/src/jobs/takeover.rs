@@ -68,8 +68,7 @@ impl Jobs {
         let is_present = |owner: &Owner| present.get(&owner.node) == Some(&owner.lease);
         let (mut left, mut taken) = (0, 0);
         // Before anything is read: what comes meanwhile is adopted in vain, which does no harm.
-        let known = self.queue().known();
-        let mut unseen = known.clone();
+        let mut unseen = self.queue().known();
         let mut page = Range {
             limit: PAGE,
             end: Some(prefix_end(&key::all_open())),
@@ -82,8 +81,8 @@ impl Jobs {
                 .await?;
             let mut orphans: BTreeMap<Option<Owner>, Vec<Job>> = BTreeMap::new();
             for job in read.kvs.iter().filter_map(Job::of) {
-                unseen.remove(&job.id);
-                if job.open.owner == Some(own) && !known.contains(&job.id) {
+                let is_known = unseen.remove(&job.id);
+                if job.open.owner == Some(own) && !is_known {
                     self.adopt(job).await?;
                     continue;
                 }
@@ -120,7 +119,7 @@ impl Jobs {
     /// A job of this life that the queue does not know: whoever wrote its record gave up before the answer came.
     async fn adopt(&self, job: Job) -> Result<(), Error> {
         // It may have come since.
-        if self.queue().known().contains(&job.id) {
+        if self.queue().knows(&job) {
             return Ok(());
         }
         info!(job = job.id, "a job of this agent that it did not know is queued");
@@ -207,23 +206,7 @@ impl Jobs {
 
     /// Ends a job that is not to be tried again, where its owner is gone indeed.
     async fn end_orphan(&self, former: Option<Owner>, job: &Job, end: &state::End) -> Result<Outcome, Error> {
-        let own = self.owner().ok_or(Error::NotPresent)?;
-        // First it is this agent's: the end compares nothing but the record.
-        let open = Open {
-            owner: Some(own),
-            ..job.open.clone()
-        };
-        let taken = [(job.clone(), open.clone())];
-        let answer = self.commit(&claim::take(former, &taken, own), WITHIN).await?;
-        if !answer.succeeded {
-            return Ok(Outcome::Found(Box::new(job.clone())));
-        }
-        let job = Job {
-            open,
-            revision: answer.revision,
-            ..job.clone()
-        };
-        self.end(&job, end).await
+        self.end_if(job, end, former.map(claim::is_gone)).await
     }
 }
 

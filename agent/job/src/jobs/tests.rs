@@ -99,6 +99,28 @@ async fn an_agent_whose_life_ended_while_it_stood_still_lets_go_of_what_another_
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(one.jobs.queue().running().count(), 0, "its attempt was killed");
+    let job = two.running(&id).await;
+    assert_eq!(job.open.losses, 0, "no server ended, and it says so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_job_whose_agent_hears_nothing_ends_with_that_agents_life_and_not_before() {
+    let world = World::new().await;
+    let (one, two) = (world.agent(1).await, world.agent(2).await);
+    let id = one.submit("hang").await;
+    one.running(&id).await;
+    one.task.abort();
+    let _ = one.task.await;
+    two.jobs.cancel(&id).await.unwrap();
+    let Found::Open(job) = two.jobs.look(&id).await.unwrap() else {
+        panic!("it ended while its owner lived");
+    };
+    let end = crate::state::End::cancelled(None);
+    let lives = crate::claim::is_gone(job.open.owner.unwrap());
+    let refused = two.jobs.end_if(&job, &end, Some(lives)).await.unwrap();
+    assert!(matches!(refused, crate::claim::Outcome::Found(_)), "{refused:?}");
+    world.end_of(1).await;
+    assert_eq!(two.ended(&id).await.0, DoneState::Cancelled);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,6 +234,30 @@ async fn what_has_expired_leaves_no_key() {
     );
     for id in [small, big] {
         assert!(matches!(agent.jobs.look(&id).await, Err(Error::NoJob(_))));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_more_finished_jobs_than_are_kept_the_oldest_go() {
+    let world = World::new().await;
+    let one = world.agent(1).await;
+    let mut ids = Vec::new();
+    for number in 0..5 {
+        let id = one.submit(&format!("echo {number}")).await;
+        one.ended(&id).await;
+        ids.push(id);
+    }
+    // By the time in them, and in the same millisecond by chance.
+    ids.sort();
+    one.jobs.keep_newest("w", 5).await.unwrap();
+    assert_eq!(world.keys("/pipes/jobs/done/").await, 5);
+    one.jobs.keep_newest("w", 2).await.unwrap();
+    assert!(one.jobs.look(&ids[2]).await.is_err());
+    for id in &ids[3..] {
+        one.ended(id).await;
+    }
+    for prefix in ["done", "ids", "input", "result", "expiry"] {
+        assert_eq!(world.keys(&format!("/pipes/jobs/{prefix}/")).await, 2, "{prefix}");
     }
 }
 

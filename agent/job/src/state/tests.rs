@@ -80,7 +80,7 @@ fn status_0_succeeds_and_another_fails_after_its_retries() {
     let (once, rest) = again(after(&running(), &Verdict::Exited(3), took, &terms()));
     assert_eq!(
         (rest, once.failures, once.spent, once.state),
-        (Duration::from_secs(1), 1, 30, OpenState::Queued)
+        (Duration::from_secs(1), 1, 1_030, OpenState::Queued)
     );
     let (twice, rest) = again(after(&once, &Verdict::Exited(3), took, &terms()));
     assert_eq!((rest, twice.failures), (Duration::from_secs(2), 2));
@@ -91,16 +91,76 @@ fn status_0_succeeds_and_another_fails_after_its_retries() {
 #[test]
 fn what_pipes_lost_is_tried_again_until_its_time_is_over() {
     let (mut open, mut rests) = (running(), Vec::new());
+    let terms = Terms {
+        timeout: Some(Duration::from_secs(600)),
+        ..terms()
+    };
     for _ in 0..12 {
-        let (next, rest) = again(after(&open, &lost(false), Duration::from_millis(10), &terms()));
+        let (next, rest) = again(after(&open, &lost(false), Duration::from_millis(10), &terms));
         rests.push(rest);
         open = next;
     }
     assert_eq!((open.failures, open.losses), (0, 0));
     assert_eq!(rests[..3], [100, 200, 400].map(Duration::from_millis));
     assert_eq!(rests[11], Duration::from_secs(30));
-    let end = over(after(&open, &lost(false), Duration::from_secs(10), &terms()));
+    let end = over(after(&open, &lost(false), Duration::from_secs(600), &terms));
     assert_eq!((end.state, end.status), (DoneState::Failed, Some(TIMEOUT)));
+}
+
+#[test]
+fn rests_are_of_a_jobs_time() {
+    let terms = Terms {
+        timeout: Some(Duration::from_secs(2)),
+        retries: 9,
+        ..terms()
+    };
+    let took = Duration::from_millis(10);
+    let (once, rest) = again(after(&running(), &Verdict::Exited(3), took, &terms));
+    assert_eq!(rest, Duration::from_secs(1));
+    assert_eq!(once.left(&terms), Some(Duration::from_millis(990)));
+    // The next rest is longer than what is left.
+    let end = over(after(
+        &begun(&once, OWN, 4, 2_000),
+        &Verdict::Exited(3),
+        took,
+        &terms,
+    ));
+    assert_eq!(end.status, Some(TIMEOUT));
+    assert_eq!(end.reason.as_deref(), Some("the timeout ran out; last, status 3"));
+}
+
+#[test]
+fn a_job_whose_output_finds_no_room_again_and_again_fails_for_it() {
+    let verdict = Verdict::NoRoom {
+        why: "no room".into(),
+    };
+    let terms = Terms {
+        timeout: None,
+        ..terms()
+    };
+    let (mut open, mut tries) = (running(), 0);
+    let end = loop {
+        match after(&open, &verdict, Duration::ZERO, &terms) {
+            Next::Again(next, _) => open = next,
+            Next::Over(end) => break end,
+        }
+        tries += 1;
+        assert!(tries < 100, "it is tried for ever");
+    };
+    assert_eq!(
+        (end.status, end.reason.as_deref(), tries),
+        (Some(LOST), Some("no room"), NO_ROOM_MAX)
+    );
+}
+
+#[test]
+fn a_loss_is_taken_back_once_by_who_was_not_lost() {
+    let ours = running();
+    let (theirs, _) = again(taken(&ours, Owner { node: 3, lease: 33 }, 2_000));
+    assert_eq!(theirs.losses, 1);
+    let after = absolved(&ours, &theirs).unwrap();
+    assert_eq!((after.losses, after.owner), (0, theirs.owner));
+    assert_eq!(absolved(&ours, &after), None);
 }
 
 #[test]

@@ -26,7 +26,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::blob::Blobs;
+use crate::blob::{self, Blobs};
 use crate::keys;
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::workflow::daemon::known::Workflows;
@@ -40,8 +40,6 @@ use crate::workflow::runs::view::{Run, RunStage};
 const WINDOW: u64 = 256 << 10;
 /// One read of input.
 const READ_MAX: usize = 64 << 10;
-/// The largest result, unless the workflow says otherwise: as of a body.
-const RESULT_MAX: u64 = 10 << 30;
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 /// After SIGKILL, what the run may take to say what became of it.
@@ -148,7 +146,7 @@ impl Attempts {
             input,
             credit: 0,
             output: Gathered::new(),
-            output_max: definition.options.body.unwrap_or(RESULT_MAX),
+            output_max: definition.options.body_max(),
             deadlines: Deadlines::default(),
         })
     }
@@ -157,8 +155,8 @@ impl Attempts {
     async fn read(&self, name: &str) -> Result<Workflow, String> {
         let kept = self.store.get(keys::workflow(name)).await;
         let kept = kept.map_err(|error| error.to_people())?;
-        let kept = kept.and_then(|kv| serde_json::from_slice(&kv.value).ok());
-        kept.ok_or_else(|| "its workflow was removed".into())
+        let kept = kept.ok_or("its workflow was removed")?;
+        Workflow::read(&kept.value).map_err(|error| format!("its workflow cannot be read: {error}"))
     }
 
     async fn open(&self, digest: &str) -> Result<File, String> {
@@ -168,6 +166,33 @@ impl Attempts {
         File::open(&path)
             .await
             .map_err(|error| format!("{}: {error}", path.display()))
+    }
+}
+
+/// Why an attempt cannot go on.
+enum Broken {
+    /// There is no room for what it writes.
+    NoRoom(String),
+    /// Anything else that is Pipes' own affair.
+    Lost(String),
+}
+
+impl Broken {
+    fn ended(self) -> Ended {
+        match self {
+            Broken::NoRoom(why) => without_output(Verdict::NoRoom { why }),
+            Broken::Lost(why) => lost(&why),
+        }
+    }
+}
+
+impl From<blob::Error> for Broken {
+    fn from(error: blob::Error) -> Broken {
+        let why = format!("its result cannot be kept: {error}");
+        match error {
+            blob::Error::NoRoom { .. } => Broken::NoRoom(why),
+            _ => Broken::Lost(why),
+        }
     }
 }
 
@@ -194,7 +219,7 @@ impl Attempt {
         loop {
             let event = match self.next(&mut buffer).await {
                 Ok(event) => event,
-                Err(why) => return lost(&why),
+                Err(broken) => return broken.ended(),
             };
             match event {
                 Event::Over(ended) => return self.over(ended).await,
@@ -227,7 +252,7 @@ impl Attempt {
     }
 
     /// Whatever happens first.
-    async fn next(&mut self, buffer: &mut [u8]) -> Result<Event, String> {
+    async fn next(&mut self, buffer: &mut [u8]) -> Result<Event, Broken> {
         let Attempt {
             replies,
             writer,
@@ -253,7 +278,7 @@ impl Attempt {
             reply = replies.next() => match reply {
                 Ok(Some(Message::Result { progress: true, payload, .. })) => match Part::parse(payload) {
                     Some(Part::Stdout(bytes)) => {
-                        output.add(blobs, bytes).await.map_err(|error| error.to_string())?;
+                        output.add(blobs, bytes).await?;
                         Ok(Event::Output(bytes.len() as u64))
                     }
                     Some(Part::Credit(bytes)) => Ok(Event::Credit(bytes)),
@@ -262,14 +287,16 @@ impl Attempt {
                 Ok(Some(Message::Result { payload, .. })) => Ok(Event::Over(ended(payload))),
                 Ok(Some(Message::Error { error, payload, .. })) => Ok(Event::Over(failed(error, payload))),
                 Ok(Some(_)) => Ok(Event::Nothing),
-                Ok(None) | Err(_) => Err("its coordinator's session ended".into()),
+                Ok(None) | Err(_) => Err(Broken::Lost("its coordinator's session ended".into())),
             },
             written = writer.flush(), if pending > 0 => match written {
                 Ok(()) => Ok(Event::Nothing),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(Broken::Lost(error.to_string())),
             },
             Ok(()) = wanted.changed() => Ok(Event::Wanted),
-            read = read => read.map(Event::Input).map_err(|error| format!("its input cannot be read: {error}")),
+            read = read => read
+                .map(Event::Input)
+                .map_err(|error| Broken::Lost(format!("its input cannot be read: {error}"))),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Ok(Event::Nothing),
         }
     }
@@ -314,7 +341,7 @@ impl Attempt {
         }
         match self.output.finish().await {
             Ok(output) => ended.output = Some(output),
-            Err(error) => return lost(&format!("its result cannot be kept: {error}")),
+            Err(error) => return Broken::from(error).ended(),
         }
         ended
     }

@@ -4,21 +4,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pipes_job::seams::{Changes, Workflows as Seam};
-use pipes_job::state::Terms;
+use pipes_job::state::{KEEP, Terms};
 use tokio::sync::watch;
 
 use crate::cluster::nodes::Nodes;
 use crate::workflow::daemon::known::{All, Workflows};
 use crate::workflow::daemon::record::{Definition, Wish, Workflow};
+use crate::workflow::options::GRACE;
 
 /// Jobs of one workflow at once on one agent, unless `--concurrency` says otherwise: as many as a replica has slots.
 const AT_ONCE: usize = 16;
-/// How long jobs are kept after their end, unless `--keep` says otherwise.
-const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What attempts of a stopped workflow have to end, unless it was told otherwise.
-const GRACE: Duration = Duration::from_secs(30);
-
 /// The daemon workflows, as the crate of jobs sees them.
 pub(super) struct OfWorkflows {
     workflows: Workflows,
@@ -114,6 +109,7 @@ mod tests {
             definition: definition(4, "three"),
             former: vec![definition(1, "one"), definition(2, "two")],
             token_sha256: None,
+            tls: None,
             grace: None,
             created: String::new(),
             write: String::new(),

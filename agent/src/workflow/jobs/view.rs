@@ -38,7 +38,7 @@ pub struct Job {
     pub started: Option<String>,
     /// When it was over.
     pub finished: Option<String>,
-    /// In the line's order; of a job that has ended.
+    /// In the line's order; as far as they are known.
     pub stages: Vec<RunStage>,
     /// What it made, once it is over.
     pub result: Option<Made>,
