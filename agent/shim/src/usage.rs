@@ -1,7 +1,10 @@
 //! How much an invocation's folder holds on disk: nobody else counts it, as no file system here has quotas for it.
 //!
-//! The folder is walked once a second, where that is asked for, on a thread of its own. What was laid there before the start
-//! does not count.
+//! The folder is walked once a second, where that is asked for, on a thread of its own; and so are the descriptors of the
+//! shim's processes, for files that have no name any more and take their place all the same. What was laid there before the
+//! start does not count.
+//!
+//! Not seen: a file without a name that is mapped into memory and open nowhere.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata, ReadDir};
@@ -20,23 +23,33 @@ const LASTS_MAX: Duration = Duration::from_secs(10);
 const ENTRY_MIN: u64 = 512;
 /// Folders that may wait to be looked into, as their names take our memory; what lies in further ones does not count.
 const AHEAD_MAX: usize = 16 * 1024;
-/// Files with several names that are remembered, so that they count once; further ones count for each name.
+/// Descriptors that are looked at in one walk.
+const DESCRIPTORS_MAX: usize = 64 * 1024;
+/// Files with several names, or none, that are remembered, so that they count once; further ones count for each name.
 const LINKED_MAX: usize = 16 * 1024;
+
+/// Tells the processes whose open files count.
+pub type Processes = fn() -> Vec<libc::pid_t>;
+
+/// A file, wherever it lies.
+type FileId = (u64, u64);
 
 /// The watch over one folder.
 pub struct Usage {
+    processes: Processes,
     due: Instant,
     walk: Option<Errand<u64>>,
     /// Found in the last walk that was finished.
     held: Option<u64>,
-    /// Bytes of what was laid there, by inode.
-    laid: Arc<HashMap<u64, u64>>,
+    /// Bytes of what was laid there.
+    laid: Arc<HashMap<FileId, u64>>,
 }
 
 impl Usage {
     /// Begins a second from now: most invocations are over by then.
-    pub fn new() -> Usage {
+    pub fn new(processes: Processes) -> Usage {
         Usage {
+            processes,
             due: Instant::now() + EVERY,
             walk: None,
             held: None,
@@ -48,7 +61,7 @@ impl Usage {
     pub fn spare(&mut self, folder: &Path) {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         let laid = entries.filter_map(|entry| entry.metadata().ok());
-        self.laid = Arc::new(laid.map(|laid| (laid.ino(), laid.blocks() * 512)).collect());
+        self.laid = Arc::new(laid.map(|laid| (id(&laid), laid.blocks() * 512)).collect());
     }
 
     /// What the last walk found, in bytes; a walk that goes on is not over before it has found more than `max`.
@@ -66,7 +79,11 @@ impl Usage {
         } else if now >= self.due {
             if is_wanted {
                 let mut walk = Walk::new(folder, self.laid.clone());
-                self.walk = background.begin(move |watched| walk.run(max, watched));
+                let (folder, processes) = (folder.to_owned(), self.processes);
+                self.walk = background.begin(move |watched| {
+                    walk.count_unnamed(&folder, &processes());
+                    walk.run(max, watched)
+                });
             } else {
                 self.held = None;
             }
@@ -101,12 +118,16 @@ struct Walk {
     open: Option<ReadDir>,
     ahead: Vec<PathBuf>,
     bytes: u64,
-    linked: HashSet<(u64, u64)>,
-    laid: Arc<HashMap<u64, u64>>,
+    linked: HashSet<FileId>,
+    laid: Arc<HashMap<FileId, u64>>,
+}
+
+fn id(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
 }
 
 impl Walk {
-    fn new(folder: &Path, laid: Arc<HashMap<u64, u64>>) -> Walk {
+    fn new(folder: &Path, laid: Arc<HashMap<FileId, u64>>) -> Walk {
         Walk {
             open: None,
             ahead: vec![folder.to_owned()],
@@ -139,9 +160,35 @@ impl Walk {
         self.bytes
     }
 
+    /// Counts files that were in the folder, have no name any more, and are open in one of these processes.
+    fn count_unnamed(&mut self, folder: &Path, processes: &[libc::pid_t]) {
+        // As the kernel shows it, without links on the way.
+        let Ok(folder) = fs::canonicalize(folder) else {
+            return;
+        };
+        let of_process = |pid: &libc::pid_t| fs::read_dir(format!("/proc/{pid}/fd"));
+        let descriptors = processes.iter().filter_map(|pid| of_process(pid).ok());
+        for descriptor in descriptors.flatten().flatten().take(DESCRIPTORS_MAX) {
+            let path = descriptor.path();
+            // Where it was, and that it is deleted.
+            let was = fs::read_link(&path);
+            if !was.is_ok_and(|was| was.starts_with(&folder)) {
+                continue;
+            }
+            // Followed: the file's own.
+            let Ok(metadata) = fs::metadata(&path) else {
+                continue;
+            };
+            let is_new = metadata.is_file() && metadata.nlink() == 0 && self.linked.len() < LINKED_MAX;
+            if is_new && self.linked.insert(id(&metadata)) {
+                self.bytes += metadata.blocks() * 512;
+            }
+        }
+    }
+
     fn count(&mut self, metadata: &Metadata) {
         if !metadata.is_dir() && metadata.nlink() > 1 {
-            let file = (metadata.dev(), metadata.ino());
+            let file = id(metadata);
             if self.linked.contains(&file) {
                 // Its other name takes place in its folder all the same.
                 self.bytes += ENTRY_MIN;
@@ -151,7 +198,7 @@ impl Walk {
                 self.linked.insert(file);
             }
         }
-        let laid = self.laid.get(&metadata.ino()).copied();
+        let laid = self.laid.get(&id(metadata)).copied();
         let bytes = (metadata.blocks() * 512).max(ENTRY_MIN);
         self.bytes += laid.map_or(bytes, |laid| bytes.saturating_sub(laid));
     }
@@ -174,7 +221,7 @@ mod tests {
     }
 
     fn is_over(folder: &Path, max: u64) -> bool {
-        held(&mut Usage::new(), folder, max) > max
+        held(&mut Usage::new(Vec::new), folder, max) > max
     }
 
     #[test]
@@ -212,7 +259,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let laid = folder.path().join("laid");
         fs::write(&laid, vec![1; 1_000_000]).unwrap();
-        let mut usage = Usage::new();
+        let mut usage = Usage::new(Vec::new);
         usage.spare(folder.path());
         assert!(held(&mut usage, folder.path(), u64::MAX) < 10_000);
         fs::write(folder.path().join("own"), vec![1; 300_000]).unwrap();
@@ -229,18 +276,34 @@ mod tests {
         for number in 0..100 {
             fs::hard_link(&first, folder.path().join(number.to_string())).unwrap();
         }
-        let held = held(&mut Usage::new(), folder.path(), u64::MAX);
+        let held = held(&mut Usage::new(Vec::new), folder.path(), u64::MAX);
         assert!((1_000_000..1_200_000).contains(&held), "{held}");
     }
 
     #[test]
     fn nothing_is_walked_that_nobody_asks_for() {
         let folder = tempfile::tempdir().unwrap();
-        let mut usage = Usage::new();
+        let mut usage = Usage::new(Vec::new);
         usage.due = Instant::now();
         let background = Background::new().unwrap();
         usage.watch(folder.path(), false, 0, Instant::now(), &background);
         assert!(usage.walk.is_none() && usage.held().is_none());
         assert!(!usage.patience().is_zero());
+    }
+
+    #[test]
+    fn a_file_without_a_name_counts_as_long_as_it_is_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        fs::create_dir(folder.path().join("a")).unwrap();
+        fs::write(&path, vec![1; 1_000_000]).unwrap();
+        let open = [fs::File::open(&path).unwrap(), fs::File::open(&path).unwrap()];
+        fs::remove_dir_all(folder.path().join("a")).unwrap();
+        let own = || vec![std::process::id() as libc::pid_t];
+        let mut usage = Usage::new(own);
+        let counted = held(&mut usage, folder.path(), u64::MAX);
+        assert!((1_000_000..1_100_000).contains(&counted), "once: {counted}");
+        drop(open);
+        assert!(held(&mut usage, folder.path(), u64::MAX) < 10_000);
     }
 }

@@ -172,7 +172,7 @@ impl Invocation {
             is_killing: false,
             is_abandoned: false,
             folder,
-            usage: Usage::new(),
+            usage: Usage::new(crate::processes::descendants),
             counts: Counts::new(Instant::now()),
             laying,
             early_signals: Vec::new(),

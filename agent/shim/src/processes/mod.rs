@@ -194,6 +194,11 @@ impl Tree {
     }
 }
 
+/// All processes that came of the shim, for whatever stage.
+pub fn descendants() -> Vec<libc::pid_t> {
+    proc_table::below(std::process::id() as libc::pid_t)
+}
+
 /// Kills every child of the shim; whether there was one. For when none of them belongs to a living invocation.
 pub fn kill_all() -> bool {
     let shim = std::process::id() as libc::pid_t;

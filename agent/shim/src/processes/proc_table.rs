@@ -52,6 +52,22 @@ pub fn table() -> HashMap<libc::pid_t, Stat> {
     pids.filter_map(stat).map(|stat| (stat.pid, stat)).collect()
 }
 
+/// The processes that descend from one.
+pub fn below(ancestor: libc::pid_t) -> Vec<libc::pid_t> {
+    let mut children: HashMap<libc::pid_t, Vec<libc::pid_t>> = HashMap::new();
+    for stat in table().values() {
+        children.entry(stat.parent).or_default().push(stat.pid);
+    }
+    let (mut found, mut ahead) = (Vec::new(), vec![ancestor]);
+    // Each has one parent, and is taken out with it: this ends.
+    while let Some(parent) = ahead.pop() {
+        let of_it = children.remove(&parent).unwrap_or_default();
+        found.extend(&of_it);
+        ahead.extend(of_it);
+    }
+    found
+}
+
 /// Whether a process was started with all of these variables.
 pub fn carries(pid: libc::pid_t, variables: &[String]) -> bool {
     let mut environment = Vec::new();
@@ -102,6 +118,17 @@ mod tests {
             }
         );
         assert!(stat.is_stopped());
+    }
+
+    #[test]
+    fn a_child_descends_from_this_process() {
+        let mut child = std::process::Command::new("cat");
+        let mut child = child.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let own = std::process::id() as libc::pid_t;
+        let found = below(own);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found.contains(&(child.id() as libc::pid_t)) && !found.contains(&own));
     }
 
     #[test]
