@@ -9,6 +9,7 @@
 //! Whoever follows forgets what it knew at `All`. An error of the store is no end: it is tried again with growing rests.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use pipes_raft::{Consistency, Event, EventKind, KeyValue, Range, Store, Watch};
 use tracing::debug;
@@ -25,18 +26,20 @@ pub enum Change {
     Events(Vec<Event>),
 }
 
-/// Takes a change of what lies under `prefix` into a map by the rest of each key; `read` gives what a key says, if anything.
-pub fn fold<V>(
-    known: &mut BTreeMap<String, V>,
+/// Takes a change of what lies under `prefix` into a map by the rest of each key, a name or a number; `read` gives what a key
+/// says, if anything.
+pub fn fold<K: Ord + FromStr, V>(
+    known: &mut BTreeMap<K, V>,
     prefix: &[u8],
     change: Change,
     read: impl Fn(&str, &KeyValue) -> Option<V>,
 ) {
-    let put = |known: &mut BTreeMap<String, V>, kv: &KeyValue| {
-        if let Some(name) = keys::after(&kv.key, prefix)
-            && let Some(value) = read(name, kv)
+    let key = |kv: &KeyValue| -> Option<K> { keys::after(&kv.key, prefix)?.parse().ok() };
+    let put = |known: &mut BTreeMap<K, V>, kv: &KeyValue| {
+        if let Some(key) = key(kv)
+            && let Some(value) = read(keys::after(&kv.key, prefix).unwrap_or_default(), kv)
         {
-            known.insert(name.to_owned(), value);
+            known.insert(key, value);
         }
     };
     match change {
@@ -48,10 +51,7 @@ pub fn fold<V>(
             for event in events {
                 match event.kind {
                     EventKind::Put => put(known, &event.kv),
-                    EventKind::Delete => {
-                        let name = keys::after(&event.kv.key, prefix).unwrap_or_default();
-                        known.remove(name);
-                    }
+                    EventKind::Delete => drop(key(&event.kv).and_then(|key| known.remove(&key))),
                 }
             }
         }

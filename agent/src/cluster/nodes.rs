@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pipes_raft::{Consistency, EventKind, Range, Store};
+use pipes_raft::{Consistency, Range, Store};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::follow::{Change, Follow};
+use crate::follow::{self, Follow};
 use crate::keys;
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::retry::Backoff;
@@ -56,7 +56,9 @@ impl Nodes {
         lifecycle.spawn(Kind::Part, "records of nodes", async move {
             let mut follow = Follow::new(store, keys::nodes());
             while let Some(change) = stopping.run_until_cancelled(follow.next()).await {
-                sender.send_modify(|records| apply(records, change));
+                sender.send_modify(|records| {
+                    follow::fold(records, &keys::nodes(), change, |_, kv| parse(&kv.value))
+                });
             }
             Ok(())
         });
@@ -151,28 +153,6 @@ async fn remove_former(store: &Store, own: &Record) -> Result<(), pipes_raft::Er
         }
     }
     Ok(())
-}
-
-fn apply(records: &mut BTreeMap<u64, Record>, change: Change) {
-    match change {
-        Change::All(all) => {
-            let listed = all
-                .iter()
-                .filter_map(|kv| parse(&kv.value))
-                .map(|record| (record.id, record));
-            *records = listed.collect();
-        }
-        Change::Events(events) => {
-            for event in events {
-                let id = keys::after(&event.kv.key, &keys::nodes()).and_then(|id| id.parse::<u64>().ok());
-                match (event.kind, parse(&event.kv.value), id) {
-                    (EventKind::Put, Some(record), _) => drop(records.insert(record.id, record)),
-                    (EventKind::Delete, _, Some(id)) => drop(records.remove(&id)),
-                    _ => {}
-                }
-            }
-        }
-    }
 }
 
 fn parse(value: &[u8]) -> Option<Record> {

@@ -1,12 +1,12 @@
 //! The nodes whose presence is on record, followed by a watch: a dead one's goes with its lease, about 3 s after its last
 //! word. Renewing a lease writes nothing, so an idle cluster tells nothing here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use pipes_raft::{EventKind, Store};
+use pipes_raft::Store;
 use tokio::sync::watch;
 
-use crate::follow::{Change, Follow};
+use crate::follow::{self, Change, Follow};
 use crate::keys;
 use crate::lifecycle::{Kind, Lifecycle};
 
@@ -16,37 +16,24 @@ pub fn follow(store: Store, lifecycle: &Lifecycle) -> watch::Receiver<BTreeSet<u
     let stopping = lifecycle.stopping();
     lifecycle.spawn(Kind::Part, "presences of nodes", async move {
         let mut follow = Follow::new(store, keys::presences());
+        let mut known = BTreeMap::new();
         while let Some(change) = stopping.run_until_cancelled(follow.next()).await {
-            sender.send_modify(|known| apply(known, change));
+            apply(&mut known, change);
+            sender.send_replace(known.keys().copied().collect());
         }
         Ok(())
     });
     known
 }
 
-fn apply(known: &mut BTreeSet<u64>, change: Change) {
-    match change {
-        Change::All(all) => *known = all.iter().filter_map(|kv| id(&kv.key)).collect(),
-        Change::Events(events) => {
-            for event in events {
-                match (event.kind, id(&event.kv.key)) {
-                    (EventKind::Put, Some(id)) => drop(known.insert(id)),
-                    (EventKind::Delete, Some(id)) => drop(known.remove(&id)),
-                    (_, None) => {}
-                }
-            }
-        }
-    }
-}
-
-fn id(key: &[u8]) -> Option<u64> {
-    keys::after(key, &keys::presences())?.parse().ok()
+fn apply(known: &mut BTreeMap<u64, ()>, change: Change) {
+    follow::fold(known, &keys::presences(), change, |_, _| Some(()));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pipes_raft::{Event, KeyValue};
+    use pipes_raft::{Event, EventKind, KeyValue};
 
     #[test]
     fn nodes_come_and_go_with_their_keys() {
@@ -59,10 +46,10 @@ mod tests {
             kv: kv(id),
             prev: None,
         };
-        let mut known = [9].into();
+        let mut known = [(9, ())].into();
         apply(&mut known, Change::All(vec![kv(1), kv(2)]));
         let events = vec![event(EventKind::Delete, 1), event(EventKind::Put, 3)];
         apply(&mut known, Change::Events(events));
-        assert_eq!(known, [2, 3].into());
+        assert_eq!(known.into_keys().collect::<Vec<_>>(), [2, 3]);
     }
 }

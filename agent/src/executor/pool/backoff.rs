@@ -4,6 +4,7 @@
 //! fails at 0 s       why, again at 1 s        lives for 60 s, then ends    again at once
 //! fails at 1 s       again at 3 s             lives for 5 s, then ends     counts as one that failed
 //! fails at 3 s ...   again at 7 s, 15 s, ... then every 60 s
+//! lives since 8 s    at 68 s forgotten: what comes then fails for the first time
 //! ```
 //!
 //! Always: (1) the first rest is 1 s, each further one twice as long, none over 60 s; (2) as long as anything failed, one is
@@ -28,6 +29,8 @@ pub(super) struct Backoff {
     /// Failures, one after another.
     failures: u32,
     why: String,
+    /// When the last one was.
+    last: Option<Instant>,
     next: Option<Instant>,
 }
 
@@ -37,6 +40,7 @@ impl Backoff {
         // More doublings than that end at the longest rest anyway.
         let doublings = self.failures.min(16);
         self.failures = self.failures.saturating_add(1);
+        self.last = Some(now);
         self.next = Some(now + (REST_MIN * (1 << doublings)).min(REST_MAX));
         why[..why.floor_char_boundary(WHY_MAX)].clone_into(&mut self.why);
     }
@@ -46,6 +50,15 @@ impl Backoff {
         match lived < STEADY {
             true => self.failed(now, why),
             false => *self = Backoff::default(),
+        }
+    }
+
+    /// A replica has been ready since then: one that came after the last failure, and has lived for long, was worth the
+    /// tries before it.
+    pub(super) fn lives(&mut self, now: Instant, ready_since: Instant) {
+        let is_later = self.last.is_some_and(|last| ready_since >= last);
+        if is_later && now.saturating_duration_since(ready_since) >= STEADY {
+            *self = Backoff::default();
         }
     }
 
@@ -103,6 +116,21 @@ mod tests {
         assert_eq!(backoff.told().map(|told| told.0), Some(1));
         backoff.ended(now, STEADY, "killed");
         assert_eq!(backoff.told(), None);
+    }
+
+    #[test]
+    fn failures_are_forgotten_when_one_that_came_after_them_has_lived() {
+        let begun = Instant::now();
+        let failed = begun + Duration::from_secs(5);
+        let mut backoff = Backoff::default();
+        backoff.failed(failed, "no room");
+        backoff.lives(begun + 10 * STEADY, begun);
+        assert!(backoff.told().is_some(), "that one lived before");
+        let ready = failed + REST_MIN;
+        backoff.lives(ready + STEADY - Duration::from_millis(1), ready);
+        assert!(backoff.told().is_some(), "not for long");
+        backoff.lives(ready + STEADY, ready);
+        assert_eq!(backoff, Backoff::default());
     }
 
     #[test]

@@ -88,6 +88,11 @@ impl Slots {
 
     /// Starts what is missing, as far as failures before allow.
     pub(super) fn keep_wished(&mut self, now: Instant) {
+        for replica in self.replicas.values().filter(|replica| replica.is_ready) {
+            if let Some(wished) = self.wished.get_mut(&replica.kind) {
+                wished.backoff.lives(now, replica.ready_since);
+            }
+        }
         let mut starting = self.replicas.values().filter(|replica| !replica.is_ready).count();
         let kinds: Vec<Kind> = self.wished.keys().cloned().collect();
         for kind in kinds {

@@ -103,6 +103,18 @@ fn one_that_ended_is_started_again_at_once_if_it_had_lived() {
 }
 
 #[test]
+fn one_more_that_is_wished_long_after_a_failure_starts_at_once() {
+    let mut pool = Pool::new(16, 4);
+    pool.wish("cat 1");
+    pool.fail("x1", "no library");
+    pool.next();
+    pool.ready("x2");
+    pool.pass(STEADY.as_secs());
+    assert_eq!(pool.wish("cat 3"), ["start x3 cat", "start x4 cat"]);
+    assert_eq!(pool.of("cat").failing, None);
+}
+
+#[test]
 fn one_that_does_not_start_is_tried_again_with_growing_rests_and_says_why() {
     let mut pool = Pool::new(16, 4);
     pool.wish("cat 2");
