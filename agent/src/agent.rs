@@ -1,12 +1,12 @@
 //! The composition root: starts part after part, waits for a signal, stops them in order.
 //!
 //! ```text
-//! lock -> certificates -> sockets -> store -> router -> mesh -> member -> present -> executor -> api -> gateway -> ready
+//! lock -> certificates -> sockets -> store -> router -> mesh -> member -> present -> executor -> api, jobs -> gateway -> ready
 //! ```
 //!
 //! Sockets are bound first, so that a taken port is said before anything is begun, and served last. The store, Raft's
 //! connections and the node's lease live on a runtime of their own, the router on a thread of its own: neither waits
-//! for what streams through the other.
+//! for what streams through the other. Jobs stop first, while this node is present and what they need still runs.
 
 pub mod sockets;
 mod workflows;
@@ -451,7 +451,8 @@ fn record(id: u64, config: &Config) -> Record {
     }
 }
 
-/// Parts first, while the store still answers (the node's lease is given back), then the router, the mesh and the store.
+/// Jobs first: they are handed over. Then the other parts, while the store still answers (the node's lease is given back),
+/// then the router, the mesh and the store.
 async fn stop(running: Running) {
     let Running {
         parts,

@@ -8,22 +8,24 @@
 //! | [`agent`] | composition root: binds the sockets, starts part after part, waits, stops them in order |
 //! | [`api`] | the procedures of realm `pipes`: decode, call the part, encode |
 //! | [`gateway`] | HTTP of daemon workflows, as a client of those procedures |
-//! | [`workflow`] | runs in the foreground, and lines that stay up |
+//! | [`workflow`] | runs in the foreground, lines that stay up, and attempts of their jobs |
 //! | [`service`] | executables that became services, by name |
 //! | [`executor`] | the replicas of stages: started, kept warm, ended |
 //! | [`blob`] | large bytes by their digest, on a majority of the voters before they are named |
 //! | [`cluster`] | this node's membership and presence, the nodes there are, the links to them, who is let in |
 //! | [`mesh`] | mutual TLS between agents: Raft's calls, the router's links, bulk |
-//! | [`follow`], [`retry`] | for all: a prefix of the store, followed; rests between tries |
-//! | [`config`], [`keys`], [`lifecycle`] | for all, and they use nothing: settings, keys of the store, kinds of tasks |
+//! | [`follow`], [`retry`], [`doors`] | for all: a prefix of the store, followed; rests between tries; who has come in and is not known yet |
+//! | [`config`], [`keys`], [`lifecycle`], [`certificate`] | for all, and they use nothing: settings, keys of the store, kinds of tasks, TLS of endpoints |
 //!
-//! Below all of these, each a crate of its own: the store (`pipes_raft`) and the router (`pipes_router`).
+//! Below all of these, each a crate of its own: the store (`pipes_raft`), jobs (`pipes_job`) and the router (`pipes_router`).
 
 pub mod agent;
 pub mod api;
 pub mod blob;
+pub mod certificate;
 pub mod cluster;
 pub mod config;
+pub mod doors;
 pub mod executor;
 pub mod follow;
 pub mod gateway;

@@ -5,6 +5,7 @@
 
 mod answer;
 mod arguments;
+mod attempt;
 mod blob;
 mod check;
 mod cluster;
@@ -98,8 +99,18 @@ struct Api {
     agents: Session,
 }
 
-/// Registers all procedures; when this returns they can be called. Gives what is known of daemon workflows.
-pub async fn serve(parts: Parts) -> anyhow::Result<(Workflows, Readiness)> {
+/// What is known of daemon workflows, for who serves them.
+pub struct Known {
+    /// Their wishes.
+    pub workflows: Workflows,
+    /// Their replicas.
+    pub readiness: Readiness,
+    /// Whether anything can be decided for them.
+    pub quorum: Quorum,
+}
+
+/// Registers all procedures; when this returns they can be called.
+pub async fn serve(parts: Parts) -> anyhow::Result<Known> {
     let Parts {
         config,
         nodes,
@@ -166,7 +177,11 @@ pub async fn serve(parts: Parts) -> anyhow::Result<(Workflows, Readiness)> {
         agents,
     });
     serve::register(&api, &api.operators, &api.agents).await?;
-    Ok((api.workflows.clone(), api.readiness.clone()))
+    Ok(Known {
+        workflows: api.workflows.clone(),
+        readiness: api.readiness.clone(),
+        quorum: api.quorum.clone(),
+    })
 }
 
 fn session(router: &Router, realm: &str) -> anyhow::Result<Session> {

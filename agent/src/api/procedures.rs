@@ -8,8 +8,8 @@ use pipes_wamp::payload::PayloadBuf;
 
 use crate::api::arguments::Arguments;
 use crate::api::{
-    Answer, Api, Error, blob, check, cluster, error, file, job, logs, node, run, service, store, supply,
-    token, workflow,
+    Answer, Api, Error, attempt, blob, check, cluster, error, file, job, logs, node, run, service, store,
+    supply, token, workflow,
 };
 use crate::workflow::coordinator;
 use pipes_router::OwnSession;
@@ -111,6 +111,7 @@ pub(super) const PROCEDURES: &[Procedure] = &[
     operators(uris::CLUSTER_SET, stored!(cluster::set)),
     operators(uris::TOKEN_CREATE, stored!(token::create)),
     operators(uris::TOKEN_LIST, stored!(token::list)),
+    operators(uris::TOKEN_CHECK, stored!(token::check)),
     operators(uris::TOKEN_REMOVE, stored!(token::remove)),
     operators(uris::STORE_RANGE, stored!(store::range)),
     operators(uris::STORE_TXN, stored!(store::txn)),
@@ -119,6 +120,7 @@ pub(super) const PROCEDURES: &[Procedure] = &[
     agents(uris::node::RESET, once!(node::reset_own)),
     agents(uris::node::RUNS, once!(run::own)),
     agents(uris::node::RUN_STOP, once!(run::stop_own)),
+    agents(uris::node::JOB_STAGES, once!(attempt::own)),
     agents(uris::node::RUN_LOGS, once!(logs::own)),
 ];
 

@@ -9,12 +9,10 @@ use rmpv::Value;
 
 use crate::api::arguments::Arguments;
 use crate::api::{Answer, Api, Error, uris, value};
+use crate::workflow::options::GRACE;
 use crate::workflow::runs::find::{self, Finder, Found};
 use crate::workflow::runs::registry::Notice;
 use crate::workflow::runs::view::Run;
-
-/// What `stop` gives stages to end by themselves, unless told otherwise.
-const GRACE: Duration = Duration::from_secs(30);
 
 /// How long a coordinator may take to say that it was told to stop a run.
 const STOP_ANSWERED_WITHIN: Duration = Duration::from_millis(700);

@@ -1,4 +1,4 @@
-//! `pipes.token.create|list|remove`. A token is shown once; the store keeps its hash.
+//! `pipes.token.create|list|remove|check`. A token is shown once; the store keeps its hash.
 
 use pipes_raft::{Compare, Op, Txn};
 use ring::rand::SecureRandom;
@@ -70,6 +70,14 @@ pub(super) async fn create(api: &Api, arguments: &mut Arguments) -> Result<Value
 pub(super) async fn list(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
     let records: Vec<Record> = all(api).await?.into_iter().map(|(_, record)| record).collect();
     Ok(value(&records))
+}
+
+/// Whether this is the SHA-256 of one, in hexadecimal digits.
+pub(super) async fn check(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
+    let sha256 = arguments.text("sha256")?;
+    let is_digest = sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_known = is_digest && api.store.get(keys::token(&sha256)).await?.is_some();
+    Ok(Value::from(is_known))
 }
 
 pub(super) async fn remove(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {

@@ -19,9 +19,8 @@ use crate::workflow::daemon::asked::{self, Asked};
 use crate::workflow::daemon::record::{Wish, Workflow};
 use crate::workflow::daemon::rollout::OnNodes;
 use crate::workflow::daemon::wish::Wishes;
+use crate::workflow::options::GRACE;
 
-/// What a stopped workflow's jobs under way have to end, unless told otherwise.
-const GRACE: Duration = Duration::from_secs(30);
 /// How long jobs that are cancelled may take to have ended: five seconds and then SIGKILL, in turn as they come to be run.
 const CANCELLED_WITHIN: Duration = Duration::from_secs(60);
 /// Jobs that are cancelled at a time.
@@ -281,9 +280,14 @@ fn addresses<'n>(workflow: &Workflow, nodes: impl Iterator<Item = &'n str>, comm
     {
         addresses = vec![bind];
     }
+    let scheme = if workflow.tls.is_some() { "https" } else { "http" };
     let address = |address| match workflow.port {
-        Some(port) => format!("http://{}/", SocketAddr::new(address, port)),
-        None => format!("http://{}/{}/", SocketAddr::new(address, common), workflow.name),
+        Some(port) => format!("{scheme}://{}/", SocketAddr::new(address, port)),
+        None => format!(
+            "{scheme}://{}/{}/",
+            SocketAddr::new(address, common),
+            workflow.name
+        ),
     };
     addresses.into_iter().map(address).collect()
 }
@@ -316,6 +320,11 @@ mod tests {
             addresses(&workflow(None, None), nodes(), 7080),
             ["http://127.77.0.1:7080/words/", "http://[fd00::2]:7080/words/"]
         );
+        let secure = Workflow {
+            tls: Some(crate::workflow::daemon::record::Tls { pair: None }),
+            ..workflow(Some(7100), None)
+        };
+        assert_eq!(addresses(&secure, nodes(), 7080)[0], "https://127.77.0.1:7100/");
         assert_eq!(
             addresses(&workflow(Some(7100), Some("127.0.0.1")), nodes(), 7080),
             ["http://127.0.0.1:7100/"]

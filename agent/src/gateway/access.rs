@@ -1,10 +1,11 @@
 //! Who may send a request at all: whole heads, pages of no other site, the workflow's token. Pure.
 //!
 //! Always: (1) a request whose end could be read in two ways is refused; (2) a page of another site is let in by its
-//! origin alone, never by a name that resolves to us: that is whoever's who owns the name; (3) a token is compared by its
-//! digest.
+//! origin alone, never by a name that resolves to us: that is whoever's who owns the name; (3) on loopback, where only the
+//! users of this machine are at home, nobody is let in by such a name either: a page that its owner sends there by it says no
+//! origin with what it reads; (4) a token is compared by its digest.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -24,14 +25,19 @@ const MAY_SEND: &str = "authorization, content-type, idempotency-key, range, te"
 /// What they may read.
 const MAY_READ: &str = "location, etag, retry-after, content-range, pipes-run, pipes-status";
 
-/// Refuses a head that has no one meaning (RFC 9112, 3.2 and 6.3).
-pub fn check_head(version: Version, headers: &HeaderMap) -> Result<(), Error> {
+/// Refuses a head that has no one meaning (RFC 9112, 3.2 and 6.3); `is_ambiguous`: it has a length as well as chunks.
+pub fn check_head(version: Version, headers: &HeaderMap, is_ambiguous: bool) -> Result<(), Error> {
     let hosts = headers.get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && version >= Version::HTTP_11) {
         return Err(Error::Usage("one header Host is needed".into()));
     }
     if headers.contains_key(TRANSFER_ENCODING) {
-        // With a Content-Length beside it, hyper reads chunks, forgets the length, and ends the connection after it.
+        // hyper forgets a length that stands beside it, and ends the connection after it.
+        if is_ambiguous {
+            return Err(Error::Usage(
+                "a body has a Content-Length or a Transfer-Encoding, never both".into(),
+            ));
+        }
         let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
         let is_chunked = codings
             .next()
@@ -69,17 +75,82 @@ pub fn check_origin(
 
 /// Whether an origin is the very address that was asked. Who asks by `localhost` is at home, too: nobody else has that name.
 fn is_own(origin: &str, own: SocketAddr) -> bool {
-    let Some((_, authority)) = origin.split_once("://") else {
+    let Some((scheme, authority)) = origin.split_once("://") else {
         return false;
     };
-    if let Ok(address) = authority.parse::<SocketAddr>() {
-        return address == own;
+    let usual = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return false,
+    };
+    let Some((host, port)) = host_and_port(authority) else {
+        return false;
+    };
+    if port.unwrap_or(usual) != own.port() {
+        return false;
     }
-    own.ip().is_loopback()
-        && authority
-            .strip_prefix("localhost:")
-            .and_then(|port| port.parse().ok())
-            == Some(own.port())
+    match host.parse::<IpAddr>() {
+        Ok(address) => address == own.ip(),
+        Err(_) => own.ip().is_loopback() && host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+/// The two, of `HOST`, `HOST:PORT` or `[HOST]:PORT`; `None`: it is none of them.
+fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let (host, rest) = match authority.strip_prefix('[') {
+        Some(bracketed) => bracketed.split_once(']')?,
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    match rest.strip_prefix(':') {
+        Some(port) => Some((host, Some(port.parse().ok()?))),
+        None => rest.is_empty().then_some((host, None)),
+    }
+}
+
+/// On loopback, refuses who asks by a name that somebody in the world may own, unless pages of that name are let in:
+/// addresses and names without a dot are this machine's own affair.
+pub fn check_host(
+    headers: &HeaderMap,
+    authority: Option<&str>,
+    own: SocketAddr,
+    allowed: &[String],
+) -> Result<(), Error> {
+    if !own.ip().is_loopback() {
+        return Ok(());
+    }
+    let named = headers.get(HOST).and_then(|host| host.to_str().ok());
+    // A target with a host in it goes before the header (RFC 9112, 3.2.2).
+    let Some(named) = authority.or(named) else {
+        return Ok(());
+    };
+    let host = host_and_port(named).map_or(named, |(host, _)| host);
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let is_near = !host.contains('.') || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok();
+    let is_allowed = |origin: &String| {
+        let of_origin = origin
+            .split_once("://")
+            .and_then(|(_, named)| host_and_port(named));
+        origin == "*" || of_origin.is_some_and(|(of_origin, _)| of_origin.eq_ignore_ascii_case(&host))
+    };
+    match is_near || allowed.iter().any(is_allowed) {
+        true => Ok(()),
+        false => Err(Error::Forbidden(
+            "this is no name of a loopback address: ask by the address, or let pages of this name in with `--cors http://NAME` of \
+             `pipes run -d`"
+                .into(),
+        )),
+    }
+}
+
+/// Refuses to serve a workflow in the clear that is for TLS alone.
+pub fn check_secure(workflow: &Workflow, is_secure: bool) -> Result<(), Error> {
+    match workflow.tls.is_some() && !is_secure {
+        true => Err(Error::Usage(format!(
+            "workflow {} is served over https alone; ask https://",
+            workflow.name
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// Says that scripts of this origin may read the answer.
@@ -97,19 +168,20 @@ pub fn allow_requests(headers: &mut HeaderMap, methods: HeaderValue) {
 }
 
 /// Refuses who does not show the workflow's token, if it has one.
-pub fn check_token(headers: &HeaderMap, workflow: &Workflow) -> Result<(), Error> {
-    let Some(expected) = &workflow.token_sha256 else {
-        return Ok(());
-    };
-    let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = shown.and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-    });
-    match token {
-        Some(token) if hex::encode(Sha256::digest(token)).eq_ignore_ascii_case(expected) => Ok(()),
-        _ => Err(Error::Token(workflow.name.clone())),
+pub fn check_token(shown: Option<&str>, workflow: &Workflow) -> Result<(), Error> {
+    match (&workflow.token_sha256, shown) {
+        (None, _) => Ok(()),
+        (Some(expected), Some(shown)) if shown.eq_ignore_ascii_case(expected) => Ok(()),
+        (Some(_), _) => Err(Error::Token(workflow.name.clone())),
     }
+}
+
+/// SHA-256 of the token that is shown, in hexadecimal digits.
+pub fn token_sha256(headers: &HeaderMap) -> Option<String> {
+    let shown = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = shown.split_once(' ')?;
+    let token = scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())?;
+    Some(hex::encode(Sha256::digest(token)))
 }
 
 #[cfg(test)]
@@ -146,10 +218,12 @@ mod tests {
             (vec![host, ("transfer-encoding", "identity")], false),
             (vec![host, ("transfer-encoding", "xchunked")], false),
         ] {
-            let checked = check_head(Version::HTTP_11, &headers(&pairs));
+            let checked = check_head(Version::HTTP_11, &headers(&pairs), false);
             assert_eq!(checked.is_ok(), is_fine, "{pairs:?}");
         }
-        assert!(check_head(Version::HTTP_10, &headers(&[])).is_ok());
+        assert!(check_head(Version::HTTP_10, &headers(&[]), false).is_ok());
+        let chunked = headers(&[host, ("transfer-encoding", "chunked")]);
+        assert!(check_head(Version::HTTP_11, &chunked, true).is_err());
     }
 
     #[test]
@@ -180,5 +254,58 @@ mod tests {
         let good = check("http://good.example", &["http://good.example"]);
         assert_eq!(good, Ok(Some(HeaderValue::from_static("http://good.example"))));
         assert!(check("http://any.example", &["*"]).unwrap().is_some());
+    }
+
+    #[test]
+    fn an_origin_without_a_port_is_at_the_usual_one() {
+        let own = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for (origin, address, expected) in [
+            ("http://127.77.0.1", "127.77.0.1:80", true),
+            ("http://localhost", "127.77.0.1:80", true),
+            ("https://127.77.0.1", "127.77.0.1:443", true),
+            ("https://127.77.0.1", "127.77.0.1:80", false),
+            ("http://[::1]:7100", "[::1]:7100", true),
+            ("http://[::1]", "[::1]:80", true),
+            ("ftp://127.77.0.1", "127.77.0.1:80", false),
+            ("http://127.77.0.1:", "127.77.0.1:80", false),
+        ] {
+            assert_eq!(is_own(origin, own(address)), expected, "{origin} at {address}");
+        }
+    }
+
+    #[test]
+    fn on_loopback_nobody_is_asked_by_a_name_that_others_may_own() {
+        let loopback: SocketAddr = "127.77.0.1:7100".parse().unwrap();
+        let check = |host: &'static str, own: SocketAddr, allowed: &[&str]| {
+            let allowed: Vec<String> = allowed.iter().map(|origin| (*origin).to_owned()).collect();
+            check_host(&headers(&[("host", host)]), None, own, &allowed).is_ok()
+        };
+        for near in [
+            "127.77.0.1:7100",
+            "[::1]:7100",
+            "localhost:7100",
+            "a.localhost",
+            "laptop",
+            "a",
+        ] {
+            assert!(check(near, loopback, &[]), "{near}");
+        }
+        for rebound in [
+            "rebound.example:7100",
+            "rebound.example",
+            "Rebound.Example.",
+            "a.b",
+        ] {
+            assert!(!check(rebound, loopback, &["http://good.example"]), "{rebound}");
+        }
+        assert!(check(
+            "good.example:7100",
+            loopback,
+            &["http://good.example:7100"]
+        ));
+        assert!(check("rebound.example", loopback, &["*"]));
+        assert!(check("words.example", "10.0.0.1:7100".parse().unwrap(), &[]));
+        let by_target = check_host(&headers(&[("host", "a")]), Some("rebound.example"), loopback, &[]);
+        assert!(by_target.is_err());
     }
 }

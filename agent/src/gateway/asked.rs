@@ -41,6 +41,10 @@ pub struct Asked {
     pub base: String,
     /// The client.
     pub peer: Peer,
+    /// It has shown the workflow's token, or the workflow has none.
+    pub has_token: bool,
+    /// SHA-256 of the token that it has shown, in hexadecimal digits.
+    pub token_sha256: Option<String>,
 }
 
 impl Asked {

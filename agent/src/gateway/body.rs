@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use tokio::time::timeout;
 
 use crate::gateway::error::Error;
-use crate::gateway::limits::{SILENCE_MAX, body_max};
+use crate::gateway::limits::SILENCE_MAX;
 use crate::workflow::daemon::record::Workflow;
 
 /// A body.
@@ -30,7 +30,7 @@ impl Incoming {
         let incoming = Incoming {
             stream: body.into_data_stream(),
             taken: 0,
-            most: body_max(workflow),
+            most: workflow.definition.options.body_max(),
             workflow: workflow.name.clone(),
             length,
         };

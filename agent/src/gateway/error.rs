@@ -53,6 +53,9 @@ pub enum Error {
         /// The limit.
         most: u64,
     },
+    /// 413: the same, as a procedure says it.
+    #[error("{0}")]
+    Large(String),
     /// 416: no byte of what was asked for is there.
     #[error("the result has {0} bytes")]
     Range(u64),
@@ -89,6 +92,7 @@ impl Error {
             uris::error::USAGE => Error::Usage(said),
             uris::error::NOT_FOUND => Error::NotFound(said),
             uris::error::CONFLICT | uris::error::UNFINISHED => Error::Conflict(said),
+            uris::error::TOO_LARGE => Error::Large(said),
             uris::error::FULL | uris::error::BUSY => Error::Busy(said),
             uris::error::SYNTAX | uris::error::UNKNOWN_SERVICE | uris::error::CANNOT_START => Error::Failed {
                 status: None,
@@ -108,7 +112,7 @@ impl Error {
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Slow(_) => StatusCode::REQUEST_TIMEOUT,
             Error::Conflict(_) => StatusCode::CONFLICT,
-            Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::TooLarge { .. } | Error::Large(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Error::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
             Error::Failed { .. } => StatusCode::BAD_GATEWAY,
@@ -199,6 +203,7 @@ mod tests {
             (uris::error::NOT_FOUND, 404),
             (uris::error::CONFLICT, 409),
             (uris::error::UNFINISHED, 409),
+            (uris::error::TOO_LARGE, 413),
             (uris::error::FULL, 429),
             (uris::error::BUSY, 429),
             (uris::error::SYNTAX, 502),

@@ -1,6 +1,7 @@
 //! `/healthz` and `/readyz`, for who watches an endpoint: asked without a token.
 //!
-//! Healthy: this agent serves. Ready: a query that comes here now would be taken.
+//! Healthy: this agent serves. Ready: a query that comes here now would be taken: the workflow runs, each of its stages has a
+//! replica, and enough servers are reached for a job to be accepted.
 
 use axum::Extension;
 use axum::extract::State;

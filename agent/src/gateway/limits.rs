@@ -6,6 +6,7 @@
 //! | requests of a workflow at once | 256 | 429 with Retry-After |
 //! | requests of an agent at once | 2,000 | 503 |
 //! | a head | 64 KiB, in 10 s | 431, 408 |
+//! | connections that ask for nothing yet, of a port; of one address there; of all | 2,000; 500; 4,000 | the oldest goes |
 //! | silence of a client that is to send or to read | 30 s | 408, or its connection ends |
 //!
 //! Always: a place is held from when a head was read until the last byte of the answer was handed over, and no longer.
@@ -16,7 +17,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::gateway::error::Error;
-use crate::workflow::daemon::record::Workflow;
 
 /// Bytes of a head: as many as other servers take at most.
 pub const HEAD_MAX: usize = 64 << 10;
@@ -24,21 +24,13 @@ pub const HEAD_MAX: usize = 64 << 10;
 pub const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long a client may neither send what it announced nor take what lies ready.
 pub const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// Bytes of a body where the workflow says nothing: beyond any sane one, below what fills a disk by mistake.
-const BODY_MAX: u64 = 10 << 30;
 /// Requests of one workflow at once: more than its slots serve; beyond, clients had better wait outside.
 const REQUESTS_OF_WORKFLOW_MAX: usize = 256;
 /// Requests of all workflows at once: each has a session of the router, and buffers of some 400 KiB at the worst.
 const REQUESTS_MAX: usize = 2_000;
-/// Connections at once, idle ones too, which end after 10 s; more wait to be accepted.
-pub const CONNECTIONS_MAX: usize = 4_000;
-/// How long a client may wait for a job's end in one request, so that none waits for ever.
-pub const WAIT_MAX: Duration = Duration::from_secs(3600);
-
-/// Bytes of a body that a workflow takes.
-pub fn body_max(workflow: &Workflow) -> u64 {
-    workflow.definition.options.body.unwrap_or(BODY_MAX)
-}
+/// Connections of one port that ask for nothing yet: each is a descriptor and some 10 kB. A quarter of them is one address's:
+/// twice the requests that one workflow serves at once.
+pub const WAITING_MAX: usize = 2_000;
 
 /// Counts requests. A cheap handle.
 #[derive(Debug, Clone, Default)]

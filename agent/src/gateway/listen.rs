@@ -1,29 +1,35 @@
 //! The ports of daemon workflows, which come and go with them.
 //!
 //! ```text
-//! ADDRESS:7080            bound at the start: every workflow, below its name
+//! ADDRESS:7080            bound at the start: every workflow, below its name; TLS to those who begin so
 //! ADDRESS:7100, ...       as the wishes say: each workflow that has a port, at its `bind` or the agent's address
 //! ```
 //!
 //! Always: (1) a port that cannot be had is that endpoint's fault alone: it is kept why, for `ps`, and tried again; (2) who
-//! is served when a port goes is served to the end of that request.
+//! is served when a port goes is served to the end of that request; (3) a port is bound anew when its former listener is
+//! closed.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use listeners::{Protocol, SocketState};
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::gateway::connection;
-use crate::gateway::limits::CONNECTIONS_MAX;
+use crate::certificate;
+use crate::doors::Doors;
+use crate::gateway::connection::{self, Endpoint};
+use crate::gateway::limits::WAITING_MAX;
 use crate::gateway::route::{Routes, Scope};
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::workflow::daemon::known::{All, Workflows};
+use crate::workflow::daemon::record::Tls;
 
 /// Between two tries to have a port.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
@@ -31,40 +37,43 @@ const RETRY_EVERY: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Which endpoints of this agent are down, and why. A cheap handle.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Endpoints {
-    down: watch::Sender<BTreeMap<String, Down>>,
+    down: Arc<Mutex<BTreeMap<String, Down>>>,
 }
 
 /// An endpoint that is down.
 #[derive(Debug, Clone)]
 struct Down {
-    at: SocketAddr,
+    wanted: Wanted,
     why: String,
-}
-
-impl Default for Endpoints {
-    fn default() -> Endpoints {
-        Endpoints {
-            down: watch::Sender::new(BTreeMap::new()),
-        }
-    }
 }
 
 impl Endpoints {
     /// Why this workflow's own port is not served here; `None`: it is, or has none.
     pub fn why_down(&self, workflow: &str) -> Option<String> {
-        self.down.borrow().get(workflow).map(|down| down.why.clone())
+        self.down().get(workflow).map(|down| down.why.clone())
     }
 
     /// Why it was not to be had before.
-    fn before(&self, workflow: &str, at: SocketAddr) -> Option<Down> {
-        self.down
-            .borrow()
-            .get(workflow)
-            .filter(|down| down.at == at)
-            .cloned()
+    fn before(&self, workflow: &str, wanted: &Wanted) -> Option<Down> {
+        let before = self.down().get(workflow).cloned();
+        before.filter(|down| down.wanted == *wanted)
     }
+
+    /// The lock guards plain data, for a line.
+    fn down(&self) -> MutexGuard<'_, BTreeMap<String, Down>> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The cluster's authority, as far as certificates of endpoints are made of it.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// Folder of its files.
+    pub folder: PathBuf,
+    /// The cluster.
+    pub cluster_id: String,
 }
 
 /// Serves ports.
@@ -76,69 +85,92 @@ pub struct Ports {
     pub routes: Routes,
     /// What is down.
     pub endpoints: Endpoints,
+    /// Makes certificates.
+    pub authority: Authority,
     /// Where tasks run.
     pub lifecycle: Lifecycle,
-    /// Connections at once.
-    pub room: Arc<Semaphore>,
+    /// Connections that wait.
+    pub doors: Doors,
+}
+
+/// How a workflow's own port is to be served.
+#[derive(Debug, Clone, PartialEq)]
+struct Wanted {
+    at: SocketAddr,
+    tls: Option<Tls>,
 }
 
 /// A port that is served.
 struct Served {
-    at: SocketAddr,
+    wanted: Wanted,
     stop: CancellationToken,
+    /// Ends when the listener is closed.
+    closed: oneshot::Receiver<()>,
 }
 
 impl Ports {
-    /// Of an agent at `address`.
-    pub fn new(address: IpAddr, routes: Routes, endpoints: Endpoints, lifecycle: Lifecycle) -> Ports {
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Ports {
-            address,
-            routes,
-            endpoints,
-            lifecycle,
-            room,
-        }
-    }
-
-    /// Takes connections until it is told to stop.
-    pub fn serve(&self, listener: TcpListener, scope: Scope, stop: CancellationToken) {
+    /// Takes connections until it is told to stop; what is given ends when the listener is closed.
+    pub fn serve(
+        &self,
+        listener: TcpListener,
+        scope: Scope,
+        tls: Option<Arc<ServerConfig>>,
+        closing: CancellationToken,
+    ) -> oneshot::Receiver<()> {
+        let endpoint = Endpoint {
+            scope,
+            routes: self.routes.clone(),
+            tls,
+            closing,
+            stopping: self.lifecycle.stopping(),
+        };
         let ports = self.clone();
+        let (is_closed, closed) = oneshot::channel();
         self.lifecycle.spawn(Kind::Work, "endpoint", async move {
-            ports.accept(listener, scope, stop).await;
+            ports.accept(listener, endpoint).await;
+            // Whoever waits for it may have gone.
+            let _ = is_closed.send(());
             Ok(())
         });
+        closed
     }
 
-    async fn accept(self, listener: TcpListener, scope: Scope, stop: CancellationToken) {
-        let next = async || {
-            // Closed never.
-            let place = self.room.clone().acquire_owned().await.ok()?;
-            Some((place, listener.accept().await))
-        };
-        while let Some(Some((place, accepted))) = stop.run_until_cancelled(next()).await {
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+    async fn accept(self, listener: TcpListener, endpoint: Endpoint) {
+        let door = self.doors.open(WAITING_MAX);
+        let closing = endpoint.closing.clone();
+        while let Some(accepted) = closing.run_until_cancelled(listener.accept()).await {
+            let (stream, from) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     debug!(%error, "a connection was not accepted");
-                    if stop
-                        .run_until_cancelled(tokio::time::sleep(ACCEPT_PAUSE))
-                        .await
-                        .is_none()
-                    {
+                    let pause = tokio::time::sleep(ACCEPT_PAUSE);
+                    if closing.run_until_cancelled(pause).await.is_none() {
                         return;
                     }
                     continue;
                 }
             };
-            let served = connection::serve(stream, scope.clone(), self.routes.clone(), stop.clone());
+            let served = connection::serve(stream, door.enter(from.ip()), endpoint.clone());
             self.lifecycle
-                .spawn(Kind::Connection, "client of a workflow", async move {
-                    let served = served.await;
-                    drop(place);
-                    served
-                });
+                .spawn(Kind::Connection, "client of a workflow", served);
         }
+    }
+
+    /// The common port's certificate; `None`: it speaks plain alone.
+    pub fn own_tls(&self) -> Option<Arc<ServerConfig>> {
+        self.made(self.address)
+            .inspect_err(|why| info!(why, "the common port serves no TLS"))
+            .ok()
+    }
+
+    fn made(&self, address: IpAddr) -> Result<Arc<ServerConfig>, String> {
+        let Authority { folder, cluster_id } = &self.authority;
+        let address = if address.is_unspecified() {
+            self.address
+        } else {
+            address
+        };
+        certificate::made(folder, cluster_id, &[address]).map_err(|error| error.to_string())
     }
 
     /// Has each workflow's own port served, as they come and go, until the agent stops.
@@ -167,10 +199,14 @@ impl Ports {
     }
 
     /// Where each workflow that has a port is to be served. Stopped ones, too: they say that they are.
-    fn wanted(&self, workflows: &All) -> BTreeMap<String, SocketAddr> {
+    fn wanted(&self, workflows: &All) -> BTreeMap<String, Wanted> {
         let own = workflows.values().filter_map(|workflow| {
             let address = workflow.bind.unwrap_or(self.address);
-            Some((workflow.name.clone(), SocketAddr::new(address, workflow.port?)))
+            let wanted = Wanted {
+                at: SocketAddr::new(address, workflow.port?),
+                tls: workflow.tls.clone(),
+            };
+            Some((workflow.name.clone(), wanted))
         });
         own.collect()
     }
@@ -178,47 +214,66 @@ impl Ports {
     /// Whether all are served now.
     async fn serve_wanted(
         &self,
-        wanted: &BTreeMap<String, SocketAddr>,
+        wanted: &BTreeMap<String, Wanted>,
         served: &mut BTreeMap<String, Served>,
     ) -> bool {
-        served.retain(|name, served| {
-            let stays = wanted.get(name) == Some(&served.at);
-            if !stays {
-                served.stop.cancel();
-            }
-            stays
-        });
+        let stays = |name: &String, served: &mut Served| wanted.get(name) == Some(&served.wanted);
+        let gone: Vec<_> = served
+            .extract_if(.., |name, served| !stays(name, served))
+            .collect();
+        for (_, gone) in gone {
+            gone.stop.cancel();
+            // Before the same port is bound at another address. It ends with its task at the latest.
+            let _ = gone.closed.await;
+        }
         let mut down = BTreeMap::new();
-        for (name, at) in wanted
-            .iter()
-            .filter(|(name, _)| !served.contains_key(*name))
-            .collect::<Vec<_>>()
-        {
-            match TcpListener::bind(at).await {
-                Ok(listener) => {
-                    let stop = self.lifecycle.stopping().child_token();
-                    self.serve(listener, Scope::One(name.clone()), stop.clone());
-                    info!(workflow = name, %at, "served");
-                    served.insert(name.clone(), Served { at: *at, stop });
-                }
-                Err(error) => {
-                    // Looked into once: that takes a look at every process.
-                    let known = self.endpoints.before(name, *at);
-                    let down_here = match known {
-                        Some(known) => known,
-                        None => {
-                            let why = why_not(*at, &error).await;
-                            warn!(workflow = name, why, "its own port is not served here");
-                            Down { at: *at, why }
-                        }
-                    };
-                    down.insert(name.clone(), down_here);
+        for (name, wanted) in wanted {
+            if served.contains_key(name) {
+                continue;
+            }
+            match self.open(name, wanted).await {
+                Ok(opened) => drop(served.insert(name.clone(), opened)),
+                Err(why) => {
+                    let wanted = wanted.clone();
+                    down.insert(name.clone(), Down { wanted, why });
                 }
             }
         }
         let all_served = down.is_empty();
-        self.endpoints.down.send_replace(down);
+        *self.endpoints.down() = down;
         all_served
+    }
+
+    /// Serves a workflow's own port; or why not.
+    async fn open(&self, name: &str, wanted: &Wanted) -> Result<Served, String> {
+        let at = wanted.at;
+        let tls = match &wanted.tls {
+            None => Ok(None),
+            Some(Tls { pair: None }) => self.made(at.ip()).map(Some),
+            Some(Tls { pair: Some(pair) }) => certificate::given(pair)
+                .map(Some)
+                .map_err(|error| error.to_string()),
+        };
+        let bound = TcpListener::bind(at).await;
+        let known = self.endpoints.before(name, wanted);
+        let why = match (bound, tls) {
+            (Ok(listener), Ok(tls)) => {
+                let stop = self.lifecycle.stopping().child_token();
+                let closed = self.serve(listener, Scope::One(name.to_owned()), tls, stop.clone());
+                info!(workflow = name, %at, "served");
+                return Ok(Served {
+                    wanted: wanted.clone(),
+                    stop,
+                    closed,
+                });
+            }
+            // Said once, and looked into once: that takes a look at every process.
+            (Err(error), _) if known.is_none() => why_not(at, &error).await,
+            (Ok(_), Err(why)) if known.is_none() => why,
+            _ => return Err(known.map(|known| known.why).unwrap_or_default()),
+        };
+        warn!(workflow = name, why, "its own port is not served here");
+        Err(why)
     }
 }
 

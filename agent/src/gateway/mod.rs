@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! 1  port 7100 is listened on since the workflow has it          listen.rs
-//! 2  the head is read, in time and no longer than heads are      connection.rs, socket.rs
+//! 2  the head is read, in time and no longer than heads are      connection.rs, stream.rs, socket.rs
 //! 3  whose is it, may it, is there a place for it                route.rs, access.rs, limits.rs
 //! 4  the body is read as it comes, a form is unpacked            body.rs, form.rs, jobs/input.rs
 //! 5  it goes to pipes.job.submit on a session of its own         jobs/submit.rs, session.rs
@@ -27,6 +27,7 @@ mod error;
 mod form;
 mod headers;
 mod health;
+mod held;
 mod jobs;
 mod limits;
 pub mod listen;
@@ -34,6 +35,7 @@ mod pipe;
 mod route;
 mod session;
 mod socket;
+mod stream;
 
 use std::net::{IpAddr, TcpListener};
 use std::path::PathBuf;
@@ -42,11 +44,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use pipes_router::Router;
 
+use crate::doors::Doors;
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::workflow::daemon::known::Workflows;
 
 pub use asked::Unready;
-pub use listen::Endpoints;
+pub use listen::{Authority, Endpoints};
 
 /// What the gateway works with.
 pub struct Parts {
@@ -54,6 +57,8 @@ pub struct Parts {
     pub address: IpAddr,
     /// The common port, bound already.
     pub listener: TcpListener,
+    /// Makes certificates for those who want them.
+    pub authority: Authority,
     /// Folder of files that lie aside; what is in it is removed.
     pub spool: PathBuf,
     /// The workflows there are.
@@ -73,6 +78,7 @@ pub fn start(parts: Parts) -> anyhow::Result<()> {
     let Parts {
         address,
         listener,
+        authority,
         spool,
         workflows,
         unready,
@@ -89,10 +95,19 @@ pub fn start(parts: Parts) -> anyhow::Result<()> {
         spool: Arc::new(spool),
         lifecycle: lifecycle.clone(),
     });
-    let ports = listen::Ports::new(address, routes, endpoints, lifecycle.clone());
+    let ports = listen::Ports {
+        address,
+        routes,
+        endpoints,
+        authority,
+        lifecycle: lifecycle.clone(),
+        doors: Doors::default(),
+    };
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    ports.serve(listener, route::Scope::All, lifecycle.stopping());
+    let tls = ports.own_tls();
+    // Closed with the agent: nobody waits for it.
+    drop(ports.serve(listener, route::Scope::All, tls, lifecycle.stopping()));
     lifecycle.spawn(Kind::Part, "workflows' ports", ports.follow(workflows));
     Ok(())
 }

@@ -5,16 +5,14 @@
 //! http://127.77.0.1:7100/jobs/j01/         its own port
 //!                       /jobs/j01          what is left, the same with and without its last slash
 //!
-//! known? 404   whole head? 400   own origin? 403   token? 401   a place? 429, 503   path? 404   method? 405
+//! known? 404    whole head? 400     over TLS? 400    own host and origin? 403
+//! token? 401    a place? 429, 503   path? 404        method? 405
 //! ```
 //!
 //! Always: (1) all of this comes before a byte of the body is asked for, and before `100 Continue` with that; (2) an error
-//! is one sentence, in the form the client accepts.
+//! is one sentence, in the form the client accepts; (3) a page that may send requests may read what is answered, refusals
+//! too.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CONTENT_LENGTH};
 use axum::http::uri::PathAndQuery;
@@ -26,8 +24,8 @@ use tower::ServiceExt as _;
 
 use crate::gateway::asked::{Asked, Gateway};
 use crate::gateway::error::{self, Error, wants_json};
+use crate::gateway::held::hold;
 use crate::gateway::jobs::{job, list, result, submit};
-use crate::gateway::limits::Place;
 use crate::gateway::socket::Peer;
 use crate::gateway::{access, health, pipe};
 
@@ -69,16 +67,22 @@ impl Routes {
     /// Answers one request.
     pub async fn answer(self, scope: Scope, peer: Peer, request: Request) -> Response {
         let (wants_json, method) = (wants_json(request.headers()), request.method().clone());
-        let response = self.refuse_or_route(scope, peer, request).await;
-        let response = response.unwrap_or_else(IntoResponse::into_response);
+        let mut origin = None;
+        let response = self.refuse_or_route(scope, peer, request, &mut origin).await;
+        let mut response = response.unwrap_or_else(IntoResponse::into_response);
+        if let Some(origin) = origin {
+            access::allow_origin(response.headers_mut(), origin);
+        }
         said(response, wants_json, &method)
     }
 
+    /// `origin`: the page's that may read what is answered, whatever that is.
     async fn refuse_or_route(
         &self,
         scope: Scope,
         peer: Peer,
         mut request: Request,
+        origin: &mut Option<HeaderValue>,
     ) -> Result<Response, Error> {
         let path = request.uri().path();
         let (name, rest) = match &scope {
@@ -102,23 +106,34 @@ impl Routes {
         };
         let inner = inner_uri(request.uri(), rest)?;
         let headers = request.headers();
-        access::check_head(request.version(), headers)?;
-        let origin = access::check_origin(headers, peer.local(), &workflow.definition.options.cors)?;
+        access::check_head(request.version(), headers, peer.is_ambiguous())?;
+        access::check_secure(&workflow, peer.is_secure())?;
+        let cors = &workflow.definition.options.cors;
+        let authority = request.uri().authority().map(|authority| authority.as_str());
+        access::check_host(headers, authority, peer.local(), cors)?;
+        *origin = access::check_origin(headers, peer.local(), cors)?;
         let is_open = request.method() == Method::OPTIONS || matches!(inner.path(), "/healthz" | "/readyz");
-        if !is_open {
-            access::check_token(headers, &workflow)?;
+        let token_sha256 = access::token_sha256(headers);
+        let shown = access::check_token(token_sha256.as_deref(), &workflow);
+        // Of a listing its handler looks whether the token is an operator's.
+        let is_listing = inner.path() == "/jobs" && matches!(*request.method(), Method::GET | Method::HEAD);
+        if !is_open && !(is_listing && token_sha256.is_some()) {
+            shown.clone()?;
         }
         let place = self.gateway.limits.enter(&workflow.name)?;
         *request.uri_mut() = inner;
-        request.extensions_mut().insert(Asked { workflow, base, peer });
-        let mut response = match self.router.clone().oneshot(request).await {
+        request.extensions_mut().insert(Asked {
+            workflow,
+            base,
+            peer,
+            has_token: shown.is_ok(),
+            token_sha256,
+        });
+        let response = match self.router.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        if let Some(origin) = origin {
-            access::allow_origin(response.headers_mut(), origin);
-        }
-        Ok(response.map(|body| Body::new(Placed { body, _place: place })))
+        Ok(response.map(|body| hold(body, place)))
     }
 }
 
@@ -183,30 +198,4 @@ async fn not_yet(Extension(asked): Extension<Asked>) -> Error {
         "workflow {} has no page; POST a query here, or to pipe",
         asked.workflow.name
     ))
-}
-
-/// A body that holds its request's place until it is over.
-struct Placed {
-    body: Body,
-    _place: Place,
-}
-
-impl HttpBody for Placed {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        self.body.size_hint()
-    }
 }

@@ -1,13 +1,18 @@
 //! A client's socket: how long it may be silent, and whether it is still there.
 //!
-//! Always: a client that neither takes what lies ready nor sends anything for 30 s is given up; one that has nothing to take
-//! and nothing to send may be silent for as long as it likes.
+//! A client that has closed its side may be gone, or have said all it has to say: the kernel does not tell. What it is
+//! sent does: one that is gone refuses it.
+//!
+//! Always: (1) a client that neither takes what lies ready nor sends anything for 30 s is given up; one that has nothing to
+//! take and nothing to send may be silent for as long as it likes; (2) one that has closed its side is gone when it was sent
+//! nothing for a while.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,6 +31,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub struct Peer {
     stream: Weak<TcpStream>,
     local: SocketAddr,
+    is_secure: bool,
+    seen: Arc<Seen>,
+}
+
+/// What is seen of a client.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The head that came last has two lengths.
+    is_ambiguous: AtomicBool,
+    /// Its side was closed when this was looked at, or it was last sent something after that.
+    closed: Mutex<Option<Instant>>,
 }
 
 impl Peer {
@@ -34,9 +50,24 @@ impl Peer {
         self.local
     }
 
-    /// Whether the client has closed its side, whatever it sent before that nobody has read. Not seen where more of that
-    /// is on its way than the kernel takes: its end waits behind it.
-    pub fn is_gone(&self) -> bool {
+    /// Whether nobody between reads what is said.
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    /// Whether the head that came last has a length as well as chunks.
+    pub fn is_ambiguous(&self) -> bool {
+        self.seen.is_ambiguous.load(Ordering::Relaxed)
+    }
+
+    /// That it has, or not.
+    pub fn note_head(&self, is_ambiguous: bool) {
+        self.seen.is_ambiguous.store(is_ambiguous, Ordering::Relaxed);
+    }
+
+    /// Whether the client is gone, or has closed its side, whatever it sent before that nobody has read, and was sent
+    /// nothing since for so long. Not seen where more of that is on its way than the kernel takes: its end waits behind it.
+    pub fn is_gone(&self, patience: Duration) -> bool {
         let Some(stream) = self.stream.upgrade() else {
             return true;
         };
@@ -47,12 +78,19 @@ impl Peer {
         };
         // SAFETY: one entry, whose descriptor is open as long as the stream is held; a timeout of 0 does not wait.
         let found = unsafe { libc::poll(&raw mut asked, 1, 0) };
-        found > 0 && asked.revents & (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0
+        if found > 0 && asked.revents & (libc::POLLHUP | libc::POLLERR) != 0 {
+            return true;
+        }
+        if found <= 0 || asked.revents & libc::POLLRDHUP == 0 {
+            return false;
+        }
+        let since = *self.seen.closed().get_or_insert_with(Instant::now);
+        since.elapsed() >= patience
     }
 
-    /// Ends once the client has closed its side: hyper does not see that where the client has sent more than its request.
-    pub async fn gone(&self) {
-        while !self.is_gone() {
+    /// Ends once the client is gone, by the same.
+    pub async fn gone(&self, patience: Duration) {
+        while !self.is_gone(patience) {
             sleep(LOOK_EVERY).await;
         }
     }
@@ -66,6 +104,13 @@ impl Peer {
     }
 }
 
+impl Seen {
+    /// The lock guards plain data, for a line.
+    fn closed(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The socket, with a limit to how long a client may be silent.
 pub struct Socket {
     stream: Arc<TcpStream>,
@@ -74,25 +119,24 @@ pub struct Socket {
     moved: Instant,
     /// Since there is something that the client does not take.
     blocked: Option<Pin<Box<Sleep>>>,
-    /// Bytes came since the last ones went.
-    is_unanswered: bool,
 }
 
 impl Socket {
-    /// Of a connection that was accepted.
-    pub fn new(stream: TcpStream) -> io::Result<Socket> {
+    /// Of a connection that was accepted, below TLS or not.
+    pub fn new(stream: TcpStream, is_secure: bool) -> io::Result<Socket> {
         let local = stream.local_addr()?;
         let stream = Arc::new(stream);
         let peer = Peer {
             stream: Arc::downgrade(&stream),
             local,
+            is_secure,
+            seen: Arc::default(),
         };
         Ok(Socket {
             stream,
             peer,
             moved: Instant::now(),
             blocked: None,
-            is_unanswered: false,
         })
     }
 
@@ -101,15 +145,12 @@ impl Socket {
         self.peer.clone()
     }
 
-    /// Whether bytes came since the last ones went.
-    pub fn is_unanswered(&self) -> bool {
-        self.is_unanswered
-    }
-
     fn note_written(&mut self) {
         self.moved = Instant::now();
         self.blocked = None;
-        self.is_unanswered = false;
+        if let Some(closed) = &mut *self.peer.seen.closed() {
+            *closed = self.moved;
+        }
     }
 
     /// Waits until the socket takes more, or the client was silent for too long.
@@ -143,7 +184,6 @@ impl AsyncRead for Socket {
                     buffer.advance(count);
                     if count > 0 {
                         self.moved = Instant::now();
-                        self.is_unanswered = true;
                     }
                     return Poll::Ready(Ok(()));
                 }

@@ -16,6 +16,14 @@ use std::time::Duration;
 use pipes_protocol::stage::File;
 use rmpv::Value;
 
+/// What `stop` gives stages to end by themselves, unless told otherwise.
+pub const GRACE: Duration = Duration::from_secs(30);
+/// Bytes of an input and of a result where the workflow says nothing: beyond any sane one, below what fills a disk by
+/// mistake.
+pub const BODY_MAX: u64 = 10 << 30;
+/// How long a client may wait for a job's end in one request, so that none waits for ever.
+pub const WAIT_MAX: Duration = Duration::from_secs(3_600);
+
 /// An option that cannot be meant: the caller's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -300,10 +300,25 @@ async fn jobs_are_listed_for_those_who_may_see_them() {
             ]))
         })
         .await;
+    // The SHA-256 of `operator`.
+    let operators = "06e55b633481f7bb072957eabcf110c972e86691c3cfedabe088024bffe42f23";
+    served
+        .answer("pipes.token.check", move |kwargs| {
+            let asked = keyword(kwargs, "sha256").unwrap().as_str();
+            Answered::Value((asked == Some(operators)).into())
+        })
+        .await;
     let ask = async |head: &str| {
         let response = served.ask(head, "").await;
         (response.status, response.text())
     };
+    for (workflow, status) in [("w", 200), ("guarded", 200), ("listed", 200)] {
+        let head = format!("GET /{workflow}/jobs/\nauthorization: Bearer operator");
+        assert_eq!(ask(&head).await.0, status, "{workflow}");
+    }
+    let other = "POST /guarded/\nauthorization: Bearer operator";
+    assert_eq!(ask(other).await.0, 401, "for the listing alone");
+    assert_eq!(ask("GET /w/jobs/\nauthorization: Bearer wrong").await.0, 403);
     assert_eq!(ask("GET /w/jobs/").await.0, 403);
     assert_eq!(ask("GET /guarded/jobs/").await.0, 401);
     assert_eq!(
@@ -322,5 +337,42 @@ async fn jobs_are_listed_for_those_who_may_see_them() {
     for wrong in ["state=lost", "limit=0", "limit=x"] {
         assert_eq!(ask(&format!("GET /listed/jobs/?{wrong}")).await.0, 400, "{wrong}");
     }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_side_behind_its_request_has_its_answer() {
+    let served = served(b"out").await;
+    let mut inputs = submitted(&served).await;
+    let exchange = async |octets: String| {
+        let mut stream = served.connect().await;
+        stream.write_all(octets.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        read_all(&mut stream).await
+    };
+    let accepted = exchange(request("POST /w/", "abc")).await;
+    assert_eq!((accepted.status, accepted.text().as_str()), (202, "Job ID: j1\n"));
+    assert!(inputs.recv().await.is_some());
+    let job = exchange(request("GET /w/jobs/j1/?wait=1", "")).await;
+    assert_eq!(job.status, 200);
+    assert_eq!(exchange(request("GET /w/jobs/j1/result", "")).await.text(), "out");
+    // A body that ends too soon is none.
+    let broken = "POST /w/ HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nabc";
+    assert_eq!(exchange(broken.into()).await.status, 400);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn head_describes_the_whole_result_whatever_part_is_asked_for() {
+    let served = served(b"0123456789").await;
+    let head = served.ask("HEAD /w/jobs/j1/result\nrange: bytes=2-4", "").await;
+    assert_eq!(
+        (
+            head.status,
+            head.header("content-length"),
+            head.header("content-range")
+        ),
+        (200, Some("10"), None)
+    );
     served.stop().await;
 }

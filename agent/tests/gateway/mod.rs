@@ -4,6 +4,7 @@ mod jobs;
 mod pipe;
 mod refusals;
 mod silence;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -64,6 +65,7 @@ fn workflow(name: &str) -> Workflow {
         },
         former: vec![],
         token_sha256: None,
+        tls: None,
         grace: None,
         write: String::new(),
         created: "2026-11-24T20:15:00.123Z".into(),
@@ -80,6 +82,11 @@ fn all(workflows: Vec<Workflow>) -> All {
 impl Served {
     /// Serves these.
     async fn start(workflows: Vec<Workflow>) -> Served {
+        Served::start_in(tempfile::tempdir().unwrap(), workflows).await
+    }
+
+    /// The same, with the cluster's authority in this folder.
+    async fn start_in(folder: tempfile::TempDir, workflows: Vec<Workflow>) -> Served {
         let (router, thread) = Router::start(RouterConfig {
             node: 1,
             listeners: vec![],
@@ -90,10 +97,13 @@ impl Served {
         let address = listener.local_addr().unwrap();
         let (known, workflows) = watch::channel(all(workflows));
         let (lifecycle, endpoints) = (Lifecycle::new(), Endpoints::default());
-        let folder = tempfile::tempdir().unwrap();
         gateway::start(Parts {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             listener,
+            authority: gateway::Authority {
+                folder: folder.path().to_owned(),
+                cluster_id: "01j".into(),
+            },
             spool: folder.path().join("spool"),
             workflows: Workflows::of(workflows),
             unready: Arc::new(|workflow| {

@@ -284,3 +284,23 @@ async fn a_refused_run_is_told_before_its_body_is_asked_for() {
     assert_eq!(response.chunks().0, b"hello");
     served.stop().await;
 }
+
+#[tokio::test]
+async fn a_client_that_has_said_all_and_reads_has_the_whole_output() {
+    let served = Served::start(vec![workflow("w")]).await;
+    let mut runs = served.runs();
+    let mut stream = served.connect().await;
+    stream.write_all(request(POST, "abc").as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let (response, ()) = tokio::join!(read_all(&mut stream), async {
+        let mut run = runs.next().await;
+        // For longer than one is waited for that takes nothing.
+        for _ in 0..6 {
+            run.part(Part::Stdout(b"more ")).await;
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+        run.finish(0, None).await;
+    });
+    assert_eq!(response.chunks().0, b"more more more more more more ");
+    served.stop().await;
+}

@@ -157,15 +157,8 @@ async fn malformed_requests_are_refused_and_nothing_behind_them_is_read() {
 }
 
 #[tokio::test]
-async fn chunks_count_where_a_length_is_given_as_well_and_the_connection_ends_after_them() {
+async fn a_body_with_a_length_as_well_as_chunks_is_refused_and_nothing_behind_it_is_read() {
     let served = Served::start(vec![workflow("w")]).await;
-    served
-        .answer("pipes.job.submit", |kwargs| {
-            let input = keyword(kwargs, "input").unwrap().as_slice().unwrap();
-            let id = String::from_utf8_lossy(input).into_owned();
-            Answered::Value(map(vec![("id", id.into())]))
-        })
-        .await;
     let (chunked, length) = ("transfer-encoding: chunked\r\n", "content-length: 4\r\n");
     for headers in [format!("{chunked}{length}"), format!("{length}{chunked}")] {
         let request = format!(
@@ -174,11 +167,69 @@ async fn chunks_count_where_a_length_is_given_as_well_and_the_connection_ends_af
         let response = served.exchange(request).await;
         assert_eq!(
             (response.status, response.text().as_str()),
-            (202, "Job ID: abc\n")
+            (
+                400,
+                "a body has a Content-Length or a Transfer-Encoding, never both\n"
+            )
         );
     }
     let bad = "POST /w/ HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nabc\r\n";
     assert_eq!(served.exchange(bad).await.status, 400);
+    // One request's is no other's.
+    let mut stream = served.connect().await;
+    for headers in [chunked, "content-length: 5\r\n"] {
+        let request = format!("POST /w/nothing HTTP/1.1\r\nhost: a\r\n{headers}\r\n0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 404");
+        let mut rest = [0; 4_096];
+        assert!(stream.read(&mut rest).await.unwrap() > 0);
+    }
+    drop(stream);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_is_asked_on_loopback_by_a_name_that_others_may_own() {
+    let served = Served::start(vec![workflow("w")]).await;
+    let ask = async |host: &str| {
+        let request = format!("GET /w/readyz HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        served.exchange(request).await.status
+    };
+    assert_eq!(ask("rebound.example").await, 403);
+    assert_eq!(
+        ask(&format!("rebound.example:{}", served.address.port())).await,
+        403
+    );
+    assert_eq!(ask(&served.address.to_string()).await, 200);
+    assert_eq!(ask("localhost").await, 200);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_that_may_send_requests_reads_why_they_are_refused() {
+    let mut open = workflow("open");
+    open.definition.options.cors = vec!["http://good.example".into()];
+    open.token_sha256 = Some("ab".into());
+    let mut stopped = workflow("stopped");
+    stopped.definition.options.cors = open.definition.options.cors.clone();
+    stopped.wish = Wish::Stopped;
+    let served = Served::start(vec![open, stopped]).await;
+    for (head, status) in [
+        ("POST /open/", 401),
+        ("POST /stopped/", 503),
+        ("GET /stopped/none", 404),
+    ] {
+        let response = served
+            .ask(&format!("{head}\norigin: http://good.example"), "")
+            .await;
+        assert_eq!(
+            (response.status, response.header("access-control-allow-origin")),
+            (status, Some("http://good.example")),
+            "{head}"
+        );
+    }
     served.stop().await;
 }
 
@@ -266,5 +317,50 @@ async fn a_workflows_own_port_comes_and_goes_with_it_and_says_why_it_is_taken() 
     served.known.send_replace(all(vec![workflow("w")]));
     let gone = async { while TcpStream::connect(at).await.is_ok() {} };
     timeout(LIMIT, gone).await.expect("it goes with the workflow");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_port_moves_to_another_address_at_once() {
+    let served = Served::start(vec![]).await;
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    let at = |bind: &str| Workflow {
+        port: Some(port),
+        bind: Some(bind.parse().unwrap()),
+        ..workflow("own")
+    };
+    let answers = async |address: &str| {
+        let asked = async {
+            loop {
+                if let Ok(mut stream) = TcpStream::connect((address, port)).await {
+                    let asked = stream.write_all(request("GET /healthz", "").as_bytes()).await;
+                    if asked.is_ok() && read_all(&mut stream).await.status == 200 {
+                        return;
+                    }
+                }
+                assert_eq!(served.endpoints.why_down("own"), None);
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(LIMIT, asked).await.expect("it is served")
+    };
+    let refuses = async |address: &str| {
+        let refused = async {
+            while TcpStream::connect((address, port)).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(LIMIT, refused).await.expect("it is closed there");
+    };
+    served.known.send_replace(all(vec![at("0.0.0.0")]));
+    answers("127.0.0.2").await;
+    served.known.send_replace(all(vec![at("127.0.0.1")]));
+    refuses("127.0.0.2").await;
+    answers("127.0.0.1").await;
+    served.known.send_replace(all(vec![at("0.0.0.0")]));
+    answers("127.0.0.2").await;
     served.stop().await;
 }

@@ -85,3 +85,41 @@ async fn a_client_that_never_reads_is_given_up_and_a_stage_that_thinks_is_not() 
     assert_eq!(response.chunks(), (b"thought".to_vec(), Some(String::new())));
     served.stop().await;
 }
+
+#[tokio::test]
+async fn a_request_goes_on_when_its_port_goes_however_long_it_takes() {
+    let served = Served::start(vec![]).await;
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    let mut own = workflow("own");
+    own.port = Some(port);
+    served.known.send_replace(all(vec![own.clone()]));
+    let connected = async {
+        loop {
+            if let Ok(stream) = TcpStream::connect(("127.0.0.1", port)).await {
+                return stream;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut stream = timeout(LIMIT, connected).await.expect("it is served");
+    let mut runs = served.runs();
+    stream
+        .write_all(request("POST /pipe", "abc").as_bytes())
+        .await
+        .unwrap();
+    let mut run = runs.next().await;
+    own.port = None;
+    served.known.send_replace(all(vec![own]));
+    let gone = async { while TcpStream::connect(("127.0.0.1", port)).await.is_ok() {} };
+    timeout(LIMIT, gone).await.expect("nobody new comes in");
+    // Longer than a request may take where the agent stops.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    run.part(Part::Stdout(b"all of it")).await;
+    run.finish(0, None).await;
+    let response = read_all(&mut stream).await;
+    assert_eq!(response.chunks(), (b"all of it".to_vec(), Some(String::new())));
+    served.stop().await;
+}

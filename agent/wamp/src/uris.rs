@@ -88,6 +88,8 @@ pub const TOKEN_LIST: &str = "pipes.token.list";
 pub const TOKEN_REMOVE: &str = "pipes.token.remove";
 /// Reads keys outside `/pipes/`.
 pub const STORE_RANGE: &str = "pipes.store.range";
+/// Whether a token is an operator's, by its SHA-256.
+pub const TOKEN_CHECK: &str = "pipes.token.check";
 /// A transaction on keys outside `/pipes/`.
 pub const STORE_TXN: &str = "pipes.store.txn";
 
@@ -110,6 +112,8 @@ pub mod node {
     pub const RUNS: &str = "runs";
     /// Stops one of them.
     pub const RUN_STOP: &str = "run.stop";
+    /// The stages of a job's attempt that the node runs.
+    pub const JOB_STAGES: &str = "job.stages";
     /// What their stages said on standard error.
     pub const RUN_LOGS: &str = "run.logs";
 }

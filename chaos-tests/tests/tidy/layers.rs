@@ -35,7 +35,7 @@ const LAYERS: [(&str, &str); 16] = [
     ),
     (
         "agent/src",
-        "agent api gateway workflow service executor blob cluster mesh follow retry config lifecycle keys",
+        "agent api gateway workflow service executor blob cluster mesh follow retry doors config lifecycle certificate keys",
     ),
     (
         "agent/src/workflow",

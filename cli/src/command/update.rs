@@ -39,7 +39,10 @@ pub struct Arguments {
     served: served::Served,
 }
 
-pub fn run(arguments: Arguments) -> Result<(), Error> {
+pub fn run(mut arguments: Arguments) -> Result<(), Error> {
+    if arguments.from.is_none() {
+        arguments.served.give_back_line(&mut arguments.line);
+    }
     let shown = match (&arguments.from, arguments.line.as_slice()) {
         (None, []) => None,
         (None, pieces @ [_, _, ..]) => return Err(Error::Usage(in_pieces(&arguments.workflow, pieces))),
@@ -72,7 +75,7 @@ async fn update(arguments: &Arguments, line: Option<&str>) -> Result<Started, Er
     let name = super::workflow_name(&arguments.workflow);
     let mut kwargs: Vec<(&str, Value)> = vec![("name", name.into())];
     kwargs.extend(line.map(|line| ("line", line.into())));
-    kwargs.extend(arguments.common.changes());
+    kwargs.extend(arguments.common.changes()?);
     kwargs.extend(arguments.served.options()?);
     if arguments.rollback {
         kwargs.push(("rollback", true.into()));

@@ -12,8 +12,9 @@ use serde::Deserialize;
 
 use crate::gateway::asked::{Asked, Gateway};
 use crate::gateway::error::Error;
-use crate::gateway::limits::WAIT_MAX;
+use crate::gateway::limits::SILENCE_MAX;
 use crate::gateway::session::Session;
+use crate::workflow::options::WAIT_MAX;
 
 /// A job as the procedures show it: the object of `GET /jobs/ID/`.
 pub struct Job {
@@ -38,7 +39,7 @@ impl Job {
         kwargs.extend(wait.map(|wait| ("wait", Value::from(wait.as_secs_f64()))));
         let shown = tokio::select! {
             shown = session.ask(uris::JOB_GET, kwargs) => shown?,
-            () = asked.peer.gone() => return Err(Error::Gone),
+            () = asked.peer.gone(SILENCE_MAX) => return Err(Error::Gone),
         };
         let job = Job::new(shown);
         // By its whole ID alone, so that nobody finds one by guessing at its beginning.

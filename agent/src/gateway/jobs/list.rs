@@ -33,12 +33,17 @@ pub async fn list(
     uri: Uri,
 ) -> Result<Response, Error> {
     let workflow = &asked.workflow;
-    // Who came so far has shown the token, where there is one.
-    if workflow.token_sha256.is_none() && !workflow.definition.options.list {
-        return Err(Error::Forbidden(format!(
-            "jobs of workflow {} are listed for those who have its token, or for all with `--list`",
-            workflow.name
-        )));
+    let mut session = Session::open(&gateway.router)?;
+    let is_for_all = workflow.token_sha256.is_none() && workflow.definition.options.list;
+    let has_token = workflow.token_sha256.is_some() && asked.has_token;
+    if !is_for_all && !has_token && !is_operator(&mut session, &asked).await? {
+        return Err(match asked.has_token {
+            true => Error::Forbidden(format!(
+                "jobs of workflow {} are listed for those who have its token or an operator's, or for all with `--list`",
+                workflow.name
+            )),
+            false => Error::Token(workflow.name.clone()),
+        });
     }
     let parameters = Query::<Parameters>::try_from_uri(&uri);
     let Query(Parameters { state, limit, after }) =
@@ -60,11 +65,20 @@ pub async fn list(
     ];
     kwargs.extend(state.map(|state| ("state", Value::from(state))));
     kwargs.extend(after.map(|after| ("after", Value::from(after))));
-    let page = Session::open(&gateway.router)?
-        .ask(uris::JOB_LIST, kwargs)
-        .await?;
+    let page = session.ask(uris::JOB_LIST, kwargs).await?;
     // Text, numbers and lists.
     let body = serde_json::to_string(&page).unwrap_or_default();
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
     Ok((headers, body + "\n").into_response())
+}
+
+/// Whether the token that was shown is one of `pipes token create`.
+async fn is_operator(session: &mut Session, asked: &Asked) -> Result<bool, Error> {
+    let Some(sha256) = asked.token_sha256.as_deref() else {
+        return Ok(false);
+    };
+    let known = session
+        .ask(uris::TOKEN_CHECK, vec![("sha256", sha256.into())])
+        .await?;
+    Ok(known.as_bool() == Some(true))
 }

@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
-use axum::http::HeaderMap;
 use axum::http::header::{IF_NONE_MATCH, IF_RANGE, RANGE};
+use axum::http::{HeaderMap, Method};
 
 /// What is to be sent of so many bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub enum Wanted {
     Same,
 }
 
-/// What a request wants of a result of `length` bytes, named by `etag`.
-pub fn wanted(headers: &HeaderMap, length: u64, etag: Option<&str>) -> Wanted {
+/// What a request wants of a result of `length` bytes, named by `etag`. A part is given to GET alone (RFC 9110, 14.2).
+pub fn wanted(method: &Method, headers: &HeaderMap, length: u64, etag: Option<&str>) -> Wanted {
     let text = |name| {
         headers
             .get(name)
@@ -36,7 +36,7 @@ pub fn wanted(headers: &HeaderMap, length: u64, etag: Option<&str>) -> Wanted {
             return Wanted::Same;
         }
     }
-    let Some(range) = text(RANGE) else {
+    let Some(range) = text(RANGE).filter(|_| method == Method::GET) else {
         return Wanted::Whole;
     };
     // A part of what it has the beginning of; of anything else it wants all.
@@ -89,7 +89,7 @@ mod tests {
         for (name, value) in pairs {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        wanted(&headers, 10, Some("\"ab\""))
+        wanted(&Method::GET, &headers, 10, Some("\"ab\""))
     }
 
     #[test]
@@ -143,7 +143,12 @@ mod tests {
     fn an_empty_result_has_no_part() {
         let mut headers = HeaderMap::new();
         headers.insert(RANGE, HeaderValue::from_static("bytes=0-"));
-        assert_eq!(wanted(&headers, 0, None), Wanted::Nothing);
-        assert_eq!(wanted(&HeaderMap::new(), 0, None), Wanted::Whole);
+        assert_eq!(wanted(&Method::GET, &headers, 0, None), Wanted::Nothing);
+        assert_eq!(
+            wanted(&Method::HEAD, &headers, 9, None),
+            Wanted::Whole,
+            "for GET alone"
+        );
+        assert_eq!(wanted(&Method::GET, &HeaderMap::new(), 0, None), Wanted::Whole);
     }
 }

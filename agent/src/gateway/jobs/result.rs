@@ -43,7 +43,7 @@ pub async fn give(
     }
     let (length, sha256) = job.result().unwrap_or((0, None));
     let etag = sha256.map(|sha256| format!("\"{sha256}\""));
-    let (status, range) = match wanted(request.headers(), length, etag.as_deref()) {
+    let (status, range) = match wanted(request.method(), request.headers(), length, etag.as_deref()) {
         Wanted::Whole => (StatusCode::OK, 0..length),
         Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
         Wanted::Same => (StatusCode::NOT_MODIFIED, 0..0),

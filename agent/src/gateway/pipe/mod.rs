@@ -38,7 +38,6 @@ use crate::gateway::asked::{Asked, Gateway};
 use crate::gateway::body::Incoming;
 use crate::gateway::error::Error;
 use crate::gateway::headers::{self, PIPES_RUN, PIPES_STATUS};
-use crate::gateway::limits::body_max;
 use crate::gateway::pipe::answer::{Answer, Piece};
 use crate::gateway::pipe::output::Output;
 use crate::gateway::pipe::spool::Spool;
@@ -80,7 +79,7 @@ pub async fn serve(
     session.begin(uris::RUN_START, kwargs, false);
     let (to_handler, told) = oneshot::channel();
     let (pieces, taken) = mpsc::channel(PIECES_MAX);
-    let most = body_max(workflow);
+    let most = workflow.definition.options.body_max();
     let stdio = Stdio {
         session,
         input: stdio::Input::new(body),

@@ -26,6 +26,9 @@ use crate::workflow::runs::view::Run;
 
 /// How often a client whose body nobody reads is looked after: it is to be missed within 2 s.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long a client that has closed its side, and was sent nothing since, is taken for one that reads: gone or not, it is to
+/// be missed within 2 s.
+const HALF_CLOSED_MAX: Duration = Duration::from_millis(750);
 
 /// What the head of the answer is made of.
 pub enum Head {
@@ -207,7 +210,7 @@ impl Stdio {
             () = sleep_until(moved + SILENCE_MAX), if is_wanted => Err(Error::Slow(SILENCE_MAX.as_secs())),
             () = sleep_until(look_at), if is_silent => {
                 self.look_at = Instant::now() + LOOK_EVERY;
-                match self.peer.is_gone() {
+                match self.peer.is_gone(HALF_CLOSED_MAX) {
                     true => Err(Error::Gone),
                     false => Ok(Event::Nothing),
                 }

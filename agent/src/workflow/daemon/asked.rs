@@ -13,8 +13,10 @@ use std::time::Duration;
 use pipes_protocol::stage::File;
 use rmpv::Value;
 
+use crate::certificate::{self, PEM_MAX, Pair};
 use crate::workflow::daemon::error::Error;
 use crate::workflow::daemon::port::Port;
+use crate::workflow::daemon::record::Tls;
 use crate::workflow::options::{self, entries, flag, text};
 
 /// Most replicas of a stage, and most jobs at once of each: as many as can be set for a node.
@@ -29,7 +31,7 @@ const TOKEN_LENGTH: std::ops::RangeInclusive<usize> = 8..=1_024;
 const ORIGINS_MAX: usize = 64;
 
 /// Options that are somebody's to build yet: refused rather than ignored, or a schedule would silently never run.
-const NOT_YET: [&str; 5] = ["callback", "every", "cron", "tz", "tls"];
+const NOT_YET: [&str; 4] = ["callback", "every", "cron", "tz"];
 
 /// What is asked for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,6 +44,8 @@ pub struct Asked {
     pub bind: Option<IpAddr>,
     /// The token its users must show.
     pub token: Option<Token>,
+    /// It is served over TLS alone, by this certificate.
+    pub tls: Option<Tls>,
     /// The status is the last stage's that failed.
     pub pipefail: Option<bool>,
     /// Of each job and each streamed request, in seconds.
@@ -89,6 +93,7 @@ impl Asked {
                 "port" => asked.port = Some(port(value)?),
                 "bind" => asked.bind = Some(bind(value)?),
                 "token" => asked.token = token(value)?,
+                "tls" => asked.tls = tls(value)?,
                 "pipefail" => asked.pipefail = Some(flag(&value, "pipefail")?),
                 "timeout" => {
                     asked.timeout = options::seconds(&value, "timeout")?.map(|time| time.as_secs_f64())
@@ -171,6 +176,31 @@ fn token(value: Value) -> Result<Option<Token>, Error> {
     }
 }
 
+/// `true`: by the cluster's own authority; `[CERTIFICATE, KEY]`: by these, PEM.
+fn tls(value: Value) -> Result<Option<Tls>, Error> {
+    match value {
+        Value::Boolean(is_wanted) => Ok(is_wanted.then_some(Tls { pair: None })),
+        Value::Array(mut files) if files.len() == 2 => {
+            let mut pem = || {
+                let bytes = options::bytes(files.remove(0), "tls")?;
+                let text = String::from_utf8(bytes).ok().filter(|text| text.len() <= PEM_MAX);
+                text.ok_or_else(|| {
+                    Error::Usage("--tls takes a certificate and a key in PEM, some kB at most".into())
+                })
+            };
+            let pair = Pair {
+                certificate: pem()?,
+                key: pem()?,
+            };
+            certificate::given(&pair).map_err(|error| Error::Usage(format!("--tls: {error}")))?;
+            Ok(Some(Tls { pair: Some(pair) }))
+        }
+        _ => Err(Error::Usage(
+            "tls must be true, or a certificate and a key".into(),
+        )),
+    }
+}
+
 fn keep(value: &Value) -> Result<Option<f64>, Error> {
     match options::seconds(value, "keep")? {
         Some(time) if time > KEEP_MAX => Err(Error::Usage("--keep must be at most ten years".into())),
@@ -225,6 +255,7 @@ mod tests {
             ("port", "none".into()),
             ("bind", "0.0.0.0".into()),
             ("token", true.into()),
+            ("tls", true.into()),
             ("replicas", replicas),
             ("keep", 3600.into()),
             ("timeout", Value::Nil),
@@ -234,6 +265,7 @@ mod tests {
         assert_eq!(asked.line.as_deref(), Some("a | b"));
         assert_eq!(asked.port, Some(Port::None));
         assert_eq!(asked.token, Some(Token::Made));
+        assert_eq!(asked.tls, Some(Tls { pair: None }));
         assert_eq!(asked.replicas, [("2".to_owned(), 3)]);
         assert_eq!((asked.keep, asked.timeout), (Some(3600.0), None));
     }
@@ -269,6 +301,8 @@ mod tests {
             ("token", "two words".into()),
             ("list", 1.into()),
             ("body", 0.into()),
+            ("tls", "own".into()),
+            ("tls", Value::Array(vec!["none".into(), "none".into()])),
             ("cors", Value::Array(vec!["example.org".into()])),
             ("cors", Value::Array(vec!["https://example.org/x".into()])),
         ] {

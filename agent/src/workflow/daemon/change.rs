@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::workflow::daemon::definition;
 use crate::workflow::daemon::error::Error;
-use crate::workflow::daemon::record::{Definition, FORMER_MAX, Wish, Workflow};
+use crate::workflow::daemon::record::{Definition, FORMER_MAX, Tls, Wish, Workflow};
 
 /// Largest record in bytes: every agent holds all of them, and a request to the store takes no more than some of this
 /// size. Beyond it former definitions go, and then the change is refused.
@@ -31,6 +31,8 @@ pub struct Doors {
     pub bind: Option<IpAddr>,
     /// SHA-256 of the token.
     pub token_sha256: Option<String>,
+    /// It is served over TLS.
+    pub tls: Option<Tls>,
 }
 
 /// A new one, which serves.
@@ -44,6 +46,7 @@ pub fn begin(name: &str, definition: Definition, doors: Doors, created: String) 
         definition,
         former: Vec::new(),
         token_sha256: doors.token_sha256,
+        tls: doors.tls,
         grace: None,
         created,
         write: String::new(),
@@ -87,6 +90,7 @@ pub fn update(before: &Workflow, definition: Definition, doors: Doors) -> Result
     let mut after = before.clone();
     after.port = doors.port.unwrap_or(before.port);
     after.bind = doors.bind.or(before.bind);
+    after.tls = doors.tls.or_else(|| before.tls.clone());
     after.token_sha256 = doors.token_sha256.or_else(|| before.token_sha256.clone());
     if definition != before.definition {
         let definition = Definition {

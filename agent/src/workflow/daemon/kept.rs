@@ -76,7 +76,7 @@ pub async fn remove_service(store: &Store, name: &str) -> Result<(), service::Er
 
 /// What a key says; `None` where it cannot be read.
 pub fn read(kv: &KeyValue) -> Option<Kept> {
-    let workflow = serde_json::from_slice(&kv.value)
+    let workflow = Workflow::read(&kv.value)
         .inspect_err(|error| {
             tracing::warn!(key = %String::from_utf8_lossy(&kv.key), %error, "a workflow's record is not readable");
         })

@@ -59,7 +59,7 @@ impl Workflows {
 }
 
 fn read(name: &str, kv: &KeyValue) -> Option<Arc<Workflow>> {
-    serde_json::from_slice(&kv.value)
+    Workflow::read(&kv.value)
         .inspect_err(|error| warn!(name, %error, "no daemon workflow"))
         .ok()
         .map(Arc::new)

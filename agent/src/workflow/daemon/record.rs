@@ -17,6 +17,9 @@ use pipes_protocol::stage::File;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::certificate::Pair;
+use crate::workflow::options::BODY_MAX;
+
 /// Former definitions that are kept.
 pub const FORMER_MAX: usize = 10;
 
@@ -42,6 +45,9 @@ pub struct Workflow {
     /// SHA-256 of the token that its users must show, in hexadecimal digits.
     #[serde(default)]
     pub token_sha256: Option<String>,
+    /// It is served over TLS alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// What its jobs under way had to end when it was stopped, in seconds; afterwards they go back to the queue.
     #[serde(default)]
     pub grace: Option<f64>,
@@ -50,6 +56,14 @@ pub struct Workflow {
     /// Another one with each write, so that whoever lost the answer to one knows its own.
     #[serde(default)]
     pub write: String,
+}
+
+/// By which certificate a workflow is served.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tls {
+    /// The one that was given; `None`: each server's own, of the cluster's authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<Pair>,
 }
 
 /// What should be.
@@ -117,4 +131,18 @@ pub struct Options {
     pub body: Option<u64>,
     /// Origins whose pages may send requests.
     pub cors: Vec<String>,
+}
+
+impl Options {
+    /// Bytes of an input and of a result that are taken.
+    pub fn body_max(&self) -> u64 {
+        self.body.unwrap_or(BODY_MAX)
+    }
+}
+
+impl Workflow {
+    /// The value of its key, read.
+    pub fn read(value: &[u8]) -> Result<Workflow, serde_json::Error> {
+        serde_json::from_slice(value)
+    }
 }

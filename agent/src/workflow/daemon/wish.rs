@@ -122,6 +122,7 @@ impl Wishes<'_> {
                 port: Some(port.choose(&all.ports(&name), &self.reserved)?),
                 bind: asked.bind,
                 token_sha256: token_sha256.clone(),
+                tls: asked.tls.clone(),
             };
             let mut after = change::begin(&name, definition, doors, created.clone())?;
             let mut compares = vec![unchanged_since(all.revision)];
@@ -164,21 +165,26 @@ impl Wishes<'_> {
         let (token_sha256, shown) = settled(asked.token.as_ref())?;
         let (mut races, mut written) = (Races::default(), None);
         loop {
-            let all = kept::all(self.store).await?;
-            let kept = all.kept.get(name).ok_or_else(|| all.none(name))?;
+            let kept = self.find(name).await?;
             if Some(&kept.workflow) == written.as_ref() {
-                return Ok((kept.workflow.clone(), shown));
+                return Ok((kept.workflow, shown));
             }
             let before = &kept.workflow;
             let line = asked.line.as_deref().unwrap_or(&before.definition.line);
             let definition = self.define(line, asked, Some(&before.definition)).await?;
-            let port = asked
-                .port
-                .map(|port| port.choose(&all.ports(name), &self.reserved));
+            // Who has which port matters where one is asked for, and only then all are read.
+            let (port, read_at) = match asked.port {
+                Some(port) => {
+                    let all = kept::all(self.store).await?;
+                    (Some(port.choose(&all.ports(name), &self.reserved)?), all.revision)
+                }
+                None => (None, 0),
+            };
             let doors = Doors {
-                port: port.transpose()?,
+                port,
                 bind: asked.bind,
                 token_sha256: token_sha256.clone(),
+                tls: asked.tls.clone(),
             };
             let mut after = change::update(before, definition, doors)?;
             if after == *before {
@@ -186,10 +192,10 @@ impl Wishes<'_> {
             }
             let mut compares = self.there(Some(before), &after).await?;
             if after.port != before.port {
-                compares.push(unchanged_since(all.revision));
+                compares.push(unchanged_since(read_at));
             }
             let held = rolled_out(rollout, before, &after).await?;
-            let is_written = self.commit(Some(kept), &mut after, compares).await?;
+            let is_written = self.commit(Some(&kept), &mut after, compares).await?;
             drop(held);
             if is_written {
                 return Ok((after, shown));

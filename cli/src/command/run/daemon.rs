@@ -48,7 +48,7 @@ fn start(arguments: &Arguments, shown: &str) -> Result<Started, Error> {
     let line = line::read(arguments.from.as_deref(), shown)?;
     let mut kwargs = vec![("line", line.as_str().into())];
     kwargs.extend(arguments.name.as_deref().map(|name| ("name", name.into())));
-    kwargs.extend(arguments.common.options());
+    kwargs.extend(arguments.common.options()?);
     kwargs.extend(arguments.served.options()?);
     client::block_on(async {
         let mut client = Client::connect(&Contexts::open()?.target()?).await?;
@@ -77,11 +77,14 @@ impl Started {
         Ok(())
     }
 
-    /// Its name alone, and its token where one was made.
+    /// Its name alone, its token where one was made, and whether that can be seen by others.
     pub fn show_change(&self) -> Result<(), Error> {
         output::print(&format!("{}\n", self.name))?;
         if let Some(token) = &self.token {
             output::error::note(&format!("token: {token}"));
+        }
+        if let Some(sentence) = self.reach().filter(|_| self.has_token) {
+            output::error::note(&sentence);
         }
         Ok(())
     }
@@ -91,10 +94,16 @@ impl Started {
         let bind = self.bind.as_deref().and_then(|bind| bind.parse().ok());
         let hosts = self.addresses.iter().filter_map(|address| host(address));
         let is_near = bind.into_iter().chain(hosts).all(|host| host.is_loopback());
+        let is_secure = self
+            .addresses
+            .iter()
+            .all(|address| address.starts_with("https://"));
         match (self.has_token, is_near) {
+            (true, _) if is_secure => None,
             (true, true) => None,
             (true, false) => Some(
-                "the token travels unencrypted to these addresses: whoever sees the traffic can use it as well".into(),
+                "the token travels unencrypted to these addresses: whoever sees the traffic can use it as well; see: --tls"
+                    .into(),
             ),
             (false, true) => {
                 Some("without a token, every user and program of this machine can use it; see: --token".into())
@@ -106,9 +115,9 @@ impl Started {
     }
 }
 
-/// The address in `http://ADDRESS:PORT/...`.
+/// The address in `http://ADDRESS:PORT/...` or `https://ADDRESS:PORT/...`.
 fn host(address: &str) -> Option<std::net::IpAddr> {
-    let rest = address.strip_prefix("http://")?;
+    let (_, rest) = address.split_once("://")?;
     let authority = rest.split('/').next()?;
     authority.parse::<SocketAddr>().ok().map(|address| address.ip())
 }
@@ -134,6 +143,8 @@ mod tests {
         assert!(reach(near, Some("0.0.0.0"), false).contains("whoever reaches"));
         assert!(reach(far, None, false).contains("whoever reaches"));
         assert!(reach(far, None, true).contains("unencrypted"));
+        assert!(reach("https://10.0.0.1:7100/", None, true).is_empty());
+        assert!(reach("https://10.0.0.1:7100/", None, false).contains("whoever reaches"));
         assert!(reach("http://[::1]:7100/", None, true).is_empty());
     }
 }

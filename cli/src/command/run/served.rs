@@ -9,6 +9,8 @@ use rmpv::Value;
 
 use crate::error::Error;
 
+/// Longest file of a certificate or a key that an agent takes.
+const PEM_FILE_MAX: u64 = 32 << 10;
 /// Longest file of a token: one that is longer is another file.
 const TOKEN_FILE_MAX: u64 = 64 << 10;
 
@@ -30,7 +32,7 @@ pub struct Served {
     /// How often a job is tried again that ended with another status than 0 [default: 0]
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
-    /// How long jobs are kept after their end [default: 24h]
+    /// How long jobs are kept after their end, the last million of them [default: 24h]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
     keep: Option<Duration>,
     /// Makes a token, shown this once, that users must show
@@ -48,6 +50,9 @@ pub struct Served {
     /// An origin whose web pages may send requests
     #[arg(long, value_name = "ORIGIN")]
     cors: Vec<String>,
+    /// Serves it over https alone: by a certificate of the cluster's own authority, or by this one
+    #[arg(long, value_name = "CERT,KEY", num_args = 0..=1, default_missing_value = "")]
+    tls: Option<String>,
     // Shown in no help until they can be carried out; the agent refuses them.
     #[arg(long, hide = true)]
     callback: Option<String>,
@@ -57,8 +62,6 @@ pub struct Served {
     cron: Option<String>,
     #[arg(long, hide = true)]
     tz: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "own")]
-    tls: Option<String>,
 }
 
 /// A port, or none.
@@ -69,6 +72,17 @@ pub enum Port {
 }
 
 impl Served {
+    /// What follows `--tls` is the line where it is no pair of files: gives it back to who has none.
+    pub fn give_back_line(&mut self, line: &mut Vec<String>) {
+        if let Some(given) = &mut self.tls
+            && line.is_empty()
+            && !given.is_empty()
+            && pair_of(given).is_none()
+        {
+            line.push(std::mem::take(given));
+        }
+    }
+
     /// As they travel.
     pub fn options(&self) -> Result<Vec<(&'static str, Value)>, Error> {
         let token = match &self.token_file {
@@ -103,7 +117,7 @@ impl Served {
             ("every", text(&self.every)),
             ("cron", text(&self.cron)),
             ("tz", text(&self.tz)),
-            ("tls", text(&self.tls)),
+            ("tls", self.tls.as_deref().map(tls).transpose()?),
         ];
         let given = options.into_iter();
         Ok(given.filter_map(|(name, value)| Some((name, value?))).collect())
@@ -114,9 +128,45 @@ impl Served {
         if self.token_file.is_some() {
             return Some("--token-file".into());
         }
+        if self.tls.is_some() {
+            return Some("--tls".into());
+        }
         let given = self.options().unwrap_or_default();
         given.first().map(|(name, _)| format!("--{name}"))
     }
+}
+
+/// The files of `CERT,KEY`, where both are there.
+fn pair_of(text: &str) -> Option<(&Path, &Path)> {
+    let (certificate, key) = text.split_once(',')?;
+    let (certificate, key) = (Path::new(certificate), Path::new(key));
+    (certificate.is_file() && key.is_file()).then_some((certificate, key))
+}
+
+/// As it travels: what lies in the two files, or that the cluster is to make a certificate.
+fn tls(given: &str) -> Result<Value, Error> {
+    if given.is_empty() {
+        return Ok(true.into());
+    }
+    let Some((certificate, key)) = pair_of(given) else {
+        return Err(Error::Usage(format!(
+            "--tls {given}: the files of a certificate and its key are needed, as CERT,KEY, or nothing"
+        )));
+    };
+    let read = |path: &Path| {
+        let length = std::fs::metadata(path)
+            .map_err(|error| Error::read(path, error))?
+            .len();
+        if length > PEM_FILE_MAX {
+            let path = path.display();
+            return Err(Error::Usage(format!(
+                "{path} is too long for a certificate or a key"
+            )));
+        }
+        let bytes = std::fs::read(path).map_err(|error| Error::read(path, error))?;
+        Ok(Value::Binary(bytes))
+    };
+    Ok(Value::Array(vec![read(certificate)?, read(key)?]))
 }
 
 fn token_of(path: &Path) -> Result<String, Error> {
@@ -161,6 +211,36 @@ mod tests {
         for wrong in ["2", "=5", "2=", "2=0", "2=-1", "2=x"] {
             assert!(count(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_follows_tls_is_a_pair_of_files_or_the_line() {
+        #[derive(clap::Parser)]
+        struct Run {
+            line: Vec<String>,
+            #[command(flatten)]
+            served: Served,
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, name).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let pair = format!("{},{}", path("c"), path("k"));
+        let parsed = |words: &[&str]| {
+            let mut run = <Run as clap::Parser>::parse_from([&["run"][..], words].concat());
+            run.served.give_back_line(&mut run.line);
+            let tls = run.served.tls.as_deref().map(|given| tls(given).unwrap());
+            (run.line, tls)
+        };
+        let both = Value::Array(vec![Value::Binary(b"c".to_vec()), Value::Binary(b"k".to_vec())]);
+        let line = vec!["a | b".to_owned()];
+        assert_eq!(parsed(&["a | b"]), (line.clone(), None));
+        assert_eq!(parsed(&["--tls", "a | b"]), (line.clone(), Some(true.into())));
+        assert_eq!(parsed(&["a | b", "--tls"]), (line.clone(), Some(true.into())));
+        assert_eq!(parsed(&["--tls", pair.as_str(), "a | b"]), (line, Some(both)));
+        assert!(tls("no,pair").is_err());
     }
 
     #[test]
