@@ -24,11 +24,12 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use crate::api::arguments::Arguments;
 use crate::api::streaming::{self, Caller, gone};
-use crate::api::{Api, Error, error, value};
+use crate::api::{Api, Error, attempt, error, value};
 use crate::blob::Digest;
 use crate::workflow::daemon::record::Wish;
 use crate::workflow::jobs::Gathered;
 use crate::workflow::jobs::view;
+use crate::workflow::options::{BODY_MAX, WAIT_MAX};
 use pipes_router::OwnSession;
 
 /// Bytes of input that a caller may have under way.
@@ -39,10 +40,6 @@ const STOPS_AFTER: Duration = Duration::from_secs(2);
 const PART_MAX: usize = 64 << 10;
 /// Results of so many bytes are shown as text, where they are.
 const TEXT_MAX: u64 = 64 << 10;
-/// The largest input, unless the workflow says otherwise.
-const INPUT_MAX: u64 = 10 << 30;
-/// The longest that one call waits; whoever wants longer asks again.
-const WAIT_MAX: Duration = Duration::from_secs(3_600);
 /// Jobs of a listing, unless told otherwise.
 const LIMIT: usize = 100;
 
@@ -80,8 +77,8 @@ async fn accept(
     error::decided(&api.quorum, takes_jobs).await?;
     let key = arguments.take("key").map(|key| text(&key, "key")).transpose()?;
     let max = match api.workflows.get(&workflow) {
-        Some(workflow) => workflow.definition.options.body.unwrap_or(INPUT_MAX),
-        None => INPUT_MAX,
+        Some(workflow) => workflow.definition.options.body_max(),
+        None => BODY_MAX,
     };
     let input = match arguments.take("input") {
         Some(Value::Binary(bytes)) => gather(api, &bytes, max).await?,
@@ -402,6 +399,9 @@ impl Sending<'_> {
 /// A job as it is shown alone: with its result as text, where it is one.
 async fn shown(api: &Api, found: &Found) -> Result<Value, Error> {
     let mut job = view::of(found);
+    if let Found::Open(_) = found {
+        job.stages = attempt::stages(api, found).await;
+    }
     if let (Found::Done { id, done, .. }, Some(made)) = (found, &mut job.result)
         && let Some(content) = done.result.as_ref().filter(|content| content.bytes <= TEXT_MAX)
     {
@@ -439,10 +439,15 @@ async fn open(api: &Api, content: &Content) -> Result<(std::path::PathBuf, File)
 /// The job that is meant.
 async fn id(api: &Api, arguments: &mut Arguments) -> Result<String, Error> {
     let given = arguments.text("id")?;
-    if !arguments.flag("short") {
-        return Ok(given);
+    match arguments.flag("short") {
+        true => whole_id(api, &given).await,
+        false => Ok(given),
     }
-    match api.jobs.find(&given).await? {
+}
+
+/// The ID of the one job whose ID begins or ends so.
+pub(super) async fn whole_id(api: &Api, given: &str) -> Result<String, Error> {
+    match api.jobs.find(given).await? {
         Ok(id) => Ok(id),
         Err(several) => Err(Error::Usage(format!(
             "{given} names several jobs, {} and others; give more of the ID",

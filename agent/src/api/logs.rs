@@ -1,7 +1,8 @@
-//! `pipes.run.logs`: what a run's stages said on standard error, as far as it is kept.
+//! `pipes.run.logs`: what a run's or a job's stages said on standard error, as far as it is kept.
 //!
-//! Each agent keeps what the runs that it coordinated said. Whoever is asked asks a run's coordinator, or all agents where
-//! that is not known, since a finished run's record does not tell it; and passes on what comes.
+//! Each agent keeps what the runs that it coordinated said; of a job's attempts, under the job's ID. Whoever is asked asks a
+//! run's coordinator, or all agents where that is not known, since a finished run's record does not tell it, and a job's
+//! attempts may have been at several; and passes on what comes.
 //!
 //! ```text
 //! caller <─ [bytes] {stage} ─ agent asked ── {id, from: 0} ─────────────> coordinator
@@ -13,21 +14,22 @@
 //! how much went by meanwhile: `[b""] {stage, missed_bytes, missed_lines}`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
+use pipes_job::Found;
 use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::api::arguments::Arguments;
 use crate::api::streaming::{self, Caller};
-use crate::api::{Api, Error, run, uris, value};
+use crate::api::{Api, Error, attempt, job, run, uris, value};
 use crate::cluster::quorum::listed;
 use crate::workflow::placement;
 use crate::workflow::runs::stderr_log::record::{self, Entry, Said};
 use crate::workflow::runs::stderr_log::{Answer, Question};
-use crate::workflow::runs::view::Run;
+use crate::workflow::runs::view::time;
 use pipes_router::OwnSession;
 
 /// How long an agent may take to read its logs.
@@ -45,6 +47,8 @@ struct Asked {
     stage: Option<u32>,
     tail: Option<u64>,
     since: Option<f64>,
+    /// Each line is told with when it came.
+    timestamps: bool,
 }
 
 /// What this agent keeps of a run.
@@ -82,20 +86,25 @@ pub(super) async fn serve(api: &Api, own: OwnSession) {
 async fn tell(api: &Api, asked: Result<Arguments, Error>, caller: &mut Caller) -> Result<(), Error> {
     let mut arguments = asked?;
     let is_followed = arguments.flag("follow");
-    let (coordinator, found) = run::find(api, &arguments.text("id")?).await?;
+    let Kept {
+        id,
+        stages,
+        keeper,
+        runner,
+    } = match arguments.take("job") {
+        Some(job) => of_job(api, job.as_str().unwrap_or_default()).await?,
+        None => of_run(api, &arguments.text("id")?).await?,
+    };
     let stage = match arguments.take("stage") {
         None => None,
-        Some(value) => Some(stage_number(&value, &found)?),
+        Some(value) => Some(stage_number(&value, &stages)?),
     };
     let asked = Asked {
-        id: found.id,
+        id,
         stage,
         tail: arguments.number("tail"),
         since: arguments.seconds("since"),
-    };
-    let keeper = match coordinator {
-        0 => run::finder(api).keeper(&asked.id).await?,
-        node => Some(node),
+        timestamps: arguments.flag("timestamps"),
     };
     let nodes: Vec<u64> = match keeper {
         None => api.nodes.reached().into_iter().map(|(node, _)| node).collect(),
@@ -109,12 +118,60 @@ async fn tell(api: &Api, asked: Result<Arguments, Error>, caller: &mut Caller) -
         .collect();
     let heard: BTreeSet<u64> = told.iter().map(|(node, _)| *node).collect();
     for (node, told) in told {
-        // Of all agents one kept it.
-        if keeper.is_some() || !told.records.is_empty() {
+        // Of all agents few kept any, and one has it come.
+        if keeper.is_some() || runner == Some(node) || !told.records.is_empty() {
             pass_on(api, node, &asked, told, is_followed, caller).await?;
         }
     }
     was_heard(api, &asked.id, keeper, &heard)
+}
+
+/// What is asked of, and who keeps it.
+struct Kept {
+    id: String,
+    /// The services of its stages.
+    stages: Vec<String>,
+    /// The one agent that does; `None`: any may.
+    keeper: Option<u64>,
+    /// Where more of it comes.
+    runner: Option<u64>,
+}
+
+async fn of_run(api: &Api, id: &str) -> Result<Kept, Error> {
+    let (coordinator, found) = run::find(api, id).await?;
+    let keeper = match coordinator {
+        0 => run::finder(api).keeper(&found.id).await?,
+        node => Some(node),
+    };
+    Ok(Kept {
+        id: found.id,
+        stages: found.stages.into_iter().map(|stage| stage.service).collect(),
+        keeper,
+        runner: keeper,
+    })
+}
+
+/// Its attempts may have been at several agents.
+async fn of_job(api: &Api, part: &str) -> Result<Kept, Error> {
+    let found = api.jobs.look(&job::whole_id(api, part).await?).await?;
+    let (workflow, runner) = match &found {
+        Found::Open(job) => (&job.workflow, attempt::runner(job)),
+        Found::Done { workflow, .. } => (workflow, None),
+    };
+    let known = attempt::stages(api, &found).await.into_iter();
+    let mut stages: Vec<String> = known.map(|stage| stage.service).collect();
+    if stages.is_empty()
+        && let Some(workflow) = api.workflows.get(workflow)
+    {
+        let defined = workflow.definition.stages.iter();
+        stages = defined.map(|stage| stage.service.clone()).collect();
+    }
+    Ok(Kept {
+        id: found.id().to_owned(),
+        stages,
+        keeper: None,
+        runner,
+    })
 }
 
 /// An error where the agent that keeps what the run's stages said has not answered: what was told is not all.
@@ -138,7 +195,7 @@ fn was_heard(api: &Api, id: &str, keeper: Option<u64>, heard: &BTreeSet<u64>) ->
 
 fn silent_keeper(api: &Api, id: &str, names: &str) -> Error {
     Error::Unavailable(format!(
-        "what the stages of run {id} said is kept by {names}, which does not answer; if that is down, start it with: {}",
+        "what the stages of {id} said is kept by {names}, which does not answer; if that is down, start it with: {}",
         api.quorum.start()
     ))
 }
@@ -153,6 +210,7 @@ async fn pass_on(
     caller: &mut Caller,
 ) -> Result<(), Error> {
     let mut seen = Seen::new(asked.tail.is_none() && asked.since.is_none());
+    let mut stamps = asked.timestamps.then(Stamps::default);
     let mut told = Some(told);
     loop {
         let Some(Answer {
@@ -166,7 +224,7 @@ async fn pass_on(
             let name = run::finder(api).name(node);
             return Err(silent_keeper(api, &asked.id, &name));
         };
-        show(&records, &mut seen, caller).await?;
+        show(&records, &mut seen, stamps.as_mut(), caller).await?;
         seen.begin(&said);
         if is_over || (is_all && !is_followed) {
             return Ok(());
@@ -181,7 +239,12 @@ async fn pass_on(
 }
 
 /// Shows records to the caller: what a stage said one after another in one part, and what is missing of it.
-async fn show(records: &[u8], seen: &mut Seen, caller: &mut Caller) -> Result<(), Error> {
+async fn show(
+    records: &[u8],
+    seen: &mut Seen,
+    mut stamps: Option<&mut Stamps>,
+    caller: &mut Caller,
+) -> Result<(), Error> {
     let (mut stage, mut bytes) = (0, Vec::new());
     for entry in record::entries(records) {
         let missed = seen.take(&entry);
@@ -192,7 +255,10 @@ async fn show(records: &[u8], seen: &mut Seen, caller: &mut Caller) -> Result<()
             caller.part(&gap(entry.stage, missed)).await?;
         }
         stage = entry.stage;
-        bytes.extend(entry.bytes);
+        match &mut stamps {
+            Some(stamps) => bytes.extend(stamps.stamped(&entry)),
+            None => bytes.extend(entry.bytes),
+        }
     }
     say(caller, stage, bytes).await
 }
@@ -213,6 +279,31 @@ fn gap(stage: u32, missed: Said) -> PayloadBuf {
         ("missed_lines".into(), missed.lines.into()),
     ];
     PayloadBuf::of_values(vec![Value::Binary(Vec::new())], Some(Value::Map(kwargs)))
+}
+
+/// Puts before each line when its beginning came.
+#[derive(Default)]
+struct Stamps {
+    /// Stages that are in the middle of a line.
+    in_line: BTreeSet<u32>,
+}
+
+impl Stamps {
+    fn stamped(&mut self, entry: &Entry) -> Vec<u8> {
+        let at = time(UNIX_EPOCH + Duration::from_millis(entry.at));
+        let mut stamped = Vec::with_capacity(entry.bytes.len() + at.len() + 1);
+        for piece in entry.bytes.split_inclusive(|byte| *byte == b'\n') {
+            if self.in_line.insert(entry.stage) {
+                stamped.extend_from_slice(at.as_bytes());
+                stamped.push(b' ');
+            }
+            stamped.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                self.in_line.remove(&entry.stage);
+            }
+        }
+        stamped
+    }
 }
 
 /// How much of each stage a caller has seen, or has not asked for.
@@ -254,10 +345,10 @@ impl Seen {
 }
 
 /// A stage by its number or, where one stage has it, its service's name.
-fn stage_number(value: &Value, run: &Run) -> Result<u32, Error> {
+fn stage_number(value: &Value, services: &[String]) -> Result<u32, Error> {
     let number = value.as_u64().map(|number| number.to_string());
     let name = number.as_deref().or(value.as_str()).unwrap_or_default();
-    let services: Vec<&str> = run.stages.iter().map(|stage| stage.service.as_str()).collect();
+    let services: Vec<&str> = services.iter().map(String::as_str).collect();
     placement::stage_index(&services, name)
         .map(|index| index as u32 + 1)
         .map_err(|error| Error::Usage(format!("--stage {error}")))
@@ -293,21 +384,13 @@ async fn ask(api: &Api, node: u64, asked: &Asked, further: Option<(u64, bool)>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workflow::runs::view::RunStage;
 
     #[test]
     fn a_stage_is_refused_by_the_option_that_named_it() {
-        let stage = |service: &str| RunStage {
-            service: service.into(),
-            ..RunStage::default()
-        };
-        let run = Run {
-            stages: vec![stage("cat"), stage("wc"), stage("cat")],
-            ..Run::default()
-        };
-        assert_eq!(stage_number(&"wc".into(), &run).unwrap(), 2);
-        assert_eq!(stage_number(&3.into(), &run).unwrap(), 3);
-        let said = |value: Value| stage_number(&value, &run).unwrap_err().to_string();
+        let stages = ["cat", "wc", "cat"].map(str::to_owned);
+        assert_eq!(stage_number(&"wc".into(), &stages).unwrap(), 2);
+        assert_eq!(stage_number(&3.into(), &stages).unwrap(), 3);
+        let said = |value: Value| stage_number(&value, &stages).unwrap_err().to_string();
         assert_eq!(
             said("cat".into()),
             "--stage cat: stages 1 and 3 run cat; give a number"
@@ -325,6 +408,28 @@ mod tests {
             before: Said { bytes, lines },
             bytes: said.into(),
         }
+    }
+
+    #[test]
+    fn each_line_is_told_with_when_it_began() {
+        let mut stamps = Stamps::default();
+        let mut said = |stage, at, bytes: &str| {
+            let entry = Entry {
+                at,
+                stage,
+                before: Said::default(),
+                bytes: bytes.into(),
+            };
+            String::from_utf8(stamps.stamped(&entry)).unwrap()
+        };
+        let first = "1970-01-01T00:00:01.000Z";
+        assert_eq!(
+            said(1, 1_000, "one\ntwo\nthr"),
+            format!("{first} one\n{first} two\n{first} thr")
+        );
+        assert_eq!(said(2, 1_000, "a\n"), format!("{first} a\n"));
+        assert_eq!(said(1, 2_000, "ee\n"), "ee\n");
+        assert_eq!(said(1, 2_000, "x\n"), "1970-01-01T00:00:02.000Z x\n");
     }
 
     #[test]

@@ -5,19 +5,20 @@ use rmpv::Value;
 use serde::Serialize;
 
 use crate::client::{self, Client};
-use crate::command::{looks_like_a_run, nearest};
+use crate::command::{looks_like_a_job, looks_like_a_run, nearest};
 use crate::context::Contexts;
 use crate::error::Error;
+use crate::last;
 use crate::object::{self, Job, Object, Run, Service, Stage, Workflow, WorkflowStage, short_digest};
 use crate::output::{self, Format, json, table};
 
 /// All there is to know of a workflow, a run, a job or a service
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// A workflow, a run by its id or a unique beginning of it, or a service; workflow/X, run/X or service/X where a name is
-    /// several
+    /// A workflow, a run or job by its id or a unique part of it, or a service; workflow/X, run/X, job/X or service/X where a
+    /// name is several; else the last job
     #[arg(value_name = "X")]
-    name: String,
+    name: Option<String>,
     /// table or json
     #[arg(
         long,
@@ -41,8 +42,12 @@ enum Found {
 
 pub fn run(arguments: Arguments) -> Result<(), Error> {
     let found = client::block_on(async {
-        let mut client = Client::connect(&Contexts::open()?.target()?).await?;
-        find(&mut client, &arguments.name).await
+        let target = Contexts::open()?.target()?;
+        let name = match &arguments.name {
+            Some(name) => name.clone(),
+            None => format!("job/{}", last::or_last(None, &target.name)?),
+        };
+        find(&mut Client::connect(&target).await?, &name).await
     })?;
     let text = match &found {
         Found::Workflow(workflow) => render(workflow, &arguments),
@@ -100,12 +105,15 @@ async fn find(client: &mut Client, name: &str) -> Result<Found, Error> {
         (None, Some(service)) => Ok(Found::Service(service)),
         (None, None) => match if_there(run_of(client, name).await)? {
             Some(run) => Ok(Found::Run(run)),
-            None => Err(Error::Local(format!(
-                "there is no workflow, run or service '{name}'{}; pipes ps -a and pipes service ls list them",
-                nearest
-                    .map(|near| format!(" (did you mean {near}?)"))
-                    .unwrap_or_default()
-            ))),
+            None => match if_there(job_of(client, name).await)? {
+                Some(job) => Ok(Found::Job(job)),
+                None => Err(Error::Local(format!(
+                    "there is no workflow, run or service '{name}'{}; pipes ps -a and pipes service ls list them",
+                    nearest
+                        .map(|near| format!(" (did you mean {near}?)"))
+                        .unwrap_or_default()
+                ))),
+            },
         },
     }
 }
@@ -125,13 +133,6 @@ async fn run_of(client: &mut Client, id: &str) -> Result<Run, Error> {
 async fn workflow_of(client: &mut Client, name: &str) -> Result<Workflow, Error> {
     let kwargs = vec![("name", Value::from(name))];
     object::parse(client.call(uris::WORKFLOW_GET, kwargs).await?)
-}
-
-/// `j` and at least the time of a ULID of this century.
-fn looks_like_a_job(name: &str) -> bool {
-    const LENGTH_MIN: usize = 11;
-    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    name.len() >= LENGTH_MIN && name.starts_with("j0") && name.chars().all(is_plain)
 }
 
 async fn job_of(client: &mut Client, id: &str) -> Result<Box<Job>, Error> {

@@ -27,9 +27,9 @@ pub struct Arguments {
 const PAGE: u64 = 500;
 
 pub fn run(arguments: Arguments) -> Result<(), Error> {
-    let jobs = client::block_on(async {
+    client::block_on(async {
         let mut client = Client::connect(&Contexts::open()?.target()?).await?;
-        let mut jobs: Vec<Job> = Vec::new();
+        let mut shown = arguments.listing.pages();
         let mut after = Value::Nil;
         loop {
             let given = |value: &Option<String>| value.as_deref().map_or(Value::Nil, Value::from);
@@ -40,12 +40,11 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
                 ("after", after),
             ];
             let page = client.call(uris::JOB_LIST, kwargs).await?;
-            jobs.extend(objects::<Job>(page["jobs"].clone())?);
+            let is_read = shown.show(&objects::<Job>(page["jobs"].clone())?)?;
             after = page["next"].clone();
-            if after.is_nil() {
-                return Ok(jobs);
+            if after.is_nil() || !is_read {
+                return shown.end::<Job>();
             }
         }
-    })?;
-    arguments.listing.show(&jobs)
+    })
 }

@@ -10,22 +10,26 @@ use rmpv::Value;
 use tokio::time::sleep;
 
 use crate::client::{self, Answer, Client};
-use crate::command::{looks_like_a_run, neither, objects};
+use crate::command::{looks_like_a_job, looks_like_a_run, neither, objects};
 use crate::context::Contexts;
 use crate::error::Error;
 use crate::object::Run;
-use crate::output;
+use crate::{last, output};
 use pipes_protocol::duration;
 
-/// What the stages of a workflow or a run said on standard error
+/// What the stages of a workflow, a run or a job said on standard error
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// A workflow, or a run by its id or a unique beginning of it; workflow/X or run/X where a name is both
+    /// A workflow, or a run or job by its id or a unique part of it; workflow/X, run/X or job/X where a name is several; else
+    /// the last job
     #[arg(value_name = "X")]
-    name: String,
+    name: Option<String>,
     /// Goes on as long as the run or the workflow does
     #[arg(short, long)]
     follow: bool,
+    /// With when each line came
+    #[arg(short, long)]
+    timestamps: bool,
     /// Only the last N lines of each run
     #[arg(long, value_name = "N")]
     tail: Option<u64>,
@@ -42,24 +46,39 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub fn run(arguments: Arguments) -> Result<(), Error> {
     client::block_on(async {
-        let mut client = Client::connect(&Contexts::open()?.target()?).await?;
-        let name = arguments.name.as_str();
+        let target = Contexts::open()?.target()?;
+        let mut client = Client::connect(&target).await?;
+        let name = match &arguments.name {
+            Some(name) => name.clone(),
+            None => format!("job/{}", last::or_last(None, &target.name)?),
+        };
+        let name = name.as_str();
         if let Some(id) = name.strip_prefix("run/") {
-            return of_run(&mut client, id, &arguments).await.map(drop);
+            return of(&mut client, ("id", id), &arguments).await.map(drop);
+        }
+        if let Some(id) = name.strip_prefix("job/") {
+            return of(&mut client, ("job", id), &arguments).await.map(drop);
         }
         if let Some(name) = name.strip_prefix("workflow/") {
             return of_workflow(&mut client, name, &arguments).await;
         }
         if looks_like_a_run(name) {
-            return of_run(&mut client, name, &arguments).await.map(drop);
+            return of(&mut client, ("id", name), &arguments).await.map(drop);
+        }
+        if looks_like_a_job(name) {
+            return of(&mut client, ("job", name), &arguments).await.map(drop);
         }
         match client.call(uris::WORKFLOW_GET, vec![("name", name.into())]).await {
             Ok(_) => of_workflow(&mut client, name, &arguments).await,
             Err(error) if error.uri() == Some(uris::error::NOT_FOUND) => {
-                let told = of_run(&mut client, name, &arguments).await;
-                told.map(drop).map_err(|other| match other.uri() {
-                    Some(uris::error::NOT_FOUND) => neither(name, &error),
-                    _ => other,
+                let is_none = |error: &Error| error.uri() == Some(uris::error::NOT_FOUND);
+                let mut told = of(&mut client, ("id", name), &arguments).await;
+                if told.as_ref().is_err_and(is_none) {
+                    told = of(&mut client, ("job", name), &arguments).await;
+                }
+                told.map(drop).map_err(|other| match is_none(&other) {
+                    true => neither(name, &error),
+                    false => other,
                 })
             }
             Err(error) => Err(error),
@@ -86,7 +105,7 @@ async fn of_workflow(client: &mut Client, name: &str, arguments: &Arguments) -> 
             if !told.insert(id.clone()) {
                 continue;
             }
-            match of_run(client, &id, arguments).await {
+            match of(client, ("id", &id), arguments).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 // Of a server that is down, say: the others' are told all the same.
@@ -101,9 +120,10 @@ async fn of_workflow(client: &mut Client, name: &str, arguments: &Arguments) -> 
     }
 }
 
-/// What a run's stages said; false where whoever read it has read enough.
-async fn of_run(client: &mut Client, id: &str, arguments: &Arguments) -> Result<bool, Error> {
-    let mut kwargs = vec![("id", Value::from(id)), ("follow", arguments.follow.into())];
+/// What the stages of a run (`id`) or a job said; false where whoever read it has read enough.
+async fn of(client: &mut Client, (what, id): (&str, &str), arguments: &Arguments) -> Result<bool, Error> {
+    let mut kwargs = vec![(what, Value::from(id)), ("follow", arguments.follow.into())];
+    kwargs.extend(arguments.timestamps.then(|| ("timestamps", true.into())));
     kwargs.extend(arguments.tail.map(|lines| ("tail", lines.into())));
     kwargs.extend(arguments.since.map(|since| ("since", since.as_secs_f64().into())));
     kwargs.extend(arguments.stage.as_deref().map(|stage| ("stage", stage.into())));

@@ -135,11 +135,21 @@ fn workflow_name(given: &str) -> &str {
     given.strip_prefix("workflow/").unwrap_or(given)
 }
 
-/// Whether a name is like a run's id: `r` and at least the time of a ULID of this century.
+/// Whether a name is like a run's id.
 fn looks_like_a_run(name: &str) -> bool {
+    looks_like_an_id(name, "r0")
+}
+
+/// Whether a name is like a job's id.
+fn looks_like_a_job(name: &str) -> bool {
+    looks_like_an_id(name, "j0")
+}
+
+/// A letter and at least the time of a ULID of this century, which begins with 0.
+fn looks_like_an_id(name: &str, beginning: &str) -> bool {
     const LENGTH_MIN: usize = 11;
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    name.len() >= LENGTH_MIN && name.starts_with("r0") && name.chars().all(is_plain)
+    name.len() >= LENGTH_MIN && name.starts_with(beginning) && name.chars().all(is_plain)
 }
 
 /// The name that was probably meant, where the agent says one.

@@ -41,7 +41,74 @@ pub struct Listing {
     pub quiet: bool,
 }
 
+/// A listing that is shown page by page, since it may be of any length.
+#[derive(Debug)]
+pub struct Pages {
+    listing: Listing,
+    /// Objects that were shown.
+    count: usize,
+    is_read: bool,
+}
+
+impl Pages {
+    /// Shows more of it; false when its reader has gone.
+    pub fn show<T: Object>(&mut self, objects: &[T]) -> Result<bool, Error> {
+        let text = self.next(objects);
+        self.is_read = write(text.as_bytes())?;
+        Ok(self.is_read)
+    }
+
+    /// That was all.
+    pub fn end<T: Object>(self) -> Result<(), Error> {
+        match self.is_read {
+            true => print(&self.last::<T>()),
+            false => Ok(()),
+        }
+    }
+
+    fn next<T: Object>(&mut self, objects: &[T]) -> String {
+        let is_first = self.count == 0;
+        self.count += objects.len();
+        if objects.is_empty() {
+            return String::new();
+        }
+        if self.listing.quiet {
+            return self.listing.render(objects);
+        }
+        match self.listing.format {
+            Format::Json => {
+                format!("{}{}", if is_first { "[" } else { "," }, json::elements(objects))
+            }
+            Format::Table => {
+                let table = self.listing.render(objects);
+                match is_first {
+                    true => table,
+                    // Its titles stand above already.
+                    false => table.split_once('\n').map_or("", |(_, rows)| rows).to_owned(),
+                }
+            }
+        }
+    }
+
+    fn last<T: Object>(&self) -> String {
+        match (self.count, self.listing.format) {
+            (0, _) => self.listing.render::<T>(&[]),
+            (_, Format::Json) if !self.listing.quiet => "\n]\n".into(),
+            _ => String::new(),
+        }
+    }
+}
+
 impl Listing {
+    /// The same for a list that comes in pages.
+    pub fn pages(self) -> Pages {
+        Pages {
+            listing: self,
+            count: 0,
+            is_read: true,
+        }
+    }
+
     /// Shows a list.
     pub fn show<T: Object>(&self, objects: &[T]) -> Result<(), Error> {
         print(&self.render(objects))

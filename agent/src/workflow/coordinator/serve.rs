@@ -38,7 +38,7 @@ pub async fn serve(context: Arc<Context>, own: OwnSession) {
     let started = SystemTime::now();
     let Some((guard, notices)) = context
         .registry
-        .enter(publish::accepted(&plan, started), plan.options.job.is_some())
+        .enter(publish::accepted(&plan, started), plan.options.job.as_deref())
     else {
         let busy = Error::Busy("busy: too many runs wait here already".into());
         return output.refuse(&busy).await;

@@ -32,13 +32,20 @@ pub enum Notice {
 /// The runs of this agent. A cheap handle.
 #[derive(Clone, Default)]
 pub struct Registry {
-    runs: Arc<Mutex<BTreeMap<String, Entry>>>,
+    runs: Arc<Mutex<Runs>>,
+}
+
+#[derive(Default)]
+struct Runs {
+    by_id: BTreeMap<String, Entry>,
+    /// Which run is a job's attempt.
+    by_job: BTreeMap<String, String>,
 }
 
 struct Entry {
     run: Run,
-    /// Shown as what it is an attempt of, a job, and not among the runs.
-    is_of_job: bool,
+    /// Shown as what it is an attempt of, and not among the runs.
+    job: Option<String>,
     notices: mpsc::Sender<Notice>,
 }
 
@@ -50,19 +57,18 @@ pub struct Guard {
 
 impl Registry {
     /// Enters a run, as an attempt of a job or by itself; `None` when there are too many.
-    pub fn enter(&self, run: Run, is_of_job: bool) -> Option<(Guard, mpsc::Receiver<Notice>)> {
+    pub fn enter(&self, run: Run, job: Option<&str>) -> Option<(Guard, mpsc::Receiver<Notice>)> {
         let (notices, receiver) = mpsc::channel(NOTICES_MAX);
         let mut runs = self.lock();
-        if runs.len() >= RUNS_MAX {
+        if runs.by_id.len() >= RUNS_MAX {
             return None;
         }
         let id = run.id.clone();
-        let entry = Entry {
-            run,
-            is_of_job,
-            notices,
-        };
-        runs.insert(id.clone(), entry);
+        let job = job.map(str::to_owned);
+        if let Some(job) = &job {
+            runs.by_job.insert(job.clone(), id.clone());
+        }
+        runs.by_id.insert(id.clone(), Entry { run, job, notices });
         Some((
             Guard {
                 registry: self.clone(),
@@ -75,24 +81,31 @@ impl Registry {
     /// All runs but those of jobs, oldest first.
     pub fn list(&self) -> Vec<Run> {
         let runs = self.lock();
-        let listed = runs.values().filter(|entry| !entry.is_of_job);
+        let listed = runs.by_id.values().filter(|entry| entry.job.is_none());
         listed.map(|entry| entry.run.clone()).collect()
+    }
+
+    /// The attempt of a job that is under way here.
+    pub fn of_job(&self, job: &str) -> Option<Run> {
+        let runs = self.lock();
+        let entry = runs.by_id.get(runs.by_job.get(job)?)?;
+        Some(entry.run.clone())
     }
 
     /// Whether a run is under way here, or its end not on record yet.
     pub fn knows(&self, id: &str) -> bool {
-        self.lock().contains_key(id)
+        self.lock().by_id.contains_key(id)
     }
 
     /// Passes a notice on to a run, if there is one of that id.
     pub fn notify(&self, id: &str, notice: Notice) {
-        if let Some(entry) = self.lock().get(id) {
+        if let Some(entry) = self.lock().by_id.get(id) {
             // One that has so many waiting needs no more of them.
             let _ = entry.notices.try_send(notice);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Runs> {
         // Plain data: a panic elsewhere leaves it whole.
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,7 +114,7 @@ impl Registry {
 impl Guard {
     /// Shows how far the run has come.
     pub fn update(&self, run: Run) {
-        if let Some(entry) = self.registry.lock().get_mut(&self.id) {
+        if let Some(entry) = self.registry.lock().by_id.get_mut(&self.id) {
             entry.run = run;
         }
     }
@@ -109,6 +122,38 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.registry.lock().remove(&self.id);
+        let mut runs = self.registry.lock();
+        let job = runs.by_id.remove(&self.id).and_then(|entry| entry.job);
+        // The next attempt may have entered already.
+        if let Some(job) = job
+            && runs.by_job.get(&job) == Some(&self.id)
+        {
+            runs.by_job.remove(&job);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(id: &str) -> Run {
+        Run {
+            id: id.into(),
+            ..Run::default()
+        }
+    }
+
+    #[test]
+    fn a_jobs_attempt_is_found_by_the_job_and_is_none_of_the_runs() {
+        let registry = Registry::default();
+        let (_own, _) = registry.enter(run("r1"), None).unwrap();
+        let (first, _) = registry.enter(run("r2"), Some("j1")).unwrap();
+        let ids = |runs: Vec<Run>| runs.into_iter().map(|run| run.id).collect::<Vec<_>>();
+        assert_eq!(ids(registry.list()), ["r1"]);
+        let (_second, _) = registry.enter(run("r3"), Some("j1")).unwrap();
+        drop(first);
+        assert_eq!(registry.of_job("j1").unwrap().id, "r3", "the next attempt");
+        assert!(registry.of_job("j2").is_none() && !registry.knows("r2"));
     }
 }

@@ -62,7 +62,7 @@ impl World {
             id: id.into(),
             ..Run::default()
         };
-        let (guard, notices) = self.registry.enter(run, false).unwrap();
+        let (guard, notices) = self.registry.enter(run, None).unwrap();
         Wanting {
             seat: self.supplies.seat(id),
             notices,

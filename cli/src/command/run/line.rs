@@ -33,6 +33,18 @@ pub fn read(from: Option<&Path>, shown: &str) -> Result<String, Error> {
     }
 }
 
+/// The line of one stage with these words, each as it stands.
+pub fn of_words(words: &[String]) -> String {
+    let quoted = words.iter().enumerate().map(|(number, word)| {
+        // What would be an assignment is a name.
+        match number == 0 && word.contains('=') && !word.contains('\'') {
+            true => format!("'{word}'"),
+            false => quote(word),
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
 /// The services a line names, in its order; a line that cannot be read is left to the agent to refuse.
 pub fn services(line: &str) -> Vec<String> {
     let stages = parse(line).map(|line| line.stages).unwrap_or_default();
@@ -73,6 +85,18 @@ mod tests {
         assert_eq!(services(r#"A="x y" B='|' my\ prog "#), ["my prog"]);
         assert_eq!(services("a@12345678 | A=1 b"), ["a@12345678", "b"]);
         assert!(services("a | A=1 | ").is_empty(), "it is refused");
+    }
+
+    #[test]
+    fn words_as_they_stand_are_one_stage() {
+        let words = ["printf", "%s", "a b", "|", "$x", "it's", "", "A=1"].map(str::to_owned);
+        let line = parse(&of_words(&words)).unwrap();
+        let [stage] = &line.stages[..] else {
+            panic!("{line:?}");
+        };
+        assert_eq!(stage.name, "printf");
+        assert_eq!(stage.args.len(), words.len() - 1);
+        assert_eq!(services(&of_words(&["A=1".to_owned()])), ["A=1"], "no assignment");
     }
 
     #[test]

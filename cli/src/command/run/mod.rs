@@ -34,6 +34,9 @@ pub struct Arguments {
     /// The workflow as one argument: "service args | service args"
     #[arg(value_name = "LINE")]
     line: Vec<String>,
+    /// One stage instead, its arguments exactly as given: -- NAME ARG...
+    #[arg(last = true, value_name = "NAME ARG")]
+    stage: Vec<String>,
     /// The line from a file: # begins a comment, a newline may follow |
     #[arg(short, value_name = "FILE")]
     from: Option<PathBuf>,
@@ -91,16 +94,26 @@ impl Arguments {
     }
 
     /// What travels with the request, all but the files.
-    fn options(&self) -> Vec<(Value, Value)> {
+    fn options(&self) -> Result<Vec<(Value, Value)>, Error> {
         let own = [("fresh", self.fresh), ("retry", self.retry)];
         let own = own.into_iter().filter(|(_, is_set)| *is_set);
         let own = own.map(|(name, _)| (name, true.into()));
-        let all = self.common.options().into_iter().chain(own);
-        all.map(|(name, value)| (name.into(), value)).collect()
+        let all = self.common.options()?.into_iter().chain(own);
+        Ok(all.map(|(name, value)| (name.into(), value)).collect())
     }
 }
 
-pub fn run(arguments: Arguments) -> Outcome {
+pub fn run(mut arguments: Arguments) -> Outcome {
+    if arguments.from.is_none() && arguments.stage.is_empty() {
+        arguments.served.give_back_line(&mut arguments.line);
+    }
+    if !arguments.stage.is_empty() {
+        if arguments.from.is_some() || !arguments.line.is_empty() {
+            output::error::say("what follows -- is the whole line: give no other beside it");
+            return Outcome::Status(exit::RUN_FAILED);
+        }
+        arguments.line = vec![line::of_words(&arguments.stage)];
+    }
     if arguments.detach {
         return daemon::run(&arguments);
     }
@@ -125,7 +138,7 @@ fn carried(arguments: &Arguments, shown: &str) -> Result<Ended, Error> {
         )));
     }
     let line = line::read(arguments.from.as_deref(), shown)?;
-    let options = arguments.options();
+    let options = arguments.options()?;
     let reads_stdin = !arguments.no_input && (arguments.input || !std::io::stdin().is_terminal());
     client::block_on(carry(arguments, Request::new(line, options), reads_stdin))
 }

@@ -1,9 +1,15 @@
 //! Options as they travel with a run's request: by their long names, the environment among them.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pipes_protocol::{duration, size};
 use rmpv::Value;
+
+use crate::error::Error;
+
+/// Longest file of variables: a line's environment has room for less.
+const ENV_FILE_MAX: u64 = 1 << 20;
 
 /// What `run`, `run -d` and `update` take alike.
 #[derive(Debug, clap::Args)]
@@ -17,6 +23,9 @@ pub struct Common {
     /// A variable for every stage; K alone takes the caller's value
     #[arg(long, value_name = "K=V")]
     pub env: Vec<String>,
+    /// Variables for every stage from a file: K=V a line, or K alone; # begins a comment
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
     /// Where a stage runs: its number or its service's name, and a node
     #[arg(long, value_name = "STAGE=NODE", value_parser = pair)]
     pub place: Vec<(String, String)>,
@@ -35,20 +44,31 @@ pub struct Common {
 
 impl Common {
     /// As they travel, all but the files; what travels of the caller's own environment is among them.
-    pub fn options(&self) -> Vec<(&'static str, Value)> {
-        let environment = environment(&self.env, std::env::vars_os());
-        self.with(environment)
+    pub fn options(&self) -> Result<Vec<(&'static str, Value)>, Error> {
+        let environment = environment(&self.asked()?, std::env::vars_os());
+        Ok(self.with(environment))
     }
 
     /// The same of a change of what there is: of the environment only what is asked for.
-    pub fn changes(&self) -> Vec<(&'static str, Value)> {
-        let mut environment = environment(&self.env, std::env::vars_os());
+    pub fn changes(&self) -> Result<Vec<(&'static str, Value)>, Error> {
+        let asked = self.asked()?;
+        let mut environment = environment(&asked, std::env::vars_os());
         let is_asked = |name: &Value| {
-            let mut asked = self.env.iter().map(|asked| asked.split('=').next());
+            let mut asked = asked.iter().map(|asked| asked.split('=').next());
             asked.any(|asked| asked == name.as_str())
         };
         environment.retain(|(name, _)| is_asked(name));
-        self.with(environment)
+        Ok(self.with(environment))
+    }
+
+    /// The variables that are asked for: those of files, and after them those of the command line, which count.
+    fn asked(&self) -> Result<Vec<String>, Error> {
+        let mut asked = Vec::new();
+        for path in &self.env_file {
+            asked.extend(of_file(path)?);
+        }
+        asked.extend(self.env.iter().cloned());
+        Ok(asked)
     }
 
     fn with(&self, environment: Vec<(Value, Value)>) -> Vec<(&'static str, Value)> {
@@ -75,6 +95,34 @@ impl Common {
             .filter_map(|(name, value)| Some((name, value?)));
         given.chain(self.confined.options()).collect()
     }
+}
+
+/// What a file asks for, as docker's are: `K=V` or `K` a line, everything behind the first `=` as it stands.
+fn of_file(path: &Path) -> Result<Vec<String>, Error> {
+    let length = std::fs::metadata(path)
+        .map_err(|error| Error::read(path, error))?
+        .len();
+    let wrong = |why: &str| Error::Usage(format!("--env-file {}: {why}", path.display()));
+    if length > ENV_FILE_MAX {
+        return Err(wrong("it is too long for variables"));
+    }
+    let bytes = std::fs::read(path).map_err(|error| Error::read(path, error))?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8"))?;
+    variables(&text).map_err(|line| wrong(&format!("'{line}' is no variable; write K=V")))
+}
+
+/// The variables of a file's text; a line that names none is the error.
+fn variables(text: &str) -> Result<Vec<String>, String> {
+    let lines = text.lines().map(str::trim_start);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let read = lines.map(|line| {
+        let name = line.split('=').next().unwrap_or_default();
+        match !name.is_empty() && !name.contains(char::is_whitespace) {
+            true => Ok(line.to_owned()),
+            false => Err(line.to_owned()),
+        }
+    });
+    read.collect()
 }
 
 /// What travels of the caller's environment, as ssh sends it, then what was asked for.
@@ -194,6 +242,15 @@ mod tests {
             })
             .collect();
         assert_eq!(sent, ["LC_ALL=de", "TZ=UTC", "A=1=2", "LANG=fr", "SECRET=x"]);
+    }
+
+    #[test]
+    fn a_file_of_variables_is_read_as_docker_reads_it() {
+        let read = variables("# comment\n\nA=1\n  B = no\n").unwrap_err();
+        assert_eq!(read, "B = no");
+        assert_eq!(variables("=x").unwrap_err(), "=x");
+        let read = variables("# comment\n\nA=1 # 2\r\nB=\"x\"\nC=a=b \n D\n").unwrap();
+        assert_eq!(read, ["A=1 # 2", "B=\"x\"", "C=a=b ", "D"]);
     }
 
     #[test]
