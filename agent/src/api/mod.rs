@@ -177,11 +177,17 @@ pub async fn serve(parts: Parts) -> anyhow::Result<Known> {
         agents,
     });
     serve::register(&api, &api.operators, &api.agents).await?;
-    Ok(Known {
-        workflows: api.workflows.clone(),
-        readiness: api.readiness.clone(),
-        quorum: api.quorum.clone(),
-    })
+    Ok(api.known())
+}
+
+impl Api {
+    fn known(&self) -> Known {
+        Known {
+            workflows: self.workflows.clone(),
+            readiness: self.readiness.clone(),
+            quorum: self.quorum.clone(),
+        }
+    }
 }
 
 fn session(router: &Router, realm: &str) -> anyhow::Result<Session> {
