@@ -1,10 +1,11 @@
 //! The options of `pipes run`, each by what it promises.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pipes_chaos::cluster::{Cluster, START_LIMIT};
-use pipes_chaos::command::{self, Input};
+use pipes_chaos::command::{self, Finished, Input};
 
 #[test]
 fn exit_statuses_are_a_shells() -> Result<()> {
@@ -181,27 +182,59 @@ fn a_workflow_may_be_an_executable_file() -> Result<()> {
     cluster.finish()
 }
 
+/// `pipes run --build`, with the test's folder of tools first on PATH.
+fn build_and_run(cluster: &Cluster, line: &str) -> Result<Finished> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = cluster.pipes(&["run", "--build", line]);
+    command.env("PATH", format!("{}:{path}", cluster.file("bin").display()));
+    command::run(command, Input::Bytes(b"hey\n".to_vec()))
+}
+
+/// Writes an executable of the test.
+fn executable(cluster: &Cluster, name: &str, text: &str) -> Result<()> {
+    let path = cluster.write(name, text.as_bytes())?;
+    Ok(std::fs::set_permissions(
+        path,
+        std::fs::Permissions::from_mode(0o755),
+    )?)
+}
+
 #[test]
 fn build_makes_what_the_line_names() -> Result<()> {
     let cluster = Cluster::start(3)?;
     cluster.script("unrelated", "#!/bin/sh\n")?;
-    let script = cluster.write("shout.sh", b"#!/bin/sh\ntr a-z A-Z\n")?;
-    std::process::Command::new("chmod")
-        .arg("+x")
-        .arg(&script)
-        .status()?;
-    let run = || {
-        cluster
-            .run("shout.sh | cat")
-            .options(&["--build"])
-            .input(Input::Bytes(b"hey\n".to_vec()))
-    };
-    assert_eq!(run().finish()?.success()?.output(), "HEY\n");
-    std::fs::write(&script, "#!/bin/sh\ntr a-z A-Z | tr Y W\n")?;
+    std::fs::create_dir(cluster.file("bin"))?;
+    executable(&cluster, "bin/shout.sh", "#!/bin/sh\ntr a-z A-Z\n")?;
+    let run = || build_and_run(&cluster, "shout.sh | cat");
+    assert_eq!(run()?.success()?.output(), "HEY\n");
+    executable(&cluster, "bin/shout.sh", "#!/bin/sh\ntr a-z A-Z | tr Y W\n")?;
     assert_eq!(
-        run().finish()?.success()?.output(),
+        run()?.success()?.output(),
         "HEW\n",
         "a changed executable was not built again"
+    );
+    cluster.finish()
+}
+
+#[test]
+fn a_file_that_somebody_left_in_the_folder_is_not_run_in_a_tools_place() -> Result<()> {
+    let cluster = Cluster::start(1)?;
+    for planted in ["seq", "not-on-path"] {
+        executable(&cluster, planted, "#!/bin/sh\necho planted\n")?;
+    }
+    let done = build_and_run(&cluster, "seq 2")?.success()?;
+    assert_eq!(done.output(), "1\n2\n");
+    let refused = build_and_run(&cluster, "not-on-path")?;
+    assert!(
+        refused.errors().contains("it is not on PATH") && refused.output().is_empty(),
+        "{}",
+        refused.errors()
+    );
+    // Who asks for it by its path means it, and who asks by a name that PATH has not is told.
+    let built = cluster.attempt(&["build", "not-on-path"])?.success()?;
+    assert_eq!(
+        built.errors(),
+        "not-on-path is not on PATH: ./not-on-path is meant\n"
     );
     cluster.finish()
 }

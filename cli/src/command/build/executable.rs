@@ -1,4 +1,7 @@
-//! Finding the executable a name means, as `build` does: a path, else `./NAME`, else NAME on PATH.
+//! Finding the executable that a word means: with a slash a path, without one NAME on PATH, as in a shell.
+//!
+//! `build NAME` takes `./NAME` where PATH has none, and says so. `--build` of a run does not: whoever runs a line in a folder
+//! that others may write to would run what they put there under the name of a tool.
 //!
 //! Links are followed to the bytes, and the service keeps the name it was called by: busybox and its like decide by it.
 
@@ -16,16 +19,23 @@ pub struct Executable {
     pub name: String,
     /// Where its bytes are.
     pub path: PathBuf,
+    /// PATH has none of this name: it is the working directory's.
+    pub is_only_here: bool,
 }
 
-/// Finds what `called` means in this folder and on this PATH; `name` is what it shall be called, if not as its file.
-pub fn find(
-    called: &str,
-    name: Option<&str>,
-    folder: &Path,
-    search: &[PathBuf],
-) -> Result<Executable, Error> {
-    let path = locate(called, folder, search)?;
+/// Where executables are looked for.
+pub struct Places {
+    /// The working directory.
+    pub folder: PathBuf,
+    /// The folders of PATH.
+    pub search: Vec<PathBuf>,
+    /// Whether a word without a slash may mean the working directory's file where PATH has none.
+    pub is_here_too: bool,
+}
+
+/// Finds what `called` means in these places; `name` is what it shall be called, if not as its file.
+pub fn find(called: &str, name: Option<&str>, places: &Places) -> Result<Executable, Error> {
+    let (path, is_only_here) = locate(called, places)?;
     let file_name = Path::new(called)
         .file_name()
         .unwrap_or_default()
@@ -40,29 +50,31 @@ pub fn find(
     Ok(Executable {
         name: name.to_owned(),
         path,
+        is_only_here,
     })
 }
 
-fn locate(called: &str, folder: &Path, search: &[PathBuf]) -> Result<PathBuf, Error> {
-    if called.contains('/') {
-        let path = folder.join(called);
-        return refusal(&path).map_or(Ok(path), |why| Err(cannot(called, &why)));
-    }
-    let here = folder.join(called);
+/// Its path, and whether it is the working directory's for want of one on PATH.
+fn locate(called: &str, places: &Places) -> Result<(PathBuf, bool), Error> {
+    let here = places.folder.join(called);
     let here_refused = refusal(&here);
-    if here_refused.is_none() {
-        return Ok(here);
+    if called.contains('/') {
+        return here_refused.map_or(Ok((here, false)), |why| Err(cannot(called, &why)));
     }
-    let on_path = search
-        .iter()
-        .map(|place| place.join(called))
-        .find(|path| refusal(path).is_none());
-    match on_path {
-        Some(path) => Ok(path),
-        None if here.exists() => Err(cannot(&format!("./{called}"), &here_refused.unwrap_or_default())),
+    let mut on_path = places.search.iter().map(|place| place.join(called));
+    if let Some(path) = on_path.find(|path| refusal(path).is_none()) {
+        return Ok((path, false));
+    }
+    match here_refused {
+        None if places.is_here_too => Ok((here, true)),
         None => Err(Error::Local(format!(
-            "cannot build {called}: there is no ./{called}, nor is it on PATH"
+            "cannot build {called}: it is not on PATH; where ./{called} is meant, build it with: pipes build ./{called}"
         ))),
+        Some(why) if places.is_here_too && here.exists() => Err(cannot(&format!("./{called}"), &why)),
+        Some(_) if places.is_here_too => Err(Error::Local(format!(
+            "cannot build {called}: it is not on PATH, nor is there a ./{called}"
+        ))),
+        Some(_) => Err(Error::Local(format!("cannot build {called}: it is not on PATH"))),
     }
 }
 
@@ -127,20 +139,45 @@ mod tests {
         }
 
         fn find(&self, called: &str) -> Result<Executable, String> {
-            let search = [self.0.path().join("bin")];
-            find(called, None, self.0.path(), &search).map_err(|error| error.to_string())
+            self.find_for(called, true)
+        }
+
+        fn find_for(&self, called: &str, is_here_too: bool) -> Result<Executable, String> {
+            let places = Places {
+                folder: self.0.path().to_owned(),
+                search: vec![self.0.path().join("bin")],
+                is_here_too,
+            };
+            find(called, None, &places).map_err(|error| error.to_string())
         }
     }
 
     #[test]
-    fn a_name_is_the_file_here_else_the_one_on_path() {
+    fn a_name_is_the_one_on_path_else_the_file_here() {
         let place = Place::new();
-        let on_path = place.file("bin/greet", 0o755);
-        assert_eq!(place.find("greet").unwrap().path, on_path);
         let here = place.file("greet", 0o755);
-        assert_eq!(place.find("greet").unwrap().path, here);
-        fs::set_permissions(&here, fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(place.find("greet").unwrap().path, on_path);
+        let found = place.find("greet").unwrap();
+        assert!(found.path == here && found.is_only_here);
+        let on_path = place.file("bin/greet", 0o755);
+        let found = place.find("greet").unwrap();
+        assert!(found.path == on_path && !found.is_only_here);
+        assert!(!place.find("./greet").unwrap().is_only_here, "it is what was asked for");
+    }
+
+    #[test]
+    fn a_file_that_lies_here_is_not_built_for_a_word_of_a_line() {
+        let place = Place::new();
+        place.file("seq", 0o755);
+        assert_eq!(
+            place.find_for("seq", false).unwrap_err(),
+            "cannot build seq: it is not on PATH; where ./seq is meant, build it with: pipes build ./seq"
+        );
+        let on_path = place.file("bin/seq", 0o755);
+        assert_eq!(place.find_for("seq", false).unwrap().path, on_path);
+        assert_eq!(
+            place.find_for("none", false).unwrap_err(),
+            "cannot build none: it is not on PATH"
+        );
     }
 
     #[test]
@@ -174,7 +211,7 @@ mod tests {
         );
         assert_eq!(
             place.find("none").unwrap_err(),
-            "cannot build none: there is no ./none, nor is it on PATH"
+            "cannot build none: it is not on PATH, nor is there a ./none"
         );
     }
 

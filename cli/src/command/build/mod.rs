@@ -3,7 +3,6 @@
 mod executable;
 
 use pipes_protocol::uris;
-use std::path::PathBuf;
 
 use crate::client::{self, Client};
 use crate::context::Contexts;
@@ -12,12 +11,12 @@ use crate::object::{self, Service};
 use crate::output;
 use crate::upload;
 use crate::upload::content;
-use executable::Executable;
+use executable::{Executable, Places};
 
 /// Makes services of executables
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// A path, else ./NAME, else NAME on PATH
+    /// A path, else NAME on PATH, else ./NAME
     #[arg(required = true, value_name = "PATH|NAME")]
     executables: Vec<String>,
     /// What to call the service; otherwise as its file
@@ -48,10 +47,13 @@ fn find_all(arguments: &Arguments) -> Result<Vec<Executable>, Error> {
             "--name is for one executable; build the others by themselves".into(),
         ));
     }
-    let (folder, search) = (folder()?, executable::search_path());
+    let places = places(true)?;
     let mut found: Vec<Executable> = Vec::new();
     for called in &arguments.executables {
-        let executable = executable::find(called, arguments.name.as_deref(), &folder, &search)?;
+        let executable = executable::find(called, arguments.name.as_deref(), &places)?;
+        if executable.is_only_here {
+            output::error::note(&format!("{called} is not on PATH: ./{called} is meant"));
+        }
         let same = |other: &&Executable| other.name == executable.name;
         match found.iter().find(same) {
             Some(other) if other.path.canonicalize().ok() == executable.path.canonicalize().ok() => {}
@@ -69,12 +71,17 @@ fn find_all(arguments: &Arguments) -> Result<Vec<Executable>, Error> {
     Ok(found)
 }
 
-fn folder() -> Result<PathBuf, Error> {
-    std::env::current_dir().map_err(|error| {
+fn places(is_here_too: bool) -> Result<Places, Error> {
+    let folder = std::env::current_dir().map_err(|error| {
         Error::Local(format!(
             "the working directory cannot be used: {}",
             error::plain(&error)
         ))
+    })?;
+    Ok(Places {
+        folder,
+        search: executable::search_path(),
+        is_here_too,
     })
 }
 
@@ -99,9 +106,9 @@ async fn build(client: &mut Client, executable: &Executable) -> Result<Service, 
     object::parse(put?)
 }
 
-/// Builds each of these services whose executable is found here, and is missing in the cluster or another there.
+/// Builds each of these services whose executable is on PATH, and is missing in the cluster or another there.
 pub async fn build_changed(client: &mut Client, names: &[String]) -> Result<(), Error> {
-    let (folder, search) = (folder()?, executable::search_path());
+    let places = places(false)?;
     let known = client.call(uris::SERVICE_LIST, Vec::new()).await?;
     let known: Vec<Service> = super::objects(known)?;
     let mut done: Vec<&str> = Vec::new();
@@ -112,7 +119,7 @@ pub async fn build_changed(client: &mut Client, names: &[String]) -> Result<(), 
         }
         done.push(name);
         let there = known.iter().find(|service| service.name.as_ref() == Some(name));
-        let executable = match executable::find(name, None, &folder, &search) {
+        let executable = match executable::find(name, None, &places) {
             Ok(executable) => executable,
             // Not here, but built before.
             Err(_) if there.is_some() => continue,
