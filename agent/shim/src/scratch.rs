@@ -2,23 +2,25 @@
 //!
 //! Below PIPES_SCRATCH each replica has a folder of its own: one a running invocation, and `bin` with a link to the executable
 //! under the service's name, so that `ps`, `$0` and error messages show that name and not a digest.
-//! Nearly always it is empty again in the end; else its removal may take long, and has a thread of its own.
+//! Nearly always it is empty again in the end; else its removal may take long, and has a thread of its own. It is known by
+//! its descriptor (`pipes_folder`): the stage may have put something else where it was.
 
-use std::fs::{self, DirBuilder, ReadDir};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use pipes_folder::{Folder, Progress, Removal};
 
 use crate::background::{self, Background, Errand};
 use crate::settings::Settings;
 
-/// Entries removed in one step: about a millisecond.
-const STEP: usize = 64;
-
 /// The folders of a replica.
 pub struct Scratch {
     root: PathBuf,
+    folder: Arc<Folder>,
     made: u64,
     /// The executable under its service's name.
     pub executable: PathBuf,
@@ -36,6 +38,7 @@ impl Scratch {
             _ => {}
         }
         Ok(Scratch {
+            folder: Folder::open(&root)?.into(),
             root,
             made: 0,
             executable,
@@ -43,12 +46,12 @@ impl Scratch {
     }
 
     /// Makes a folder for one invocation.
-    pub fn make(&mut self) -> io::Result<PathBuf> {
+    pub fn make(&mut self) -> io::Result<Arc<Folder>> {
         loop {
             self.made += 1;
             let path = self.root.join(self.made.to_string());
-            match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(path),
+            match Folder::make(&path, 0o700) {
+                Ok(folder) => return Ok(folder.into()),
                 // Left by a former life of this replica.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -58,8 +61,7 @@ impl Scratch {
 
     /// Removes the replica's folder with all that is in it.
     pub fn remove_all(&self) {
-        let mut removal = Removal::new(self.root.clone());
-        while !removal.step() {}
+        remove(self.folder.clone());
     }
 }
 
@@ -69,15 +71,15 @@ pub enum Clearing {
     /// It is gone, or what is left of it cannot be removed.
     Done,
     /// It waits for a thread.
-    Waits(PathBuf),
+    Waits(Arc<Folder>),
     /// It is being removed.
     Removes(Errand<()>),
 }
 
 impl Clearing {
     /// Of this folder.
-    pub fn begin(folder: PathBuf) -> Clearing {
-        match fs::remove_dir(&folder) {
+    pub fn begin(folder: Arc<Folder>) -> Clearing {
+        match folder.remove_empty() {
             Ok(()) => Clearing::Done,
             Err(_) => Clearing::Waits(folder),
         }
@@ -86,8 +88,8 @@ impl Clearing {
     /// Goes on; whether it is done.
     pub fn advance(&mut self, background: &Background) -> bool {
         if let Clearing::Waits(folder) = self {
-            let mut removal = Removal::new(folder.clone());
-            if let Some(errand) = background.begin(move |_| while !removal.step() {}) {
+            let folder = folder.clone();
+            if let Some(errand) = background.begin(move |_| remove(folder)) {
                 *self = Clearing::Removes(errand);
             }
         }
@@ -104,78 +106,31 @@ impl Clearing {
     }
 }
 
-/// A folder being removed.
-pub struct Removal {
-    path: PathBuf,
-    open: Vec<(PathBuf, ReadDir)>,
-    begun: bool,
-}
-
-impl Removal {
-    /// Of this folder.
-    pub fn new(path: PathBuf) -> Removal {
-        Removal {
-            path,
-            open: Vec::new(),
-            begun: false,
-        }
-    }
-
-    /// Goes on for a while; true when it is done. What cannot be removed stays: the executor removes it with the replica's.
-    pub fn step(&mut self) -> bool {
-        if !self.begun {
-            self.begun = true;
-            if fs::remove_dir(&self.path).is_ok() {
-                return true;
-            }
-            self.enter(self.path.clone());
-        }
-        for _ in 0..STEP {
-            let Some((folder, entries)) = self.open.last_mut() else {
-                return true;
-            };
-            match entries.next() {
-                Some(Ok(entry)) if entry.file_type().is_ok_and(|kind| kind.is_dir()) => {
-                    let path = entry.path();
-                    self.enter(path);
-                }
-                Some(Ok(entry)) => drop(fs::remove_file(entry.path())),
-                Some(Err(_)) | None => {
-                    let _ = fs::remove_dir(folder);
-                    self.open.pop();
-                }
-            }
-        }
-        self.open.is_empty()
-    }
-
-    fn enter(&mut self, path: PathBuf) {
-        // A stage may have closed a folder even to itself.
-        let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o700));
-        if let Ok(entries) = fs::read_dir(&path) {
-            self.open.push((path, entries));
-        }
-    }
+/// Removes a folder with all that is in it. What cannot be removed stays: the executor removes it with the replica's.
+fn remove(folder: Arc<Folder>) {
+    let mut removal = Removal::new(folder);
+    while matches!(removal.step(), Progress::Goes) {}
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_deep_and_wide_folder_is_removed_in_steps() {
+    fn a_folder_that_a_stage_has_put_a_link_in_the_place_of_is_emptied_and_no_other() {
         let base = tempfile::tempdir().unwrap();
-        let path = base.path().join("scratch");
-        let deep = path.join("a/b/c");
-        fs::create_dir_all(&deep).unwrap();
-        for number in 0..200 {
-            fs::write(deep.join(number.to_string()), "x").unwrap();
-        }
-        symlink("/", path.join("root")).unwrap();
-        fs::set_permissions(&deep, fs::Permissions::from_mode(0o500)).unwrap();
-        let mut removal = Removal::new(path.clone());
-        assert!(!removal.step());
-        while !removal.step() {}
-        assert!(!path.exists());
+        let (path, elsewhere) = (base.path().join("1"), base.path().join("elsewhere"));
+        let folder = Arc::new(Folder::make(&path, 0o700).unwrap());
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join("precious"), "x").unwrap();
+        fs::create_dir_all(path.join("a/b")).unwrap();
+        fs::set_permissions(path.join("a"), fs::Permissions::from_mode(0)).unwrap();
+        fs::rename(&path, base.path().join("moved")).unwrap();
+        symlink(&elsewhere, &path).unwrap();
+        assert!(matches!(Clearing::begin(folder.clone()), Clearing::Waits(_)));
+        remove(folder);
+        assert!(elsewhere.join("precious").exists());
+        assert_eq!(fs::read_dir(base.path().join("moved")).unwrap().count(), 0);
     }
 }

@@ -7,11 +7,13 @@
 //! Not seen: a file without a name that is mapped into memory and open nowhere.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, Metadata, ReadDir};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use pipes_folder::{Folder, Seen, Unseen};
 
 use crate::background::{Background, Errand, Watched};
 
@@ -21,10 +23,10 @@ const EVERY: Duration = Duration::from_secs(1);
 const LASTS_MAX: Duration = Duration::from_secs(10);
 /// What a file or folder counts at least, for the place it takes in its folder: else a million empty ones were nothing.
 const ENTRY_MIN: u64 = 512;
-/// Folders that may wait to be looked into, as their names take our memory; what lies in further ones does not count.
-const AHEAD_MAX: usize = 16 * 1024;
 /// Descriptors that are looked at in one walk.
 const DESCRIPTORS_MAX: usize = 64 * 1024;
+/// Walks that are begun anew where folders were moved while they were walked through.
+const TRIES: usize = 3;
 /// Files with several names, or none, that are remembered, so that they count once; further ones count for each name.
 const LINKED_MAX: usize = 16 * 1024;
 
@@ -61,7 +63,7 @@ impl Usage {
     pub fn spare(&mut self, folder: &Path) {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         let laid = entries.filter_map(|entry| entry.metadata().ok());
-        self.laid = Arc::new(laid.map(|laid| (id(&laid), laid.blocks() * 512)).collect());
+        self.laid = Arc::new(laid.map(|laid| ((laid.dev(), laid.ino()), laid.blocks() * 512)).collect());
     }
 
     /// What the last walk found, in bytes; a walk that goes on is not over before it has found more than `max`.
@@ -71,19 +73,23 @@ impl Usage {
 
     /// Takes what a walk has found, or begins one, if it is time and one `is_wanted`; it is over once it has found more than
     /// `max` bytes.
-    pub fn watch(&mut self, folder: &Path, is_wanted: bool, max: u64, now: Instant, background: &Background) {
+    pub fn watch(
+        &mut self,
+        folder: &Arc<Folder>,
+        is_wanted: bool,
+        max: u64,
+        now: Instant,
+        background: &Background,
+    ) {
         if let Some(walk) = &self.walk {
             if let Some(found) = walk.done() {
                 (self.due, self.held, self.walk) = (now + EVERY, found, None);
             }
         } else if now >= self.due {
             if is_wanted {
-                let mut walk = Walk::new(folder, self.laid.clone());
-                let (folder, processes) = (folder.to_owned(), self.processes);
-                self.walk = background.begin(move |watched| {
-                    walk.count_unnamed(&folder, &processes());
-                    walk.run(max, watched)
-                });
+                let mut walk = Walk::new(folder.clone(), self.laid.clone());
+                let processes = self.processes;
+                self.walk = background.begin(move |watched| walk.run(max, &processes(), watched));
             } else {
                 self.held = None;
             }
@@ -115,55 +121,42 @@ impl Drop for Usage {
 
 /// One walk through a folder.
 struct Walk {
-    open: Option<ReadDir>,
-    ahead: Vec<PathBuf>,
+    folder: Arc<Folder>,
     bytes: u64,
     linked: HashSet<FileId>,
     laid: Arc<HashMap<FileId, u64>>,
 }
 
-fn id(metadata: &Metadata) -> FileId {
-    (metadata.dev(), metadata.ino())
-}
-
 impl Walk {
-    fn new(folder: &Path, laid: Arc<HashMap<FileId, u64>>) -> Walk {
+    fn new(folder: Arc<Folder>, laid: Arc<HashMap<FileId, u64>>) -> Walk {
         Walk {
-            open: None,
-            ahead: vec![folder.to_owned()],
+            folder,
             bytes: 0,
             linked: HashSet::new(),
             laid,
         }
     }
 
-    /// Finds out how many bytes there are, up to a little more than `max`.
-    fn run(&mut self, max: u64, watched: &Watched) -> u64 {
+    /// Finds out how many bytes there are, up to a little more than `max`; what cannot be looked into is more than that.
+    fn run(&mut self, max: u64, processes: &[libc::pid_t], watched: &Watched) -> u64 {
         let until = Instant::now() + LASTS_MAX;
-        while self.bytes <= max && !watched.is_unwanted() && Instant::now() < until {
-            match self.open.as_mut().map(Iterator::next) {
-                Some(Some(Ok(entry))) => {
-                    // What is gone by now, or closed even to us, holds nothing that we could count.
-                    let Ok(metadata) = entry.metadata() else { continue };
-                    self.count(&metadata);
-                    if metadata.is_dir() && self.ahead.len() < AHEAD_MAX {
-                        self.ahead.push(entry.path());
-                    }
-                }
-                Some(Some(Err(_)) | None) => self.open = None,
-                None => match self.ahead.pop() {
-                    Some(path) => self.open = fs::read_dir(path).ok(),
-                    None => break,
-                },
+        let mut largest = 0;
+        for _ in 0..TRIES {
+            self.count_unnamed(processes);
+            let is_over = self.try_run(max, watched, until);
+            largest = self.bytes.max(largest);
+            if is_over {
+                break;
             }
+            (self.bytes, self.linked) = (0, HashSet::new());
         }
-        self.bytes
+        largest
     }
 
     /// Counts files that were in the folder, have no name any more, and are open in one of these processes.
-    fn count_unnamed(&mut self, folder: &Path, processes: &[libc::pid_t]) {
+    fn count_unnamed(&mut self, processes: &[libc::pid_t]) {
         // As the kernel shows it, without links on the way.
-        let Ok(folder) = fs::canonicalize(folder) else {
+        let Ok(folder) = fs::canonicalize(self.folder.path()) else {
             return;
         };
         let of_process = |pid: &libc::pid_t| fs::read_dir(format!("/proc/{pid}/fd"));
@@ -180,15 +173,33 @@ impl Walk {
                 continue;
             };
             let is_new = metadata.is_file() && metadata.nlink() == 0 && self.linked.len() < LINKED_MAX;
-            if is_new && self.linked.insert(id(&metadata)) {
+            if is_new && self.linked.insert((metadata.dev(), metadata.ino())) {
                 self.bytes += metadata.blocks() * 512;
             }
         }
     }
 
-    fn count(&mut self, metadata: &Metadata) {
+    /// One try; false where what was walked through was moved meanwhile.
+    fn try_run(&mut self, max: u64, watched: &Watched, until: Instant) -> bool {
+        // Closed even to us.
+        let Ok(mut walk) = pipes_folder::Walk::new(&self.folder) else {
+            self.bytes = max.saturating_add(1);
+            return true;
+        };
+        while self.bytes <= max && !watched.is_unwanted() && Instant::now() < until {
+            match walk.step() {
+                Some(Ok(seen)) => self.count(&seen),
+                Some(Err(Unseen::Moved)) => return false,
+                Some(Err(Unseen::Closed(_))) => self.bytes = max.saturating_add(1),
+                None => break,
+            }
+        }
+        true
+    }
+
+    fn count(&mut self, metadata: &Seen) {
         if !metadata.is_dir() && metadata.nlink() > 1 {
-            let file = id(metadata);
+            let file = (metadata.dev(), metadata.ino());
             if self.linked.contains(&file) {
                 // Its other name takes place in its folder all the same.
                 self.bytes += ENTRY_MIN;
@@ -198,7 +209,7 @@ impl Walk {
                 self.linked.insert(file);
             }
         }
-        let laid = self.laid.get(&id(metadata)).copied();
+        let laid = self.laid.get(&(metadata.dev(), metadata.ino())).copied();
         let bytes = (metadata.blocks() * 512).max(ENTRY_MIN);
         self.bytes += laid.map_or(bytes, |laid| bytes.saturating_sub(laid));
     }
@@ -211,6 +222,7 @@ mod tests {
     fn held(usage: &mut Usage, folder: &Path, max: u64) -> u64 {
         let background = Background::new().unwrap();
         usage.due = Instant::now();
+        let folder = &Arc::new(Folder::open(folder).unwrap());
         usage.watch(folder, true, max, Instant::now(), &background);
         while usage.walk.is_some() {
             std::thread::yield_now();
@@ -236,7 +248,31 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, folder.join("link")).unwrap();
         assert!(is_over(&folder, 500_000));
         assert!(!is_over(&folder, 2_000_000));
-        assert!(!is_over(&base.path().join("gone"), 0));
+    }
+
+    #[test]
+    fn what_a_path_cannot_reach_counts_and_what_is_moved_is_no_end_of_it() {
+        let base = tempfile::tempdir().unwrap();
+        let mut path = base.path().join("f");
+        fs::create_dir(&path).unwrap();
+        let top = path.clone();
+        let name = "n".repeat(200);
+        // As far as a path goes, then moved below another as long.
+        for _ in 0..15 {
+            path.push(&name);
+            fs::create_dir(&path).unwrap();
+        }
+        fs::write(path.join("hidden"), vec![1; 1_000_000]).unwrap();
+        let mut other = base.path().join("g");
+        fs::create_dir(&other).unwrap();
+        let first = other.clone();
+        for _ in 0..15 {
+            other.push(&name);
+            fs::create_dir(&other).unwrap();
+        }
+        fs::rename(&top, other.join("f")).unwrap();
+        assert!(is_over(&first, 900_000));
+        pipes_folder::remove(&first).unwrap();
     }
 
     #[test]
@@ -248,7 +284,7 @@ mod tests {
             fs::write(files.join(number.to_string()), "").unwrap();
         }
         assert!(is_over(&files, 100_000));
-        for number in 0..AHEAD_MAX + 2 {
+        for number in 0..20_000 {
             fs::create_dir_all(folders.join(number.to_string())).unwrap();
         }
         assert!(!is_over(&folders, u64::MAX));
@@ -286,7 +322,8 @@ mod tests {
         let mut usage = Usage::new(Vec::new);
         usage.due = Instant::now();
         let background = Background::new().unwrap();
-        usage.watch(folder.path(), false, 0, Instant::now(), &background);
+        let folder = Arc::new(Folder::open(folder.path()).unwrap());
+        usage.watch(&folder, false, 0, Instant::now(), &background);
         assert!(usage.walk.is_none() && usage.held().is_none());
         assert!(!usage.patience().is_zero());
     }

@@ -5,19 +5,24 @@ use std::collections::BTreeSet;
 use crate::tree::{self, none, root};
 
 /// Which crates of ours each crate may name.
-const CRATES: [(&str, &[&str]); 12] = [
+const CRATES: [(&str, &[&str]); 13] = [
     ("raft", &[]),
     ("agent/flow", &[]),
     ("agent/syntax", &[]),
+    ("agent/folder", &[]),
     ("agent/wamp", &["pipes-flow"]),
     ("agent/protocol", &["pipes-wamp"]),
     ("agent/job", &["pipes-raft"]),
     ("agent/router", &["pipes-flow", "pipes-wamp"]),
-    ("agent/shim", &["pipes-flow", "pipes-protocol", "pipes-wamp"]),
+    (
+        "agent/shim",
+        &["pipes-flow", "pipes-folder", "pipes-protocol", "pipes-wamp"],
+    ),
     (
         "agent",
         &[
             "pipes-flow",
+            "pipes-folder",
             "pipes-job",
             "pipes-protocol",
             "pipes-raft",
@@ -26,7 +31,10 @@ const CRATES: [(&str, &[&str]); 12] = [
             "pipes-wamp",
         ],
     ),
-    ("cli", &["pipes-protocol", "pipes-syntax", "pipes-wamp"]),
+    (
+        "cli",
+        &["pipes-folder", "pipes-protocol", "pipes-syntax", "pipes-wamp"],
+    ),
     ("chaos-tests", &[]),
     ("chaos-tests/preload", &[]),
 ];

@@ -10,12 +10,13 @@ use crate::tree::{self, Files, none};
 use crate::uses;
 
 /// Where each crate's source is.
-pub const SOURCES: [&str; 14] = [
+pub const SOURCES: [&str; 15] = [
     "raft/src",
     "agent/src",
     "agent/router/src",
     "agent/wamp/src",
     "agent/flow/src",
+    "agent/folder/src",
     "agent/protocol/src",
     "agent/job/src",
     "agent/syntax/src",
@@ -28,14 +29,14 @@ pub const SOURCES: [&str; 14] = [
 ];
 
 /// Folders, and their parts from the top down.
-const LAYERS: [(&str, &str); 16] = [
+const LAYERS: [(&str, &str); 17] = [
     (
         "raft/src",
         "sim node client replica consensus state snapshot log rpc mvcc format type_config command request options clock task error",
     ),
     (
         "agent/src",
-        "agent api gateway workflow service executor blob cluster mesh follow retry doors config lifecycle certificate keys",
+        "agent api gateway workflow service executor blob cluster mesh follow retry doors config lifecycle certificate keys rationed log_file environment",
     ),
     (
         "agent/src/workflow",
@@ -56,6 +57,7 @@ const LAYERS: [(&str, &str); 16] = [
          error",
     ),
     ("agent/flow/src", "sink source credit pipe window error"),
+    ("agent/folder/src", "removal walk system"),
     (
         "agent/protocol/src",
         "run reservation stage pipe file descriptor supply size duration",
@@ -72,7 +74,7 @@ const LAYERS: [(&str, &str); 16] = [
     ),
     (
         "cli/src",
-        "args command last local upload client context output exit object error inherited",
+        "args command last local upload client context output exit object given error escape inherited",
     ),
     (
         "chaos-tests/src",

@@ -16,11 +16,12 @@ mod process;
 mod start;
 
 use std::fs;
+use std::path::Path;
 
 use crate::error::Error;
 
 pub use address::{Port, Ports, parse_port};
-pub use layout::Cluster;
+pub use layout::{Cluster, Member};
 pub use start::{end, make, start, stop, unanswered};
 
 /// Held while a cluster of this user is made, started, stopped or removed.
@@ -28,13 +29,24 @@ pub fn lock() -> Result<fs::File, Error> {
     layout::lock(&layout::root()?)
 }
 
+/// Ends an agent that is no node any more, and removes its files.
+pub fn forget(member: &Member) -> Result<(), Error> {
+    end(member);
+    remove_folder(&member.folder)
+}
+
 /// Stops a cluster and removes all its files.
 pub fn remove(cluster: &Cluster) -> Result<(), Error> {
     stop(cluster);
-    let removed = fs::remove_dir_all(&cluster.folder);
+    remove_folder(&cluster.folder)
+}
+
+/// Removes files of agents, and what stages have left among them.
+fn remove_folder(path: &Path) -> Result<(), Error> {
+    let removed = pipes_folder::remove(path);
     removed.map_err(|source| Error::File {
         doing: "remove",
-        path: cluster.folder.clone(),
+        path: path.to_owned(),
         source,
     })
 }

@@ -13,7 +13,7 @@ impl Invocation {
         let max = self.spec.scratch;
         let is_wanted = replica.disk.look(now) != Room::Plenty || max.is_some();
         self.usage.watch(
-            &self.folder,
+            &self.made,
             is_wanted,
             max.unwrap_or(u64::MAX),
             now,

@@ -15,10 +15,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use pipes_flow::{self as flow, Source};
+use pipes_folder::Folder;
 use pipes_protocol::pipe::Opening;
 use pipes_protocol::stage::{Exit, Order, Report, Spec};
 use pipes_protocol::uris;
@@ -72,6 +74,8 @@ pub struct Invocation {
     /// Pipes ends the whole run.
     is_abandoned: bool,
     folder: PathBuf,
+    /// The same, by its descriptor.
+    made: Arc<Folder>,
     usage: Usage,
     counts: Counts,
     laying: Option<Laying>,
@@ -132,10 +136,11 @@ impl Invocation {
         replica: &mut Replica,
         outbox: &mut Outbox,
     ) -> Result<Invocation, String> {
-        let folder = replica
+        let made = replica
             .scratch
             .make()
             .map_err(|error| format!("no working folder: {error}"))?;
+        let folder = made.path().to_owned();
         let make = || -> io::Result<_> {
             let (stdin, to_stdin) = flow::pipe::new()?;
             let (from_stdout, stdout) = flow::pipe::new()?;
@@ -151,7 +156,7 @@ impl Invocation {
         };
         let (input, output, stderr, ends) = make().map_err(|error| {
             // Nothing lies in it yet.
-            let _ = fs::remove_dir(&folder);
+            let _ = made.remove_empty();
             error.to_string()
         })?;
         let laying = Laying::of(&spec);
@@ -172,6 +177,7 @@ impl Invocation {
             is_killing: false,
             is_abandoned: false,
             folder,
+            made,
             usage: Usage::new(crate::processes::descendants),
             counts: Counts::new(Instant::now()),
             laying,
@@ -411,7 +417,7 @@ impl Invocation {
         self.output.close(outbox);
         self.stderr.source.close();
         self.ends = None;
-        self.phase = Phase::Cleaning(end, Clearing::begin(self.folder.clone()));
+        self.phase = Phase::Cleaning(end, Clearing::begin(self.made.clone()));
     }
 
     /// What to watch: descriptor, events, and what it is. Output and stderr only when `can_send`.

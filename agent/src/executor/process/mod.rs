@@ -12,6 +12,7 @@
 //! closes the shims' connections, which tells them; an agent that starts ends what a shim could not (`orphans`, `cgroup`).
 
 pub(super) mod cgroup;
+mod left;
 pub mod orphans;
 pub(super) mod shim;
 
@@ -26,6 +27,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use pipes_folder::Folder;
 use sha2::{Digest as _, Sha256};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
@@ -94,9 +96,7 @@ impl Process {
         cgroups: Cgroups,
         lifecycle: Lifecycle,
     ) -> io::Result<Process> {
-        if node.replicas.exists() {
-            fs::remove_dir_all(&node.replicas)?;
-        }
+        left::clear(&node.replicas, &lifecycle);
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -149,6 +149,7 @@ impl Inner {
     async fn live(&self, spec: &ReplicaSpec, stop: &CancellationToken, started: Started) -> String {
         let mut here = Here {
             folder: self.node.replicas.join(&spec.replica),
+            made: None,
             group: None,
             child: None,
         };
@@ -209,8 +210,10 @@ impl Inner {
             .admit(&spec.replica, Sha256::digest(ticket.as_bytes()).into());
         let registered = self.host.registered(&spec.replica);
         here.group = self.cgroups.make(&spec.replica);
-        let made = fs::DirBuilder::new().mode(0o700).create(&here.folder);
-        made.map_err(|error| StartError::Node(format!("cannot make {}: {error}", here.folder.display())))?;
+        let made = Folder::make(&here.folder, 0o700);
+        let made = made
+            .map_err(|error| StartError::Node(format!("cannot make {}: {error}", here.folder.display())))?;
+        here.made = Some(made.into());
         let command = self.command(spec, here, executable, &ticket)?;
         // Not handed to another thread, from which a child could come back to nobody; it takes a millisecond or two.
         let spawned = Command::from(command).spawn();
@@ -284,6 +287,8 @@ impl Inner {
 /// What a replica has on this machine.
 struct Here {
     folder: PathBuf,
+    /// The folder, once it was made.
+    made: Option<Arc<Folder>>,
     group: Option<PathBuf>,
     child: Option<Child>,
 }
@@ -310,11 +315,9 @@ impl Here {
             if let Some(group) = &self.group {
                 cgroup::remove(group);
             }
-            match fs::remove_dir_all(&self.folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    warn!(folder = %self.folder.display(), "a replica's folder is left behind: {error}");
-                }
-                _ => {}
+            if let Some(Err(why)) = self.made.map(left::remove) {
+                let folder = self.folder.display();
+                warn!(%folder, %why, "a replica's folder is left behind, for the agent's next start");
             }
         });
         // It fails only where the runtime is going down.
