@@ -73,6 +73,22 @@ pub struct File {
     pub executable: bool,
 }
 
+/// The longest name that Linux gives a file, in bytes.
+const NAME_MAX: usize = 255;
+
+/// Why no file of a run can be called so, if none can.
+pub fn unfit_name(name: &str) -> Option<String> {
+    if name.len() > NAME_MAX {
+        let begin: String = name.chars().take(20).collect();
+        return Some(format!(
+            "a file's name in a stage has at most {NAME_MAX} bytes: '{begin}...' has {}; give another with PATH=NAME",
+            name.len()
+        ));
+    }
+    let is_plain = !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != "..";
+    (!is_plain).then(|| format!("'{name}' cannot be a file's name in a stage"))
+}
+
 fn first() -> u64 {
     1
 }

@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pipes_protocol::stage::File;
+use pipes_protocol::stage::{self, File};
 use rmpv::Value;
 
 /// What `stop` gives stages to end by themselves, unless told otherwise.
@@ -146,14 +146,13 @@ fn file(entry: Value) -> Result<File, Error> {
             let executable = file.get(2) == Some(&Value::Boolean(true));
             let name = text(file.remove(1), "file")?;
             let digest = text(file.remove(0), "file")?;
-            let is_plain = !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != "..";
-            match is_plain {
-                true => Ok(File {
+            match stage::unfit_name(&name) {
+                None => Ok(File {
                     digest,
                     name,
                     executable,
                 }),
-                false => Err(Error(format!("'{name}' cannot be a file's name in a stage"))),
+                Some(why) => Err(Error(why)),
             }
         }
         _ => Err(Error("file must be a list of digests and names".into())),

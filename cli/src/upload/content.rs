@@ -5,18 +5,22 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
+use crate::given::Given;
 
 /// One read while a digest is made.
 const READ: usize = 256 << 10;
 
 /// What is no regular file is read up to this, which is what an agent takes of any: it may have no end.
 const KEPT_MAX: u64 = 16 << 30;
+
+/// A device is read up to this: /dev/null has nothing, /dev/zero no end, and what people mean lies in between.
+const DEVICE_MAX: u64 = 64 << 20;
 
 /// Bytes by their content.
 #[derive(Debug)]
@@ -34,8 +38,8 @@ pub struct Content {
 /// Reads a file through for its digest and size.
 pub fn of(path: &Path) -> Result<Content, Error> {
     let failed = |error| Error::read(path, error);
-    let mut given = File::open(path).map_err(failed)?;
-    let metadata = given.metadata().map_err(failed)?;
+    let mut given = Given::open(path).map_err(failed)?;
+    let metadata = given.metadata().clone();
     let kind = metadata.file_type();
     if kind.is_dir() {
         return Err(Error::Local(format!(
@@ -48,6 +52,11 @@ pub fn of(path: &Path) -> Result<Content, Error> {
     } else {
         Some(nameless().map_err(|error| Error::write(std::env::temp_dir(), error))?)
     };
+    let most = if kind.is_char_device() {
+        DEVICE_MAX
+    } else {
+        KEPT_MAX
+    };
     let (mut hash, mut size) = (Sha256::new(), 0);
     let mut buffer = vec![0; READ];
     loop {
@@ -58,9 +67,9 @@ pub fn of(path: &Path) -> Result<Content, Error> {
         hash.update(&buffer[..count]);
         size += count as u64;
         if let Some(kept) = &mut kept {
-            if size > KEPT_MAX {
+            if size > most {
                 return Err(Error::Local(format!(
-                    "{} gives more than the {KEPT_MAX} bytes that are taken",
+                    "{} gives more than the {most} bytes that are taken of what is no file",
                     path.display()
                 )));
             }
@@ -68,7 +77,7 @@ pub fn of(path: &Path) -> Result<Content, Error> {
                 .map_err(|error| Error::write(std::env::temp_dir(), error))?;
         }
     }
-    let mut file = kept.unwrap_or(given);
+    let mut file = kept.unwrap_or_else(|| given.into_file());
     file.rewind().map_err(failed)?;
     Ok(Content {
         digest: format!("sha256:{}", hex::encode(hash.finalize())),
@@ -121,6 +130,16 @@ mod tests {
         let mut read = Vec::new();
         content.file.read_to_end(&mut read).unwrap();
         assert!(read == bytes && content.size == bytes.len() as u64);
+    }
+
+    #[test]
+    fn a_device_without_an_end_is_refused_before_it_fills_a_disk() {
+        let said = of(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "/dev/zero gives more than the 67108864 bytes that are taken of what is no file"
+        );
+        assert_eq!(of(Path::new("/dev/null")).unwrap().size, 0);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use pipes_protocol::stage;
 use rmpv::Value;
 
 use crate::client::Client;
@@ -35,6 +36,10 @@ async fn send_one(client: &mut Client, file: &str) -> Result<Value, Error> {
                 .into_owned(),
         ),
     };
+    // Before it is read, which may take its time.
+    if let Some(why) = stage::unfit_name(&name) {
+        return Err(Error::Usage(format!("--file: {why}")));
+    }
     let content = content::of(Path::new(path))?;
     upload::blob(client, Path::new(path), &content).await?;
     let executable = content.may_be_executed.into();

@@ -5,14 +5,15 @@ use std::path::Path;
 use pipes_syntax::{parse, quote};
 
 use crate::error::Error;
+use crate::given;
+
+/// A file of a line is longer than any line that people write; /dev/zero has no end.
+const FILE_MAX: u64 = 1 << 20;
 
 /// The line as it was given, for messages.
 pub fn given(from: Option<&Path>, words: &[String]) -> Result<String, Error> {
     match (from, words) {
-        (Some(path), []) => {
-            let bytes = std::fs::read(path).map_err(|error| Error::read(path, error))?;
-            String::from_utf8(bytes).map_err(|_| Error::Local(format!("{} is not UTF-8", path.display())))
-        }
+        (Some(path), []) => given::text(path, FILE_MAX),
         (Some(path), _) => Err(Error::Usage(format!(
             "the line is in {}: give none beside -f",
             path.display()

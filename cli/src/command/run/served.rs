@@ -8,6 +8,7 @@ use pipes_protocol::{duration, size};
 use rmpv::Value;
 
 use crate::error::Error;
+use crate::given;
 
 /// Longest file of a certificate or a key that an agent takes.
 const PEM_FILE_MAX: u64 = 32 << 10;
@@ -170,16 +171,7 @@ fn tls(given: &str) -> Result<Value, Error> {
 }
 
 fn token_of(path: &Path) -> Result<String, Error> {
-    let length = std::fs::metadata(path)
-        .map_err(|error| Error::read(path, error))?
-        .len();
-    if length > TOKEN_FILE_MAX {
-        return Err(Error::Usage(format!(
-            "{} is too long to hold a token",
-            path.display()
-        )));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| Error::read(path, error))?;
+    let text = given::text(path, TOKEN_FILE_MAX)?;
     Ok(text.trim().to_owned())
 }
 
