@@ -7,6 +7,9 @@
 //! An agent that starts or stops lets clients in for a moment in which nobody takes their calls up. Such a call has done
 //! nothing: it is made again at another agent, or at the same one until it has started or is gone.
 //!
+//! An agent may stall in the middle of a call, stopped or cut off. One that says nothing is asked whether it is there
+//! (PING); one that does not answer that either counts as lost, and is named. One that is there has [`CALL_MAX`] for a call.
+//!
 //! One call at a time, on the connection itself: no task, no queue. A run drives the connection's halves (`command/run/stdio`).
 
 use std::io;
@@ -35,6 +38,19 @@ const NEXT_AFTER: Duration = Duration::from_millis(250);
 
 /// A server that has not let us in by then counts as not answering.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// An agent that has said nothing for so long is asked whether it is there.
+const ASKED_AFTER: Duration = Duration::from_secs(3);
+
+/// One that does not say so by then is given up: a machine under load takes less.
+const THERE_WITHIN: Duration = Duration::from_secs(7);
+
+/// How long an agent that is there may take for the whole of a call: the longest has stages start within a minute, on one
+/// server after another.
+const CALL_MAX: Duration = Duration::from_secs(300);
+
+/// The same of one that reads all that the cluster holds.
+const CHECK_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Where a call is not taken up, it is made again elsewhere for so long.
 const TAKEN_UP_WITHIN: Duration = Duration::from_millis(1_500);
@@ -170,11 +186,22 @@ impl Client {
     }
 
     async fn call_here(&mut self, uri: &str, payload: Payload<'_>) -> Result<PayloadBuf, Error> {
-        let request = self.send(uri, CallOptions::default(), payload).await?;
-        loop {
-            if let Answer::Done(payload) = self.answer(request).await? {
-                return Ok(payload);
+        let limit = if uri == uris::CLUSTER_CHECK {
+            CHECK_MAX
+        } else {
+            CALL_MAX
+        };
+        let whole = async {
+            let request = self.send(uri, CallOptions::default(), payload).await?;
+            loop {
+                if let Answer::Done(payload) = self.answer(request).await? {
+                    return Ok(payload);
+                }
             }
+        };
+        match timeout(limit, whole).await {
+            Ok(answered) => answered,
+            Err(_) => Err(self.lost(format!("it did not answer within {} s", limit.as_secs()))),
         }
     }
 
@@ -204,15 +231,48 @@ impl Client {
             procedure: uri,
             payload,
         });
-        match self.writer.flush().await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.lost(error.to_string())),
+        self.flush().await
+    }
+
+    /// Writes what is queued, as long as the agent takes some of it.
+    async fn flush(&mut self) -> Result<(), Error> {
+        loop {
+            let before = self.writer.pending();
+            match timeout(THERE_WITHIN, self.writer.flush()).await {
+                Ok(written) => return written.map_err(|error| self.lost(error.to_string())),
+                Err(_) if self.writer.pending() < before => {}
+                Err(_) => return Err(self.lost(format!("it took nothing for {} s", THERE_WITHIN.as_secs()))),
+            }
+        }
+    }
+
+    /// Waits for a message, or for the connection's end, as long as the agent shows that it is there.
+    async fn wait(&mut self) -> Result<(), Error> {
+        let mut is_asked = false;
+        loop {
+            let heard = self.reader.heard();
+            let limit = if is_asked { THERE_WITHIN } else { ASKED_AFTER };
+            match timeout(limit, self.reader.wait()).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => return Err(self.lost(error.to_string())),
+                Err(_) if self.reader.heard() > heard => is_asked = false,
+                Err(_) if is_asked => {
+                    let silence = ASKED_AFTER + THERE_WITHIN;
+                    return Err(self.lost(format!("it has said nothing for {} s", silence.as_secs())));
+                }
+                Err(_) => {
+                    self.writer.queue_ping();
+                    self.flush().await?;
+                    is_asked = true;
+                }
+            }
         }
     }
 
     /// The next that comes back for `request`.
     pub async fn answer(&mut self, request: u64) -> Result<Answer, Error> {
         loop {
+            self.wait().await?;
             let why = match self.reader.next().await {
                 Ok(Some(Message::Result {
                     request: of,
@@ -327,10 +387,7 @@ pub fn list(value: Value) -> Vec<Value> {
 }
 
 async fn join(server: Server, auth: Auth) -> (Server, Result<Connection, pipes_wamp::Error>) {
-    let endpoint = match &server {
-        Server::Tcp(address) => Endpoint::Tcp(*address),
-        Server::Unix(path) => Endpoint::Unix(path.clone()),
-    };
+    let endpoint = Endpoint::Unix(server.socket.clone());
     let joined = timeout(ANSWER_WITHIN, client::connect(&endpoint, REALM, &auth)).await;
     let late = || {
         io::Error::new(
@@ -343,6 +400,15 @@ async fn join(server: Server, auth: Auth) -> (Server, Result<Connection, pipes_w
 
 fn reason_of(error: &pipes_wamp::Error) -> String {
     match error {
+        // No socket, or one of an agent that was killed.
+        pipes_wamp::Error::Io(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            "it does not run".to_owned()
+        }
         pipes_wamp::Error::Io(error) => error::plain(error),
         other => other.to_string(),
     }

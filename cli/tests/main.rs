@@ -6,3 +6,4 @@ mod descriptors;
 mod elsewhere;
 mod golden;
 mod run;
+mod stalled;

@@ -34,6 +34,7 @@ pub struct Reader {
     half: ReadHalf,
     outgoing: Arc<Mutex<Outgoing>>,
     buffer: ReadBuffer,
+    heard: u64,
 }
 
 /// Writes messages. Whoever queues looks at [`Writer::pending`]: nothing else bounds it.
@@ -64,6 +65,7 @@ impl Connection {
             half: read,
             outgoing: outgoing.clone(),
             buffer: ReadBuffer::default(),
+            heard: 0,
         };
         Connection {
             reader,
@@ -102,25 +104,43 @@ fn lock(outgoing: &Mutex<Outgoing>) -> MutexGuard<'_, Outgoing> {
 impl Reader {
     /// The next message; `None` when the connection was closed between two messages.
     pub async fn next(&mut self) -> Result<Option<Message<'_>>, Error> {
+        if !self.wait().await? {
+            return Ok(None);
+        }
+        let length = self.frame()?.map_or(0, |(_, length)| length);
+        self.buffer.take(HEAD);
+        let content = self.buffer.take(length);
+        Message::parse(self.buffer.taken(content)).map(Some)
+    }
+
+    /// Waits until a message is whole, which `next` then gives at once; false when the connection was closed between two
+    /// messages. For those who want to wait for so long alone.
+    pub async fn wait(&mut self) -> Result<bool, Error> {
         loop {
             let Some((kind, length)) = self.frame()? else {
                 if self.fill().await? > 0 {
                     continue;
                 }
                 return if self.buffer.unread().is_empty() {
-                    Ok(None)
+                    Ok(false)
                 } else {
                     Err(Error::Closed)
                 };
             };
+            if kind == FrameKind::Message {
+                return Ok(true);
+            }
             self.buffer.take(HEAD);
             let content = self.buffer.take(length);
-            match kind {
-                FrameKind::Message => return Message::parse(self.buffer.taken(content)).map(Some),
-                FrameKind::Ping => lock(&self.outgoing).pong(self.buffer.taken(content)),
-                FrameKind::Pong => {}
+            if kind == FrameKind::Ping {
+                lock(&self.outgoing).pong(self.buffer.taken(content));
             }
         }
+    }
+
+    /// Octets that came so far: the peer lives as long as there are more, PONGs among them.
+    pub fn heard(&self) -> u64 {
+        self.heard
     }
 
     /// Reads exactly the octets of the handshake.
@@ -175,6 +195,7 @@ impl Reader {
                 self.half.read(room).await?
             };
             self.buffer.filled(count);
+            self.heard += count as u64;
             return Ok(count);
         }
     }
@@ -233,6 +254,11 @@ impl Writer {
     pub fn queue_bytes<'m>(&mut self, data: &[u8], message: impl FnOnce(Payload<'m>) -> Message<'m>) {
         let message = message(Payload { parts: 1, bytes: &[] });
         lock(&self.outgoing).message_or_end(&message, |out| payload::write_bytes_arg(out, data));
+    }
+
+    /// Asks the peer whether it is there: [`Reader::heard`] grows by its answer.
+    pub fn queue_ping(&mut self) {
+        lock(&self.outgoing).ping();
     }
 
     /// Answers a PING. The reader does so by itself.

@@ -67,6 +67,11 @@ impl Outgoing {
         }
     }
 
+    /// Queues a PING, which says nothing but that an answer is wanted.
+    pub(super) fn ping(&mut self) {
+        self.octets(&frame_head(FrameKind::Ping, 0));
+    }
+
     /// Queues the answer to a PING.
     pub(super) fn pong(&mut self, payload: &[u8]) {
         self.octets(&frame_head(FrameKind::Pong, payload.len()));
