@@ -5,6 +5,7 @@
 //! | `/pipes/cluster/id` | the cluster's id, written once, together with the first operators |
 //! | `/pipes/cluster/settings/NAME` | `warm`, `slots`, `replicas` |
 //! | `/pipes/nodes/ID` | the node's record: name, address, ports, version |
+//! | `/pipes/removed/NAME` | that a node of this name was removed: it connects no more |
 //! | `/pipes/presence/ID` | under the node's lease: there as long as the node lives |
 //! | `/pipes/services/NAME`, `/pipes/versions/NAME/DIGEST` | the newest version of a service, and each |
 //! | `/pipes/blobs/DIGEST/by/KEY` | that the key KEY names the blob DIGEST |
@@ -15,6 +16,7 @@
 //! | `/pipes/jobs/...` | queries of daemon workflows: `agent/job/src/key.rs` |
 //! | `/pipes/jobs/open/NAME/ID` | a job of the daemon workflow NAME that has not ended |
 //! | `/pipes/operators/HEXKEY`, `/pipes/tokens/SHA256HEX` | who may speak in realm `pipes` |
+//! | `/pipes/token-names/NAME` | the token that has this name, by its sha256 |
 //!
 //! The layout is for looking, not an interface. A prefix ends with `/`, so that no name is the beginning of another.
 
@@ -48,6 +50,16 @@ pub fn nodes() -> Vec<u8> {
 /// The record of one node.
 pub fn node(id: u64) -> Vec<u8> {
     key(&format!("nodes/{id}"))
+}
+
+/// Prefix of the names of nodes that were removed.
+pub fn removed() -> Vec<u8> {
+    key("removed/")
+}
+
+/// That a node of this name was removed.
+pub fn removed_node(name: &str) -> Vec<u8> {
+    key(&format!("removed/{name}"))
 }
 
 /// Prefix of all nodes that are present.
@@ -160,6 +172,11 @@ pub fn tokens() -> Vec<u8> {
 /// One token, by the SHA-256 of its bytes in hexadecimal digits.
 pub fn token(sha256: &str) -> Vec<u8> {
     key(&format!("tokens/{sha256}"))
+}
+
+/// The token that has a name, by its sha256 in hexadecimal digits.
+pub fn token_name(name: &str) -> Vec<u8> {
+    key(&format!("token-names/{name}"))
 }
 
 /// What a key says after a prefix, as text; `None` where it does not begin so or is no UTF-8.

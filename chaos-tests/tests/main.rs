@@ -34,6 +34,8 @@ mod examples;
 mod files;
 #[path = "promises/gateway.rs"]
 mod gateway;
+#[path = "promises/hostile.rs"]
+mod hostile;
 #[path = "promises/interrupt.rs"]
 mod interrupt;
 #[path = "promises/jobs.rs"]
@@ -68,6 +70,8 @@ mod space;
 mod streaming;
 #[path = "promises/supply.rs"]
 mod supply;
+#[path = "promises/tokens.rs"]
+mod tokens;
 #[path = "promises/told.rs"]
 mod told;
 #[path = "promises/unknown.rs"]

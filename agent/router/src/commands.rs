@@ -5,6 +5,7 @@
 
 use std::os::unix::net::UnixStream as StdUnixStream;
 
+use pipes_wamp::error::uri;
 use pipes_wamp::router::{Features, Identity, Onto, Own, Role};
 use tokio::sync::oneshot;
 use tracing::error;
@@ -51,6 +52,7 @@ pub(crate) enum Command {
         tls: Box<rustls::Connection>,
         taken: oneshot::Sender<()>,
     },
+    DropLink(u64),
     Count(oneshot::Sender<Counts>),
     Shutdown,
 }
@@ -114,7 +116,7 @@ impl State {
             // One of them is over: its session hears of it.
             Command::Splice { from, onto } => _ = self.dealer.splice(from, onto),
             Command::SetNode(node) => self.dealer.set_node(node),
-            Command::SetCredentials(credentials) => self.access.credentials = credentials,
+            Command::SetCredentials(credentials) => self.set_credentials(credentials),
             Command::AdmitReplica { replica, ticket } => {
                 self.access.replicas.insert(replica, ticket);
             }
@@ -130,11 +132,26 @@ impl State {
                 // Who does not wait for it needs no word.
                 let _ = taken.send(());
             }
+            Command::DropLink(peer) => self.drop_link(peer),
             Command::Count(sender) => {
                 // Who asked may be gone.
                 let _ = sender.send(self.count());
             }
             Command::Shutdown => self.is_stopping = true,
+        }
+    }
+
+    /// Sessions whose key or token is gone end with it, and with them what they have under way.
+    fn set_credentials(&mut self, credentials: Credentials) {
+        self.access.credentials = credentials;
+        let credentials = &self.access.credentials;
+        let connections = self.sockets.connections();
+        let disowned: Vec<_> = connections
+            .filter(|(_, connection)| connection.is_disowned(credentials))
+            .map(|(key, _)| key)
+            .collect();
+        for key in disowned {
+            self.leave_and_close(key, uri::KILLED);
         }
     }
 
@@ -182,7 +199,7 @@ impl State {
             .map(|(key, _)| key)
             .collect();
         for key in its {
-            self.leave_and_close(key, "wamp.close.killed");
+            self.leave_and_close(key, uri::KILLED);
         }
     }
 

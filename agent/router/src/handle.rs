@@ -102,7 +102,7 @@ impl Router {
         self.send(Command::SetNode(node));
     }
 
-    /// Says who may speak in realm `pipes` from now on; sessions that are joined stay.
+    /// Says who may speak in realm `pipes` from now on; sessions of keys and tokens that are not among them end.
     pub fn set_credentials(&self, credentials: Credentials) {
         self.send(Command::SetCredentials(credentials));
     }
@@ -149,6 +149,11 @@ impl Router {
             taken,
         });
         is_taken
+    }
+
+    /// Ends the link to a peer that is no node of the cluster any more, and every call that crosses it.
+    pub fn drop_link(&self, peer: u64) {
+        self.send(Command::DropLink(peer));
     }
 
     /// The peers there is a link to, from when it was added until it is lost.

@@ -54,9 +54,9 @@ mod sockets;
 mod state;
 mod token;
 
-pub use clients::authentication::Credentials;
+pub use clients::authentication::{Credentials, Token};
 pub use clients::internal::OwnSession;
 pub use clients::listener::Listener;
 pub use commands::Counts;
 pub use handle::{Router, RouterConfig};
-pub use pipes_wamp::router::{Onto, Own, Role};
+pub use pipes_wamp::router::{Onto, Own, Rights, Role};

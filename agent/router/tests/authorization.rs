@@ -1,8 +1,9 @@
 //! Who is let in, and what each may do.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use pipes_router::Credentials;
+use pipes_router::{Credentials, Rights, Token};
 use pipes_wamp::client::{Auth, CallOptions, Endpoint, Session, connect};
 use pipes_wamp::payload::PayloadBuf;
 use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -17,7 +18,7 @@ async fn operators_come_in_by_key_token_or_user_and_nobody_else() {
     let key = |seed| Arc::new(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap());
     let public = |key: &Ed25519KeyPair| <[u8; 32]>::try_from(key.public_key().as_ref()).unwrap();
     let operators = [(public(&key(1)), "ada".to_owned())].into();
-    let tokens = [(Sha256::digest(b"secret").into(), "ci".to_owned())].into();
+    let tokens = [(Sha256::digest(b"secret").into(), token("ci", Rights::Operator))].into();
     node.router.set_credentials(Credentials { operators, tokens });
     let tcp = Endpoint::Tcp(node.tcp);
     let sign = |seed| Auth::Cryptosign {
@@ -28,11 +29,15 @@ async fn operators_come_in_by_key_token_or_user_and_nobody_else() {
         authid: "ci".into(),
         ticket: ticket.into(),
     };
+    let own = Endpoint::Unix(node.operators.clone());
     for (endpoint, realm, auth, is_let_in) in [
-        (&tcp, "pipes", sign(1), true),
-        (&tcp, "pipes", sign(2), false),
-        (&tcp, "pipes", ticket("secret"), true),
-        (&tcp, "pipes", ticket("wrong"), false),
+        (&own, "pipes", sign(1), true),
+        (&own, "pipes", sign(2), false),
+        (&own, "pipes", ticket("secret"), true),
+        (&own, "pipes", ticket("wrong"), false),
+        // Whoever answers at an address may be anybody: nothing is proved there.
+        (&tcp, "pipes", sign(1), false),
+        (&tcp, "pipes", ticket("secret"), false),
         (&tcp, "pipes", Auth::Anonymous, false),
         (&tcp, "pipes.stages", Auth::Anonymous, false),
         (&tcp, "pipes.stages", ticket("secret"), false),
@@ -63,6 +68,107 @@ async fn operators_come_in_by_key_token_or_user_and_nobody_else() {
             "{endpoint:?} {realm} {auth:?}: {:?}",
             joined.err()
         );
+    }
+}
+
+fn token(name: &str, rights: Rights) -> Token {
+    Token {
+        name: name.to_owned(),
+        rights,
+        is_narrow: name == "narrow",
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_with_the_key_or_token_that_let_it_in() {
+    let node = RouterNode::start(1);
+    let key = Arc::new(Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap());
+    let public = <[u8; 32]>::try_from(key.public_key().as_ref()).unwrap();
+    let all = Credentials {
+        operators: [(public, "ada".to_owned())].into(),
+        tokens: [
+            (Sha256::digest(b"one").into(), token("one", Rights::Operator)),
+            (Sha256::digest(b"other").into(), token("other", Rights::Reader)),
+        ]
+        .into(),
+    };
+    node.router.set_credentials(all.clone());
+    let join = async |auth: Auth| {
+        let connection = within(connect(&Endpoint::Unix(node.operators.clone()), "pipes", &auth)).await;
+        Session::start(connection.unwrap())
+    };
+    let ticket = |secret: &str| Auth::Ticket {
+        authid: "x".into(),
+        ticket: secret.into(),
+    };
+    let by_key = join(Auth::Cryptosign {
+        authid: "ada".into(),
+        key,
+    })
+    .await;
+    let (one, other) = (join(ticket("one")).await, join(ticket("other")).await);
+    node.router.set_credentials(Credentials {
+        tokens: HashMap::from([(Sha256::digest(b"other").into(), token("other", Rights::Reader))]),
+        ..all
+    });
+    within(one.closed()).await;
+    let answered = "wamp.error.no_such_procedure";
+    assert_eq!(failure(&by_key, "pipes.run.list").await, answered);
+    assert_eq!(failure(&other, "pipes.run.list").await, answered);
+    node.router.set_credentials(Credentials::default());
+    within(by_key.closed()).await;
+    within(other.closed()).await;
+}
+
+#[tokio::test]
+async fn a_token_may_what_its_role_may() {
+    let node = RouterNode::start(1);
+    let tokens = [
+        ("operator", Rights::Operator),
+        ("runner", Rights::Runner),
+        ("reader", Rights::Reader),
+        ("narrow", Rights::Runner),
+    ];
+    let known = tokens.map(|(name, rights)| {
+        let sha256 = <[u8; 32]>::from(Sha256::digest(name));
+        (sha256, token(name, rights))
+    });
+    node.router.set_credentials(Credentials {
+        tokens: known.into(),
+        ..Credentials::default()
+    });
+    for (name, rights) in tokens {
+        let auth = Auth::Ticket {
+            authid: "x".into(),
+            ticket: name.into(),
+        };
+        let joined = within(connect(&Endpoint::Unix(node.operators.clone()), "pipes", &auth)).await;
+        let session = Session::start(joined.unwrap());
+        let (is_operator, is_reader) = (rights == Rights::Operator, rights == Rights::Reader);
+        for (uri, may) in [
+            ("pipes.run.start", !is_reader && name != "narrow"),
+            ("pipes.job.submit", !is_reader),
+            ("pipes.run.list", rights != Rights::Runner),
+            ("pipes.job.list", rights != Rights::Runner),
+            ("pipes.run.get", true),
+            ("pipes.job.result", true),
+            ("pipes.workflow.start", is_operator),
+            ("pipes.service.put", is_operator),
+            ("pipes.token.create", is_operator),
+            ("pipes.token.list", is_operator),
+            ("pipes.node.reset", is_operator),
+            ("pipes.store.txn", is_operator),
+            ("pipes.what.comes.later", is_operator),
+            ("pipes.node.1.executor.prepare", false),
+        ] {
+            let expected = match may {
+                true => "wamp.error.no_such_procedure",
+                false => "wamp.error.not_authorized",
+            };
+            assert_eq!(failure(&session, uri).await, expected, "{name} {uri}");
+        }
+        let refused = failed(within(session.register("com.sum")).await);
+        assert_eq!(refused, "wamp.error.not_authorized", "{name}");
     }
 }
 

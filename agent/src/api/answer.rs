@@ -24,6 +24,14 @@ impl Answer {
         Answer { value, unknown }
     }
 
+    /// The same, of a list's objects those alone that are so.
+    pub(super) fn of_those(mut self, is_one: impl Fn(&Value) -> bool) -> Answer {
+        if let Value::Array(objects) = &mut self.value {
+            objects.retain(is_one);
+        }
+        self
+    }
+
     /// As it travels.
     pub(super) fn encode(self) -> PayloadBuf {
         let unknown: Vec<Value> = self.unknown.into_iter().map(Value::from).collect();

@@ -5,26 +5,42 @@ use rmpv::Value;
 use serde::de::DeserializeOwned;
 
 use crate::api::Error;
+use crate::cluster::tokens::Bearer;
 
-/// The keyword arguments of one call.
-pub struct Arguments(Vec<(String, Value)>);
+/// The keyword arguments of one call, and who made it.
+pub struct Arguments {
+    pairs: Vec<(String, Value)>,
+    /// Whoever comes with a token, once it was let through.
+    pub(super) caller: Option<Bearer>,
+}
 
 impl Arguments {
     /// Decodes them.
     pub fn of(payload: Payload<'_>) -> Result<Arguments, Error> {
         payload
             .kwargs()
-            .map(Arguments)
+            .map(Arguments::with)
             .map_err(|error| Error::Usage(error.to_string()))
+    }
+
+    /// These.
+    pub(super) fn with(pairs: Vec<(String, Value)>) -> Arguments {
+        Arguments { pairs, caller: None }
+    }
+
+    /// A text that was given, which is left where it is.
+    pub(super) fn text_given(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.pairs.iter().find(|(key, _)| key == name)?;
+        value.as_str()
     }
 
     /// An argument, if it was given.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         let at = self
-            .0
+            .pairs
             .iter()
             .position(|(key, value)| key == name && !value.is_nil())?;
-        Some(self.0.swap_remove(at).1)
+        Some(self.pairs.swap_remove(at).1)
     }
 
     /// A text that must be given.
@@ -55,12 +71,12 @@ impl Arguments {
 
     /// Those that were not taken.
     pub fn rest(&mut self) -> Vec<(String, Value)> {
-        std::mem::take(&mut self.0)
+        std::mem::take(&mut self.pairs)
     }
 
     /// All of them as one value of type `T`, by field names.
     pub fn all<T: DeserializeOwned>(&mut self) -> Result<T, Error> {
-        let pairs = std::mem::take(&mut self.0)
+        let pairs = std::mem::take(&mut self.pairs)
             .into_iter()
             .map(|(key, value)| (Value::from(key), value))
             .collect();

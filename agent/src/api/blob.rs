@@ -1,5 +1,6 @@
 //! `pipes.blob.put|has`: bytes by their digest, kept when a majority of the voters has them on disk.
 
+use pipes_protocol::uris;
 use pipes_wamp::client::Reader;
 use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
@@ -12,7 +13,8 @@ use pipes_router::OwnSession;
 
 /// Serves one call, on a session of its own.
 pub(super) async fn put(api: &Api, own: OwnSession) {
-    let Some((mut chunks, mut caller, asked)) = streaming::accept(own.stream).await else {
+    let Some((mut chunks, mut caller, asked)) = streaming::accept(api, uris::BLOB_PUT, own.stream).await
+    else {
         return;
     };
     let kept = keep(api, asked, &mut chunks, &mut caller).await;

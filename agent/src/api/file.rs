@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use pipes_protocol::file::{self, PART_MAX};
+use pipes_protocol::uris;
 use pipes_wamp::client::Reader;
 use pipes_wamp::message::Message;
 use pipes_wamp::payload::PayloadBuf;
@@ -25,7 +26,8 @@ const FETCHES_STILL: Duration = Duration::from_secs(1);
 
 /// Serves one call, on a session of its own.
 pub(super) async fn give(api: &Api, own: OwnSession) {
-    let Some((mut chunks, mut caller, asked)) = streaming::accept(own.stream).await else {
+    let Some((mut chunks, mut caller, asked)) = streaming::accept(api, uris::node::FILE, own.stream).await
+    else {
         return;
     };
     let stopping = api.lifecycle.stopping();

@@ -15,6 +15,7 @@ use pipes_job::record::{Content, DoneState, OpenState};
 use pipes_job::seams::Output;
 use pipes_job::{Accepted, Found, Input, Question, Request, Which};
 use pipes_protocol::run::Part;
+use pipes_protocol::uris;
 use pipes_wamp::client::Reader;
 use pipes_wamp::message::{Message, Payload};
 use pipes_wamp::payload::{self, PayloadBuf};
@@ -45,7 +46,8 @@ const LIMIT: usize = 100;
 
 /// Serves one call of `pipes.job.submit`, on a session of its own.
 pub(super) async fn submit(api: &Api, own: OwnSession) {
-    let Some((mut chunks, mut caller, asked)) = streaming::accept(own.stream).await else {
+    let Some((mut chunks, mut caller, asked)) = streaming::accept(api, uris::JOB_SUBMIT, own.stream).await
+    else {
         return;
     };
     let stopped = async {
@@ -191,7 +193,7 @@ fn too_large(max: u64) -> Error {
 
 /// Serves one call of `pipes.job.get`, on a session of its own: many may wait.
 pub(super) async fn get(api: &Api, own: OwnSession) {
-    let Some((mut chunks, caller, asked)) = streaming::accept(own.stream).await else {
+    let Some((mut chunks, caller, asked)) = streaming::accept(api, uris::JOB_GET, own.stream).await else {
         return;
     };
     let got = async {
@@ -306,7 +308,8 @@ pub(super) async fn list(api: &Api, arguments: &mut Arguments) -> Result<Value, 
 
 /// Serves one call of `pipes.job.result`, on a session of its own.
 pub(super) async fn result(api: &Api, own: OwnSession) {
-    let Some((mut chunks, mut caller, asked)) = streaming::accept(own.stream).await else {
+    let Some((mut chunks, mut caller, asked)) = streaming::accept(api, uris::JOB_RESULT, own.stream).await
+    else {
         return;
     };
     let stopping = api.lifecycle.stopping();

@@ -70,7 +70,8 @@ pub(super) async fn own(api: &Api, arguments: &mut Arguments) -> Result<Value, E
 
 /// Serves one call, on a session of its own.
 pub(super) async fn serve(api: &Api, own: OwnSession) {
-    let Some((mut chunks, mut caller, asked)) = streaming::accept(own.stream).await else {
+    let Some((mut chunks, mut caller, asked)) = streaming::accept(api, uris::RUN_LOGS, own.stream).await
+    else {
         return;
     };
     // Dropped when the caller gives up or is gone, or the agent stops.

@@ -15,6 +15,7 @@ mod job;
 mod logs;
 mod node;
 mod procedures;
+mod reach;
 mod run;
 mod serve;
 mod service;
@@ -35,6 +36,7 @@ use crate::blob::Blobs;
 use crate::cluster::nodes::Nodes;
 use crate::cluster::present;
 use crate::cluster::quorum::Quorum;
+use crate::cluster::tokens::Tokens;
 use crate::config::Config;
 use crate::executor::Pool;
 use crate::gateway::Endpoints;
@@ -65,6 +67,8 @@ pub struct Parts {
     pub blobs: Blobs,
     /// Gives sessions.
     pub router: Router,
+    /// Who may come with a token.
+    pub tokens: Tokens,
     /// What stages said.
     pub logs: Logs,
     /// This node's replicas.
@@ -85,6 +89,7 @@ struct Api {
     quorum: Quorum,
     blobs: Blobs,
     router: Router,
+    tokens: Tokens,
     logs: Logs,
     pool: Pool,
     lifecycle: Lifecycle,
@@ -117,6 +122,7 @@ pub async fn serve(parts: Parts) -> anyhow::Result<Known> {
         store,
         blobs,
         router,
+        tokens,
         logs,
         pool,
         endpoints,
@@ -126,17 +132,7 @@ pub async fn serve(parts: Parts) -> anyhow::Result<Known> {
     let operators = session(&router, uris::REALM_OPERATORS)?;
     let agents = session(&router, uris::REALM_STAGES)?;
     let registry = Registry::default();
-    let placed_on = nodes.clone();
-    let supplies = Supplies::new(nodes.own_id(), move || placed_on.reached(), registry.clone());
-    let peers = Peers {
-        supplies: supplies.clone(),
-        node: nodes.own_id(),
-        own: pool.supply(),
-        links: router.links(),
-        session: agents.clone(),
-        lifecycle: lifecycle.clone(),
-    };
-    lifecycle.spawn(Kind::Part, "supply of all nodes", peers.run());
+    let supplies = follow_supplies(&nodes, &registry, &pool, &router, &agents, &lifecycle);
     let workflows = Workflows::start(store.clone(), &lifecycle);
     let readiness = keep_replicas(&store, &nodes, &workflows, &supplies, &pool, &lifecycle);
     let quorum = Quorum::new(&config, nodes.clone(), store.clone());
@@ -165,6 +161,7 @@ pub async fn serve(parts: Parts) -> anyhow::Result<Known> {
         quorum,
         blobs,
         router,
+        tokens,
         logs,
         pool,
         lifecycle,
@@ -193,6 +190,29 @@ impl Api {
 fn session(router: &Router, realm: &str) -> anyhow::Result<Session> {
     let own = router.attach(realm, Role::Agent)?;
     Ok(Session::start(Connection::welcomed(own.stream)))
+}
+
+/// Has what all nodes have for stages followed.
+fn follow_supplies(
+    nodes: &Nodes,
+    registry: &Registry,
+    pool: &Pool,
+    router: &Router,
+    agents: &Session,
+    lifecycle: &Lifecycle,
+) -> Supplies {
+    let placed_on = nodes.clone();
+    let supplies = Supplies::new(nodes.own_id(), move || placed_on.reached(), registry.clone());
+    let peers = Peers {
+        supplies: supplies.clone(),
+        node: nodes.own_id(),
+        own: pool.supply(),
+        links: router.links(),
+        session: agents.clone(),
+        lifecycle: lifecycle.clone(),
+    };
+    lifecycle.spawn(Kind::Part, "supply of all nodes", peers.run());
+    supplies
 }
 
 /// Has the replicas of daemon workflows be where they should; gives what is known of them.

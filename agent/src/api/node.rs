@@ -1,10 +1,11 @@
-//! `pipes.node.list|reset`: the nodes as the store and the links see them, and making one of them new.
+//! `pipes.node.list|reset|remove`: the nodes as the store and the links see them, making one of them new, and removing one.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use pipes_protocol::uris;
+use pipes_raft::{Op, Txn};
 use rmpv::Value;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
@@ -84,6 +85,41 @@ pub(super) async fn reset(api: &Api, arguments: &mut Arguments) -> Result<Value,
     }
     remove_member(api, *id).await?;
     reset(true)
+}
+
+/// Removes a node for good: its membership, its record, and its name from the list of those that may connect, which ends
+/// what it has open. One that is down only when that is meant: it may come back by itself.
+pub(super) async fn remove(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
+    let name = arguments.text("name")?;
+    let is_forced = arguments.flag("force");
+    let records = api.nodes.records();
+    let former: Vec<u64> = records
+        .values()
+        .filter(|record| record.name == name)
+        .map(|record| record.id)
+        .collect();
+    let Some(id) = former.iter().copied().max() else {
+        return Err(Error::NotFound(format!("there is no node {name}")));
+    };
+    if id == api.nodes.own_id() {
+        return Err(Error::Usage(format!(
+            "{name} cannot remove itself; ask another one, with PIPES_AGENT=ADDRESS"
+        )));
+    }
+    if !is_forced && is_gone(api, id).await? {
+        return Err(Error::Conflict(format!(
+            "node {name} is down; start it, or, if it will not come back, say so with --force"
+        )));
+    }
+    remove_member(api, id).await?;
+    let mut success = vec![Op::put(keys::removed_node(&name), id.to_string())];
+    success.extend(former.into_iter().map(|id| Op::delete(keys::node(id))));
+    let txn = Txn {
+        success,
+        ..Txn::default()
+    };
+    api.store.txn(txn).await?;
+    Ok(Value::from(name))
 }
 
 /// Whether a node is down: who is not linked from here may be well all the same, and one that died a moment ago is known

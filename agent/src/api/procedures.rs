@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use pipes_protocol::uris;
-use pipes_wamp::payload::PayloadBuf;
 
 use crate::api::arguments::Arguments;
 use crate::api::{
@@ -39,17 +38,14 @@ pub(super) enum Function {
     Stream(fn(Arc<Api>, OwnSession) -> BoxFuture<'static, ()>),
 }
 
-/// Answers a call by its payload.
-pub(super) type Once = fn(Arc<Api>, PayloadBuf) -> BoxFuture<'static, Result<Answer, Error>>;
+/// Answers a call by its arguments.
+pub(super) type Once = fn(Arc<Api>, Arguments) -> BoxFuture<'static, Result<Answer, Error>>;
 
 /// A procedure that takes keyword arguments and answers once.
 macro_rules! once {
     ($function:path) => {
-        Function::Once(|api, payload| {
-            Box::pin(async move {
-                let mut arguments = Arguments::of(payload.as_payload())?;
-                $function(&api, &mut arguments).await.map(Answer::from)
-            })
+        Function::Once(|api, mut arguments| {
+            Box::pin(async move { $function(&api, &mut arguments).await.map(Answer::from) })
         })
     };
 }
@@ -57,9 +53,8 @@ macro_rules! once {
 /// The same of one that has nothing to say where the store can decide nothing.
 macro_rules! stored {
     ($function:path) => {
-        Function::Once(|api, payload| {
+        Function::Once(|api, mut arguments| {
             Box::pin(async move {
-                let mut arguments = Arguments::of(payload.as_payload())?;
                 let answered = $function(&api, &mut arguments);
                 error::decided(&api.quorum, answered).await.map(Answer::from)
             })
@@ -105,6 +100,7 @@ pub(super) const PROCEDURES: &[Procedure] = &[
     operators(uris::BLOB_HAS, once!(blob::has)),
     operators(uris::NODE_LIST, once!(node::list)),
     operators(uris::NODE_RESET, once!(node::reset)),
+    operators(uris::NODE_REMOVE, stored!(node::remove)),
     operators(uris::NODE_SUPPLY, once!(supply::own)),
     operators(uris::CLUSTER_STATUS, once!(cluster::status)),
     operators(uris::CLUSTER_CHECK, stored!(check::check)),

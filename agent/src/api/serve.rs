@@ -8,8 +8,9 @@ use pipes_wamp::client::Session;
 use pipes_wamp::payload::PayloadBuf;
 use tokio::sync::Semaphore;
 
+use crate::api::arguments::Arguments;
 use crate::api::procedures::{Function, Once, PROCEDURES, Right};
-use crate::api::{Api, Error, streaming};
+use crate::api::{Answer, Api, Error, reach, streaming};
 use crate::lifecycle::Kind;
 use pipes_router::OwnSession;
 
@@ -29,7 +30,7 @@ pub(super) async fn register(api: &Arc<Api>, operators: &Session, agents: &Sessi
             }
         };
         match procedure.function {
-            Function::Once(once) => serve_calls(api, session, &uri, once).await?,
+            Function::Once(once) => serve_calls(api, session, &uri, procedure.uri, once).await?,
             Function::Stream(stream) => serve_streams(api, realm, &uri, stream),
         }
     }
@@ -37,7 +38,13 @@ pub(super) async fn register(api: &Arc<Api>, operators: &Session, agents: &Sessi
 }
 
 /// Registers one ordinary procedure and answers its calls, many at once.
-async fn serve_calls(api: &Arc<Api>, session: &Session, uri: &str, once: Once) -> anyhow::Result<()> {
+async fn serve_calls(
+    api: &Arc<Api>,
+    session: &Session,
+    uri: &str,
+    procedure: &'static str,
+    once: Once,
+) -> anyhow::Result<()> {
     let mut registration = session.register(uri).await?;
     let api = api.clone();
     let lifecycle = api.lifecycle.clone();
@@ -48,7 +55,8 @@ async fn serve_calls(api: &Arc<Api>, session: &Session, uri: &str, once: Once) -
             let Ok(place) = room.clone().acquire_owned().await else {
                 break;
             };
-            let answered = once(api.clone(), std::mem::take(&mut invocation.payload));
+            let (payload, token) = (std::mem::take(&mut invocation.payload), invocation.token.take());
+            let answered = answer(api.clone(), procedure, once, payload, token);
             lifecycle.spawn(Kind::Work, "call", async move {
                 // A caller that is gone needs no answer.
                 let _ = match answered.await {
@@ -66,6 +74,21 @@ async fn serve_calls(api: &Arc<Api>, session: &Session, uri: &str, once: Once) -
         Ok(())
     });
     Ok(())
+}
+
+/// Answers a call, as far as its caller's reach goes.
+async fn answer(
+    api: Arc<Api>,
+    procedure: &'static str,
+    once: Once,
+    payload: PayloadBuf,
+    token: Option<String>,
+) -> Result<Answer, Error> {
+    let mut arguments = Arguments::of(payload.as_payload())?;
+    reach::admit(&api, procedure, token.as_deref(), &mut arguments).await?;
+    let caller = arguments.caller.clone();
+    let answer = once(api, arguments).await?;
+    Ok(reach::narrowed(procedure, caller.as_ref(), answer))
 }
 
 /// Takes up the sessions of a procedure that has one for each call.
@@ -92,7 +115,7 @@ fn serve_streams(
             // Who came in the last moment asks another agent.
             sessions.close();
             while let Some(own) = sessions.recv().await {
-                if let Some((_, caller, _)) = streaming::accept(own.stream).await {
+                if let Some((_, caller, ..)) = streaming::greet(own.stream).await {
                     caller.end(Err(Error::Stopping)).await;
                 }
             }

@@ -1,5 +1,6 @@
 //! `pipes.service.put|list|get|remove`.
 
+use pipes_protocol::uris;
 use pipes_wamp::client::Reader;
 use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
@@ -18,7 +19,8 @@ const NAMING_TRIES: u32 = 3;
 
 /// Makes a service of an executable; serves one call, on a session of its own.
 pub(super) async fn put(api: &Api, own: OwnSession) {
-    let Some((mut chunks, mut caller, asked)) = streaming::accept(own.stream).await else {
+    let Some((mut chunks, mut caller, asked)) = streaming::accept(api, uris::SERVICE_PUT, own.stream).await
+    else {
         return;
     };
     let built = build(api, asked, &mut chunks, &mut caller).await;

@@ -6,12 +6,31 @@ use pipes_wamp::payload::PayloadBuf;
 use pipes_wamp::streaming::Callee;
 use tokio::net::UnixStream;
 
-use crate::api::Error;
 use crate::api::arguments::Arguments;
+use crate::api::{Api, Error, reach};
 
-/// Waits for the first chunk: gives whence further ones come, where answers go, and the arguments. `None` when the
-/// caller is gone.
-pub(super) async fn accept(stream: UnixStream) -> Option<(Reader, Caller, Result<Arguments, Error>)> {
+/// Waits for the first chunk of a call of `procedure`: gives whence further ones come, where answers go, and the
+/// arguments, where its caller's reach goes so far. `None` when the caller is gone.
+pub(super) async fn accept(
+    api: &Api,
+    procedure: &str,
+    stream: UnixStream,
+) -> Option<(Reader, Caller, Result<Arguments, Error>)> {
+    let (chunks, caller, arguments, token) = greet(stream).await?;
+    let arguments = match arguments {
+        Ok(mut arguments) => reach::admit(api, procedure, token.as_deref(), &mut arguments)
+            .await
+            .map(|()| arguments),
+        Err(error) => Err(error),
+    };
+    Some((chunks, caller, arguments))
+}
+
+/// What a call begins with, and the token that let its caller in.
+type Greeted = (Reader, Caller, Result<Arguments, Error>, Option<String>);
+
+/// Waits for the first chunk.
+pub(super) async fn greet(stream: UnixStream) -> Option<Greeted> {
     let (mut chunks, writer) = Connection::welcomed(stream).split();
     let Ok(Some(Message::Invocation {
         request,
@@ -23,12 +42,13 @@ pub(super) async fn accept(stream: UnixStream) -> Option<(Reader, Caller, Result
         return None;
     };
     let arguments = Arguments::of(payload);
+    let token = details.token.map(str::to_owned);
     let caller = Caller {
         writer,
         call: Callee { request },
         is_whole: !details.progress,
     };
-    Some((chunks, caller, arguments))
+    Some((chunks, caller, arguments, token))
 }
 
 /// Whoever called.

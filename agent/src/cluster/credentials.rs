@@ -8,11 +8,15 @@ use std::collections::HashMap;
 use pipes_raft::{Compare, EventKind, KeyValue, Op, Store, Txn};
 use pipes_router::{Credentials, Router};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{oneshot, watch};
 use tracing::warn;
 
+use crate::cluster::tokens::{self, Bearer, ByName, BySha256, Token, Tokens};
 use crate::config::{self, Config};
 use crate::follow::{Change, Follow};
 use crate::keys;
+use crate::lifecycle::Lifecycle;
 use crate::retry::Backoff;
 
 #[derive(Deserialize)]
@@ -43,57 +47,93 @@ pub async fn found(store: &Store, config: &Config) -> anyhow::Result<()> {
     }
 }
 
-/// Hands the router every change; `known` is told when it knows all for the first time. Runs until dropped.
-pub async fn follow(
+/// Has the router handed every change, until the agent stops; fires when it knows all for the first time.
+pub fn start(store: &Store, router: &Router, parts: &Lifecycle) -> (oneshot::Receiver<()>, Tokens) {
+    let (known, are_known) = oneshot::channel();
+    let (told, tokens) = Tokens::channel();
+    let followed = follow(store.clone(), router.clone(), told, known);
+    parts.spawn_until_stop("credentials", followed);
+    (are_known, tokens)
+}
+
+/// Hands the router every change, and `told` the tokens that live by their names; `known` is told when it knows all for
+/// the first time. Runs until dropped.
+async fn follow(
     store: Store,
     router: Router,
-    known: tokio::sync::oneshot::Sender<()>,
+    told: watch::Sender<ByName>,
+    known: oneshot::Sender<()>,
 ) -> anyhow::Result<()> {
     let mut operators = Follow::new(store.clone(), keys::operators());
-    let mut tokens = Follow::new(store, keys::tokens());
-    let mut operator_names = HashMap::new();
-    let mut token_names = HashMap::new();
+    let mut made = Follow::new(store, keys::tokens());
+    let (mut operator_names, mut all_tokens) = (HashMap::<_, Named>::new(), BySha256::new());
     apply(&mut operator_names, operators.next().await, &keys::operators());
-    apply(&mut token_names, tokens.next().await, &keys::tokens());
+    apply(&mut all_tokens, made.next().await, &keys::tokens());
     let mut known = Some(known);
     loop {
-        router.set_credentials(Credentials {
-            operators: operator_names.clone(),
-            tokens: token_names.clone(),
-        });
+        let living = tokens::living(&all_tokens);
+        let names = operator_names.iter();
+        let credentials = Credentials {
+            operators: names.map(|(key, named)| (*key, named.name.clone())).collect(),
+            tokens: living
+                .iter()
+                .filter_map(|(sha256, token)| Some((*sha256, admitted(token)?)))
+                .collect(),
+        };
+        // Before anybody can come with one.
+        let by_name = living
+            .into_iter()
+            .map(|(sha256, token)| (token.name.clone(), Bearer { sha256, token }));
+        told.send_replace(by_name.collect());
+        router.set_credentials(credentials);
         if let Some(known) = known.take() {
             // Whoever waits for it may have been told to stop.
             let _ = known.send(());
         }
         tokio::select! {
             change = operators.next() => apply(&mut operator_names, change, &keys::operators()),
-            change = tokens.next() => apply(&mut token_names, change, &keys::tokens()),
+            change = made.next() => apply(&mut all_tokens, change, &keys::tokens()),
         }
     }
 }
 
-fn apply(names: &mut HashMap<[u8; 32], String>, change: Change, prefix: &[u8]) {
+/// What the router is to know of a token.
+fn admitted(token: &Token) -> Option<pipes_router::Token> {
+    let rights = token.rights();
+    if rights.is_none() {
+        warn!(
+            token = token.name,
+            role = token.role,
+            "a token of an unknown role lets nobody in"
+        );
+    }
+    Some(pipes_router::Token {
+        name: token.name.clone(),
+        rights: rights?,
+        is_narrow: token.workflow.is_some(),
+    })
+}
+
+fn apply<T: DeserializeOwned>(records: &mut HashMap<[u8; 32], T>, change: Change, prefix: &[u8]) {
     let key_of = |kv: &KeyValue| config::public_key(keys::after(&kv.key, prefix)?);
-    let put = |names: &mut HashMap<_, _>, kv: &KeyValue| {
-        let named = serde_json::from_slice::<Named>(&kv.value).ok();
-        match (key_of(kv), named) {
-            (Some(key), Some(named)) => {
-                names.insert(key, named.name);
-            }
-            _ => warn!(key = %String::from_utf8_lossy(&kv.key), "a credential that is none is left out"),
-        }
+    let put = |records: &mut HashMap<_, _>, kv: &KeyValue| match (
+        key_of(kv),
+        serde_json::from_slice::<T>(&kv.value).ok(),
+    ) {
+        (Some(key), Some(record)) => drop(records.insert(key, record)),
+        _ => warn!(key = %String::from_utf8_lossy(&kv.key), "a credential that is none is left out"),
     };
     match change {
         Change::All(all) => {
-            names.clear();
-            all.iter().for_each(|kv| put(names, kv));
+            records.clear();
+            all.iter().for_each(|kv| put(records, kv));
         }
         Change::Events(events) => {
             for event in events {
                 match event.kind {
-                    EventKind::Put => put(names, &event.kv),
+                    EventKind::Put => put(records, &event.kv),
                     EventKind::Delete => {
-                        key_of(&event.kv).map(|key| names.remove(&key));
+                        key_of(&event.kv).map(|key| records.remove(&key));
                     }
                 }
             }

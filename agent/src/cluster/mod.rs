@@ -8,9 +8,12 @@
 //! | [`nodes`] | the nodes there are, and which of them are reached |
 //! | [`quorum`] | whether enough of them are reached to decide anything |
 //! | [`links`] | a link of the router to every other node |
+//! | [`admission`] | which nodes may connect |
 //! | [`comparison`] | whether all replicas hold the same |
 //! | [`credentials`] | who may speak in realm `pipes` |
+//! | [`tokens`] | what a token's record says, and which of them live |
 
+pub mod admission;
 pub mod comparison;
 pub mod credentials;
 pub mod links;
@@ -19,3 +22,4 @@ pub mod nodes;
 pub mod presence;
 pub mod present;
 pub mod quorum;
+pub mod tokens;

@@ -72,6 +72,8 @@ pub const BLOB_HAS: &str = "pipes.blob.has";
 pub const NODE_LIST: &str = "pipes.node.list";
 /// Makes a node new whose data is damaged, or differs from the others'.
 pub const NODE_RESET: &str = "pipes.node.reset";
+/// Removes a node that is not to come back.
+pub const NODE_REMOVE: &str = "pipes.node.remove";
 /// The supply of the agent that is asked: its slots, and how many are taken.
 pub const NODE_SUPPLY: &str = "pipes.node.supply";
 /// This cluster: leader, term, revision, nodes.

@@ -228,9 +228,9 @@ fn a_token_opens_realm_pipes_until_it_is_removed() -> Result<()> {
     let cluster = Cluster::start(3)?;
     let token = cluster.call(&["token", "create", "robot"])?.trim().to_owned();
     for node in &cluster.nodes {
-        let tcp = Address::Tcp(node.wamp());
+        let socket = Address::Unix(node.socket());
         let mut session = wait_for("the token is known everywhere", Duration::from_secs(5), || {
-            Session::join(&tcp, "pipes", "ticket", Some(("robot", &token)))
+            Session::join(&socket, "pipes", "ticket", Some(("robot", &token)))
         })?;
         session.call("pipes.node.list", vec![], vec![])?.done()?;
         let uri = session
@@ -244,8 +244,8 @@ fn a_token_opens_realm_pipes_until_it_is_removed() -> Result<()> {
     }
     cluster.call(&["token", "rm", "robot"])?;
     wait_for("the token is forgotten", Duration::from_secs(5), || {
-        let tcp = Address::Tcp(cluster.nodes[1].wamp());
-        let joined = Session::join(&tcp, "pipes", "ticket", Some(("robot", &token)));
+        let socket = Address::Unix(cluster.nodes[1].socket());
+        let joined = Session::join(&socket, "pipes", "ticket", Some(("robot", &token)));
         anyhow::ensure!(joined.is_err(), "a removed token still opens realm pipes");
         Ok(())
     })?;

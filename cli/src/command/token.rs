@@ -16,6 +16,12 @@ pub enum Command {
     Create {
         /// What to call it
         name: String,
+        /// operator: all that you may; runner: starts runs and jobs, and sees its own; reader: looks
+        #[arg(long, value_name = "ROLE", default_value = "operator")]
+        role: Role,
+        /// Reaches this workflow alone
+        #[arg(long, value_name = "W")]
+        workflow: Option<String>,
     },
     /// All tokens, by name
     Ls(Listing),
@@ -26,10 +32,30 @@ pub enum Command {
     },
 }
 
+/// What a token may do.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Role {
+    Operator,
+    Runner,
+    Reader,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Role::Operator => "operator",
+            Role::Runner => "runner",
+            Role::Reader => "reader",
+        }
+    }
+}
+
 pub fn run(command: Command) -> Result<(), Error> {
     match command {
-        Command::Create { name } => {
-            let made = client::call_once(uris::TOKEN_CREATE, vec![("name", name.into())])?;
+        Command::Create { name, role, workflow } => {
+            let mut kwargs = vec![("name", name.into()), ("role", role.name().into())];
+            kwargs.extend(workflow.map(|workflow| ("workflow", super::workflow_name(&workflow).into())));
+            let made = client::call_once(uris::TOKEN_CREATE, kwargs)?;
             let token = made
                 .as_map()
                 .and_then(|map| map.iter().find(|(key, _)| key.as_str() == Some("token")));

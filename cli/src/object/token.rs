@@ -12,13 +12,19 @@ pub struct Token {
     pub name: Option<String>,
     /// When it was made.
     pub created: Option<String>,
+    /// operator, runner or reader.
+    pub role: Option<String>,
+    /// The one workflow that it reaches.
+    pub workflow: Option<String>,
 }
 
 impl Object for Token {
-    const TITLES: &'static [&'static str] = &["NAME", "CREATED"];
+    const TITLES: &'static [&'static str] = &["NAME", "ROLE", "WORKFLOW", "CREATED"];
 
     fn row(&self) -> Vec<String> {
-        [&self.name, &self.created].map(text).to_vec()
+        [&self.name, &self.role, &self.workflow, &self.created]
+            .map(text)
+            .to_vec()
     }
 
     fn id(&self) -> String {

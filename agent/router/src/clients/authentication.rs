@@ -3,10 +3,15 @@
 //! | listener | realm | by | as |
 //! |---|---|---|---|
 //! | TCP | `default`, on loopback only | `anonymous` | anonymous |
-//! | TCP | `pipes` | `cryptosign` (an operator's key), `ticket` (a token) | operator |
-//! | operators' socket | `pipes` | root or the agent's own user (SO_PEERCRED), else as over TCP | operator |
+//! | operators' socket | `pipes` | root or the agent's own user (SO_PEERCRED) | operator |
+//! | operators' socket | `pipes` | `cryptosign` (an operator's key), `ticket` (a token) | operator; with a token, its role |
 //! | operators' socket | `default` | `anonymous` | anonymous |
 //! | stages' socket | `pipes.stages` | `ticket` of the replica that `authid` names, never by user id | replica |
+//!
+//! A key or token that is taken back takes with it the sessions it has let in.
+//!
+//! Nobody proves himself over plain TCP, loopback included: whoever sits on a dead agent's address could pass on what its
+//! client signs to another agent, and be let in there. The operators' socket lies in a folder that its user alone enters.
 //!
 //! Every other pair is `wamp.error.no_such_realm`. Tokens and tickets are known by their sha256 alone.
 
@@ -14,7 +19,7 @@ use std::collections::HashMap;
 
 use pipes_wamp::error::uri;
 use pipes_wamp::message::HelloDetails;
-use pipes_wamp::router::{Gate, Identity, Role, Verdict};
+use pipes_wamp::router::{Gate, Identity, Rights, Role, Verdict};
 use pipes_wamp::session::verify_cryptosign;
 use sha2::{Digest, Sha256};
 
@@ -30,8 +35,38 @@ pub(crate) const STAGES: &str = "pipes.stages";
 pub struct Credentials {
     /// Names of operators by their ed25519 public keys.
     pub operators: HashMap<[u8; 32], String>,
-    /// Names of tokens by their sha256.
-    pub tokens: HashMap<[u8; 32], String>,
+    /// Tokens by their sha256.
+    pub tokens: HashMap<[u8; 32], Token>,
+}
+
+impl Credentials {
+    /// Whether what let a session in still lets it in.
+    pub(crate) fn has(&self, proved: &Proved) -> bool {
+        match proved {
+            Proved::Key(key) => self.operators.contains_key(key),
+            Proved::Token(token) => self.tokens.contains_key(token),
+        }
+    }
+}
+
+/// Who comes with a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub rights: Rights,
+    /// It reaches one workflow alone.
+    pub is_narrow: bool,
+}
+
+/// What let a session in that may be taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proved {
+    /// An operator's public key.
+    Key([u8; 32]),
+    /// A token, by its sha256.
+    Token([u8; 32]),
 }
 
 /// Through which listener a connection came.
@@ -87,6 +122,8 @@ pub(crate) struct Authenticator<'a> {
     pub origin: Origin,
     /// What its client was asked.
     pub asked: &'a mut Option<Asked>,
+    /// What it has proved.
+    pub proved: &'a mut Option<Proved>,
 }
 
 const NO_SUCH_REALM: Verdict = Verdict::Refuse {
@@ -119,7 +156,7 @@ impl Gate for Authenticator<'_> {
                 details.authid.unwrap_or("local"),
                 "anonymous",
             ),
-            (Origin::Tcp { .. } | Origin::Operators { .. }, PIPES) => self.ask_operator(details),
+            (Origin::Operators { .. }, PIPES) => self.ask_operator(details),
             (Origin::Stages, STAGES) => self.ask_replica(details),
             _ => NO_SUCH_REALM,
         }
@@ -130,14 +167,22 @@ impl Gate for Authenticator<'_> {
         match self.asked.take() {
             Some(Asked::Signature { operator, challenge }) => match credentials.operators.get(&operator) {
                 Some(name) if verify_cryptosign(&operator, &challenge, signature) => {
+                    *self.proved = Some(Proved::Key(operator));
                     welcome(PIPES, Role::Operator, name, "cryptosign")
                 }
                 _ => FAILED,
             },
-            Some(Asked::Token) => match credentials.tokens.get(&hash(signature)) {
-                Some(name) => welcome(PIPES, Role::Operator, name, "ticket"),
-                None => FAILED,
-            },
+            Some(Asked::Token) => {
+                let sha256 = hash(signature);
+                match credentials.tokens.get(&sha256) {
+                    Some(token) => {
+                        *self.proved = Some(Proved::Token(sha256));
+                        let (rights, is_narrow) = (token.rights, token.is_narrow);
+                        welcome(PIPES, Role::Token { rights, is_narrow }, &token.name, "ticket")
+                    }
+                    None => FAILED,
+                }
+            }
             Some(Asked::Ticket { replica }) => match self.access.replicas.get(&replica) {
                 // Hashes are compared: how long it takes tells nothing of the ticket.
                 Some(ticket) if *ticket == hash(signature) => {
@@ -227,6 +272,7 @@ mod tests {
             access: &access,
             origin,
             asked: &mut asked,
+            proved: &mut None,
         })
         .hello(realm, &details)
         {
@@ -246,8 +292,12 @@ mod tests {
         for (origin, realm, offer, answer) in [
             (near, DEFAULT, "anonymous", "welcome"),
             (far, DEFAULT, "anonymous", uri::NO_SUCH_REALM),
-            (near, PIPES, "anonymous", uri::NO_MATCHING_AUTH_METHOD),
-            (near, PIPES, "ticket", "ticket"),
+            (near, PIPES, "anonymous", uri::NO_SUCH_REALM),
+            (near, PIPES, "ticket", uri::NO_SUCH_REALM),
+            (near, PIPES, "cryptosign", uri::NO_SUCH_REALM),
+            (far, PIPES, "ticket", uri::NO_SUCH_REALM),
+            (own, PIPES, "ticket", "ticket"),
+            (other, PIPES, "ticket", "ticket"),
             (near, STAGES, "ticket", uri::NO_SUCH_REALM),
             (own, PIPES, "anonymous", "welcome"),
             (other, PIPES, "anonymous", uri::NO_MATCHING_AUTH_METHOD),
@@ -278,6 +328,7 @@ mod tests {
                 access: &access,
                 origin: Origin::Stages,
                 asked: &mut asked,
+                proved: &mut None,
             }
             .authenticate(ticket);
             matches!(

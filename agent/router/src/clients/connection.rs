@@ -21,7 +21,7 @@ use pipes_wamp::transport::rawsocket::MESSAGE_MAX;
 use pipes_wamp::transport::rawsocket::{self, HEAD};
 
 use crate::buffers::Buffers;
-use crate::clients::authentication::{Asked, Origin};
+use crate::clients::authentication::{Asked, Credentials, Origin, Proved};
 use crate::clients::large::{LARGE, Large};
 use crate::clients::out_queue::{Mark, OutQueue};
 use crate::flow_control::window::FlowKey;
@@ -102,6 +102,8 @@ pub(crate) struct Connection {
     pub(super) origin: Origin,
     /// How far it is.
     pub(super) phase: Phase,
+    /// What its session stands on, where that may be taken back.
+    pub(super) proved: Option<Proved>,
     /// Read and not understood.
     pub(super) input: Input,
     /// A large message on its way.
@@ -130,12 +132,18 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Whether its session stands on a key or token that is taken back.
+    pub fn is_disowned(&self, credentials: &Credentials) -> bool {
+        self.session().is_some() && self.proved.is_some_and(|proved| !credentials.has(&proved))
+    }
+
     /// A connection that was just accepted.
     pub fn new(stream: Stream, origin: Origin, phase: Phase) -> Connection {
         Connection {
             stream,
             origin,
             phase,
+            proved: None,
             input: Input::default(),
             large: None,
             waits_for_room: false,

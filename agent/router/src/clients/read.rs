@@ -219,6 +219,7 @@ impl State {
                     access: &self.access,
                     origin: connection.origin,
                     asked,
+                    proved: &mut connection.proved,
                 };
                 let outcome = handshake.receive(message, &mut gate);
                 self.proceed(key, outcome);

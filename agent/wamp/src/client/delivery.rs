@@ -46,6 +46,7 @@ pub(super) struct Invoked {
     pub(super) receive_progress: bool,
     pub(super) payload: PayloadBuf,
     pub(super) caller: Option<u64>,
+    pub(super) token: Option<String>,
     pub(super) chunks: mpsc::Receiver<Chunk>,
 }
 

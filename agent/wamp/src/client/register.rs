@@ -28,6 +28,7 @@ impl Registration {
             receive_progress: invoked.receive_progress,
             payload: invoked.payload,
             caller: invoked.caller,
+            token: invoked.token,
             chunks: invoked.chunks,
             commands: self.commands.clone(),
         })
@@ -46,6 +47,8 @@ pub struct Invocation {
     pub payload: PayloadBuf,
     /// The caller's session, if disclosed.
     pub caller: Option<u64>,
+    /// The token that let the caller in, by its name; told to an agent's own session.
+    pub token: Option<String>,
     chunks: mpsc::Receiver<Chunk>,
     commands: mpsc::Sender<Command>,
 }

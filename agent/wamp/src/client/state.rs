@@ -349,6 +349,7 @@ impl State {
             receive_progress: details.receive_progress,
             payload: payload.into(),
             caller: details.caller,
+            token: details.token.map(str::to_owned),
             chunks,
         };
         let refused = match self.registrations.get(&registration) {

@@ -285,7 +285,8 @@ impl InvocationDetails<'_> {
         let set = flags.iter().filter(|(_, on)| *on).count();
         let others = usize::from(self.procedure.is_some())
             + usize::from(self.caller.is_some())
-            + usize::from(self.timeout_ms > 0);
+            + usize::from(self.timeout_ms > 0)
+            + usize::from(self.token.is_some());
         write::map(out, set + others);
         flags
             .iter()
@@ -302,6 +303,10 @@ impl InvocationDetails<'_> {
         if self.timeout_ms > 0 {
             write::text(out, "timeout");
             write::unsigned(out, self.timeout_ms);
+        }
+        if let Some(token) = self.token {
+            write::text(out, "x_pipes_token");
+            write::text(out, token);
         }
     }
 }

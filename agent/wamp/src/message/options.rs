@@ -74,6 +74,8 @@ pub struct InvocationDetails<'a> {
     pub caller: Option<u64>,
     /// Milliseconds the callee has, where it keeps the time itself.
     pub timeout_ms: u64,
+    /// `x_pipes_token`: the token that let the caller in, by its name. Told to the agent alone, which knows its reach.
+    pub token: Option<&'a str>,
 }
 
 /// How a call is given up (specification, Call Canceling).
@@ -230,6 +232,7 @@ impl<'a> InvocationDetails<'a> {
                 "procedure" => details.procedure = Some(scan.text()?),
                 "caller" => details.caller = Some(scan.id()?),
                 "timeout" => details.timeout_ms = scan.unsigned()?,
+                "x_pipes_token" => details.token = Some(scan.text()?),
                 _ => drop(scan.skip()?),
             }
             Ok(())

@@ -31,7 +31,7 @@ mod realm;
 mod session;
 
 pub use arena::{Arena, Key};
-pub use authorization::Role;
+pub use authorization::{Rights, Role};
 pub use dealer::{Dealer, Next, Onto, Own, Violation};
 pub use keys::{CallKey, End, LinkKey, SessionKey};
 pub use outbox::{Charge, Ended, Outbox, Way};

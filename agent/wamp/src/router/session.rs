@@ -151,6 +151,8 @@ pub(super) struct Session {
     pub realm: Box<str>,
     pub role: Role,
     pub features: Features,
+    /// The token that let it in, by its name.
+    pub token: Option<Box<str>>,
     /// The largest number of a CALL of it: one above it is new, one below it that is not in `calls` is over.
     pub last_call: u64,
     /// Calls it made that live, by its request.
@@ -170,8 +172,10 @@ pub(super) struct Session {
 
 impl Session {
     pub fn new(id: u64, identity: Identity, features: Features) -> Session {
+        let token = matches!(identity.role, Role::Token { .. }).then_some(identity.name);
         Session {
             id,
+            token,
             realm: identity.realm,
             role: identity.role,
             features,

@@ -29,6 +29,8 @@ pub(super) struct Opening<'a> {
     pub receive_progress: bool,
     /// The caller's session, if disclosed.
     pub disclosed: Option<u64>,
+    /// The token that let the caller in, which the agent's own procedures are told.
+    pub token: Option<&'a str>,
     pub grant: Option<&'a str>,
     pub payload: Payload<'a>,
 }
@@ -70,7 +72,7 @@ impl Dealer {
             refuse(from, request, error, out);
             return Ok(());
         }
-        let realm = session.realm.clone();
+        let (realm, token) = (session.realm.clone(), session.token.clone());
         let opening = Opening {
             caller: End::Session(from, request),
             realm: &realm,
@@ -78,6 +80,7 @@ impl Dealer {
             progress: options.progress,
             receive_progress: options.receive_progress,
             disclosed: options.disclose_me.then_some(session.id),
+            token: token.as_deref(),
             // From anybody else it is one of the unknown options, which are ignored.
             grant: options.grant.filter(|_| session.role == Role::Agent),
             payload,
@@ -269,6 +272,7 @@ impl Dealer {
     ) -> Result<CallKey, &'static str> {
         let session = self.sessions.get_mut(to).ok_or(uri::NO_AVAILABLE_CALLEE)?;
         let features = session.features.callee;
+        let token = opening.token.filter(|_| session.role == Role::Agent);
         if opening.progress && !(features.progressive_invocations && features.canceling) {
             return Err(uri::FEATURE_NOT_SUPPORTED);
         }
@@ -301,6 +305,7 @@ impl Dealer {
             progress: opening.progress,
             receive_progress,
             caller: opening.disclosed,
+            token,
             ..InvocationDetails::default()
         };
         let charge = Charge::opening(call, opening.caller);

@@ -100,6 +100,7 @@ impl Dealer {
                     progress,
                     receive_progress,
                     disclosed: caller,
+                    token: None,
                     grant,
                     payload,
                 };
