@@ -28,22 +28,23 @@ use pipes_raft::Node;
 use pipes_router::Router;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use crate::api;
 use crate::blob::{self, Blobs};
 use crate::cluster::links::Links;
 use crate::cluster::nodes::{self, Nodes, Record};
-use crate::cluster::{comparison, credentials, membership, presence};
+use crate::cluster::{admission, comparison, credentials, membership, presence};
 use crate::config::Config;
 use crate::executor::{self, orphans};
 use crate::gateway;
 use crate::lifecycle::{Kind, Lifecycle};
-use crate::mesh::listener::{HANDED_OVER_MAX, Incoming, Listener};
+use crate::mesh::admitted::Names;
+use crate::mesh::listener::{HANDED_OVER_MAX, Incoming, Lines, Listener};
 use crate::mesh::raft_rpc::RaftRpc;
 use crate::mesh::tls::Tls;
-use crate::mesh::{Dialer, Local, bulk};
+use crate::mesh::{Admitted, Dialer, Local, bulk};
 use crate::workflow::runs::stderr_log::Logs;
 use sockets::Sockets;
 
@@ -238,6 +239,7 @@ async fn serve(
 /// What is there before the agent is a member.
 struct Entering {
     dialer: Dialer,
+    listed: watch::Sender<Names>,
     blobs: Blobs,
     router_links: mpsc::Receiver<Incoming>,
     listeners: Vec<pipes_router::Listener>,
@@ -274,14 +276,17 @@ async fn start(
     let blobs = Blobs::new(blob_store.clone(), bulk, Arc::new(node.store()), parts);
     let (to_links, router_links) = mpsc::channel(HANDED_OVER_MAX);
     let (to_bulk, bulk_connections) = mpsc::channel(HANDED_OVER_MAX);
+    let (listed, admitted) = Admitted::first(admission::first(config));
     let listener = Listener {
         tls,
         local,
+        admitted,
         answers: node.clone(),
         router: to_links,
         bulk: to_bulk,
         streams: Handle::current(),
         lifecycle: mesh.clone(),
+        lines: Lines::default(),
     };
     let bulk_served = blob::serve(bulk_connections, blob_store, node.clone(), mesh.clone());
     mesh.spawn_on(
@@ -304,6 +309,7 @@ async fn start(
         running,
         Entering {
             dialer,
+            listed,
             blobs,
             router_links,
             listeners,
@@ -362,6 +368,7 @@ async fn enter(
 ) -> anyhow::Result<()> {
     let Entering {
         dialer,
+        listed,
         blobs,
         router_links,
         listeners,
@@ -380,9 +387,8 @@ async fn enter(
     parts.spawn_on(store_runtime, Kind::Part, "presence", presence);
     is_present.await?;
     credentials::found(&store, config).await?;
-    let (known, are_known) = oneshot::channel();
-    let followed = credentials::follow(store.clone(), router.clone(), known);
-    parts.spawn_until_stop("credentials", followed);
+    admission::start(&store, config, listed, parts);
+    let (are_known, tokens) = credentials::start(&store, router, parts);
     let nodes = Nodes::start(own, store.clone(), router.links(), parts);
     look_after_data(parts, &store, &blobs, &nodes);
     let logs = open_logs(config)?;
@@ -410,6 +416,7 @@ async fn enter(
         store,
         blobs,
         router: router.clone(),
+        tokens,
         logs,
         pool,
         lifecycle,

@@ -6,16 +6,17 @@ use std::time::{Duration, Instant};
 
 use pipes_agent::blob::{self, Blobs, Digest, Group, Members};
 use pipes_agent::lifecycle::{Kind, Lifecycle};
+use pipes_agent::mesh::admitted::Names;
 use pipes_agent::mesh::frame::FRAME_MAX;
 use pipes_agent::mesh::handshake::{self, Hello, VERSION};
 use pipes_agent::mesh::link::{Failure, Link};
-use pipes_agent::mesh::listener::{HANDED_OVER_MAX, Incoming, Listener};
+use pipes_agent::mesh::listener::{HANDED_OVER_MAX, Incoming, Lines, Listener};
 use pipes_agent::mesh::raft_rpc::Answers;
 use pipes_agent::mesh::tls::Tls;
-use pipes_agent::mesh::{Class, Dialer, Error, Local, bulk};
+use pipes_agent::mesh::{Admitted, Class, Dialer, Error, Local, bulk};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::certificates::Authority;
 
@@ -54,6 +55,7 @@ struct Agent {
     blobs: Blobs,
     voters: Voters,
     router_links: mpsc::Receiver<Incoming>,
+    listed: watch::Sender<Names>,
     lifecycle: Lifecycle,
 }
 
@@ -74,14 +76,17 @@ impl Agent {
         let dialer = Dialer::new(tls.clone(), local.clone(), HOST);
         let (router, router_links) = mpsc::channel(HANDED_OVER_MAX);
         let (to_bulk, bulk_connections) = mpsc::channel(HANDED_OVER_MAX);
+        let (listed, admitted) = Admitted::first((1..=9).map(|id| format!("n{id}")).collect());
         let listener = Listener {
             tls,
             local,
+            admitted,
             answers: Arc::new(Reverse),
             router,
             bulk: to_bulk,
             streams: Handle::current(),
             lifecycle: lifecycle.clone(),
+            lines: Lines::default(),
         };
         lifecycle.spawn(Kind::Part, "listener", listener.run(socket));
         let blob_store = blob::Store::open(folder.path().join("blobs")).unwrap();
@@ -102,6 +107,7 @@ impl Agent {
             blobs,
             voters,
             router_links,
+            listed,
             lifecycle,
         }
     }
@@ -126,6 +132,26 @@ fn two(authority: &Authority) -> (Agent, Agent) {
 async fn calls_are_answered(near: &Agent, far: &Agent) {
     let answer = near.link(far.address).call(0, b"abc".to_vec(), LIMIT).await;
     assert_eq!(answer, Ok(b"cba".to_vec()));
+}
+
+#[tokio::test]
+async fn a_node_that_is_removed_loses_what_is_open_in_every_class_and_gets_nothing_new() {
+    let (near, far) = two(&Authority::new());
+    let dialled = [Class::Raft, Class::Bulk].map(|class| near.dialer.dial(far.address, class));
+    let open = futures::future::join_all(dialled).await;
+    far.listed.send_replace(Names::from(["n2".into()]));
+    for opened in open {
+        let (mut stream, _) = opened.unwrap();
+        let mut octet = [0];
+        let read = tokio::time::timeout(LIMIT, stream.read(&mut octet)).await;
+        assert!(matches!(read.unwrap(), Ok(0) | Err(_)), "it stays open");
+    }
+    for class in [Class::Raft, Class::Bulk, Class::Router] {
+        let refused = near.dialer.dial(far.address, class).await.unwrap_err();
+        assert!(matches!(refused, Error::Refused(_)), "{class:?}: {refused}");
+    }
+    near.stop().await;
+    far.stop().await;
 }
 
 #[tokio::test]

@@ -22,14 +22,20 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let stopping = lifecycle.stopping();
     while let Some(Some(Incoming {
-        hello, stream, place, ..
+        hello,
+        stream,
+        admitted,
+        place,
+        ..
     })) = stopping.run_until_cancelled(incoming.recv()).await
     {
         let (store, answers, stopping) = (store.clone(), Arc::clone(&answers), stopping.clone());
         lifecycle.spawn(Kind::Connection, "bulk", async move {
-            let served = stopping
-                .run_until_cancelled(serve_one(Channel::new(stream), &store, &*answers))
-                .await;
+            let served = tokio::select! {
+                () = stopping.cancelled() => None,
+                () = admitted.left(&hello.name) => None,
+                served = serve_one(Channel::new(stream), &store, &*answers) => Some(served),
+            };
             if let Some(Err(error)) = served {
                 debug!(peer = hello.name, %error, "a bulk connection ended");
             }

@@ -1,7 +1,7 @@
 //! The router's links: to every other node of the list one, dialled by the smaller id.
 //!
 //! Whom there is to link with stands in the store (`/pipes/nodes/`). A link that is lost is dialled again, with growing
-//! rests. A node that is not in the list gets none, whatever its certificate says.
+//! rests. A node that is not in the list gets none, whatever its certificate says, and one that leaves it loses its own.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -83,7 +83,7 @@ impl Links {
                     .copied()
                     .filter(|id| !there.iter().any(|record| record.id == *id))
                     .collect();
-                gone.into_iter().for_each(|id| forget(peers, id));
+                gone.into_iter().for_each(|id| self.part(peers, id));
                 there.into_iter().for_each(|record| self.know(peers, &record));
             }
             Change::Events(events) => {
@@ -97,12 +97,18 @@ impl Links {
                         EventKind::Delete => {
                             let id =
                                 keys::after(&event.kv.key, &keys::nodes()).and_then(|id| id.parse().ok());
-                            id.into_iter().for_each(|id| forget(peers, id));
+                            id.into_iter().for_each(|id| self.part(peers, id));
                         }
                     }
                 }
             }
         }
+    }
+
+    /// Forgets a node that is none any more, and ends what there is of a link to it.
+    fn part(&self, peers: &mut HashMap<u64, Peer>, id: u64) {
+        forget(peers, id);
+        self.router.drop_link(id);
     }
 
     fn know(&self, peers: &mut HashMap<u64, Peer>, record: &Record) {

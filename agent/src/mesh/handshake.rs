@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
+use super::admitted::Admitted;
 use super::class::Class;
 use super::identity::{Identity, Local};
 use super::{Error, frame};
@@ -109,7 +110,13 @@ where
 }
 
 /// The listener's side: reads who speaks, judges it by the certificate `peer` and answers.
-pub async fn receive<S>(stream: &mut S, local: &Local, peer: &Identity, class: Class) -> Result<Hello, Error>
+pub async fn receive<S>(
+    stream: &mut S,
+    local: &Local,
+    peer: &Identity,
+    class: Class,
+    admitted: &Admitted,
+) -> Result<Hello, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -117,7 +124,7 @@ where
     if !frame::read(stream, &mut body).await? {
         return Err(Error::Gone);
     }
-    match judge(&body, local, peer, class) {
+    match judge(&body, local, peer, class).and_then(|hello| on_the_list(hello, local, admitted)) {
         Ok(hello) => {
             frame::write(stream, &HelloAnswer::Ok(Welcome::of(local))).await?;
             Ok(hello)
@@ -134,6 +141,17 @@ where
             let _ = stream.shutdown().await;
             Err(error)
         }
+    }
+}
+
+fn on_the_list(hello: Hello, local: &Local, admitted: &Admitted) -> Result<Hello, Error> {
+    match admitted.has(&hello.name) {
+        true => Ok(hello),
+        false => Err(Error::Foreign(format!(
+            "{} is none of the nodes that {} knows: it was removed, or never added",
+            hello.name,
+            local.name()
+        ))),
     }
 }
 
@@ -195,15 +213,30 @@ mod tests {
     }
 
     /// What the dialler and the listener see when `hello` is said with a certificate of n2.
-    async fn meet(hello: Hello) -> (Result<Welcome, Error>, Result<Hello, Error>) {
+    async fn meet_listed(hello: Hello, names: &[&str]) -> (Result<Welcome, Error>, Result<Hello, Error>) {
         let (mut near, mut far) = tokio::io::duplex(1024);
         let listener = Local::new(identity("c", "n1"));
         listener.is_node(1);
         let certificate = identity("c", "n2");
+        let (_told, admitted) = Admitted::first(names.iter().map(|name| (*name).to_owned()).collect());
         tokio::join!(
             introduce_as(&mut near, &hello),
-            receive(&mut far, &listener, &certificate, Class::Raft)
+            receive(&mut far, &listener, &certificate, Class::Raft, &admitted)
         )
+    }
+
+    async fn meet(hello: Hello) -> (Result<Welcome, Error>, Result<Hello, Error>) {
+        meet_listed(hello, &["n1", "n2"]).await
+    }
+
+    #[tokio::test]
+    async fn a_node_that_was_never_added_is_turned_away_and_told_why() {
+        let (welcome, _) = meet_listed(hello(), &["n1", "n3"]).await;
+        let because = "n2 is none of the nodes that n1 knows: it was removed, or never added";
+        assert_eq!(
+            welcome.unwrap_err().to_string(),
+            format!("turned away: {because}")
+        );
     }
 
     fn hello() -> Hello {

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::server::Acceptor;
 use socket2::SockRef;
@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::{debug, info, warn};
 
+use super::admitted::Admitted;
 use super::class::Class;
 use super::handshake::{self, Hello};
 use super::identity::Local;
@@ -25,6 +26,7 @@ use super::tls::{self, Tls};
 use super::{Error, dial};
 use crate::doors::{Doors, Visitor};
 use crate::lifecycle::{Kind, Lifecycle};
+use crate::rationed::Rationed;
 
 /// Connections not yet greeted, at once, a quarter of them of one address; beyond, the oldest goes. Each is over within the
 /// handshake's limit.
@@ -47,6 +49,8 @@ pub struct Incoming {
     pub address: SocketAddr,
     /// The connection.
     pub stream: TlsStream<TcpStream>,
+    /// The list that it is on: it ends with that.
+    pub admitted: Admitted,
     /// Its place among all; to be held as long as the connection is.
     pub place: OwnedSemaphorePermit,
 }
@@ -57,6 +61,8 @@ pub struct Listener {
     pub tls: Tls,
     /// What we say of ourselves.
     pub local: Local,
+    /// Who may connect.
+    pub admitted: Admitted,
     /// Who answers the calls of class Raft.
     pub answers: Arc<dyn Answers>,
     /// Takes the connections of class Router.
@@ -67,6 +73,16 @@ pub struct Listener {
     pub streams: Handle,
     /// Stops and awaits the connections.
     pub lifecycle: Lifecycle,
+    /// What strangers have written into the log.
+    pub lines: Lines,
+}
+
+/// The lines of the log that whoever reaches the port can cause.
+#[derive(Debug, Default)]
+pub struct Lines {
+    turned_away: Rationed,
+    ended: Rationed,
+    not_accepted: Rationed,
 }
 
 impl Listener {
@@ -90,7 +106,9 @@ impl Listener {
             let (stream, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    warn!(%error, "cannot accept a connection of the mesh");
+                    if let Some(left_out) = self.lines.not_accepted.admit(Instant::now()) {
+                        warn!(%error, left_out, "cannot accept a connection of the mesh");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -108,11 +126,18 @@ impl Listener {
 
     fn log(&self, address: SocketAddr, error: &Error) {
         let why = error.to_string();
+        // Whoever reaches the port can cause either.
         match error {
             Error::Certificate(_) | Error::Foreign(_) | Error::Malformed(_) | Error::TooLong { .. } => {
-                warn!(%address, why, "turned away a connection of the mesh");
+                if let Some(left_out) = self.lines.turned_away.admit(Instant::now()) {
+                    warn!(%address, why, left_out, "turned away a connection of the mesh");
+                }
             }
-            _ => info!(%address, why, "a connection of the mesh ended"),
+            _ => {
+                if let Some(left_out) = self.lines.ended.admit(Instant::now()) {
+                    info!(%address, why, left_out, "a connection of the mesh ended");
+                }
+            }
         }
     }
 
@@ -177,7 +202,7 @@ impl Listener {
             let Some(peer) = certificate.and_then(tls::identity) else {
                 return Err(Error::Foreign("it has no certificate of a node".to_owned()));
             };
-            let hello = handshake::receive(&mut stream, &self.local, &peer, class).await?;
+            let hello = handshake::receive(&mut stream, &self.local, &peer, class, &self.admitted).await?;
             Ok((stream, hello))
         };
         let (stream, hello) = greeting
@@ -191,12 +216,18 @@ impl Listener {
             hello,
             address,
             stream,
+            admitted: self.admitted.clone(),
             place,
         };
         let handed_over = match class {
             Class::Raft => {
-                let Incoming { stream, place, .. } = incoming(place);
-                let served = raft_rpc::serve(stream, Arc::clone(&self.answers), self.lifecycle.clone()).await;
+                let Incoming {
+                    stream, place, hello, ..
+                } = incoming(place);
+                let served = tokio::select! {
+                    served = raft_rpc::serve(stream, Arc::clone(&self.answers), self.lifecycle.clone()) => served,
+                    () = self.admitted.left(&hello.name) => Err(Error::Foreign(format!("{} was removed", hello.name))),
+                };
                 drop(place);
                 return served;
             }

@@ -12,10 +12,12 @@
 //! TCP, bound to the agent's own address -> TLS 1.3, both certificates -> Hello -> HelloAnswer -> frames of the class
 //! ```
 //!
-//! Always: (1) no octet of a class is read before both sides proved that they are of one cluster; (2) nothing a peer sends
+//! Always: (1) no octet of a class is read before both sides proved that they are of one cluster, and the listener that
+//! the dialler is on the list of its nodes (`admitted.rs`), which ends with that; (2) nothing a peer sends
 //! makes this agent hold more than a named limit; (3) what is wrong on a connection ends that connection alone.
 //! Not here: what a Raft call means (`pipes_raft`), a link's frames (`router`), where a blob lies (`blob`).
 
+pub mod admitted;
 pub mod bulk;
 pub mod class;
 pub mod dial;
@@ -29,6 +31,7 @@ pub mod pieces;
 pub mod raft_rpc;
 pub mod tls;
 
+pub use admitted::Admitted;
 pub use class::Class;
 pub use dial::Dialer;
 pub use error::Error;

@@ -1,4 +1,4 @@
-//! `pipes node ls|reset`
+//! `pipes node ls|reset|rm`
 
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,14 @@ pub enum Command {
         /// Its name
         name: String,
     },
+    /// Removes a node that is not to come back; of a local cluster, with its files
+    Rm {
+        /// Its name
+        name: String,
+        /// Also one that is down
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 pub fn run(command: Command) -> Result<(), Error> {
@@ -40,6 +48,7 @@ pub fn run(command: Command) -> Result<(), Error> {
             listing.show(&objects::<Node>(answer)?)
         }
         Command::Reset { name } => reset(&name),
+        Command::Rm { name, force } => remove(&name, force),
     }
 }
 
@@ -66,6 +75,26 @@ fn reset(name: &str) -> Result<(), Error> {
             "{name} joins anew once a majority of the others agrees: the other replicas still differ\n"
         ),
     })
+}
+
+fn remove(name: &str, is_forced: bool) -> Result<(), Error> {
+    let kwargs = vec![("name", Value::from(name)), ("force", is_forced.into())];
+    client::call_once(uris::NODE_REMOVE, kwargs)?;
+    let contexts = Contexts::open()?;
+    let mut context = contexts.in_use()?;
+    let cluster = match &context.local {
+        Some(_) => local::Cluster::find(&context.name)?,
+        None => None,
+    };
+    let members = cluster.map(|cluster| cluster.members).unwrap_or_default();
+    if let Some(member) = members.iter().find(|member| member.name == name) {
+        let _lock = local::lock()?;
+        local::forget(member)?;
+        let server = member.server().to_string();
+        context.servers.retain(|known| *known != server);
+        contexts.save(&context)?;
+    }
+    output::print(&format!("{name}\n"))
 }
 
 /// Of a node whose agent does not run, the others have let go: its agent is started with new keys and nothing else.

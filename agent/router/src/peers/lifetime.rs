@@ -46,6 +46,14 @@ impl State {
         self.sockets.queue_link(key);
     }
 
+    /// Ends the link to a peer that is no node any more.
+    pub fn drop_link(&mut self, peer: u64) {
+        let of_peer = self.sockets.links().find(|link| link.peer() == peer);
+        if let Some(key) = of_peer.map(Link::key) {
+            self.lose_link(key, "the peer is no node of the cluster any more");
+        }
+    }
+
     /// Ends a link and every call that crossed it.
     pub fn lose_link(&mut self, key: LinkKey, why: &str) {
         let Some(link) = self.sockets.remove_link(key) else {
