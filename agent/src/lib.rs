@@ -16,6 +16,7 @@
 //! | [`mesh`] | mutual TLS between agents: Raft's calls, the router's links, bulk |
 //! | [`follow`], [`retry`], [`doors`] | for all: a prefix of the store, followed; rests between tries; who has come in and is not known yet |
 //! | [`config`], [`keys`], [`lifecycle`], [`certificate`] | for all, and they use nothing: settings, keys of the store, kinds of tasks, TLS of endpoints |
+//! | [`rationed`], [`log_file`], [`environment`] | lines of the log that strangers cause, the log as a file, what the agent keeps of its starter's environment |
 //!
 //! Below all of these, each a crate of its own: the store (`pipes_raft`), jobs (`pipes_job`) and the router (`pipes_router`).
 
@@ -26,12 +27,15 @@ pub mod certificate;
 pub mod cluster;
 pub mod config;
 pub mod doors;
+pub mod environment;
 pub mod executor;
 pub mod follow;
 pub mod gateway;
 pub mod keys;
 pub mod lifecycle;
+pub mod log_file;
 pub mod mesh;
+pub mod rationed;
 pub mod retry;
 pub mod service;
 pub mod workflow;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
 
+use crate::escape;
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -76,8 +78,9 @@ impl Error {
             .and_then(Value::as_str)
             .filter(|text| !text.is_empty());
         let message = match said {
-            Some(text) => text.to_owned(),
-            None => sentence(uri).to_owned(),
+            // It may quote what a stranger wrote.
+            Some(text) => escape::line(text).into_owned(),
+            None => escape::line(sentence(uri)).into_owned(),
         };
         if !arguments.is_empty() {
             arguments.remove(0);

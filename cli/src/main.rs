@@ -10,7 +10,9 @@
 //! | `output/` | tables, JSON, progress and errors, as they are shown |
 //! | `object/` | what listings show: a file a noun, with its fields |
 //! | `last` | the user's last job, where a command is given none |
+//! | `given` | files that a user names: read up to a limit, and without waiting for nobody |
 //! | `error`, `exit` | what went wrong, and the status that says so |
+//! | `escape` | text of strangers, as a terminal may have it |
 //! | `inherited` | what the process was given and Rust hides |
 
 mod args;
@@ -18,7 +20,9 @@ mod client;
 mod command;
 mod context;
 mod error;
+mod escape;
 mod exit;
+mod given;
 mod inherited;
 mod last;
 mod local;

@@ -8,6 +8,7 @@ use pipes_protocol::uris;
 use pipes_raft::Store;
 use pipes_wamp::client::{Connection, Session};
 use tokio::sync::oneshot;
+use tracing::info;
 
 use crate::blob::{Blobs, Digest};
 use crate::config::Config;
@@ -80,6 +81,7 @@ async fn open_process(
         replicas: config.data.join("replicas"),
     };
     let opened = tokio::task::spawn_blocking(move || {
+        info!("the executor process isolates nothing: stages are plain processes of this agent's user");
         let cgroups = Cgroups::open(&node.cluster_id, node.id);
         let replicas = node.replicas.display().to_string();
         Process::open(node, Box::new(host), cgroups, lifecycle)

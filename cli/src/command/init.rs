@@ -12,6 +12,9 @@ const COUNT: u8 = 3;
 /// More agents than this on one machine show nothing that fewer do not.
 const COUNT_MAX: u8 = 99;
 
+/// What whoever runs others' programs so is to know.
+const ISOLATES_NOTHING: &str = "the executor process isolates nothing: stages are plain processes of this user, and may do all that it may";
+
 /// Makes a cluster
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Run again, it starts what is down.")]
@@ -22,7 +25,7 @@ pub struct Arguments {
     /// What to call it
     #[arg(long, value_name = "CLUSTER", default_value = "local")]
     name: String,
-    /// How stages are run: process needs no Docker
+    /// How stages are run: process needs no Docker, and isolates nothing
     #[arg(long, value_name = "EXECUTOR", default_value = "process", value_parser = ["process"])]
     executor: String,
     /// The first agent's address; otherwise the next free 127.N.0.1 from N = 77
@@ -72,7 +75,11 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         .iter()
         .map(|member| format!("{} {}", member.name, member.address))
         .collect();
-    output::print(&format!("cluster {name} is up: {}\n", nodes.join(", ")))
+    output::print(&format!("cluster {name} is up: {}\n", nodes.join(", ")))?;
+    if arguments.executor == "process" {
+        output::error::note(ISOLATES_NOTHING);
+    }
+    Ok(())
 }
 
 /// A cluster that is there keeps its size and addresses.

@@ -6,6 +6,7 @@ use rmpv::Value;
 
 use super::caret::caret;
 use crate::error::Error;
+use crate::escape;
 use pipes_protocol::uris;
 
 /// Whether stderr may be coloured: a terminal, and NO_COLOR not set (no-color.org).
@@ -22,12 +23,12 @@ pub fn say(message: &str) {
         "error:"
     };
     // There is nobody to tell when stderr is gone.
-    let _ = writeln!(std::io::stderr(), "{tag} {message}");
+    let _ = writeln!(std::io::stderr(), "{tag} {}", escape::lines(message));
 }
 
 /// Says what is no error of Pipes, as a shell says it.
 pub fn note(message: &str) {
-    let _ = writeln!(std::io::stderr(), "{message}");
+    let _ = writeln!(std::io::stderr(), "{}", escape::lines(message));
 }
 
 /// Shows an error.

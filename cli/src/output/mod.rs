@@ -12,6 +12,7 @@ use std::io::Write;
 use clap::ValueEnum;
 
 use crate::error::Error;
+use crate::escape;
 use crate::inherited;
 use crate::object::Object;
 
@@ -153,16 +154,16 @@ impl Listing {
 /// Writes what is not as it should be to stderr, a line each; where nobody reads that, nothing is lost.
 pub fn warn(lines: &[String]) {
     for line in lines {
-        let _ = writeln!(std::io::stderr(), "warning: {line}");
+        let _ = writeln!(std::io::stderr(), "warning: {}", escape::line(line));
     }
 }
 
-/// Writes to stdout. A reader that has gone is no mistake of anybody's.
+/// Writes text to stdout, what is not to be shown written out. A reader that has gone is no mistake of anybody's.
 pub fn print(text: &str) -> Result<(), Error> {
-    write(text.as_bytes()).map(drop)
+    write(escape::lines(text).as_bytes()).map(drop)
 }
 
-/// Writes to stdout; false when its reader has gone.
+/// Writes bytes to stdout as they are; false when its reader has gone.
 pub fn write(bytes: &[u8]) -> Result<bool, Error> {
     let mut out = std::io::stdout().lock();
     let is_open = inherited::is_open_for(libc::STDOUT_FILENO, libc::O_WRONLY);

@@ -1,5 +1,7 @@
 //! Tables for people: titles, then rows, columns two blanks apart, no blank at a line's end.
 
+use crate::escape;
+
 /// Characters of a cell that are shown: a line of a workflow may be as long as an argument, and JSON has it whole.
 const CELL_MAX: usize = 200;
 
@@ -30,7 +32,7 @@ fn clean(cell: &str) -> String {
     let mut shown: String = cell
         .chars()
         .take(CELL_MAX)
-        .map(|c| if c.is_control() { '?' } else { c })
+        .map(|c| if escape::is_hidden(c) { '?' } else { c })
         .collect();
     if cell.chars().nth(CELL_MAX).is_some() {
         shown.push_str("...");
