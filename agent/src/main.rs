@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use pipes_agent::{agent, config::Config};
+use pipes_agent::log_file::LogFile;
+use pipes_agent::{agent, config::Config, environment};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
@@ -61,13 +62,19 @@ fn main() -> ExitCode {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM);
         libc::mallopt(libc::M_TRIM_THRESHOLD, MAPPED_FROM);
     }
+    // Before there is anything that others of this user may look at.
+    if let Err(error) = environment::clear() {
+        eprintln!("the environment that the agent was started with stays: {error}");
+    }
+    // SAFETY: it takes a number, and no other thread runs yet. What the agent makes is its user's alone.
+    unsafe { libc::umask(0o077) };
     raise_descriptors();
     let asked = std::env::var("PIPES_LOG").ok().and_then(|text| text.parse().ok());
     let usual = Targets::new()
         .with_default(LevelFilter::INFO)
         .with_target("openraft", LevelFilter::ERROR);
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(LogFile::of_stderr())
         .with_ansi(false);
     tracing_subscriber::registry()
         .with(lines.with_filter(asked.unwrap_or(usual)))

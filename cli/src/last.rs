@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::context::xdg;
+use crate::context::{replace, xdg};
 use crate::error::Error;
 
 fn path(context: &str) -> Result<PathBuf, Error> {
@@ -12,11 +12,11 @@ fn path(context: &str) -> Result<PathBuf, Error> {
     Ok(folder.join(format!(".last-job-{context}")))
 }
 
-/// Remembers a job. A place that cannot be written costs no more than the ID in full.
+/// Remembers a job, for its user alone: whoever knows its ID may have its result. A place that cannot be written costs no
+/// more than the ID in full.
 pub fn note(context: &str, id: &str) {
     if let Ok(path) = path(context) {
-        let folder = path.parent().map(fs::create_dir_all);
-        let _ = folder.map(|_| fs::write(&path, id));
+        let _ = replace(&path, id.as_bytes());
     }
 }
 

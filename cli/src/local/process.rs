@@ -4,7 +4,7 @@
 //! names our configuration; signals go through a pidfd taken before that was looked at.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -126,7 +126,12 @@ pub fn spawn(executable: &Path, member: &Member) -> Result<Child, Error> {
     let child =
         child.map_err(|error| Error::Local(format!("cannot start {}: {error}", executable.display())))?;
     let pid_file = member.folder.join("agent.pid");
-    fs::write(&pid_file, format!("{}\n", child.id())).map_err(|error| Error::write(pid_file, error))?;
+    let mut options = OpenOptions::new();
+    let opened = options.write(true).create(true).truncate(true).mode(0o600);
+    let written = opened
+        .open(&pid_file)
+        .and_then(|mut file| file.write_all(format!("{}\n", child.id()).as_bytes()));
+    written.map_err(|error| Error::write(pid_file, error))?;
     Ok(child)
 }
 
