@@ -19,9 +19,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::given;
 
 /// WAMP RawSocket's port where an address has none.
 const WAMP_PORT: u16 = 7072;
+
+/// A context has a key, a certificate and some addresses; what `PIPES_CONTEXT` names may be anything.
+const CONTEXT_MAX: u64 = 1 << 20;
 
 /// The operators' socket of a server's agent: root there needs no context.
 const SERVER_SOCKET: &str = "/run/pipes/agent.sock";
@@ -63,20 +67,21 @@ pub struct Target {
     pub is_whole: bool,
 }
 
-/// One agent.
+/// One agent, by the operators' socket in a folder that its user alone can enter: whoever answers there is that agent. At an
+/// address anybody could, once the agent is dead, and would be handed what the key signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Server {
-    /// At an address.
-    Tcp(SocketAddr),
-    /// On this machine.
-    Unix(PathBuf),
+pub struct Server {
+    /// Its address, which is what people know it by.
+    pub address: Option<SocketAddr>,
+    /// Its operators' socket.
+    pub socket: PathBuf,
 }
 
 impl std::fmt::Display for Server {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Server::Tcp(address) => address.fmt(out),
-            Server::Unix(path) => path.display().fmt(out),
+        match self.address {
+            Some(address) => address.fmt(out),
+            None => self.socket.display().fmt(out),
         }
     }
 }
@@ -219,7 +224,10 @@ impl Contexts {
         let context = match self.in_use() {
             Ok(context) => context,
             Err(_) if agent.is_none() && Path::new(SERVER_SOCKET).exists() => {
-                let servers = vec![Server::Unix(SERVER_SOCKET.into())];
+                let servers = vec![Server {
+                    address: None,
+                    socket: SERVER_SOCKET.into(),
+                }];
                 return Ok(Target {
                     name: "this server".into(),
                     servers,
@@ -237,7 +245,14 @@ impl Contexts {
                     "PIPES_AGENT is '{agent}': an address such as 127.77.0.1 or 127.77.0.1:7072 is needed"
                 ))
             })?;
-            target.servers = vec![Server::Tcp(address)];
+            let known = sockets(&context)?;
+            let meant = known.into_iter().find(|server| server.address == Some(address));
+            target.servers = vec![meant.ok_or_else(|| {
+                Error::Usage(format!(
+                    "PIPES_AGENT is {agent}, and no agent of context {} is there; see: pipes node ls",
+                    context.name
+                ))
+            })?];
             target.is_whole = false;
         }
         Ok(target)
@@ -256,12 +271,20 @@ impl Contexts {
 impl Target {
     /// All servers of a context, with its key.
     pub fn of(context: &Context) -> Result<Target, Error> {
+        let known = sockets(context)?;
         let mut servers = Vec::new();
         for server in &context.servers {
-            let found = address(server);
-            servers.push(Server::Tcp(found.ok_or_else(|| {
+            let at = address(server).ok_or_else(|| {
                 Error::Local(format!("context {} has '{server}' for an address", context.name))
-            })?));
+            })?;
+            // Whose files are gone is not there.
+            servers.extend(known.iter().find(|known| known.address == Some(at)).cloned());
+        }
+        if servers.is_empty() {
+            return Err(Error::Local(format!(
+                "the files of the local cluster {0} are gone; remove what is left with: pipes context rm {0}",
+                context.name
+            )));
         }
         let operator = Some((context.operator.clone(), context.key.clone()));
         Ok(Target {
@@ -272,6 +295,37 @@ impl Target {
             is_whole: true,
         })
     }
+}
+
+/// The agents of a local cluster, as their files say where they are.
+fn sockets(context: &Context) -> Result<Vec<Server>, Error> {
+    #[derive(Deserialize)]
+    struct Agent {
+        address: IpAddr,
+        runtime: PathBuf,
+        ports: Ports,
+    }
+    #[derive(Deserialize)]
+    struct Ports {
+        wamp: u16,
+    }
+    let Some(folder) = &context.local else {
+        return Err(Error::Local(format!(
+            "context {} is of a cluster elsewhere, whose agents would have to prove themselves by TLS, which this version \
+             cannot ask for; it speaks to the clusters of this user on this machine",
+            context.name
+        )));
+    };
+    let nodes = fs::read_dir(folder).into_iter().flatten().flatten();
+    let agents = nodes.filter_map(|node| {
+        let text = given::text(&node.path().join("agent.toml"), CONTEXT_MAX).ok()?;
+        let agent: Agent = toml::from_str(&text).ok()?;
+        Some(Server {
+            address: Some(SocketAddr::new(agent.address, agent.ports.wamp)),
+            socket: agent.runtime.join("agent.sock"),
+        })
+    });
+    Ok(agents.collect())
 }
 
 /// Whether a cluster, and so a context and a folder, may be called so.
@@ -291,13 +345,13 @@ fn address(text: &str) -> Option<SocketAddr> {
 }
 
 fn read(path: &Path) -> Result<Context, Error> {
-    let text = fs::read_to_string(path).map_err(|error| Error::read(path, error))?;
+    let text = given::text(path, CONTEXT_MAX)?;
     serde_json::from_str(&text)
         .map_err(|error| Error::Local(format!("{} is no context: {error}", path.display())))
 }
 
-/// Writes beside and renames, so that a reader sees the old or the new.
-fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
+/// Writes beside and renames, so that a reader sees the old or the new; for its user alone, as the folder is.
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let failed = |error| Error::write(path, error);
     fs::DirBuilder::new()

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a part that cannot be played fails its test")]
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -43,8 +46,7 @@ impl Agent {
     }
 
     fn meet(part: impl FnOnce(Session) + Send + 'static) -> Agent {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let (address, listener) = listen();
         let part = std::thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();
             part(Session::greeted(stream));
@@ -58,9 +60,28 @@ impl Agent {
     }
 }
 
+/// The folder of the agent that people know by this address: its operators' socket lies there.
+pub fn folder(address: SocketAddr) -> PathBuf {
+    std::env::temp_dir().join(format!("pipes-cli-{}/{}", std::process::id(), address.port()))
+}
+
+/// An address that no agent of this test has, and no agent listens for.
+pub fn dead() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    SocketAddr::from(([127, 0, 0, 1], NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// The socket of an agent, and the address that it goes by.
+pub fn listen() -> (SocketAddr, UnixListener) {
+    let address = dead();
+    let folder = folder(address);
+    std::fs::create_dir_all(&folder).unwrap();
+    (address, UnixListener::bind(folder.join("agent.sock")).unwrap())
+}
+
 /// The agent's end of a session.
 pub struct Session {
-    stream: TcpStream,
+    stream: UnixStream,
     request: u64,
 }
 
@@ -81,7 +102,7 @@ impl Chunk {
 }
 
 impl Session {
-    fn greeted(mut stream: TcpStream) -> Session {
+    fn greeted(mut stream: UnixStream) -> Session {
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         let mut octets = [0; 4];
         stream.read_exact(&mut octets).unwrap();

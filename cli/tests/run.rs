@@ -3,12 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::agent::{Agent, Chunk, LIMIT, Session};
+use crate::agent::{self, Agent, Chunk, LIMIT, Session};
 
 /// `pipes run` with a context of its own.
 pub struct Caller {
@@ -21,7 +21,17 @@ impl Caller {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("pipes/contexts");
         std::fs::create_dir_all(&folder).unwrap();
+        let local = home.path().join("local");
+        for (number, server) in servers.iter().enumerate() {
+            let node = local.join(format!("n{number}"));
+            std::fs::create_dir_all(&node).unwrap();
+            let (address, port, runtime) = (server.ip(), server.port(), agent::folder(*server));
+            let configuration =
+                format!("address = \"{address}\"\nruntime = {runtime:?}\nports = {{ wamp = {port} }}\n");
+            std::fs::write(node.join("agent.toml"), configuration).unwrap();
+        }
         let context = serde_json::json!({
+            "local": local,
             "name": "test", "cluster": "test", "cluster_id": "01a", "operator": "me@here", "ca": "",
             "servers": servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>(),
             "key": "0000000000000000000000000000000000000000000000000000000000000001",
@@ -38,6 +48,20 @@ impl Caller {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         Caller { _home: home, command }
+    }
+
+    /// Another command than `run`, in the same surroundings.
+    pub fn command(&mut self, arguments: &[&str]) -> &mut Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pipes"));
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.args(arguments).stdin(Stdio::null());
+        self.command = command;
+        &mut self.command
     }
 
     pub fn output(mut self) -> Output {
@@ -335,14 +359,14 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
 
 #[test]
 fn a_server_that_does_not_answer_is_skipped_unseen() {
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (silent, _silent) = agent::listen();
+    let dead = agent::dead();
     let agent = Agent::play(|session| {
         session.chunk().unwrap();
         session.end(0);
     });
     let begun = Instant::now();
-    let servers = [dead, silent.local_addr().unwrap(), agent.address];
+    let servers = [dead, silent, agent.address];
     let output = Caller::of(&servers, &["-n", "true"]).output();
     assert_eq!((output.status.code(), errors(&output).as_str()), (Some(0), ""));
     assert!(begun.elapsed() >= Duration::from_millis(250) && begun.elapsed() < Duration::from_secs(5));
@@ -351,7 +375,7 @@ fn a_server_that_does_not_answer_is_skipped_unseen() {
 
 #[test]
 fn a_key_that_is_refused_is_not_an_agent_that_cannot_be_reached() {
-    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = agent::dead();
     let agent = Agent::turn_away("wamp.error.authentication_failed");
     let output = Caller::of(&[dead, agent.address], &["-n", "true"]).output();
     assert_eq!(

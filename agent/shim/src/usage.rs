@@ -63,7 +63,10 @@ impl Usage {
     pub fn spare(&mut self, folder: &Path) {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         let laid = entries.filter_map(|entry| entry.metadata().ok());
-        self.laid = Arc::new(laid.map(|laid| ((laid.dev(), laid.ino()), laid.blocks() * 512)).collect());
+        self.laid = Arc::new(
+            laid.map(|laid| ((laid.dev(), laid.ino()), laid.blocks() * 512))
+                .collect(),
+        );
     }
 
     /// What the last walk found, in bytes; a walk that goes on is not over before it has found more than `max`.

@@ -126,8 +126,12 @@ fn ls(contexts: &Contexts, listing: Listing) -> Result<(), Error> {
     client::block_on(async {
         let mut asked = JoinSet::new();
         for (index, context) in all.iter().enumerate() {
-            let target = Target::of(context)?;
-            asked.spawn(async move { (index, timeout(LISTED_WITHIN, ask(&target)).await) });
+            match Target::of(context) {
+                Ok(target) => {
+                    asked.spawn(async move { (index, timeout(LISTED_WITHIN, ask(&target)).await) });
+                }
+                Err(error) => clusters[index].reason = Some(error.to_string()),
+            }
         }
         while let Some(Ok((index, answered))) = asked.join_next().await {
             // One that does not answer is listed as well, with what is not known left open.

@@ -160,7 +160,10 @@ async fn is_up(member: &Member, target: &Target, count: usize) -> Result<Vec<Str
         return Err("it is not ready".into());
     }
     let own = Target {
-        servers: vec![Server::Tcp(member.server())],
+        servers: vec![Server {
+            address: Some(member.server()),
+            socket: member.folder.join("agent.sock"),
+        }],
         ..target.clone()
     };
     let nodes = async {

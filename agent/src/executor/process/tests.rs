@@ -1,5 +1,7 @@
 //! Replicas whose shim is a shell script, which does for the little that the executor sees of one.
 
+use pipes_protocol::supply::Kind;
+
 use super::*;
 use std::time::Instant;
 

@@ -161,7 +161,10 @@ mod tests {
         let on_path = place.file("bin/greet", 0o755);
         let found = place.find("greet").unwrap();
         assert!(found.path == on_path && !found.is_only_here);
-        assert!(!place.find("./greet").unwrap().is_only_here, "it is what was asked for");
+        assert!(
+            !place.find("./greet").unwrap().is_only_here,
+            "it is what was asked for"
+        );
     }
 
     #[test]
