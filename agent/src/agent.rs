@@ -8,6 +8,7 @@
 //! connections and the node's lease live on a runtime of their own, the router on a thread of its own: neither waits
 //! for what streams through the other. Jobs stop first, while this node is present and what they need still runs.
 
+mod data;
 pub mod sockets;
 mod workflows;
 
@@ -34,8 +35,8 @@ use tracing::{info, warn};
 use crate::api;
 use crate::blob::{self, Blobs};
 use crate::cluster::links::Links;
-use crate::cluster::nodes::{self, Nodes, Record};
-use crate::cluster::{admission, comparison, credentials, membership, presence};
+use crate::cluster::nodes::{Nodes, Record};
+use crate::cluster::{admission, credentials, membership, presence};
 use crate::config::Config;
 use crate::executor::{self, orphans};
 use crate::gateway;
@@ -272,8 +273,8 @@ async fn start(
     })?;
     let listeners = listeners(config, sockets.wamp, sockets.operators, sockets.stages);
 
-    let blob_store = blob::Store::open(config.blob_folder())?;
-    let blobs = Blobs::new(blob_store.clone(), bulk, Arc::new(node.store()), parts);
+    let holder = data::hold(config, node.store())?;
+    let blobs = Blobs::new(holder.clone(), bulk, Arc::new(node.store()), parts);
     let (to_links, router_links) = mpsc::channel(HANDED_OVER_MAX);
     let (to_bulk, bulk_connections) = mpsc::channel(HANDED_OVER_MAX);
     let (listed, admitted) = Admitted::first(admission::first(config));
@@ -288,7 +289,7 @@ async fn start(
         lifecycle: mesh.clone(),
         lines: Lines::default(),
     };
-    let bulk_served = blob::serve(bulk_connections, blob_store, node.clone(), mesh.clone());
+    let bulk_served = blob::serve(bulk_connections, holder, node.clone(), mesh.clone());
     mesh.spawn_on(
         store_runtime,
         Kind::Part,
@@ -382,15 +383,12 @@ async fn enter(
     router.set_node(id);
     let store = node.store();
     let own = record(id, config);
-    let (present, is_present) = oneshot::channel();
-    let presence = presence::keep(store.clone(), own.clone(), present, parts.stopping());
-    parts.spawn_on(store_runtime, Kind::Part, "presence", presence);
-    is_present.await?;
+    appear(parts, store_runtime, &store, &own).await?;
     credentials::found(&store, config).await?;
     admission::start(&store, config, listed, parts);
     let (are_known, tokens) = credentials::start(&store, router, parts);
     let nodes = Nodes::start(own, store.clone(), router.links(), parts);
-    look_after_data(parts, &store, &blobs, &nodes);
+    let uses = data::look_after(parts, &store, &blobs, &nodes);
     let logs = open_logs(config)?;
     let pool = executor::start(executor::Parts {
         config: config.clone(),
@@ -398,6 +396,7 @@ async fn enter(
         store: store.clone(),
         router: router.clone(),
         blobs: blobs.clone(),
+        uses: uses.clone(),
         lifecycle: parts.clone(),
     })
     .await?;
@@ -415,6 +414,7 @@ async fn enter(
         nodes,
         store,
         blobs,
+        uses,
         router: router.clone(),
         tokens,
         logs,
@@ -432,18 +432,22 @@ async fn enter(
     ))
 }
 
+/// Has the node be present; returns when it is.
+async fn appear(
+    parts: &Lifecycle,
+    store_runtime: &Handle,
+    store: &pipes_raft::Store,
+    own: &Record,
+) -> anyhow::Result<()> {
+    let (present, is_present) = oneshot::channel();
+    let presence = presence::keep(store.clone(), own.clone(), present, parts.stopping());
+    parts.spawn_on(store_runtime, Kind::Part, "presence", presence);
+    Ok(is_present.await?)
+}
+
 fn open_logs(config: &Config) -> anyhow::Result<Logs> {
     let folder = config.data.join("logs");
     Logs::open(folder.clone()).with_context(|| format!("cannot keep logs in {}", folder.display()))
-}
-
-/// Has what is kept here compared with what it should be, from time to time.
-fn look_after_data(parts: &Lifecycle, store: &pipes_raft::Store, blobs: &Blobs, nodes: &Nodes) {
-    parts.spawn_until_stop("blobs", blob::tend(blobs.clone(), store.clone()));
-    let daily = comparison::daily(store.clone(), nodes.clone());
-    parts.spawn_until_stop("comparison", daily);
-    let forgotten = nodes::forget_former(store.clone(), nodes.clone(), parts.stopping());
-    parts.spawn(Kind::Work, "former", forgotten);
 }
 
 fn record(id: u64, config: &Config) -> Record {

@@ -8,8 +8,7 @@
 //! | `/pipes/removed/NAME` | that a node of this name was removed: it connects no more |
 //! | `/pipes/presence/ID` | under the node's lease: there as long as the node lives |
 //! | `/pipes/services/NAME`, `/pipes/versions/NAME/DIGEST` | the newest version of a service, and each |
-//! | `/pipes/blobs/DIGEST/by/KEY` | that the key KEY names the blob DIGEST |
-//! | `/pipes/blobs/DIGEST/gone`, `/pipes/blobs/generation/HH` | that it is being collected; raised for a group of digests as one is |
+//! | `/pipes/blobs/...` | who names a blob, and that it is being collected: `agent/job/src/blobs/` |
 //! | `/pipes/runs/ID` | a run that was, or that lasts already, for `ps -a` |
 //! | `/pipes/workflows/NAME` | a daemon workflow: what should run |
 //! | `/pipes/replicas/NAME` | how many replicas of it each node holds |
@@ -92,31 +91,9 @@ pub fn version(name: &str, digest: &str) -> Vec<u8> {
     key(&format!("versions/{name}/{digest}"))
 }
 
-/// Prefix of everything known of blobs.
-pub fn blobs() -> Vec<u8> {
-    key("blobs/")
-}
-
-/// Prefix of the keys that name one blob.
-pub fn blob_names(digest: &str) -> Vec<u8> {
-    key(&format!("blobs/{digest}/by/"))
-}
-
-/// That `by` names the blob; `by` is a key under `/pipes/`, whose root is left out here.
+/// That `by` names the blob; `by` is a key under `/pipes/`.
 pub fn blob_named_by(digest: &str, by: &[u8]) -> Vec<u8> {
-    let mut named = blob_names(digest);
-    named.extend_from_slice(by.strip_prefix(ROOT.as_bytes()).unwrap_or(by));
-    named
-}
-
-/// The generation of a group of blobs, those whose digests begin with the byte `group`: collectors raise it.
-pub fn blob_generation(group: u8) -> Vec<u8> {
-    key(&format!("blobs/generation/{group:02x}"))
-}
-
-/// That a blob is being collected; `digest` as `sha256:HEX`.
-pub fn blob_gone(digest: &str) -> Vec<u8> {
-    key(&format!("blobs/{digest}/gone"))
+    pipes_job::key::blob_named_by(digest, by)
 }
 
 /// Prefix of all runs.

@@ -1,10 +1,14 @@
 //! The mesh between agents of one process: who is let in, calls, blobs.
 
+mod blobs;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pipes_agent::blob::{self, Blobs, Digest, Group, Members};
+use pipes_agent::blob::{self, Blobs, Group, Holder, Members};
+use pipes_agent::clock::Clocks;
 use pipes_agent::lifecycle::{Kind, Lifecycle};
 use pipes_agent::mesh::admitted::Names;
 use pipes_agent::mesh::frame::FRAME_MAX;
@@ -14,6 +18,7 @@ use pipes_agent::mesh::listener::{HANDED_OVER_MAX, Incoming, Lines, Listener};
 use pipes_agent::mesh::raft_rpc::Answers;
 use pipes_agent::mesh::tls::Tls;
 use pipes_agent::mesh::{Admitted, Class, Dialer, Error, Local, bulk};
+use pipes_job::blobs::{Gone, Holder as Rule};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -47,12 +52,24 @@ impl Group for Voters {
     }
 }
 
+/// Whether blobs are being collected, as the tests say.
+#[derive(Clone, Default)]
+struct Collected(Arc<AtomicBool>);
+
+#[async_trait::async_trait]
+impl Gone for Collected {
+    async fn is_gone(&self, _: &str) -> Result<bool, pipes_job::Error> {
+        Ok(self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// An agent's mesh and blobs.
 struct Agent {
     folder: tempfile::TempDir,
     address: SocketAddr,
     dialer: Dialer,
     blobs: Blobs,
+    collected: Collected,
     voters: Voters,
     router_links: mpsc::Receiver<Incoming>,
     listed: watch::Sender<Names>,
@@ -89,22 +106,26 @@ impl Agent {
             lines: Lines::default(),
         };
         lifecycle.spawn(Kind::Part, "listener", listener.run(socket));
-        let blob_store = blob::Store::open(folder.path().join("blobs")).unwrap();
+        let files = blob::Store::open(folder.path().join("blobs")).unwrap();
+        let collected = Collected::default();
+        let rule = Rule::new(Box::new(collected.clone()), Clocks::boxed(|| 0));
+        let holder = Holder::new(files, rule);
         let served = blob::serve(
             bulk_connections,
-            blob_store.clone(),
+            holder.clone(),
             Arc::new(Reverse),
             lifecycle.clone(),
         );
         lifecycle.spawn(Kind::Part, "bulk", served);
         let client = bulk::Client::new(dialer.clone(), &lifecycle, Handle::current());
         let voters = Voters::default();
-        let blobs = Blobs::new(blob_store, client, Arc::new(voters.clone()), &lifecycle);
+        let blobs = Blobs::new(holder, client, Arc::new(voters.clone()), &lifecycle);
         Agent {
             folder,
             address,
             dialer,
             blobs,
+            collected,
             voters,
             router_links,
             listed,
@@ -389,128 +410,4 @@ async fn a_link_for_the_router_is_handed_over_with_nothing_of_tls_to_come() {
     drop((stream, link));
     near.stop().await;
     far.stop().await;
-}
-
-/// Three agents whose voters are all of them.
-fn three() -> [Agent; 3] {
-    let authority = Authority::new();
-    let agents = [1, 2, 3].map(|id| Agent::start(&authority, "c", id));
-    let voters: Vec<_> = (1..)
-        .zip(agents.iter().map(|agent| Some(agent.address)))
-        .collect();
-    for (me, agent) in (1..).zip(&agents) {
-        *agent.voters.0.lock().unwrap() = Members {
-            me,
-            voters: voters.clone(),
-            others: Vec::new(),
-        };
-    }
-    agents
-}
-
-async fn put(agent: &Agent, bytes: &[u8]) -> Result<Digest, blob::Error> {
-    let mut upload = agent.blobs.begin(bytes.len() as u64)?;
-    for chunk in bytes.chunks(50_000) {
-        upload.write(chunk).await?;
-    }
-    upload.finish(Some(Digest::of(bytes))).await
-}
-
-#[tokio::test]
-async fn a_blob_is_on_a_majority_when_its_put_is_answered_and_comes_to_whoever_wants_it() {
-    let agents = three();
-    let bytes: Vec<u8> = (0..3_000_000u32)
-        .map(|index| (index.wrapping_mul(index) >> 7) as u8)
-        .collect();
-    let digest = put(&agents[0], &bytes).await.unwrap();
-    assert!(agents.iter().filter(|agent| agent.blobs.has(&digest)).count() >= 2);
-    for agent in &agents {
-        let (one, other) = tokio::join!(agent.blobs.ensure(&digest), agent.blobs.ensure(&digest));
-        assert_eq!(std::fs::read(one.unwrap()).unwrap(), bytes);
-        assert!(other.is_ok());
-    }
-    assert!(agents[2].blobs.is_kept(&digest).await);
-    assert_eq!(put(&agents[1], b"").await.unwrap(), Digest::of(b""));
-    for agent in agents {
-        agent.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn with_one_voter_gone_a_blob_is_kept_and_with_two_it_is_refused() {
-    let [first, second, third] = three();
-    third.stop().await;
-    put(&first, b"still a majority").await.unwrap();
-    second.stop().await;
-    let refused = put(&first, b"no majority").await.unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            blob::Error::NoMajority {
-                kept: 1,
-                voters: 3,
-                ..
-            }
-        ),
-        "{refused}"
-    );
-    first.stop().await;
-}
-
-#[tokio::test]
-async fn a_blob_that_nobody_has_is_said_to_be_absent() {
-    let agents = three();
-    let absent = agents[0]
-        .blobs
-        .ensure(&Digest::of(b"never put"))
-        .await
-        .unwrap_err();
-    assert!(
-        absent.to_string().contains("node 2 has none; node 3 has none"),
-        "{absent}"
-    );
-    for agent in agents {
-        agent.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn a_blob_that_rotted_at_a_peer_is_fetched_from_another() {
-    let agents = three();
-    let digest = put(&agents[1], b"whole").await.unwrap();
-    agents[2].blobs.ensure(&digest).await.unwrap();
-    let rotten = agents[1].folder.path().join("blobs").join(digest.hex());
-    std::fs::remove_file(&rotten).unwrap();
-    std::fs::write(&rotten, b"rotten").unwrap();
-    if agents[0].blobs.has(&digest) {
-        std::fs::remove_file(agents[0].folder.path().join("blobs").join(digest.hex())).unwrap();
-    }
-    let path = agents[0].blobs.ensure(&digest).await.unwrap();
-    assert_eq!(std::fs::read(path).unwrap(), b"whole");
-    for agent in agents {
-        agent.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn a_blob_that_was_cut_short_or_changed_here_is_fetched_anew_before_it_is_given_out() {
-    let agents = three();
-    let digest = put(&agents[1], b"whole").await.unwrap();
-    for bytes in [&b"who"[..], b"Whole", b""] {
-        for agent in &agents {
-            agent.blobs.ensure(&digest).await.unwrap();
-        }
-        let here = agents[0].folder.path().join("blobs").join(digest.hex());
-        std::fs::remove_file(&here).unwrap();
-        std::fs::write(&here, bytes).unwrap();
-        // The other has lost it: only a whole one may come from the third.
-        let lost = agents[1].folder.path().join("blobs").join(digest.hex());
-        std::fs::remove_file(lost).unwrap();
-        assert!(!agents[0].blobs.is_kept(&digest).await, "only the third has it");
-        let path = agents[0].blobs.ensure(&digest).await.unwrap();
-        assert_eq!(std::fs::read(path).unwrap(), b"whole");
-    }
-    for agent in agents {
-        agent.stop().await;
-    }
 }

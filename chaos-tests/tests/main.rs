@@ -8,6 +8,8 @@
 mod break_is_no_end;
 #[path = "promises/check.rs"]
 mod check;
+#[path = "promises/collection.rs"]
+mod collection;
 #[path = "promises/commands.rs"]
 mod commands;
 #[path = "promises/daemon.rs"]

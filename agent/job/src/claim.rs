@@ -13,7 +13,6 @@ use pipes_raft::{Compare, CompareOp, KeyValue, Op, OpResult, Range, Target, Txn,
 
 use crate::key;
 use crate::record::{Open, Owner, encode};
-use crate::submit::is_owners_life;
 
 /// A job with its record as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +53,7 @@ impl Job {
 /// The next attempt's record takes the place of the last.
 pub fn begin(job: &Job, next: &Open, owner: Owner) -> Txn {
     Txn {
-        compares: vec![job.is_unchanged(), is_owners_life(owner)],
+        compares: vec![job.is_unchanged(), owner.lives()],
         success: vec![Op::put(job.key(), encode(next))],
         failure: vec![Op::Range(Range::key(job.key()))],
     }
@@ -71,7 +70,7 @@ pub fn replace(job: &Job, next: &Open) -> Txn {
 
 /// Jobs of one former owner, or of none, become `owner`'s.
 pub fn take(former: Option<Owner>, jobs: &[(Job, Open)], owner: Owner) -> Txn {
-    let mut compares = vec![is_owners_life(owner)];
+    let mut compares = vec![owner.lives()];
     compares.extend(former.map(is_gone));
     compares.extend(jobs.iter().map(|(job, _)| job.is_unchanged()));
     Txn {

@@ -8,9 +8,9 @@
 
 use pipes_raft::{Compare, Op, Range, Txn};
 
+use crate::blobs::Naming;
 use crate::claim::Job;
 use crate::key;
-use crate::naming::Naming;
 use crate::record::{Done, encode};
 use crate::seams::Output;
 use crate::state::End;
@@ -84,7 +84,7 @@ pub fn txn(job: &Job, finished: &Finished, naming: &Naming) -> Txn {
         Op::put(key::done(&job.workflow, &job.id), encode(done)),
         Op::put(key::expiry(done.expires, &job.id), Vec::new()),
     ];
-    success.extend(naming.name(&result_key));
+    success.extend(naming.names(&result_key, None));
     if let Some(bytes) = result {
         success.push(Op::put(result_key, bytes.clone()));
     }

@@ -9,6 +9,8 @@
 //! | `/pipes/jobs/keys/WORKFLOW/SHA256HEX` | which job came with this idempotency key, and its input's digest |
 //! | `/pipes/jobs/expiry/MILLISECONDS/ID` | when a finished job goes, in 16 hexadecimal digits, so that the next one is the first |
 //! | `/pipes/blobs/DIGEST/by/jobs/input/ID` | that a job names a blob: as the key would be called if the bytes were in it |
+//! | `/pipes/blobs/DIGEST/by/presence/NODE` | that a node uses it, under the lease of that node's life |
+//! | `/pipes/blobs/DIGEST/gone`, `/pipes/blobs/generation/HH` | that it is being collected; written for a group of digests as one is |
 //!
 //! Open and finished jobs lie apart, so that queues and takeover read only what they need. Results lie beside their
 //! records, so that a listing does not read them.
@@ -167,9 +169,40 @@ pub fn blob_gone(digest: &str) -> Vec<u8> {
     key(&format!("blobs/{digest}/gone"))
 }
 
+/// Prefix of what is known of each blob whose digest begins so; `digests` as `sha256:HE`.
+pub fn blobs(digests: &str) -> Vec<u8> {
+    key(&format!("blobs/{digests}"))
+}
+
+/// Prefix of the keys that name a blob.
+pub fn blob_names(digest: &str) -> Vec<u8> {
+    key(&format!("blobs/{digest}/by/"))
+}
+
+/// What a key says of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfBlob {
+    /// It names it.
+    Name,
+    /// It says that the blob is being collected.
+    Gone,
+}
+
+/// The blob that a key is about, and what it says of it.
+pub fn read_blob(key: &[u8]) -> Option<(&str, OfBlob)> {
+    let text = std::str::from_utf8(key).ok()?;
+    let (digest, rest) = text.strip_prefix("/pipes/blobs/")?.split_once('/')?;
+    let says = match rest {
+        "gone" => OfBlob::Gone,
+        rest if rest.starts_with("by/") => OfBlob::Name,
+        _ => return None,
+    };
+    digest.starts_with("sha256:").then_some((digest, says))
+}
+
 /// That `by`, a key under `/pipes/`, names a blob.
 pub fn blob_named_by(digest: &str, by: &[u8]) -> Vec<u8> {
-    let mut named = key(&format!("blobs/{digest}/by/"));
+    let mut named = blob_names(digest);
     named.extend_from_slice(by.strip_prefix(ROOT.as_bytes()).unwrap_or(by));
     named
 }
@@ -208,5 +241,13 @@ mod tests {
         assert_eq!(read_job(&input("j1")), None);
         assert_eq!(read_presence(&presence(3)), Some(3));
         assert!(expiry(9, "j9") < expiry(10, "j0"));
+        let named = blob_named_by("sha256:ab", &input("j1"));
+        assert!(named.starts_with(&blobs("sha256:a")) && named.starts_with(&blob_names("sha256:ab")));
+        assert_eq!(read_blob(&named), Some(("sha256:ab", OfBlob::Name)));
+        assert_eq!(
+            read_blob(&blob_gone("sha256:ab")),
+            Some(("sha256:ab", OfBlob::Gone))
+        );
+        assert_eq!(read_blob(&blob_generation("sha256:ab")), None);
     }
 }

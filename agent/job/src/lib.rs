@@ -12,6 +12,8 @@
 //! 5. Its owner's life ends before: `jobs/takeover.rs` of another agent finds it without an owner and takes it.
 //! 6. Some time after its end, `jobs/expire.rs` forgets it.
 //!
+//! Large inputs and results are blobs, as are executables and files: who names one and who collects it is `blobs/`'s.
+//!
 //! Whoever asks for a job reads its record, and waits by a watch on that one key (`jobs/read.rs`): no agent watches jobs
 //! that it neither owns nor was asked about.
 //!
@@ -21,18 +23,19 @@
 //! asked but those of `seams.rs`, nor by `select!`, so that a simulation repeats a run by its seed.
 //!
 //! ```text
-//! jobs ─> queue, finish, expiry ─> claim ─> submit ─> naming ─> seams ─> state ─> record ─> key, error
+//! jobs ─> queue, finish, expiry ─> claim ─> submit ─> blobs ─> rendezvous, seams ─> state ─> record ─> key, error
 //! ```
 
+pub mod blobs;
 mod claim;
 mod error;
 mod expiry;
 mod finish;
 mod jobs;
 pub mod key;
-mod naming;
 mod queue;
 pub mod record;
+mod rendezvous;
 pub mod seams;
 pub mod state;
 mod submit;

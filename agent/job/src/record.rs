@@ -10,7 +10,10 @@
 //! Always: (1) an open record is under 512 bytes; (2) it changes only by a transaction that compares its revision; (3) a
 //! finished one is written once, in the transaction that removes the open one.
 
+use pipes_raft::{Compare, CompareOp, Target};
 use serde::{Deserialize, Serialize};
+
+use crate::key;
 
 /// Bytes that lie in a key of their own; more are a blob.
 pub const SMALL_MAX: usize = 16 << 10;
@@ -22,6 +25,17 @@ pub struct Owner {
     pub node: u64,
     /// The lease that its presence hangs on as long as this life lasts.
     pub lease: i64,
+}
+
+impl Owner {
+    /// What holds as long as this life lasts: the node's presence hangs on its lease.
+    pub fn lives(self) -> Compare {
+        Compare::key(
+            key::presence(self.node),
+            CompareOp::Equal,
+            Target::Lease(self.lease),
+        )
+    }
 }
 
 /// What an open job does.

@@ -66,11 +66,32 @@ pub trait Runs: Send + Sync + 'static {
     async fn run(&self, order: Order, wanted: watch::Receiver<Wanted>) -> Ended;
 }
 
-/// Who keeps blobs.
+/// Who keeps blobs: this node and the others; `digest` as `sha256:HEX`. Each of them is alone with a digest while it answers
+/// or deletes ([`crate::blobs::Holder`]).
 #[async_trait]
 pub trait Holders: Send + Sync + 'static {
-    /// Whether a majority of the voters has it; `digest` as `sha256:HEX`.
+    /// Whether a majority of the voters has it on disk. Who asks is about to name it.
     async fn has(&self, digest: &str) -> bool;
+    /// Has a majority of the voters have it, of what lies here; false where that cannot be. This node, too, answers for itself
+    /// no earlier than it is asked.
+    async fn sync(&self, digest: &str) -> bool;
+    /// Has it lie here, of whoever has it; false where nobody gave it.
+    async fn fetch(&self, digest: &str) -> bool;
+    /// Whether somebody who can be reached expects it to be named.
+    async fn is_awaited(&self, digest: &str) -> bool;
+    /// Has all that can be reached delete it, if their rule lets them.
+    async fn delete(&self, digest: &str);
+}
+
+/// The blobs on this node's own disk.
+#[async_trait]
+pub trait Disk: Send + Sync + 'static {
+    /// Whether this node is to have all that is named: a voter.
+    fn keeps_all(&self) -> bool;
+    /// Whether it lies here.
+    fn is_here(&self, digest: &str) -> bool;
+    /// Those that lie here and whose digests begin so, in order.
+    async fn list(&self, digests: &str) -> Vec<String>;
 }
 
 /// What time it is.

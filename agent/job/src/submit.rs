@@ -9,10 +9,10 @@
 //!
 //! It compares that it has not been done, so that one whose answer was lost may be sent again.
 
-use pipes_raft::{Compare, CompareOp, Op, OpResult, Range, Target, Txn, TxnResult};
+use pipes_raft::{Compare, Op, OpResult, Range, Txn, TxnResult};
 
+use crate::blobs::Naming;
 use crate::key;
-use crate::naming::Naming;
 use crate::record::{Content, Open, Owner, SMALL_MAX, Used, decode, encode};
 
 /// What comes with a job.
@@ -77,7 +77,7 @@ pub fn txn(submission: &Submission, owner: Owner, naming: &Naming) -> Txn {
     debug_assert!(matches!(input, Input::Blob(_)) || open.input.bytes <= SMALL_MAX as u64);
     let (own, input_key) = (key::open(workflow, id), key::input(id));
     let mut compares = vec![
-        is_owners_life(owner),
+        owner.lives(),
         Compare::exists(key::workflow(workflow)),
         Compare::absent(own.clone()),
         // A sending that was done is told also when the job has ended since.
@@ -88,7 +88,7 @@ pub fn txn(submission: &Submission, owner: Owner, naming: &Naming) -> Txn {
         Op::put(own.clone(), encode(open)),
         Op::put(key::id(id), workflow.as_str()),
     ];
-    success.extend(naming.name(&input_key));
+    success.extend(naming.names(&input_key, None));
     if let Input::Small(bytes) = input {
         success.push(Op::put(input_key, bytes.clone()));
     }
@@ -145,18 +145,9 @@ pub fn outcome(submission: &Submission, answer: &TxnResult) -> Outcome {
     }
 }
 
-/// A node's presence hangs on this lease.
-pub fn is_owners_life(owner: Owner) -> Compare {
-    Compare::key(
-        key::presence(owner.node),
-        CompareOp::Equal,
-        Target::Lease(owner.lease),
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use pipes_raft::{KeyValue, RangeResult};
+    use pipes_raft::{CompareOp, KeyValue, RangeResult, Target};
 
     use super::*;
 

@@ -77,6 +77,8 @@ async fn accept(
     };
     let takes_jobs = async { Ok(api.jobs.takes_jobs(&workflow).await?) };
     error::decided(&api.quorum, takes_jobs).await?;
+    // Few bytes too: what little room is left is for what was accepted.
+    api.blobs.has_room()?;
     let key = arguments.take("key").map(|key| text(&key, "key")).transpose()?;
     let max = match api.workflows.get(&workflow) {
         Some(workflow) => workflow.definition.options.body_max(),
@@ -253,6 +255,7 @@ pub(super) async fn retry(api: &Api, arguments: &mut Arguments) -> Result<Value,
             "job {id} has not ended yet; cancel it first"
         )));
     };
+    api.blobs.has_room()?;
     let input = match api.jobs.input(&id, &done.input).await? {
         Some(bytes) => Input::Small(bytes),
         None => Input::Blob(done.input),

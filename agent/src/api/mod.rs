@@ -28,6 +28,7 @@ mod workflow;
 
 use std::sync::Arc;
 
+use pipes_job::blobs::Uses;
 use pipes_protocol::uris;
 use pipes_router::{Role, Router};
 use pipes_wamp::client::{Connection, Session};
@@ -65,6 +66,8 @@ pub struct Parts {
     pub store: pipes_raft::Store,
     /// Executables and files.
     pub blobs: Blobs,
+    /// Names the files of runs.
+    pub uses: Uses,
     /// Gives sessions.
     pub router: Router,
     /// Who may come with a token.
@@ -121,6 +124,7 @@ pub async fn serve(parts: Parts) -> anyhow::Result<Known> {
         nodes,
         store,
         blobs,
+        uses,
         router,
         tokens,
         logs,
@@ -144,6 +148,7 @@ pub async fn serve(parts: Parts) -> anyhow::Result<Known> {
         registry,
         logs: logs.clone(),
         lifecycle: lifecycle.clone(),
+        uses,
         supplies,
     });
     let jobs = jobs::start(jobs::Parts {

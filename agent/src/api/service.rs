@@ -1,5 +1,6 @@
 //! `pipes.service.put|list|get|remove`.
 
+use pipes_job::blobs::Naming;
 use pipes_protocol::uris;
 use pipes_wamp::client::Reader;
 use pipes_wamp::payload::PayloadBuf;
@@ -10,12 +11,12 @@ use crate::api::streaming::{self, Caller};
 use crate::api::upload::Announced;
 use crate::api::{Api, Error, error, value};
 use crate::blob::Digest;
-use crate::service::{self, Kind, Naming, Record};
+use crate::service::{self, Kind, Record};
 use crate::workflow::daemon::kept;
 use pipes_router::OwnSession;
 
-/// Times a build is named anew when its blob was being collected.
-const NAMING_TRIES: u32 = 3;
+/// Times a build is named anew when its blob was being collected, or the service was built elsewhere.
+const NAMING_TRIES: u32 = 10;
 
 /// Makes a service of an executable; serves one call, on a session of its own.
 pub(super) async fn put(api: &Api, own: OwnSession) {
@@ -40,7 +41,7 @@ async fn build(
     let announced = Announced::of(&mut arguments)?;
     let naming = match announced.digest {
         Some(digest) => {
-            let begun = async { Ok(Naming::begin(&api.store, digest).await?) };
+            let begun = async { Ok(Naming::begin(&api.store, &[digest.to_string()]).await?) };
             Some(error::decided(&api.quorum, begun).await?)
         }
         None => None,
@@ -67,17 +68,9 @@ async fn name_it(
     for _ in 0..NAMING_TRIES {
         let right = match naming.take() {
             Some(right) => right,
-            None => {
-                let right = Naming::begin(&api.store, digest).await?;
-                if !api.blobs.is_kept(&digest).await {
-                    return Err(Error::Unavailable(
-                        "the executable was removed meanwhile; build it again".into(),
-                    ));
-                }
-                right
-            }
+            None => Naming::of(&api.store, &api.blobs, &[digest.to_string()]).await?,
         };
-        match service::put(&api.store, record, right).await {
+        match service::put(&api.store, record, &right).await {
             Err(service::Error::Moved(_)) => {}
             named => return Ok(named?),
         }

@@ -18,7 +18,7 @@ pub enum Error {
         source: Arc<io::Error>,
     },
     /// Little space is left, which is kept for the store; the operator's to mend.
-    #[error("no room for blobs: {free} bytes are free on the disk of {path}, {least} are kept free")]
+    #[error("no room: {free} bytes are free on the disk of {path}, {least} are kept free")]
     NoRoom {
         /// The folder of the blobs.
         path: PathBuf,

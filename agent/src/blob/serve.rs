@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use super::{Digest, Store};
+use super::{Digest, Holder};
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::mesh::Error;
 use crate::mesh::bulk::{Answer, CALL_MAX, Channel, PATIENCE, Request};
@@ -16,7 +16,7 @@ use crate::mesh::raft_rpc::Answers;
 /// Serves the connections of class Bulk until the agent stops.
 pub async fn serve(
     mut incoming: mpsc::Receiver<Incoming>,
-    store: Store,
+    holder: Holder,
     answers: Arc<dyn Answers>,
     lifecycle: Lifecycle,
 ) -> anyhow::Result<()> {
@@ -29,12 +29,12 @@ pub async fn serve(
         ..
     })) = stopping.run_until_cancelled(incoming.recv()).await
     {
-        let (store, answers, stopping) = (store.clone(), Arc::clone(&answers), stopping.clone());
+        let (holder, answers, stopping) = (holder.clone(), Arc::clone(&answers), stopping.clone());
         lifecycle.spawn(Kind::Connection, "bulk", async move {
             let served = tokio::select! {
                 () = stopping.cancelled() => None,
                 () = admitted.left(&hello.name) => None,
-                served = serve_one(Channel::new(stream), &store, &*answers) => Some(served),
+                served = serve_one(Channel::new(stream), &holder, &*answers) => Some(served),
             };
             if let Some(Err(error)) = served {
                 debug!(peer = hello.name, %error, "a bulk connection ended");
@@ -46,7 +46,7 @@ pub async fn serve(
     Ok(())
 }
 
-async fn serve_one<S>(mut channel: Channel<S>, store: &Store, answers: &dyn Answers) -> Result<(), Error>
+async fn serve_one<S>(mut channel: Channel<S>, holder: &Holder, answers: &dyn Answers) -> Result<(), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -59,15 +59,26 @@ where
                 channel.say(&Answer::Found { size }).await?;
                 channel.send_body(size, &mut answer.as_slice()).await?;
             }
-            Request::Put { digest, size } => take(&mut channel, store, digest.into(), size).await?,
-            Request::Get { digest } => give(&mut channel, store, digest.into()).await?,
+            Request::Put { digest, size } => take(&mut channel, holder, digest.into(), size).await?,
+            Request::Get { digest } => give(&mut channel, holder, digest.into()).await?,
             Request::Has { digest } => {
-                let answer = match store.confirm(&digest.into()).await {
+                let answer = match holder.confirm(&digest.into()).await {
                     Ok(true) => Answer::Have,
                     Ok(false) => Answer::Absent,
-                    Err(error) => Answer::Failed {
-                        reason: error.to_string(),
-                    },
+                    Err(error) => refusal(&error),
+                };
+                channel.say(&answer).await?;
+            }
+            Request::Awaits { digest } => {
+                let is_awaited = holder.rule().is_awaited(&Digest::from(digest).to_string());
+                let answer = if is_awaited { Answer::Have } else { Answer::Absent };
+                channel.say(&answer).await?;
+            }
+            Request::Delete { digest } => {
+                let answer = match holder.delete(&digest.into()).await {
+                    Ok(true) => Answer::Done,
+                    Ok(false) => Answer::Have,
+                    Err(error) => refusal(&error),
                 };
                 channel.say(&answer).await?;
             }
@@ -76,30 +87,18 @@ where
     Ok(())
 }
 
-async fn take<S>(channel: &mut Channel<S>, store: &Store, digest: Digest, size: u64) -> Result<(), Error>
+async fn take<S>(channel: &mut Channel<S>, holder: &Holder, digest: Digest, size: u64) -> Result<(), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    match store.confirm(&digest).await {
+    match holder.confirm(&digest).await {
         Ok(true) => return channel.say(&Answer::Have).await,
         Ok(false) => {}
-        Err(error) => {
-            return channel
-                .say(&Answer::Failed {
-                    reason: error.to_string(),
-                })
-                .await;
-        }
+        Err(error) => return channel.say(&refusal(&error)).await,
     }
-    let mut writer = match store.begin(size) {
+    let mut writer = match holder.store().begin(size) {
         Ok(writer) => writer,
-        Err(error) => {
-            return channel
-                .say(&Answer::Failed {
-                    reason: error.to_string(),
-                })
-                .await;
-        }
+        Err(error) => return channel.say(&refusal(&error)).await,
     };
     channel.say(&Answer::Send).await?;
     let mut left = size;
@@ -112,32 +111,29 @@ where
         }
     }
     let kept = match failed {
-        None => writer.keep(Some(digest)).await.map(|_| ()),
+        None => holder.keep(writer, Some(digest)).await.map(drop),
         Some(error) => Err(error),
     };
     match kept {
         Ok(()) => channel.say(&Answer::Done).await,
-        Err(error) => {
-            channel
-                .say(&Answer::Failed {
-                    reason: error.to_string(),
-                })
-                .await
-        }
+        Err(error) => channel.say(&refusal(&error)).await,
     }
 }
 
-async fn give<S>(channel: &mut Channel<S>, store: &Store, digest: Digest) -> Result<(), Error>
+fn refusal(error: &super::Error) -> Answer {
+    Answer::Failed {
+        reason: error.to_string(),
+    }
+}
+
+async fn give<S>(channel: &mut Channel<S>, holder: &Holder, digest: Digest) -> Result<(), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let path = match store.sound(&digest).await {
+    let path = match holder.store().sound(&digest).await {
         Ok(Some(path)) => path,
         Ok(None) => return channel.say(&Answer::Absent).await,
-        Err(error) => {
-            let reason = error.to_string();
-            return channel.say(&Answer::Failed { reason }).await;
-        }
+        Err(error) => return channel.say(&refusal(&error)).await,
     };
     let opened = async {
         let file = tokio::fs::File::open(&path).await?;

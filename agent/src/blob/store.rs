@@ -9,7 +9,7 @@
 //! written. A file is read against its digest again before it is first used, whenever it changed since then by what the
 //! kernel says of it, and once a day: a damaged or short one is removed, and fetched anew by whoever wants it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -50,8 +50,14 @@ pub struct Store {
     /// Held while a blob is read against its digest, a few for all blobs: two would read the same, and one remove what
     /// was fetched for the other.
     reading: [Arc<tokio::sync::Mutex<()>>; READERS],
-    /// Told when a blob was removed.
-    removed: Arc<Notify>,
+    /// Those that were damaged and are not here any more, until somebody asks; at most as many as there were files.
+    lost: Arc<Lost>,
+}
+
+#[derive(Debug, Default)]
+struct Lost {
+    digests: Mutex<BTreeSet<Digest>>,
+    notify: Notify,
 }
 
 /// By what a file that was written is told from what it was: device, inode, size, and the times of the last change of its
@@ -93,6 +99,12 @@ struct Draft {
     kept: bool,
 }
 
+/// A blob that is whole on the disk, and has no name yet. Dropped before it is placed, it leaves nothing.
+pub struct Sealed {
+    draft: Draft,
+    digest: Digest,
+}
+
 /// A blob being written, from asynchronous code.
 pub struct Writer {
     /// Away while a thread for blocking work has it; not there after an error.
@@ -120,7 +132,7 @@ impl Store {
             folder,
             checked: Arc::default(),
             reading: Default::default(),
-            removed: Arc::default(),
+            lost: Arc::default(),
         })
     }
 
@@ -189,10 +201,22 @@ impl Store {
             .collect())
     }
 
+    /// Names of the blobs that are here and whose names begin so, in order.
+    pub fn beginning(&self, digests: &str) -> Result<Vec<String>, Error> {
+        let digits = digests.strip_prefix("sha256:").unwrap_or_default();
+        let entries = fs::read_dir(&self.folder).map_err(Error::disk(&self.folder))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names = names.filter(|name| name.starts_with(digits) && !name.starts_with(DRAFT));
+        let mut listed: Vec<String> = names.map(|name| format!("sha256:{name}")).collect();
+        listed.retain(|name| name.parse::<Digest>().is_ok());
+        listed.sort_unstable();
+        Ok(listed)
+    }
+
     /// Begins a blob of about `size` bytes.
     pub fn begin(&self, size: u64) -> Result<Writer, Error> {
-        room_for(&self.folder, size)?;
-        let path = self.folder.join(format!("{DRAFT}{:016x}", rand::random::<u64>()));
+        self.room_for(size)?;
+        let path = draft_path(&self.folder);
         let file = File::options()
             .write(true)
             .create_new(true)
@@ -213,9 +237,43 @@ impl Store {
         })
     }
 
-    /// Waits until a blob that was damaged has been removed.
-    pub async fn removed(&self) {
-        self.removed.notified().await;
+    /// Waits until blobs that were damaged have been removed, and gives them.
+    pub async fn lost(&self) -> BTreeSet<Digest> {
+        self.lost.notify.notified().await;
+        let mut lost = self.lost.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *lost)
+    }
+
+    fn is_lost(&self, digest: &Digest) {
+        let mut lost = self.lost.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.insert(*digest);
+        self.lost.notify.notify_one();
+    }
+
+    /// Takes a blob away: done when this returns. Its bytes are let go beside, which takes long where there are many; what
+    /// a crash leaves of them is removed at the next start, and one that it brings back is found by whoever looks for what
+    /// nobody names.
+    pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
+        let (path, aside) = (self.path(digest), draft_path(&self.folder));
+        match fs::rename(&path, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            renamed => renamed.map_err(Error::disk(&path))?,
+        }
+        self.checked().remove(digest);
+        let let_go = move || {
+            // What stays is removed at the next start.
+            let _ = fs::remove_file(aside);
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(let_go)),
+            Err(_) => let_go(),
+        }
+        Ok(())
+    }
+
+    /// Refuses where a blob of `size` bytes would take the last part of the disk.
+    pub fn room_for(&self, size: u64) -> Result<(), Error> {
+        room_for(&self.folder, size)
     }
 
     /// Reads a blob against its digest, unless somebody else just did. The caller holds [`Store::reading`].
@@ -269,7 +327,7 @@ impl Store {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(Error::disk(&path)(error));
                 }
-                _ => self.removed.notify_one(),
+                _ => self.is_lost(digest),
             }
         }
         Ok(false)
@@ -282,20 +340,27 @@ impl Draft {
         self.file.write_all(bytes).map_err(Error::disk(&self.path))
     }
 
-    fn keep(mut self, expected: Option<Digest>) -> Result<Digest, Error> {
+    fn seal(mut self, expected: Option<Digest>) -> Result<Sealed, Error> {
         let found = Digest::from(<[u8; 32]>::from(self.hash.finalize_reset()));
         if let Some(expected) = expected.filter(|expected| *expected != found) {
             return Err(Error::Mismatch { expected, found });
         }
-        let path = self.folder.join(found.hex());
         self.file
             .set_permissions(fs::Permissions::from_mode(0o555))
             .map_err(Error::disk(&self.path))?;
         self.file.sync_all().map_err(Error::disk(&self.path))?;
+        Ok(Sealed {
+            draft: self,
+            digest: found,
+        })
+    }
+
+    fn place(mut self, digest: Digest) -> Result<Digest, Error> {
+        let path = self.folder.join(digest.hex());
         fs::rename(&self.path, &path).map_err(Error::disk(&path))?;
         self.kept = true;
         sync_folder(&self.folder)?;
-        Ok(found)
+        Ok(digest)
     }
 }
 
@@ -315,6 +380,11 @@ impl Drop for Writer {
             runtime.spawn_blocking(move || drop(draft));
         }
     }
+}
+
+/// A name that no blob has.
+fn draft_path(folder: &Path) -> PathBuf {
+    folder.join(format!("{DRAFT}{:016x}", rand::random::<u64>()))
 }
 
 /// Refuses what would take a disk's last part.
@@ -363,12 +433,25 @@ impl Writer {
         Ok(())
     }
 
-    /// Keeps what was written, fsynced, under its digest, which is to be `expected`.
-    pub async fn keep(mut self, expected: Option<Digest>) -> Result<Digest, Error> {
+    /// Fsyncs what was written, whose digest is to be `expected`; it has no name yet.
+    pub async fn seal(mut self, expected: Option<Digest>) -> Result<Sealed, Error> {
         self.spill().await?;
         let draft = self.draft.take().ok_or(Error::Stopping)?;
-        let kept = tokio::task::spawn_blocking(move || draft.keep(expected));
-        kept.await.unwrap_or(Err(Error::Stopping))
+        let sealed = tokio::task::spawn_blocking(move || draft.seal(expected));
+        sealed.await.unwrap_or(Err(Error::Stopping))
+    }
+}
+
+impl Sealed {
+    /// What it is.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Lays it under its digest.
+    pub async fn place(self) -> Result<Digest, Error> {
+        let placed = tokio::task::spawn_blocking(move || self.draft.place(self.digest));
+        placed.await.unwrap_or(Err(Error::Stopping))
     }
 }
 

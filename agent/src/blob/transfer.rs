@@ -10,8 +10,8 @@ use futures::future::{BoxFuture, Shared};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::store::{Store, Writer};
-use super::{Digest, Error};
+use super::store::Writer;
+use super::{Digest, Error, Holder};
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::mesh::bulk;
 use crate::retry::Backoff;
@@ -66,7 +66,7 @@ impl Group for pipes_raft::Store {
 type Fetch = Shared<BoxFuture<'static, Result<PathBuf, Error>>>;
 
 struct Inner {
-    store: Store,
+    holder: Holder,
     client: bulk::Client,
     group: Arc<dyn Group>,
     lifecycle: Lifecycle,
@@ -84,11 +84,11 @@ pub struct Upload {
 }
 
 impl Blobs {
-    /// Blobs that lie in `store` here and are exchanged by `client` with `group`.
-    pub fn new(store: Store, client: bulk::Client, group: Arc<dyn Group>, lifecycle: &Lifecycle) -> Blobs {
+    /// Blobs that `holder` has here and that are exchanged by `client` with `group`.
+    pub fn new(holder: Holder, client: bulk::Client, group: Arc<dyn Group>, lifecycle: &Lifecycle) -> Blobs {
         let lifecycle = lifecycle.clone();
         Blobs(Arc::new(Inner {
-            store,
+            holder,
             client,
             group,
             lifecycle,
@@ -100,13 +100,13 @@ impl Blobs {
     pub fn begin(&self, size_hint: u64) -> Result<Upload, Error> {
         Ok(Upload {
             blobs: self.clone(),
-            writer: self.0.store.begin(size_hint)?,
+            writer: self.0.holder.store().begin(size_hint)?,
         })
     }
 
     /// Whether the blob lies here.
     pub fn has(&self, digest: &Digest) -> bool {
-        self.0.store.find(digest).is_some()
+        self.0.holder.store().find(digest).is_some()
     }
 
     /// Whether the blob is on a majority of the voters, here included; asks them.
@@ -114,7 +114,7 @@ impl Blobs {
         let members = self.0.group.members();
         let asked = members.voters.iter().map(|(id, address)| async {
             if *id == members.me {
-                return self.0.store.confirm(digest).await.unwrap_or(false);
+                return self.0.holder.confirm(digest).await.unwrap_or(false);
             }
             match address {
                 Some(address) => self.0.client.has(*address, digest.bytes()).await.unwrap_or(false),
@@ -131,7 +131,7 @@ impl Blobs {
 
     /// The blob's file here, which is what its name says; fetched from another node if it is not here or damaged.
     pub async fn ensure(&self, digest: &Digest) -> Result<PathBuf, Error> {
-        match self.0.store.sound(digest).await {
+        match self.0.holder.store().sound(digest).await {
             Ok(Some(path)) => return Ok(path),
             Ok(None) => {}
             // Another file takes the place of one that cannot be read.
@@ -183,7 +183,7 @@ impl Blobs {
         for (id, address) in peers {
             match self.fetch_from(*address, digest).await {
                 Ok(true) => {
-                    let path = self.0.store.find(&digest);
+                    let path = self.0.holder.store().find(&digest);
                     return path.ok_or(Error::Absent {
                         digest,
                         asked: "removed as it came".to_owned(),
@@ -214,16 +214,21 @@ impl Blobs {
             .await
             .map_err(|error| words(&error))?;
         let Some(mut body) = fetched else { return Ok(false) };
-        let mut writer = self.0.store.begin(body.size()).map_err(|error| words(&error))?;
+        let mut writer = self
+            .0
+            .holder
+            .store()
+            .begin(body.size())
+            .map_err(|error| words(&error))?;
         while let Some(bytes) = body.next().await.map_err(|error| words(&error))? {
             writer.write(bytes).await.map_err(|error| words(&error))?;
         }
         body.end();
-        let kept = writer.keep(Some(digest)).await;
+        let kept = self.0.holder.keep_copy(writer, digest).await;
         if let Err(error @ Error::Mismatch { .. }) = &kept {
             warn!(%address, %error, "a peer's blob is not what its name says");
         }
-        kept.map(|_| true).map_err(|error| words(&error))
+        kept.map(|()| true).map_err(|error| words(&error))
     }
 
     /// Returns once a majority of the voters has fsynced the blob, which lies here; the others get it meanwhile.
@@ -303,7 +308,8 @@ impl Blobs {
     async fn try_put(&self, address: SocketAddr, digest: Digest) -> anyhow::Result<()> {
         let path = self
             .0
-            .store
+            .holder
+            .store()
             .sound(&digest)
             .await?
             .ok_or_else(|| anyhow::anyhow!("{digest} is not here any more"))?;
@@ -316,13 +322,41 @@ impl Blobs {
             .await?)
     }
 
-    pub(super) fn store(&self) -> &Store {
-        &self.0.store
+    /// Has a majority of the voters have what lies here; false where it does not. This node answers for itself first, as
+    /// whoever is about to name the blob has to ask it.
+    pub(super) async fn spread_again(&self, digest: Digest) -> Result<bool, Error> {
+        let is_here = self.0.holder.confirm(&digest).await?;
+        if is_here {
+            self.spread(digest).await?;
+        }
+        Ok(is_here)
+    }
+
+    /// Refuses where the disk here has little room left.
+    pub fn has_room(&self) -> Result<(), Error> {
+        self.0.holder.store().room_for(0)
+    }
+
+    /// By which rule this node holds blobs.
+    pub fn rule(&self) -> &pipes_job::blobs::Holder {
+        self.0.holder.rule()
+    }
+
+    pub(super) fn holder(&self) -> &Holder {
+        &self.0.holder
+    }
+
+    pub(super) fn client(&self) -> &bulk::Client {
+        &self.0.client
+    }
+
+    pub(super) fn members(&self) -> Members {
+        self.0.group.members()
     }
 
     /// Whether this node is one of those that keep every blob.
     pub(super) fn is_voter(&self) -> bool {
-        let members = self.0.group.members();
+        let members = self.members();
         members.voters.iter().any(|(id, _)| *id == members.me)
     }
 }
@@ -336,8 +370,11 @@ impl Upload {
     /// Ends the blob; returns its digest once a majority of the voters has fsynced it. With `expected` it is refused
     /// if it is another.
     pub async fn finish(self, expected: Option<Digest>) -> Result<Digest, Error> {
-        let digest = self.writer.keep(expected).await?;
+        let holder = &self.blobs.0.holder;
+        let digest = holder.keep(self.writer, expected).await?;
         self.blobs.spread(digest).await?;
+        // To send a large one took long.
+        holder.rule().awaits(&digest.to_string());
         Ok(digest)
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use pipes_job::blobs::Uses;
 use pipes_protocol::uris;
 use pipes_raft::Store;
 use pipes_wamp::client::{Connection, Session};
@@ -15,7 +16,7 @@ use crate::config::Config;
 use crate::executor::pool::{self, Pool};
 use crate::executor::procedures::{Files, Procedures};
 use crate::executor::process::cgroup::Cgroups;
-use crate::executor::process::{Host, Node, Process, shim};
+use crate::executor::process::{Executable, Host, Node, Process, shim};
 use crate::executor::settings;
 use crate::lifecycle::{Kind, Lifecycle};
 use pipes_router::{Role, Router};
@@ -32,6 +33,8 @@ pub struct Parts {
     pub router: Router,
     /// Gives executables and files.
     pub blobs: Blobs,
+    /// Names the executables of replicas.
+    pub uses: Uses,
     /// Runs the tasks.
     pub lifecycle: Lifecycle,
 }
@@ -44,11 +47,13 @@ pub async fn start(parts: Parts) -> anyhow::Result<Pool> {
         store,
         router,
         blobs,
+        uses,
         lifecycle,
     } = parts;
     let agent = ThisAgent {
         router: router.clone(),
         blobs,
+        uses,
     };
     let process = open_process(&config, node, agent.clone(), lifecycle.clone()).await?;
     let own = router
@@ -95,6 +100,7 @@ async fn open_process(
 struct ThisAgent {
     router: Router,
     blobs: Blobs,
+    uses: Uses,
 }
 
 #[async_trait::async_trait]
@@ -110,8 +116,13 @@ impl Files for ThisAgent {
 
 #[async_trait::async_trait]
 impl Host for ThisAgent {
-    async fn executable(&self, digest: &str) -> Result<PathBuf, String> {
-        self.path(digest).await
+    async fn executable(&self, digest: &str) -> Result<Executable, String> {
+        // First it is named: else it might be collected before the replica is there.
+        let used = self.uses.uses(digest).await.map_err(|error| error.to_string())?;
+        Ok(Executable {
+            path: self.path(digest).await?,
+            used: Box::new(used),
+        })
     }
 
     fn admit(&self, replica: &str, ticket_sha256: [u8; 32]) {

@@ -8,6 +8,10 @@
 //!                                  <-    Answer::Done | Answer::Failed { reason }
 //! Request::Get { digest }          ->
 //!                                  <-    Answer::Found { size }, body | Answer::Absent
+//! Request::Has { digest }          ->    also Awaits: is its name awaited?
+//!                                  <-    Answer::Have | Answer::Absent
+//! Request::Delete { digest }       ->
+//!                                  <-    Answer::Done | Answer::Have, where nobody collects it
 //! Request::Call { size }, body     ->
 //!                                  <-    Answer::Found { size }, body        (a call of the store)
 //! ```
@@ -76,6 +80,16 @@ pub enum Request {
     },
     /// Is this blob there, fsynced?
     Has {
+        /// Its SHA-256.
+        digest: [u8; 32],
+    },
+    /// Do you expect this blob to be named?
+    Awaits {
+        /// Its SHA-256.
+        digest: [u8; 32],
+    },
+    /// Delete this blob, if it is being collected.
+    Delete {
         /// Its SHA-256.
         digest: [u8; 32],
     },
@@ -270,11 +284,30 @@ impl Client {
 
     /// Whether the peer has a blob, fsynced.
     pub async fn has(&self, address: SocketAddr, digest: [u8; 32]) -> Result<bool, Error> {
+        self.ask(address, Request::Has { digest }).await
+    }
+
+    /// Whether the peer expects a blob to be named.
+    pub async fn awaits(&self, address: SocketAddr, digest: [u8; 32]) -> Result<bool, Error> {
+        self.ask(address, Request::Awaits { digest }).await
+    }
+
+    async fn ask(&self, address: SocketAddr, request: Request) -> Result<bool, Error> {
         let mut lease = self.lease(address).await?;
-        lease.connection.say(&Request::Has { digest }).await?;
+        lease.connection.say(&request).await?;
         match lease.connection.answer().await? {
             Answer::Have => lease.keep(true),
             Answer::Absent => lease.keep(false),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Has the peer delete a blob, unless nobody collects it.
+    pub async fn delete(&self, address: SocketAddr, digest: [u8; 32]) -> Result<(), Error> {
+        let mut lease = self.lease(address).await?;
+        lease.connection.say(&Request::Delete { digest }).await?;
+        match lease.connection.answer().await? {
+            Answer::Done | Answer::Have => lease.keep(()),
             other => Err(unexpected(&other)),
         }
     }

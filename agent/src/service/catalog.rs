@@ -1,11 +1,11 @@
 //! The services of the cluster: which there are, in which versions.
 //!
-//! Naming a blob is a race with its collection, decided by the store: who names D reads the generation of D's group first,
-//! has the holders say that they have D, and writes only if the generation is unchanged and D is not being collected.
-//! Nothing collects blobs yet; the keys are those that a collector will write.
+//! A version names its blob, by a right that is a race with the blob's collection (`pipes_job::blobs`); the name goes with
+//! the version, when the service is removed or newer ones have come.
 
 use std::time::SystemTime;
 
+use pipes_job::blobs::Naming;
 use pipes_raft::{
     Compare, CompareOp, Consistency, KeyValue, OPERATIONS_MAX, Op, OpResult, Range, Store, Target, Txn,
 };
@@ -14,6 +14,12 @@ use crate::blob::Digest;
 use crate::keys;
 use crate::service::name::{BadName, check_name, split};
 use crate::service::record::Record;
+
+/// Versions of a service that are kept beside the newest: as many as former definitions of a workflow, which names what it
+/// runs itself.
+pub const FORMER_MAX: usize = 10;
+/// Versions that go at once: one where none is above the limit, more of a cluster whose agents kept all of them.
+const REPLACED_MAX: usize = 32;
 
 /// What went wrong with a service.
 #[derive(Debug, thiserror::Error)]
@@ -48,49 +54,28 @@ pub enum Error {
     Store(#[from] pipes_raft::Error),
 }
 
-/// The right to name a blob, taken before its holders are asked.
-#[derive(Debug, Clone, Copy)]
-pub struct Naming {
-    digest: Digest,
-    /// When the generation of the digest's group was last written; 0: never.
-    generation: i64,
-}
-
-impl Naming {
-    /// Reads the generation; to be called before the blob is uploaded or its holders are asked.
-    pub async fn begin(store: &Store, digest: Digest) -> Result<Naming, pipes_raft::Error> {
-        let kept = store.get(keys::blob_generation(digest.bytes()[0])).await?;
-        Ok(Naming {
-            digest,
-            generation: kept.map_or(0, |kept| kept.mod_revision),
-        })
-    }
-
-    /// What must hold when the name is written.
-    pub fn compares(&self) -> Vec<Compare> {
-        let generation = keys::blob_generation(self.digest.bytes()[0]);
-        let gone = keys::blob_gone(&self.digest.to_string());
-        vec![
-            Compare::key(generation, CompareOp::Equal, Target::Mod(self.generation)),
-            Compare::absent(gone),
-        ]
-    }
-}
-
-/// Makes `record` the newest version of its service. Its blob lies on a majority of the voters already.
-pub async fn put(store: &Store, record: &Record, naming: Naming) -> Result<(), Error> {
+/// Makes `record` the newest version of its service, by the right to name its blob, which lies on a majority of the voters
+/// already. Of those that were before [`FORMER_MAX`] stay.
+pub async fn put(store: &Store, record: &Record, naming: &Naming) -> Result<(), Error> {
     check_name(&record.name)?;
     // A record is text and numbers: it always has a JSON form.
     let value = serde_json::to_vec(record).unwrap_or_default();
-    let digest = record.digest.to_string();
-    let version = keys::version(&record.name, &digest);
-    let success = vec![
-        Op::put(keys::service(&record.name), value.clone()),
-        Op::put(keys::blob_named_by(&digest, &version), Vec::new()),
-        Op::put(version, value),
-    ];
+    let version = keys::version(&record.name, &record.digest.to_string());
+    let (mut compares, mut success) = (naming.compares(), naming.names(&version, None));
+    for (key, digest, revision) in replaced(store, &record.name, &version).await? {
+        // Built again meanwhile: then it is another that goes.
+        compares.push(Compare::key(
+            key.as_slice(),
+            CompareOp::Equal,
+            Target::Mod(revision),
+        ));
+        success.push(Op::delete(keys::blob_named_by(&digest, &key)));
+        success.push(Op::delete(key));
+    }
+    success.push(Op::put(keys::service(&record.name), value.clone()));
+    success.push(Op::put(version, value));
     let txn = Txn {
-        compares: naming.compares(),
+        compares,
         success,
         failure: Vec::new(),
     };
@@ -98,6 +83,25 @@ pub async fn put(store: &Store, record: &Record, naming: Naming) -> Result<(), E
         true => Ok(()),
         false => Err(Error::Moved(record.digest)),
     }
+}
+
+/// The versions that go when `newest` comes, the oldest first: each its key, its digest and when it was written.
+async fn replaced(
+    store: &Store,
+    name: &str,
+    newest: &[u8],
+) -> Result<Vec<(Vec<u8>, String, i64)>, pipes_raft::Error> {
+    let prefix = keys::versions(name);
+    let mut former = store.prefix(prefix.clone()).await?;
+    former.retain(|kv| kv.key != newest);
+    former.sort_by_key(|kv| kv.mod_revision);
+    let count = former.len().saturating_sub(FORMER_MAX).min(REPLACED_MAX);
+    former.truncate(count);
+    let read = former.into_iter().filter_map(|kv| {
+        let digest = keys::after(&kv.key, &prefix)?.to_owned();
+        Some((kv.key, digest, kv.mod_revision))
+    });
+    Ok(read.collect())
 }
 
 /// The services named, each `NAME` or `NAME@DIGEST`, in their order; `None` for what was never built. One linearizable
@@ -189,7 +193,7 @@ pub async fn remove(store: &Store, name: &str, mut compares: Vec<Compare>) -> Re
     let versions = keys::versions(name);
     let named = store.prefix(versions.clone()).await?;
     let end = Some(pipes_raft::prefix_end(&versions));
-    let success = vec![
+    let mut success = vec![
         Op::delete(keys::service(name)),
         Op::Delete {
             key: versions.clone(),
@@ -197,6 +201,7 @@ pub async fn remove(store: &Store, name: &str, mut compares: Vec<Compare>) -> Re
             prev: false,
         },
     ];
+    success.extend(forget_names(&versions, &named));
     // A version that is built meanwhile also writes this key, so that none is left behind.
     let unchanged = Compare::key(
         keys::service(name),
@@ -209,36 +214,27 @@ pub async fn remove(store: &Store, name: &str, mut compares: Vec<Compare>) -> Re
         success,
         failure: Vec::new(),
     };
-    if !store.txn(txn).await?.succeeded {
-        return Err(Error::Changed(name.to_owned()));
+    match store.txn(txn).await?.succeeded {
+        true => Ok(()),
+        false => Err(Error::Changed(name.to_owned())),
     }
-    forget_names(store, &versions, &named).await
 }
 
-/// Takes the names of versions that are gone from their blobs. Should this fail half-way, a blob stays that nobody needs.
-async fn forget_names(store: &Store, versions: &[u8], named: &[KeyValue]) -> Result<(), Error> {
-    let digests = named
-        .iter()
-        .filter_map(|kv| Some((keys::after(&kv.key, versions)?, &kv.key)));
-    let names: Vec<(Vec<u8>, &Vec<u8>)> = digests
-        .map(|(digest, version)| (keys::blob_named_by(digest, version), version))
-        .collect();
-    for some in names.chunks(OPERATIONS_MAX / 2) {
-        // Built again meanwhile: then that build's name stays.
-        let compares = some
-            .iter()
-            .map(|(_, version)| Compare::absent(version.as_slice()))
-            .collect();
-        let success = some.iter().map(|(name, _)| Op::delete(name.as_slice())).collect();
-        store
-            .txn(Txn {
-                compares,
-                success,
-                failure: Vec::new(),
-            })
-            .await?;
-    }
-    Ok(())
+/// Takes the names of versions that go from their blobs.
+fn forget_names(versions: &[u8], named: &[KeyValue]) -> Vec<Op> {
+    let names = named.iter().filter_map(|kv| {
+        let digest = keys::after(&kv.key, versions)?;
+        Some(Op::delete(keys::blob_named_by(digest, &kv.key)))
+    });
+    let names: Vec<Op> = names.collect();
+    // One level takes so many operations, and each of them may be a level of its own.
+    let levels = names.chunks(OPERATIONS_MAX).map(|names| {
+        Op::Txn(Txn {
+            success: names.to_vec(),
+            ..Txn::default()
+        })
+    });
+    levels.collect()
 }
 
 impl Record {

@@ -16,7 +16,7 @@ mod name;
 mod nearest;
 mod record;
 
-pub use catalog::{Error, Naming, find, find_all, list, names, put, remove, versions};
+pub use catalog::{Error, find, find_all, list, names, put, remove, versions};
 pub use kind::{HEAD_LENGTH, Kind, NotExecutable};
 pub use name::{BadName, check_name, split};
 pub use nearest::nearest;

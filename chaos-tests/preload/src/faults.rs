@@ -5,6 +5,7 @@
 //! read raft/log EIO              reading what lies below raft/log fails
 //! write raft/log ENOSPC          so does writing, cutting and growing
 //! sync blobs EIO                 so does syncing
+//! free 5                         of the disk 5 % are free, as far as anybody asks
 //! ```
 
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ pub(crate) enum Doing {
 #[derive(Clone, Default)]
 struct Faults {
     delay_ms_max: u64,
+    free_percent: Option<u64>,
     failing: Vec<(Doing, PathBuf, c_int)>,
 }
 
@@ -51,6 +53,11 @@ pub(crate) fn delay(recorder: &Recorder, place: &Place) {
         let micros = random() % (faults.delay_ms_max * 1_000);
         std::thread::sleep(Duration::from_micros(micros));
     }
+}
+
+/// How much of its disk is to be free.
+pub(crate) fn free_percent(recorder: &Recorder, place: &Place) -> Option<u64> {
+    now(recorder, place).free_percent
 }
 
 fn now(recorder: &Recorder, place: &Place) -> Faults {
@@ -76,6 +83,10 @@ fn parse(text: &str, folder: &Path) -> Faults {
         let (doing, path, errno) = match words[..] {
             ["delay", ms] => {
                 faults.delay_ms_max = ms.parse().unwrap_or(0);
+                continue;
+            }
+            ["free", percent] => {
+                faults.free_percent = percent.parse().ok();
                 continue;
             }
             ["read", path, errno] => (Doing::Read, path, errno),

@@ -18,6 +18,7 @@
 //! | `recorder.rs` | which files are recorded, and where |
 //! | `names.rs` | creations, renames, removals: the functions that change a folder |
 //! | `contents.rs` | the functions that read, write, cut and sync a file |
+//! | `room.rs` | how much room a disk says that it has |
 //! | `faults.rs` | what fails, and how long a sync takes |
 //! | `system.rs` | the kernel itself, past the functions that are stood in for |
 //!
@@ -34,4 +35,5 @@ mod faults;
 mod names;
 pub mod record;
 mod recorder;
+mod room;
 mod system;

@@ -136,3 +136,33 @@ fn a_body_comes_through_a_workflow_unchanged_though_all_is_sent_before_anything_
     })?;
     cluster.finish()
 }
+
+#[test]
+fn where_a_disk_has_little_room_left_jobs_and_builds_are_refused_and_say_why() -> Result<()> {
+    let cluster = Cluster::start_recorded(1, &[])?;
+    cluster.build(&["cat"])?;
+    cluster.call(&["run", "-d", "--name", "copy", "cat"])?;
+    let port = port(&cluster, "copy")?;
+    let address = &cluster.nodes[0].address;
+    let recording = cluster.recording.as_ref().context("it is recorded")?;
+    recording.set_faults("n1", "free 9\n")?;
+    let refused = wait_for("a few octets are refused", JOB_LIMIT, || {
+        let refused = ask(address, port, "POST /", b"few")?;
+        refused.is(503)?;
+        Ok(refused)
+    })?;
+    ensure!(refused.text().contains("no room"), "{}", refused.text());
+    let large = ask(address, port, "POST /", &[b'a'; 32 << 10])?;
+    large.is(503)?;
+    let path = cluster.write("late", b"#!/bin/sh\n")?;
+    let build = cluster.attempt(&["build", &path.to_string_lossy()])?;
+    ensure!(
+        build.code() != 0 && build.errors().contains("no room"),
+        "{build:?}"
+    );
+    recording.set_faults("n1", "")?;
+    wait_for("and taken again", JOB_LIMIT, || {
+        ask(address, port, "POST /", b"few")?.is(202)
+    })?;
+    cluster.finish()
+}

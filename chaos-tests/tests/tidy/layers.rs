@@ -36,7 +36,7 @@ const LAYERS: [(&str, &str); 17] = [
     ),
     (
         "agent/src",
-        "agent api gateway workflow service executor blob cluster mesh follow retry doors config lifecycle certificate keys rationed log_file environment",
+        "agent api gateway workflow service executor blob cluster mesh follow clock retry doors config lifecycle certificate keys rationed log_file environment",
     ),
     (
         "agent/src/workflow",
@@ -64,7 +64,7 @@ const LAYERS: [(&str, &str); 17] = [
     ),
     (
         "agent/job/src",
-        "jobs queue finish claim submit expiry naming seams state record key error",
+        "jobs queue finish claim submit expiry blobs rendezvous seams state record key error",
     ),
     ("agent/syntax/src", "file line stage word quoting cursor error"),
     (
@@ -82,7 +82,7 @@ const LAYERS: [(&str, &str); 17] = [
     ),
     (
         "chaos-tests/preload/src",
-        "names contents faults recorder record system",
+        "names contents room faults recorder record system",
     ),
     (
         "chaos-tests/sim/src",

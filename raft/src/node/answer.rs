@@ -111,11 +111,12 @@ mod tests {
 
     #[test]
     fn what_no_message_holds_is_refused_in_words_and_a_proposal_is_not() {
-        let refused = refusal(&Response::Client(ClientResponse::Txn(TxnResult::default())));
-        let Ok(Response::Client(ClientResponse::Failed(Error::Refused(why)))) = rpc::decode(&refused) else {
+        let refused = refusal(&Response::Client(ClientResponse::Txn(TxnResult::default()), 7));
+        let Ok(Response::Client(ClientResponse::Failed(Error::Refused(why)), 7)) = rpc::decode(&refused)
+        else {
             panic!("it is not refused")
         };
         assert!(why.contains("too large"), "{why}");
-        assert!(refusal(&Response::Client(ClientResponse::Proposed(Vec::new()))).is_empty());
+        assert!(refusal(&Response::Client(ClientResponse::Proposed(Vec::new()), 7)).is_empty());
     }
 }

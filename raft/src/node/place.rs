@@ -23,8 +23,9 @@ use crate::client::routing::Routing;
 use crate::replica::{Replica, damage, examine, leader_tasks, purge};
 use crate::{Error, Status, task};
 
-/// Rest before a replica that ended is opened again the first time; then twice as long each time ...
-const REST_MIN: Duration = Duration::from_millis(250);
+/// Rest before a replica that ended is opened again the first time, longer than a leader's lease: opened, it knows nothing
+/// of the leader that it heard before. Then twice as long each time ...
+const REST_MIN: Duration = Duration::from_millis(500);
 /// ... and no longer than this: a disk that has room again is found soon, and one that has none is not kept busy.
 const REST_MAX: Duration = Duration::from_secs(5);
 /// A replica that lived for so long was well: if it ends, that is another matter than the last time.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use crate::blobs::Naming;
 use crate::claim::Job;
 use crate::error::Error;
 use crate::jobs::Jobs;
 use crate::key;
-use crate::naming::Naming;
 use crate::record::Open;
 use crate::submit::{self, Input, Outcome, Submission};
 
@@ -15,8 +15,9 @@ use crate::submit::{self, Input, Outcome, Submission};
 pub const OPEN_MAX: usize = 100_000;
 /// How long a submission is tried while the store decides nothing.
 const WITHIN: Duration = Duration::from_secs(10);
-/// How often it begins anew where the agent's life changed or a blob was collected meanwhile.
-const TRIES: usize = 20;
+/// How often it begins anew where the agent's life changed or a blob was collected meanwhile: as long as others take to go
+/// on with a collection whose agent died, and more.
+const TRIES: usize = 60;
 /// What is rested before.
 const REST: Duration = Duration::from_millis(100);
 
@@ -66,7 +67,8 @@ impl Jobs {
         for _ in 0..TRIES {
             if let Some(owner) = self.owner() {
                 submission.open.owner = Some(owner);
-                let naming = Naming::of(self.store(), &*parts.holders, &submission.open.input).await?;
+                let digest = submission.open.input.digest();
+                let naming = Naming::of(self.store(), &*parts.holders, digest.as_slice()).await?;
                 let answer = self
                     .commit(&submit::txn(&submission, owner, &naming), WITHIN)
                     .await?;

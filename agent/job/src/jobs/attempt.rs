@@ -13,12 +13,12 @@ use pipes_raft::{Compare, Consistency, EventKind, Range, Txn, Watch};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use crate::blobs::Naming;
 use crate::claim::{self, Job, Outcome};
 use crate::error::Error;
 use crate::finish::{self, Finished, Times};
 use crate::jobs::Jobs;
 use crate::key;
-use crate::naming::Naming;
 use crate::record::{Done, Open, OpenState, Owner};
 use crate::seams::{Ended, Order, Output, Wanted};
 use crate::state::{self, End, Next, Terms, Verdict};
@@ -335,10 +335,11 @@ impl Jobs {
     async fn finish(&self, job: &Job, end: &End, ended: &Ended, keep: Duration) -> Result<Outcome, Error> {
         // What a failed job wrote before is its result as well; of one that Pipes ended nothing is.
         let output = ended.output.clone();
-        let naming = match &output {
-            Some(Output::Blob(content)) => Naming::of(self.store(), &*self.parts().holders, content).await?,
-            _ => Naming::none(),
+        let digest = match &output {
+            Some(Output::Blob(content)) => content.digest(),
+            _ => None,
         };
+        let naming = Naming::of(self.store(), &*self.parts().holders, digest.as_slice()).await?;
         let finished = finish::finished(
             job,
             end,

@@ -12,9 +12,9 @@ use tracing::{debug, info, warn};
 
 use crate::error::Error;
 use crate::jobs::Jobs;
-use crate::jobs::takeover::chosen;
 use crate::key;
 use crate::record::{Done, decode};
+use crate::rendezvous::chosen;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(5);

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pipes_raft::{Consistency, OPERATIONS_MAX, Range, prefix_end};
-use sha2::{Digest as _, Sha256};
 use tracing::{debug, info};
 
 use crate::claim::{self, Job, Outcome};
@@ -19,6 +18,7 @@ use crate::error::Error;
 use crate::jobs::Jobs;
 use crate::key;
 use crate::record::{Open, OpenState, Owner};
+use crate::rendezvous::chosen;
 use crate::state::{self, Next};
 
 /// After so long without an owner a job is anybody's: the node that hashing names may be starting, or full.
@@ -207,41 +207,5 @@ impl Jobs {
     /// Ends a job that is not to be tried again, where its owner is gone indeed.
     async fn end_orphan(&self, former: Option<Owner>, job: &Job, end: &state::End) -> Result<Outcome, Error> {
         self.end_if(job, end, former.map(claim::is_gone)).await
-    }
-}
-
-/// Rendezvous hashing: of all nodes, the one that weighs most for this ID. Where nodes come and go, only their own share
-/// moves.
-pub(super) fn chosen(id: &str, nodes: &[u64]) -> Option<u64> {
-    let weight = |node: u64| {
-        let digest = Sha256::new()
-            .chain_update(id)
-            .chain_update(node.to_be_bytes())
-            .finalize();
-        <[u8; 32]>::from(digest)
-    };
-    nodes.iter().copied().max_by_key(|node| weight(*node))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jobs_are_shared_out_and_only_a_lost_nodes_share_moves() {
-        let ids: Vec<String> = (0..300).map(|number| format!("j{number}")).collect();
-        let count = |node| {
-            ids.iter()
-                .filter(|id| chosen(id, &[1, 2, 3]) == Some(node))
-                .count()
-        };
-        assert!([1, 2, 3].iter().all(|node| count(*node) > 60));
-        for id in &ids {
-            let before = chosen(id, &[1, 2, 3]);
-            if before != Some(2) {
-                assert_eq!(chosen(id, &[1, 3]), before);
-            }
-        }
-        assert_eq!(chosen("j1", &[]), None);
     }
 }

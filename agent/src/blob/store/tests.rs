@@ -15,7 +15,7 @@ async fn put(store: &Store, bytes: &[u8]) -> Digest {
     for chunk in bytes.chunks(100_000) {
         writer.write(chunk).await.unwrap();
     }
-    writer.keep(None).await.unwrap()
+    writer.seal(None).await.unwrap().place().await.unwrap()
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn what_is_not_its_digest_is_not_kept_and_leaves_nothing() {
     let (_folder, store) = store();
     let mut writer = store.begin(0).unwrap();
     writer.write(b"one").await.unwrap();
-    let refused = writer.keep(Some(Digest::of(b"two"))).await.unwrap_err();
+    let refused = writer.seal(Some(Digest::of(b"two"))).await.err().unwrap();
     assert!(matches!(refused, Error::Mismatch { .. }));
     drop(store.begin(0).unwrap());
     // Beside whoever let go of it, and soon.
@@ -96,6 +96,18 @@ async fn a_blob_is_read_against_its_digest_once_and_again_when_it_was_written() 
     file.set_len(2).unwrap();
     assert_eq!(store.sound(&digest).await.unwrap(), None);
     assert!(!short.exists());
+}
+
+#[tokio::test]
+async fn what_is_removed_is_gone_at_once_and_may_come_again() {
+    let (_folder, store) = store();
+    let digest = put(&store, b"bytes").await;
+    store.remove(&digest).unwrap();
+    assert_eq!(store.find(&digest), None);
+    assert_eq!(store.digests().unwrap(), []);
+    store.remove(&digest).unwrap();
+    assert_eq!(put(&store, b"bytes").await, digest);
+    assert!(store.confirm(&digest).await.unwrap());
 }
 
 #[test]

@@ -48,8 +48,8 @@ const END_MAX: Duration = Duration::from_secs(3);
 /// The agent, as its host: what a replica needs of it.
 #[async_trait::async_trait]
 pub trait Host: Send + Sync + 'static {
-    /// The file of an executable, fetched if it is not here.
-    async fn executable(&self, digest: &str) -> Result<PathBuf, String>;
+    /// An executable, fetched if it is not here.
+    async fn executable(&self, digest: &str) -> Result<Executable, String>;
 
     /// Lets a session in that gives the ticket with this SHA-256.
     fn admit(&self, replica: &str, ticket_sha256: [u8; 32]);
@@ -59,6 +59,14 @@ pub trait Host: Send + Sync + 'static {
 
     /// Fires when both procedures of a replica are registered; dropped when it left.
     fn registered(&self, replica: &str) -> oneshot::Receiver<()>;
+}
+
+/// An executable that is here.
+pub struct Executable {
+    /// Its file.
+    pub path: PathBuf,
+    /// As long as this lives nobody removes it.
+    pub used: Box<dyn Send + Sync>,
 }
 
 /// What is the same for all replicas of this node.
@@ -148,6 +156,7 @@ impl Inner {
     /// A replica's life; returns why it ended.
     async fn live(&self, spec: &ReplicaSpec, stop: &CancellationToken, started: Started) -> String {
         let mut here = Here {
+            _used: None,
             folder: self.node.replicas.join(&spec.replica),
             made: None,
             group: None,
@@ -191,7 +200,8 @@ impl Inner {
             digest: spec.kind.digest.clone(),
             why,
         })?;
-        let started = timeout(START_MAX, self.start_shim(spec, here, &executable)).await;
+        here._used = Some(executable.used);
+        let started = timeout(START_MAX, self.start_shim(spec, here, &executable.path)).await;
         started.unwrap_or_else(|_| {
             let why = format!("it did not register in {} s", START_MAX.as_secs());
             Err(StartError::NotReady(why))
@@ -286,6 +296,8 @@ impl Inner {
 
 /// What a replica has on this machine.
 struct Here {
+    /// Its executable stays as long as this.
+    _used: Option<Box<dyn Send + Sync>>,
     folder: PathBuf,
     /// The folder, once it was made.
     made: Option<Arc<Folder>>,

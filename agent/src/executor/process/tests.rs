@@ -22,11 +22,14 @@ struct ThisAgent {
 
 #[async_trait::async_trait]
 impl Host for ThisAgent {
-    async fn executable(&self, digest: &str) -> Result<PathBuf, String> {
+    async fn executable(&self, digest: &str) -> Result<Executable, String> {
         if digest == "gone" {
             Err("no node has it".into())
         } else {
-            Ok("/blobs/ab".into())
+            Ok(Executable {
+                path: "/blobs/ab".into(),
+                used: Box::new(()),
+            })
         }
     }
 

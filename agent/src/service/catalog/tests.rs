@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pipes_job::key;
 use pipes_raft::{Class, Node, Options, Peer, Transport, TransportError};
 
 use super::*;
@@ -41,11 +42,15 @@ async fn world() -> World {
 }
 
 impl World {
+    async fn naming(&self, digest: Digest) -> Naming {
+        Naming::begin(&self.store, &[digest.to_string()]).await.unwrap()
+    }
+
     async fn build(&self, name: &str, bytes: &[u8]) -> Record {
         let digest = Digest::of(bytes);
-        let naming = Naming::begin(&self.store, digest).await.unwrap();
+        let naming = self.naming(digest).await;
         let record = Record::new(name, digest, bytes.len() as u64, Kind::Script);
-        put(&self.store, &record, naming).await.unwrap();
+        put(&self.store, &record, &naming).await.unwrap();
         record
     }
 
@@ -111,15 +116,15 @@ async fn a_look_up_writes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_removed_leaves_no_key() {
     let world = world().await;
-    for version in 0..70 {
+    for version in 0..20 {
         world
             .build("cat", format!("#!/bin/cat {version}").as_bytes())
             .await;
     }
-    let kept = world.build("catalog", b"#!/bin/cat 0").await;
+    let kept = world.build("catalog", b"#!/bin/cat 19").await;
     assert_eq!(names(&world.store).await.unwrap(), ["cat", "catalog"]);
     assert_eq!(
-        world.keys(keys::blob_names(&kept.digest.to_string())).await.len(),
+        world.keys(key::blob_names(&kept.digest.to_string())).await.len(),
         2,
         "two name one blob"
     );
@@ -128,7 +133,7 @@ async fn a_service_that_is_removed_leaves_no_key() {
     assert!(world.keys(keys::versions("cat")).await.is_empty());
     let version = keys::version("catalog", &kept.digest.to_string());
     let by = String::from_utf8(keys::blob_named_by(&kept.digest.to_string(), &version)).unwrap();
-    assert_eq!(world.keys(keys::blobs()).await, [by]);
+    assert_eq!(world.keys(key::blobs("")).await, [by]);
     let error = remove(&world.store, "catalogue", Vec::new()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -138,30 +143,58 @@ async fn a_service_that_is_removed_leaves_no_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ten_versions_are_kept_beside_the_newest_and_the_others_names_go() {
+    let world = world().await;
+    let bytes = |version: usize| format!("#!/bin/cat {version}");
+    for version in 0..12 {
+        world.build("cat", bytes(version).as_bytes()).await;
+    }
+    // What is built again is the newest once more.
+    world.build("cat", bytes(1).as_bytes()).await;
+    world.build("cat", bytes(12).as_bytes()).await;
+    let mut expected: Vec<String> = (3..=12)
+        .chain([1])
+        .map(|version| Digest::of(bytes(version).as_bytes()).to_string())
+        .collect();
+    expected.sort_unstable();
+    let versions = world.keys(keys::versions("cat")).await;
+    let digests = versions.iter().map(|key| key.rsplit('/').next().unwrap());
+    assert_eq!(digests.collect::<Vec<_>>(), expected);
+    let mut named = world.keys(key::blobs("")).await;
+    named.retain(|key| !key.contains("generation"));
+    let names = expected.iter().map(|digest| {
+        let version = keys::version("cat", digest);
+        String::from_utf8(keys::blob_named_by(digest, &version)).unwrap()
+    });
+    assert_eq!(named, names.collect::<Vec<_>>());
+    world.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_blob_that_is_being_collected_is_not_named() {
     let world = world().await;
     let digest = Digest::of(b"#!/bin/cat");
     let record = Record::new("cat", digest, 10, Kind::Script);
-    let gone = keys::blob_gone(&digest.to_string());
-    let naming = Naming::begin(&world.store, digest).await.unwrap();
+    let gone = key::blob_gone(&digest.to_string());
+    let naming = world.naming(digest).await;
     world.store.put(gone.clone(), "", None).await.unwrap();
     assert!(
-        matches!(put(&world.store, &record, naming).await, Err(Error::Moved(_))),
+        matches!(put(&world.store, &record, &naming).await, Err(Error::Moved(_))),
         "it is going"
     );
     world.store.delete(gone).await.unwrap();
-    put(&world.store, &record, naming).await.unwrap();
+    put(&world.store, &record, &naming).await.unwrap();
     world
         .store
-        .put(keys::blob_generation(digest.bytes()[0]), "1", None)
+        .put(key::blob_generation(&digest.to_string()), "1", None)
         .await
         .unwrap();
     assert!(
-        matches!(put(&world.store, &record, naming).await, Err(Error::Moved(_))),
+        matches!(put(&world.store, &record, &naming).await, Err(Error::Moved(_))),
         "it went and may be gone"
     );
-    let again = Naming::begin(&world.store, digest).await.unwrap();
-    put(&world.store, &record, again).await.unwrap();
+    let again = world.naming(digest).await;
+    put(&world.store, &record, &again).await.unwrap();
     world.node.shutdown().await;
 }
 
@@ -169,10 +202,10 @@ async fn a_blob_that_is_being_collected_is_not_named() {
 async fn a_bad_name_is_refused() {
     let world = world().await;
     let digest = Digest::of(b"x");
-    let naming = Naming::begin(&world.store, digest).await.unwrap();
+    let naming = world.naming(digest).await;
     let record = Record::new("../cat", digest, 1, Kind::Script);
     assert!(matches!(
-        put(&world.store, &record, naming).await,
+        put(&world.store, &record, &naming).await,
         Err(Error::Name(_))
     ));
     world.node.shutdown().await;

@@ -1,5 +1,7 @@
 //! What a coordinator works with: the parts of the agent that its runs need, and no others.
 
+use pipes_job::blobs::Uses;
+
 use crate::cluster::nodes::Nodes;
 use crate::cluster::quorum::Quorum;
 use crate::lifecycle::Lifecycle;
@@ -24,6 +26,8 @@ pub struct Context {
     pub logs: Logs,
     /// Where work goes on that the answer does not wait for.
     pub lifecycle: Lifecycle,
+    /// Names the files of runs.
+    pub uses: Uses,
     /// What nodes have for stages.
     pub supplies: Supplies,
 }

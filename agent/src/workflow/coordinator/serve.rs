@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use pipes_job::blobs::Used;
 use pipes_protocol::run::{Loss, Part};
 use pipes_protocol::uris;
 use pipes_wamp::client::Connection;
@@ -33,6 +34,11 @@ pub async fn serve(context: Arc<Context>, own: OwnSession) {
     };
     let plan = match lookup::plan(&context, &request).await {
         Ok(plan) => plan,
+        Err(error) => return output.refuse(&error).await,
+    };
+    // As long as the run lasts they are there.
+    let _files = match named(&context, &plan).await {
+        Ok(files) => files,
         Err(error) => return output.refuse(&error).await,
     };
     let started = SystemTime::now();
@@ -89,6 +95,22 @@ pub async fn serve(context: Arc<Context>, own: OwnSession) {
             publisher.refused(&error);
         }
     }
+}
+
+/// Names the run's files, before anything starts.
+async fn named(context: &Context, plan: &Plan) -> Result<Vec<Used>, Error> {
+    let mut files = Vec::with_capacity(plan.options.files.len());
+    for file in &plan.options.files {
+        let used = context.uses.uses(&file.digest).await;
+        files.push(used.map_err(|error| match error {
+            pipes_job::Error::BlobMissing(_) => Error::Unavailable(format!(
+                "the bytes of {} are not on a majority of the servers; send them again",
+                file.name
+            )),
+            error => Error::Unavailable(error.to_string()),
+        })?);
+    }
+    Ok(files)
 }
 
 /// The attempts of one run.

@@ -16,13 +16,15 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use pipes_job::blobs::Naming;
+use pipes_job::seams::Holders;
+use pipes_protocol::stage::File;
 use pipes_raft::{Compare, Consistency, OPERATIONS_MAX, Op, Range, Store, Txn};
 
-use crate::blob::{Blobs, Digest};
+use crate::blob::Digest;
 use crate::cluster::quorum::Quorum;
 use crate::keys;
 use crate::retry::Backoff;
-use crate::service::Naming;
 use crate::workflow::daemon::asked::{Asked, Token};
 use crate::workflow::daemon::change::{self, Doors};
 use crate::workflow::daemon::kept::{self, Kept, is_of, none_under, unchanged_since};
@@ -36,20 +38,6 @@ pub const WORKFLOWS_MAX: usize = 1_000;
 
 /// Races that one change may lose: others change workflows as well, but not for seconds on end.
 const TRIES: u32 = 32;
-
-/// Whether a file's bytes lie on a majority of the voters.
-#[async_trait::async_trait]
-pub trait Holders: Send + Sync {
-    /// Asks them.
-    async fn is_kept(&self, digest: &Digest) -> bool;
-}
-
-#[async_trait::async_trait]
-impl Holders for Blobs {
-    async fn is_kept(&self, digest: &Digest) -> bool {
-        Blobs::is_kept(self, digest).await
-    }
-}
 
 /// The wishes, for one request.
 pub struct Wishes<'a> {
@@ -306,22 +294,18 @@ impl Wishes<'_> {
             .collect();
         let mut compares: Vec<Compare> = versions.into_iter().map(Compare::exists).collect();
         let files = after.definition.options.files.iter();
-        for file in files.filter(|file| !named.contains(file.digest.as_str())) {
-            let digest: Digest = file.digest.parse().map_err(|_| {
-                Error::Usage(format!(
-                    "'{}' is no digest of {}: sha256: and 64 hex digits",
-                    file.digest, file.name
-                ))
-            })?;
-            let naming = Naming::begin(self.store, digest).await?;
-            if !self.holders.is_kept(&digest).await {
-                return Err(Error::Unavailable(format!(
-                    "the bytes of {} are not on a majority of the servers; send them again",
-                    file.name
-                )));
-            }
-            compares.extend(naming.compares());
+        let files: Vec<_> = files
+            .filter(|file| !named.contains(file.digest.as_str()))
+            .collect();
+        if let Some(file) = files.iter().find(|file| file.digest.parse::<Digest>().is_err()) {
+            return Err(Error::Usage(format!(
+                "'{}' is no digest of {}: sha256: and 64 hex digits",
+                file.digest, file.name
+            )));
         }
+        let digests: Vec<String> = files.iter().map(|file| file.digest.clone()).collect();
+        let naming = Naming::of(self.store, self.holders, &digests).await;
+        compares.extend(naming.map_err(|error| unnamed(error, &files))?.compares());
         Ok(compares)
     }
 
@@ -381,6 +365,21 @@ impl Races {
         }
         self.backoff.rest().await;
         Ok(())
+    }
+}
+
+/// Why files cannot be named.
+fn unnamed(error: pipes_job::Error, files: &[&File]) -> Error {
+    match error {
+        pipes_job::Error::Store(error) => error.into(),
+        pipes_job::Error::BlobMissing(digest) => {
+            let missing = files.iter().find(|file| file.digest == digest);
+            Error::Unavailable(format!(
+                "the bytes of {} are not on a majority of the servers; send them again",
+                missing.map_or(digest.as_str(), |file| file.name.as_str())
+            ))
+        }
+        error => Error::Unavailable(error.to_string()),
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! api/job.rs -> pipes_job::Jobs -> attempt.rs: pipes.run.start, on a session of its own, as any client's
 //!                                  terms.rs: what the daemon workflows say of their jobs
-//!                                  world.rs: holders of blobs, clock, chance
+//!                                  world.rs: chance
 //! ```
 
 mod attempt;
@@ -17,6 +17,7 @@ use pipes_job::Jobs;
 use pipes_router::Router;
 
 use crate::blob::Blobs;
+use crate::clock;
 use crate::cluster::nodes::Nodes;
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::workflow::daemon::known::Workflows;
@@ -58,8 +59,8 @@ pub fn start(parts: Parts) -> Jobs {
             node: nodes.own_name().to_owned(),
             lifecycle: lifecycle.clone(),
         }),
-        holders: Box::new(world::Voters(blobs)),
-        clock: Box::new(world::Clocks::new(store.clone())),
+        holders: Box::new(blobs),
+        clock: clock::boxed(store.clone()),
         chance: Box::new(world::Random),
         workflows: Box::new(terms::OfWorkflows::new(workflows, nodes)),
     });

@@ -92,6 +92,20 @@ impl Holders for All {
     async fn has(&self, _: &str) -> bool {
         true
     }
+
+    async fn sync(&self, _: &str) -> bool {
+        true
+    }
+
+    async fn fetch(&self, _: &str) -> bool {
+        true
+    }
+
+    async fn is_awaited(&self, _: &str) -> bool {
+        false
+    }
+
+    async fn delete(&self, _: &str) {}
 }
 
 struct Clocks(Instant);

@@ -34,9 +34,23 @@ struct Bytes(AtomicBool);
 
 #[async_trait::async_trait]
 impl Holders for Bytes {
-    async fn is_kept(&self, _: &Digest) -> bool {
+    async fn has(&self, _: &str) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+
+    async fn sync(&self, _: &str) -> bool {
+        false
+    }
+
+    async fn fetch(&self, _: &str) -> bool {
+        false
+    }
+
+    async fn is_awaited(&self, _: &str) -> bool {
+        false
+    }
+
+    async fn delete(&self, _: &str) {}
 }
 
 /// Stages that are ready at once, or never.
@@ -130,9 +144,9 @@ impl World {
     /// Builds a service; gives its digest.
     async fn build(&self, name: &str, bytes: &[u8]) -> String {
         let digest = Digest::of(bytes);
-        let naming = Naming::begin(&self.store, digest).await.unwrap();
+        let naming = Naming::begin(&self.store, &[digest.to_string()]).await.unwrap();
         let record = Record::new(name, digest, bytes.len() as u64, Kind::Script);
-        service::put(&self.store, &record, naming).await.unwrap();
+        service::put(&self.store, &record, &naming).await.unwrap();
         digest.to_string()
     }
 
