@@ -321,10 +321,12 @@ async fn start(
 
 /// Opens the store on its own runtime, where all that it spawns stays.
 async fn open_store(config: &Config, transport: RaftRpc, store_runtime: &Handle) -> anyhow::Result<Node> {
+    let usual = pipes_raft::Options::new(config.raft_folder(), config.cluster_id.clone());
     let options = pipes_raft::Options {
         name: config.name.clone(),
+        snapshot_entries: config.store.snapshot_entries.unwrap_or(usual.snapshot_entries),
         applied_differently: applied_differently(),
-        ..pipes_raft::Options::new(config.raft_folder(), config.cluster_id.clone())
+        ..usual
     };
     let opened = store_runtime
         .spawn(Node::open(options, None, Arc::new(transport)))

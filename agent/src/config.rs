@@ -41,6 +41,17 @@ pub struct Config {
     /// Operators that the cluster begins with; afterwards the store says who is one.
     #[serde(default)]
     pub operators: Vec<Operator>,
+    /// How the store is kept.
+    #[serde(default)]
+    pub store: Store,
+}
+
+/// How the store is kept; what is left out is the store's own default.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// Log entries after which a snapshot is made.
+    pub snapshot_entries: Option<u64>,
 }
 
 /// How stages are started.
@@ -191,6 +202,9 @@ impl Config {
         if self.members.is_empty() {
             return Some("`members` is empty: the first list of the cluster is needed".to_owned());
         }
+        if self.store.snapshot_entries == Some(0) {
+            return Some("`snapshot_entries` is 0: a number from 1 is needed".to_owned());
+        }
         for operator in &self.operators {
             if public_key(&operator.key).is_none() {
                 return Some(format!(
@@ -321,6 +335,14 @@ mod tests {
             refused.to_string(),
             "agent.toml: `data` is state: an absolute path is needed"
         );
+    }
+
+    #[test]
+    fn how_often_a_snapshot_is_made_may_be_said() {
+        assert_eq!(parse(WHOLE).unwrap().store.snapshot_entries, None);
+        let said = |entries: u64| parse(&format!("{WHOLE}\n[store]\nsnapshot_entries = {entries}\n"));
+        assert_eq!(said(500).unwrap().store.snapshot_entries, Some(500));
+        assert!(matches!(said(0), Err(Error::Refused { .. })));
     }
 
     #[test]

@@ -98,6 +98,7 @@ fn config() -> Config {
         ports: Ports::default(),
         members: Vec::new(),
         operators: Vec::new(),
+        store: crate::config::Store::default(),
     }
 }
 
