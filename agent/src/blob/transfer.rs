@@ -4,9 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
@@ -22,6 +24,10 @@ const PUT_TRIES: usize = 3;
 
 /// How often the voters may change while a blob is spread before that is given up.
 const CHANGES_MAX: usize = 5;
+
+/// How long a node may take to say whether it has a blob before the next one is asked: time to read through one of some
+/// gigabytes, which it does where it is not sure of it. One that is stopped would be waited for for a minute.
+const SAYS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is said of a node whose address is not known.
 const NO_ADDRESS: &str = "its address is not known";
@@ -121,12 +127,16 @@ impl Blobs {
                 None => false,
             }
         });
-        let kept = futures::future::join_all(asked)
-            .await
-            .into_iter()
-            .filter(|has| *has)
-            .count();
-        kept > members.voters.len() / 2
+        // A voter that is silent is waited for only as long as the answer hangs on it.
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        let (mut kept, majority) = (0, members.voters.len() / 2 + 1);
+        while kept < majority && kept + asked.len() >= majority {
+            match asked.next().await {
+                Some(has) => kept += usize::from(has),
+                None => break,
+            }
+        }
+        kept >= majority
     }
 
     /// The blob's file here, which is what its name says; fetched from another node if it is not here or damaged.
@@ -207,12 +217,10 @@ impl Blobs {
     async fn fetch_from(&self, address: Option<SocketAddr>, digest: Digest) -> Result<bool, String> {
         let address = address.ok_or(NO_ADDRESS)?;
         let words = |error: &dyn std::error::Error| error.to_string();
-        let fetched = self
-            .0
-            .client
-            .fetch(address, digest.bytes())
-            .await
-            .map_err(|error| words(&error))?;
+        let asking = self.0.client.fetch(address, digest.bytes());
+        let fetched = tokio::time::timeout(SAYS_WITHIN, asking).await;
+        let fetched = fetched.map_err(|_| format!("silent for {SAYS_WITHIN:?}"))?;
+        let fetched = fetched.map_err(|error| words(&error))?;
         let Some(mut body) = fetched else { return Ok(false) };
         let mut writer = self
             .0
