@@ -5,8 +5,8 @@
 //! http://127.77.0.1:7100/jobs/j01/         its own port
 //!                       /jobs/j01          what is left, the same with and without its last slash
 //!
-//! known? 404    whole head? 400     over TLS? 400    own host and origin? 403
-//! token? 401    a place? 429, 503   path? 404        method? 405
+//! known? 404 (503: just started)   whole head? 400   over TLS? 400   own host and origin? 403
+//! token? 401   a place? 429, 503   path? 404   method? 405
 //! ```
 //!
 //! Always: (1) all of this comes before a byte of the body is asked for, and before `100 Continue` with that; (2) an error
@@ -92,11 +92,12 @@ impl Routes {
                 inner.find('/').map_or((inner, ""), |slash| inner.split_at(slash))
             }
         };
-        let workflow = self.gateway.workflows.get(name).ok_or_else(|| {
-            Error::NotFound(match name {
-                "" => "this port serves each workflow below its name: /NAME/".into(),
-                _ => "there is no workflow of this name here; `pipes ps -a` lists them".into(),
-            })
+        let workflow = self.gateway.workflows.get(name).ok_or_else(|| match name {
+            "" => Error::NotFound("this port serves each workflow below its name: /NAME/".into()),
+            _ if !self.gateway.workflows.are_read() => {
+                Error::Unavailable("this agent has just started; try again, or ask another".into())
+            }
+            _ => Error::NotFound("there is no workflow of this name here; `pipes ps -a` lists them".into()),
         })?;
         // From /words, jobs/j01/ would be /jobs/j01/.
         let base = if rest.is_empty() {
