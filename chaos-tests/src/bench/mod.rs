@@ -12,8 +12,11 @@ pub mod calls;
 pub mod forwarder;
 pub mod hops;
 pub mod idle;
+pub mod jobs;
 pub mod latency;
+pub mod pipe_http;
 pub mod puts;
+pub mod spawning;
 pub mod starved;
 pub mod throughput;
 

@@ -1,8 +1,8 @@
 //! `pipes-bench [TOPIC...]`: figures of Pipes on this machine, all from one run. Topics: idle, throughput, latency, calls,
-//! puts, starved; all of them unless some are named.
+//! puts, jobs, pipe-http, starved; all of them unless some are named.
 
 use anyhow::Result;
-use pipes_chaos::bench::{Table, calls, idle, latency, puts, starved, throughput};
+use pipes_chaos::bench::{Table, calls, idle, jobs, latency, pipe_http, puts, starved, throughput};
 use pipes_chaos::cluster::Cluster;
 
 fn main() -> Result<()> {
@@ -26,6 +26,12 @@ fn main() -> Result<()> {
     }
     if is_wanted("puts") {
         puts::measure(&cluster, &mut table)?;
+    }
+    if is_wanted("jobs") {
+        jobs::measure(&cluster, &mut table)?;
+    }
+    if is_wanted("pipe-http") {
+        pipe_http::measure(&cluster, &mut table)?;
     }
     if is_wanted("starved") {
         starved::measure(&cluster, &mut table)?;
