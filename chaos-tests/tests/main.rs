@@ -4,8 +4,12 @@
 //! `scripts/test --test-threads 1 NAME`, or `cargo test -p pipes-chaos --test main NAME` where they are built.
 //! `PIPES_REPEAT=N` (set by `scripts/chaos`) multiplies the repetitions of the fault tests.
 
+#[path = "promises/bodies.rs"]
+mod bodies;
 #[path = "promises/break_is_no_end.rs"]
 mod break_is_no_end;
+#[path = "promises/chaos.rs"]
+mod chaos;
 #[path = "promises/check.rs"]
 mod check;
 #[path = "promises/collection.rs"]
@@ -50,8 +54,12 @@ mod listings;
 mod load;
 #[path = "promises/logs.rs"]
 mod logs;
+#[path = "promises/many_jobs.rs"]
+mod many_jobs;
 #[path = "promises/options.rs"]
 mod options;
+#[path = "promises/pipe_clients.rs"]
+mod pipe_clients;
 #[path = "promises/power_loss.rs"]
 mod power_loss;
 #[path = "promises/progress.rs"]
