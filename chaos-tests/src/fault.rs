@@ -4,25 +4,48 @@
 //! loopback can tell one pair of agents from another. A cut drops packets without a word, as a pulled cable does.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
 
 use crate::command::{self, Input, tool};
 
-/// A link between two addresses that carries nothing, until it is healed or dropped.
+/// Links between addresses that carry nothing, until they are healed or dropped.
 pub struct Cut {
     table: String,
     healed: bool,
 }
 
+/// Tells the tables of one process apart.
+static TABLES: AtomicU64 = AtomicU64::new(0);
+
 impl Cut {
     /// Drops every packet between the two addresses, both ways.
     pub fn between(one: &str, other: &str) -> Result<Cut> {
-        let table = format!("pipes_{}_{}", std::process::id(), one.replace('.', "_"));
+        Cut::ways(&[(one, other), (other, one)])
+    }
+
+    /// Drops every packet from one address to the other, and none back: neither has an answer of the other, and only one
+    /// of them hears what the other says.
+    pub fn one_way(from: &str, to: &str) -> Result<Cut> {
+        Cut::ways(&[(from, to)])
+    }
+
+    /// Drops every packet between one address and each of the others.
+    pub fn around(one: &str, others: &[&str]) -> Result<Cut> {
+        let ways = others.iter().flat_map(|other| [(one, *other), (*other, one)]);
+        Cut::ways(&ways.collect::<Vec<_>>())
+    }
+
+    fn ways(ways: &[(&str, &str)]) -> Result<Cut> {
+        let number = TABLES.fetch_add(1, Ordering::Relaxed);
+        let table = format!("pipes_{}_{number}", std::process::id());
+        let drops: String = ways
+            .iter()
+            .map(|(from, to)| format!("ip saddr {from} ip daddr {to} drop\n"))
+            .collect();
         let rules = format!(
-            "table ip {table} {{\nchain cut {{\ntype filter hook output priority 0; policy accept;\n\
-             ip saddr {one} ip daddr {other} drop\n\
-             ip saddr {other} ip daddr {one} drop\n}}\n}}\n"
+            "table ip {table} {{\nchain cut {{\ntype filter hook output priority 0; policy accept;\n{drops}}}\n}}\n"
         );
         nft(&["-f", "-"], &rules)?;
         Ok(Cut { table, healed: false })

@@ -22,11 +22,16 @@
 //! | `command.rs`, `terminal.rs` | how a program is run with a limit, and on a terminal |
 //! | `damage.rs` | what can happen to a node's files |
 //! | `fault.rs` | what can be done to links between agents |
+//! | `clock.rs` | wall clocks of agents that can be stepped |
 //! | `proc.rs` | what `/proc` says: stages left over, memory, executables; signals |
 //! | `differential/` | seeded random workflow lines out of real tools, and the same lines in `sh` |
 //! | `power_loss.rs` | what is left of an agent's files after a power loss |
 //! | `report.rs` | a run's record as `--report` writes it |
 //! | `bench/` | figures beside what they are measured against |
+//! | `scenario/` | a seeded round: load, faults in turn, and then what must hold all the same |
+//! | `load/`, `history.rs` | clients under faults; what they asked and were told |
+//! | `invariant/`, `linearizable.rs` | what must hold, a file each; whether one order explains what clients saw |
+//! | `http.rs` | HTTP/1.1, a request after another |
 //! | `wamp.rs`, `store.rs` | WAMP over RawSocket, octet by octet; `pipes.store.*` by it |
 //! | `wait.rs` | waiting for a state, with a limit |
 //! | `random.rs` | seeds, and data that a seed stands for |
@@ -36,15 +41,22 @@
 //! `PIPES_SEED`; (3) nothing waits without a limit.
 
 pub mod bench;
+pub mod clock;
 pub mod cluster;
 pub mod command;
 pub mod damage;
 pub mod differential;
 pub mod fault;
+pub mod history;
+pub mod http;
+pub mod invariant;
+pub mod linearizable;
+pub mod load;
 pub mod power_loss;
 pub mod proc;
 pub mod random;
 pub mod report;
+pub mod scenario;
 pub mod store;
 pub mod terminal;
 pub mod wait;

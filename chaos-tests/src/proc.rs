@@ -161,6 +161,21 @@ pub fn stages(cluster_id: &str, run: Option<&str>) -> Vec<i32> {
         .collect()
 }
 
+/// The stages' processes of a job.
+pub fn of_job(job: &str) -> Vec<i32> {
+    let is_of_job = |pid: &i32| {
+        let environment = environment(*pid);
+        environment
+            .iter()
+            .any(|(name, value)| name == "PIPES_JOB" && value == job)
+    };
+    pids()
+        .into_iter()
+        .filter(|pid| is_alive(*pid))
+        .filter(is_of_job)
+        .collect()
+}
+
 /// The children of a process.
 pub fn children(of: i32) -> Vec<i32> {
     pids()

@@ -248,7 +248,19 @@ impl Session {
         method: &str,
         credentials: Option<(&str, &str)>,
     ) -> Result<Session> {
+        Session::join_within(address, realm, method, credentials, ANSWER_LIMIT)
+    }
+
+    /// The same, where no answer may take longer, then and later.
+    pub fn join_within(
+        address: &Address,
+        realm: &str,
+        method: &str,
+        credentials: Option<(&str, &str)>,
+        limit: Duration,
+    ) -> Result<Session> {
         let mut stream = Stream::connect(address)?;
+        stream.read_limit(limit)?;
         stream.handshake()?;
         let features = map(FEATURES
             .iter()

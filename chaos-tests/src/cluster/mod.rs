@@ -6,6 +6,7 @@
 //!   c/pipes/contexts/...       XDG_CONFIG_HOME: the context that `init` made
 //!   w/                         what the test itself writes (scripts, inputs, reports)
 //!   j/n1/...                   what n1 has not synced, where power may be lost
+//!   b/pipes-agent              the agent with a clock that can be stepped, where that is wanted
 //! ```
 //!
 //! Always: (1) nothing outside the folder is touched, so clusters of several tests do not meet; (2) on drop every
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::clock::Clocks;
 use crate::command::{self, Finished, Input};
 use crate::fault::Cut;
 use crate::power_loss::Recording;
@@ -64,6 +66,17 @@ pub struct Status {
     pub whole: Value,
 }
 
+/// What agents are started with.
+#[derive(Clone, Copy, Debug)]
+enum Surroundings {
+    /// Nothing special.
+    Plain,
+    /// A library that records what they write.
+    Recorded,
+    /// A library that gives them the time.
+    Clocked,
+}
+
 /// A running cluster.
 pub struct Cluster {
     home: tempfile::TempDir,
@@ -75,6 +88,10 @@ pub struct Cluster {
     pub id: String,
     /// Its nodes, in order.
     pub nodes: Vec<Node>,
+    /// Where the binaries it runs lie.
+    binaries: PathBuf,
+    /// The agents' clocks, where they can be stepped.
+    clocks: Option<Clocks>,
     checked: bool,
 }
 
@@ -86,15 +103,20 @@ impl Cluster {
 
     /// The same, with more options for `init`.
     pub fn start_with(size: usize, options: &[&str]) -> Result<Cluster> {
-        Cluster::begin(size, options, false)
+        Cluster::begin(size, options, Surroundings::Plain)
     }
 
     /// A cluster whose agents may lose their power.
     pub fn start_recorded(size: usize, options: &[&str]) -> Result<Cluster> {
-        Cluster::begin(size, options, true)
+        Cluster::begin(size, options, Surroundings::Recorded)
     }
 
-    fn begin(size: usize, options: &[&str], is_recorded: bool) -> Result<Cluster> {
+    /// A cluster whose agents' clocks may be stepped.
+    pub fn start_clocked(size: usize, options: &[&str]) -> Result<Cluster> {
+        Cluster::begin(size, options, Surroundings::Clocked)
+    }
+
+    fn begin(size: usize, options: &[&str], surroundings: Surroundings) -> Result<Cluster> {
         // The path is short because a socket's path may have 107 bytes at most.
         let home = tempfile::Builder::new()
             .prefix("pc-")
@@ -104,10 +126,18 @@ impl Cluster {
             std::fs::create_dir(home.path().join(folder))?;
         }
         let (nodes, journals) = (home.path().join("s/pipes/local"), home.path().join("j"));
+        let clocks = match surroundings {
+            Surroundings::Clocked => Some(Clocks::new(&binaries(), &home.path().join("b"))?),
+            _ => None,
+        };
+        let recording = match surroundings {
+            Surroundings::Recorded => Some(Recording::new(&binaries(), nodes, journals)?),
+            _ => None,
+        };
         let mut cluster = Cluster {
-            recording: is_recorded
-                .then(|| Recording::new(&binaries(), nodes, journals))
-                .transpose()?,
+            recording,
+            binaries: clocks.as_ref().map_or_else(binaries, |clocks| clocks.binaries()),
+            clocks,
             home,
             name: "local".into(),
             id: String::new(),
@@ -172,7 +202,7 @@ impl Cluster {
 
     /// The CLI, in this cluster's surroundings.
     pub fn pipes(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binaries().join("pipes"));
+        let mut command = Command::new(self.binaries.join("pipes"));
         command.args(arguments).current_dir(self.home.path().join("w"));
         command.env("XDG_STATE_HOME", self.home.path().join("s"));
         command.env("XDG_CONFIG_HOME", self.home.path().join("c"));
@@ -314,9 +344,39 @@ impl Cluster {
         })
     }
 
+    /// Ends all agents, adds lines to the end of each one's `agent.toml`, and starts them again.
+    pub fn configure(&self, lines: &str) -> Result<()> {
+        self.kill_all()?;
+        for node in &self.nodes {
+            node.configure(lines)?;
+        }
+        self.start_again()?;
+        self.all_up(START_LIMIT)
+    }
+
+    /// Sets an agent's wall clock so many seconds before or after this machine's; its monotonic one goes on.
+    pub fn step_clock(&self, node: usize, seconds: i64) -> Result<()> {
+        let clocks = self.clocks.as_ref().context("clocks that can be stepped")?;
+        clocks.step(&self.nodes[node].folder, seconds)
+    }
+
     /// Cuts the link between two agents.
     pub fn cut(&self, one: usize, other: usize) -> Result<Cut> {
         Cut::between(&self.nodes[one].address, &self.nodes[other].address)
+    }
+
+    /// Has the second agent hear nothing of the first.
+    pub fn cut_one_way(&self, from: usize, to: usize) -> Result<Cut> {
+        Cut::one_way(&self.nodes[from].address, &self.nodes[to].address)
+    }
+
+    /// Cuts all links of an agent.
+    pub fn isolate(&self, node: usize) -> Result<Cut> {
+        let others = self.nodes.iter().map(|other| other.address.as_str());
+        let others: Vec<&str> = others
+            .filter(|other| *other != self.nodes[node].address)
+            .collect();
+        Cut::around(&self.nodes[node].address, &others)
     }
 
     /// Waits until no process of any stage is left; fails naming those that are.

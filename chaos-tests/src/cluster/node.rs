@@ -1,6 +1,8 @@
 //! A node of a test's cluster: its folder, its process, and ways in.
 
+use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rmpv::Value;
@@ -57,6 +59,11 @@ impl Node {
         Session::join(&Address::Unix(self.socket()), "pipes", "anonymous", None)
     }
 
+    /// The same, where neither joining nor any answer may take longer.
+    pub fn operator_within(&self, limit: Duration) -> Result<Session> {
+        Session::join_within(&Address::Unix(self.socket()), "pipes", "anonymous", None, limit)
+    }
+
     /// Slots of its replicas that are taken.
     pub fn slots_used(&self) -> Result<u64> {
         let shown = self.supply()?;
@@ -92,6 +99,23 @@ impl Node {
     /// What its agent has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("agent.log")).unwrap_or_default()
+    }
+
+    /// A snapshot that is being written, or was when its agent was killed.
+    pub fn unfinished_snapshot(&self) -> Option<PathBuf> {
+        let snapshots = std::fs::read_dir(self.folder.join("raft/snapshots")).ok()?;
+        let paths = snapshots.flatten().map(|entry| entry.path());
+        paths
+            .into_iter()
+            .find(|path| path.extension().is_some_and(|extension| extension == "part"))
+    }
+
+    /// Adds lines to the end of its `agent.toml`, which it reads at its next start.
+    pub(super) fn configure(&self, lines: &str) -> Result<()> {
+        let path = self.folder.join("agent.toml");
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path)?;
+        file.write_all(lines.as_bytes())
+            .with_context(|| format!("write {}", path.display()))
     }
 
     /// The value of a key of its `agent.toml`.

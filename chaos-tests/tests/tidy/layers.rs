@@ -78,7 +78,8 @@ const LAYERS: [(&str, &str); 17] = [
     ),
     (
         "chaos-tests/src",
-        "bench differential cluster store wamp power_loss damage fault terminal command proc wait report random",
+        "bench scenario invariant load history linearizable differential cluster store wamp http clock power_loss damage fault terminal \
+         command proc wait report random",
     ),
     (
         "chaos-tests/preload/src",
