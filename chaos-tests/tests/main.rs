@@ -66,6 +66,8 @@ mod power_loss;
 mod progress;
 #[path = "promises/readme.rs"]
 mod readme;
+#[path = "promises/reasons.rs"]
+mod reasons;
 #[path = "promises/replicas.rs"]
 mod replicas;
 #[path = "promises/rewinding.rs"]
