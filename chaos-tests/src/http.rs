@@ -58,13 +58,16 @@ impl<'a> Request<'a> {
     }
 }
 
+/// Names in small letters, and values.
+pub type Headers = Vec<(String, String)>;
+
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status.
     pub status: u16,
     /// Headers, and trailers after them, their names in small letters.
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -227,7 +230,7 @@ fn line(from: &mut impl BufRead) -> Result<String> {
     Ok(String::from_utf8_lossy(text).into_owned())
 }
 
-fn head(from: &mut impl BufRead) -> Result<(u16, Vec<(String, String)>)> {
+fn head(from: &mut impl BufRead) -> Result<(u16, Headers)> {
     let first = line(from)?;
     let status = first
         .strip_prefix("HTTP/1.1 ")
@@ -235,7 +238,7 @@ fn head(from: &mut impl BufRead) -> Result<(u16, Vec<(String, String)>)> {
     Ok((status.with_context(|| first.clone())?, headers(from)?))
 }
 
-fn headers(from: &mut impl BufRead) -> Result<Vec<(String, String)>> {
+fn headers(from: &mut impl BufRead) -> Result<Headers> {
     let mut headers = Vec::new();
     loop {
         let line = line(from)?;
@@ -258,7 +261,7 @@ fn octets(from: &mut impl BufRead, length: u64) -> Result<Vec<u8>> {
 }
 
 /// A chunked body, and its trailers.
-fn chunked(from: &mut impl BufRead) -> Result<(Vec<u8>, Vec<(String, String)>)> {
+fn chunked(from: &mut impl BufRead) -> Result<(Vec<u8>, Headers)> {
     let mut body = Vec::new();
     loop {
         let head = line(from)?;

@@ -75,7 +75,7 @@ fn rate(clients: usize, target: &str, connect: impl Fn(usize) -> Result<Connecti
 
 fn pipe(http: &mut Connection, target: &str) -> Result<()> {
     let answer = http.ask(&Request::post(target, INPUT))?.expect(200)?;
-    ensure!(answer.body == INPUT, "{:?}", answer.text());
+    ensure!(answer.body == INPUT, "{target} answered {answer:?}");
     Ok(())
 }
 
