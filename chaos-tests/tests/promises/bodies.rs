@@ -1,8 +1,10 @@
 //! Bodies of any size go through daemon workflows unchanged, and no agent holds one in memory.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use pipes_chaos::cluster::Cluster;
-use pipes_chaos::http::{self, Request};
+use pipes_chaos::http::{Answer, Connection, Request};
 use pipes_chaos::load::jobs::PORT;
 use pipes_chaos::proc;
 use pipes_chaos::random;
@@ -11,6 +13,13 @@ use pipes_chaos::random;
 const BODY: usize = 256 << 20;
 /// What an agent may ever have had in memory.
 const PEAK_MAX: u64 = 96 << 20;
+
+/// How long an answer may take: as long as a job may be waited for, and some more.
+const ANSWER_LIMIT: Duration = Duration::from_secs(320);
+
+fn ask(address: &str, request: &Request<'_>) -> Result<Answer> {
+    Connection::to(address, PORT)?.within(ANSWER_LIMIT).ask(request)
+}
 
 fn peaks(cluster: &Cluster, after: &str) -> Result<()> {
     for node in &cluster.nodes {
@@ -33,7 +42,7 @@ fn a_large_body_comes_through_pipe_and_through_a_job_unchanged_in_little_memory(
 
     // All of it is sent before anything is read, so most of it lies in a file meanwhile.
     let address = &cluster.nodes[0].address;
-    let answer = http::ask(address, PORT, &Request::post("/copy/pipe", &body))?.expect(200)?;
+    let answer = ask(address, &Request::post("/copy/pipe", &body))?.expect(200)?;
     ensure!(
         answer.body == body,
         "{} octets came through /pipe",
@@ -42,15 +51,13 @@ fn a_large_body_comes_through_pipe_and_through_a_job_unchanged_in_little_memory(
     drop(answer);
     peaks(&cluster, "/pipe")?;
 
-    let id = http::ask(address, PORT, &Request::post("/copy/", &body))?.job()?;
+    let id = ask(address, &Request::post("/copy/", &body))?.job()?;
     let target = format!("/copy/jobs/{id}/?wait=300");
-    let job = http::ask(address, PORT, &Request::get(&target))?
-        .expect(200)?
-        .json()?;
+    let job = ask(address, &Request::get(&target))?.expect(200)?.json()?;
     ensure!(job["state"] == "succeeded", "{job}");
     let elsewhere = &cluster.nodes[2].address;
     let target = format!("/copy/jobs/{id}/result");
-    let answer = http::ask(elsewhere, PORT, &Request::get(&target))?.expect(200)?;
+    let answer = ask(elsewhere, &Request::get(&target))?.expect(200)?;
     ensure!(
         answer.body == body,
         "{} octets are the job's result",
@@ -61,9 +68,9 @@ fn a_large_body_comes_through_pipe_and_through_a_job_unchanged_in_little_memory(
     peaks(&cluster, "a job")?;
 
     let known = [("If-None-Match", etag.as_str())];
-    http::ask(elsewhere, PORT, &Request::get(&target).with(&known))?.expect(304)?;
+    ask(elsewhere, &Request::get(&target).with(&known))?.expect(304)?;
     let part = Request::get(&target).with(&[("Range", "bytes=1000-1999")]);
-    let part = http::ask(elsewhere, PORT, &part)?.expect(206)?;
+    let part = ask(elsewhere, &part)?.expect(206)?;
     ensure!(
         part.body == body[1000..2000],
         "{} octets of a range",
