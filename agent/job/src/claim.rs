@@ -52,8 +52,12 @@ impl Job {
 
 /// The next attempt's record takes the place of the last.
 pub fn begin(job: &Job, next: &Open, owner: Owner) -> Txn {
+    let mut compares = vec![job.is_unchanged()];
+    if !crate::mutant!(BegunAfterLife) {
+        compares.push(owner.lives());
+    }
     Txn {
-        compares: vec![job.is_unchanged(), owner.lives()],
+        compares,
         success: vec![Op::put(job.key(), encode(next))],
         failure: vec![Op::Range(Range::key(job.key()))],
     }
@@ -71,7 +75,9 @@ pub fn replace(job: &Job, next: &Open) -> Txn {
 /// Jobs of one former owner, or of none, become `owner`'s.
 pub fn take(former: Option<Owner>, jobs: &[(Job, Open)], owner: Owner) -> Txn {
     let mut compares = vec![owner.lives()];
-    compares.extend(former.map(is_gone));
+    if !crate::mutant!(TakenFromTheLiving) {
+        compares.extend(former.map(is_gone));
+    }
     compares.extend(jobs.iter().map(|(job, _)| job.is_unchanged()));
     Txn {
         compares,

@@ -20,11 +20,24 @@
 //! Always: (1) a job is on a majority's disks before its ID is answered; (2) each (job, attempt) begins at most once; (3) one
 //! result is recorded, by a transaction that compares what the attempt's owner last read; (4) nobody takes a job at a
 //! revision where its owner's presence hangs on the lease of that life; (5) no hash map is iterated and no clock or chance is
-//! asked but those of `seams.rs`, nor by `select!`, so that a simulation repeats a run by its seed.
+//! asked but those of `seams.rs`, nor by `select!`, so that a simulation repeats a run by its seed. That simulation runs
+//! all of this as it is, over simulated stores, with agents that are killed, stand still and are cut off: `chaos-tests/sim`.
 //!
 //! ```text
 //! jobs ─> queue, finish, expiry ─> claim ─> submit ─> blobs ─> rendezvous, seams ─> state ─> record ─> key, error
 //! ```
+
+/// Whether a simulation wants this mistake to be made; never in earnest.
+macro_rules! mutant {
+    ($name:ident) => {{
+        #[cfg(not(sim))]
+        let is_wanted = false;
+        #[cfg(sim)]
+        let is_wanted = pipes_sim_seam::is_mutant(pipes_sim_seam::Mutant::$name);
+        is_wanted
+    }};
+}
+use mutant;
 
 pub mod blobs;
 mod claim;

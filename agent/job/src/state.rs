@@ -235,7 +235,7 @@ fn again(open: &Open, rest: Duration, terms: &Terms, why: &str) -> Next {
 
 /// What becomes of a job whose owner is gone: `owner` takes it.
 pub fn taken(open: &Open, owner: Owner, now_ms: u64) -> Next {
-    if open.cancel {
+    if open.cancel && !crate::mutant!(CancelForgotten) {
         return Next::Over(End::cancelled(None));
     }
     let was_running = open.state == OpenState::Running;

@@ -341,6 +341,10 @@ pub async fn watch(store: Store, shared: Shared, host: usize, from: i64) {
 
 fn change(event: Event) -> Change {
     Change {
+        lease: match event.kind {
+            EventKind::Put => event.kv.lease,
+            EventKind::Delete => 0,
+        },
         value: (event.kind == EventKind::Put).then_some(event.kv.value),
         key: event.kv.key,
         revision: event.kv.mod_revision,

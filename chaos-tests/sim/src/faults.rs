@@ -23,6 +23,8 @@ enum Later {
     Mend(usize),
     /// A host is cut off for so long.
     CutOff(usize, u64),
+    /// A workflow is started again.
+    Start(String),
 }
 
 impl Schedule {
@@ -92,14 +94,17 @@ impl Schedule {
                 world.note(format!("n{number}'s disk is well again"));
                 disk::set_faults(&format!("n{number}"), world.plan.disk);
             }
-            Later::CutOff(number, for_ms) => {
-                let others = (1..=world.plan.hosts).filter(|other| *other != number);
-                let links = others
-                    .flat_map(|other| [(number, other), (other, number)])
-                    .collect();
-                self.cut_links(world, Link::Refused, links, for_ms);
-            }
+            Later::CutOff(number, for_ms) => self.cut_off(world, number, Link::Refused, for_ms),
+            Later::Start(workflow) => wish(world, &workflow, true),
         }
+    }
+
+    fn cut_off(&mut self, world: &mut World, number: usize, link: Link, for_ms: u64) {
+        let others = (1..=world.plan.hosts).filter(|other| *other != number);
+        let links = others
+            .flat_map(|other| [(number, other), (other, number)])
+            .collect();
+        self.cut_links(world, link, links, for_ms);
     }
 
     fn cut_links(&mut self, world: &mut World, link: Link, links: Vec<(usize, usize)>, for_ms: u64) {
@@ -112,13 +117,16 @@ impl Schedule {
 
     fn fault(&mut self, world: &mut World) {
         let weights = world.plan.weights;
-        let kinds: [(u64, fn(&mut Schedule, &mut World)); 6] = [
+        let kinds: [(u64, fn(&mut Schedule, &mut World)); 9] = [
             (weights.crash, Schedule::crash_one),
             (weights.crash_all, Schedule::crash_all),
             (weights.cut, Schedule::cut),
             (weights.freeze, Schedule::freeze),
             (weights.slow_disk, Schedule::slow_disk),
             (weights.bad_disk, Schedule::bad_disk),
+            (weights.stop, Schedule::stop),
+            (weights.wish, Schedule::stop_workflow),
+            (weights.cut_for_long, Schedule::cut_for_long),
         ];
         let mut draw = self.chance.below(kinds.iter().map(|(weight, _)| weight).sum());
         for (weight, fault) in kinds {
@@ -241,4 +249,42 @@ impl Schedule {
         let until = world.now_ms + self.chance.scaled(200, 4_000);
         self.later.push((until, Later::Mend(number)));
     }
+
+    fn stop(&mut self, world: &mut World) {
+        let number = self.host(world);
+        world.stop_in_order(number);
+    }
+
+    fn stop_workflow(&mut self, world: &mut World) {
+        let names: Vec<String> = world
+            .plan
+            .jobs
+            .iter()
+            .flat_map(|jobs| jobs.terms.keys().cloned())
+            .collect();
+        let Some(name) = names.get(self.chance.below(names.len() as u64) as usize) else {
+            return;
+        };
+        wish(world, name, false);
+        let until = world.now_ms + self.chance.scaled(10, 5_000);
+        self.later.push((until, Later::Start(name.clone())));
+    }
+
+    fn cut_for_long(&mut self, world: &mut World) {
+        let number = self.host(world);
+        let link = self.chance.pick(&[Link::Refused, Link::Hanging]);
+        let for_ms = self.chance.between(62_000, 90_000);
+        self.cut_off(world, number, link, for_ms);
+    }
+}
+
+/// A workflow takes jobs up, or does not.
+fn wish(world: &mut World, workflow: &str, is_running: bool) {
+    world.note(format!("workflow {workflow} runs: {is_running}"));
+    let history = world.shared.lock();
+    history.ledger.wishes.send_modify(|terms| {
+        if let Some(terms) = terms.get_mut(workflow) {
+            terms.is_running = is_running;
+        }
+    });
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use pipes_raft::{Error, TxnResult};
 
+use crate::ledger::Ledger;
 use crate::model::Model;
 use crate::trace::Trace;
 
@@ -55,6 +56,8 @@ pub struct History {
     pub is_calm: bool,
     /// No new requests.
     pub is_quiet: bool,
+    /// There are jobs: what the stores do is not what is of interest.
+    pub has_jobs: bool,
     next_serial: u64,
     /// The writes by serial.
     pub writes: BTreeMap<u64, WriteOp>,
@@ -74,6 +77,8 @@ pub struct History {
     pub installed: Vec<String>,
     /// Writes acknowledged since the last step, by serial.
     pub acknowledged: Vec<u64>,
+    /// What is known of jobs, in a world that has them.
+    pub ledger: Ledger,
     /// Requests by kind and outcome.
     pub counts: BTreeMap<&'static str, u64>,
 }
@@ -82,6 +87,14 @@ impl History {
     /// Notes an event.
     pub fn note(&mut self, what: String) {
         self.trace.add(self.now_ms, what);
+    }
+
+    /// Notes what a store did: where there are jobs, only for the sum.
+    pub fn note_deed(&mut self, what: String) {
+        match self.has_jobs {
+            true => self.trace.add_below(self.now_ms, what),
+            false => self.note(what),
+        }
     }
 
     /// Notes that something is wrong.

@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, RngSeed, Runtime};
 
 use crate::book::Shared;
 use crate::client::{self, Client};
+use crate::jobs::{self, Seat};
 use crate::life::alive;
 use crate::network::{self, Network, Request};
 use crate::plan::Plan;
@@ -270,6 +271,14 @@ impl Boot {
             let chance = self.chance.part(&format!("client {number}"));
             let client = Client::new(&node, self.shared.clone(), chance, self.number, &self.plan);
             tokio::spawn(client.run());
+        }
+        if let Some(plan) = &self.plan.jobs {
+            let chance = self.chance.part("agent");
+            if let Some(seat) = Seat::new(self.number, &node, self.shared.clone(), chance, plan) {
+                tokio::spawn(sim::scoped(jobs::live(seat)));
+            }
+            // Whoever needs to watch does so.
+            return;
         }
         let from = {
             let history = self.shared.lock();

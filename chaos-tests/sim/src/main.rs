@@ -1,5 +1,5 @@
 //! Runs seeds: `pipes-sim SEED` one, with its trace; `pipes-sim --seeds N [--from S] [--mutant NAME] [--seconds N]
-//! [--keep-going] [--loud]` many, with a summary.
+//! [--keep-going] [--loud]` many, with a summary. `pipes-sim jobs ...` the same, with jobs over the store.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -11,6 +11,7 @@ use pipes_sim_seam::Mutant;
 #[derive(Default)]
 struct Args {
     seed: Option<u64>,
+    has_jobs: bool,
     seeds: u64,
     from: u64,
     mutant: Option<Mutant>,
@@ -25,6 +26,7 @@ fn args() -> anyhow::Result<Args> {
     while let Some(arg) = given.next() {
         let mut value = || given.next().ok_or_else(|| anyhow::anyhow!("{arg} needs a value"));
         match arg.as_str() {
+            "jobs" => args.has_jobs = true,
             "--seeds" => args.seeds = value()?.parse()?,
             "--from" => args.from = value()?.parse()?,
             "--seconds" => args.seconds = Some(value()?.parse()?),
@@ -53,15 +55,16 @@ fn main() -> anyhow::Result<ExitCode> {
         .with_writer(std::io::stderr)
         .without_time()
         .init();
+    let run = if args.has_jobs { run::run_jobs } else { run::run };
     if let Some(seed) = args.seed {
-        let report = run::run(seed, args.mutant, args.is_loud);
+        let report = run(seed, args.mutant, args.is_loud);
         show(seed, &report, args.is_loud);
         println!("seed {seed}: {} events, sum {:016x}", report.sum.1, report.sum.0);
         return Ok(status(report.violations.is_empty()));
     }
     let began = Instant::now();
     let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
-    let (mut run, mut failed) = (0u64, 0u64);
+    let (mut done, mut failed) = (0u64, 0u64);
     for seed in args.from..args.from + args.seeds {
         let is_late = args
             .seconds
@@ -69,8 +72,8 @@ fn main() -> anyhow::Result<ExitCode> {
         if is_late {
             break;
         }
-        let report = run::run(seed, args.mutant, args.is_loud);
-        run += 1;
+        let report = run(seed, args.mutant, args.is_loud);
+        done += 1;
         for (name, count) in &report.counts {
             *counts.entry(name).or_default() += count;
         }
@@ -85,8 +88,8 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     println!(
-        "{run} seeds, {failed} with a violation, {:.0} seeds a minute",
-        run as f64 / minutes
+        "{done} seeds, {failed} with a violation, {:.0} seeds a minute",
+        done as f64 / minutes
     );
     for (name, count) in counts {
         println!("  {count:>12} {name}");

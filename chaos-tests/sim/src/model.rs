@@ -32,6 +32,8 @@ pub struct Change {
     pub value: Option<Vec<u8>>,
     /// When.
     pub revision: i64,
+    /// The lease it hangs on; 0 for none.
+    pub lease: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -212,7 +214,12 @@ impl Model {
             version,
             lease,
         });
-        self.changes.push(Change { key, value, revision });
+        self.changes.push(Change {
+            key,
+            value,
+            revision,
+            lease,
+        });
     }
 
     fn at(&self, key: &[u8], revision: i64) -> Option<KeyValue> {

@@ -1,6 +1,10 @@
 //! What a seed fixes: sizes, settings, how clients and faults behave. Some seeds are calm, some dense: the mix of
 //! faults decides what is found.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pipes_job::state::Terms;
 use pipes_sim_seam::{Chance, disk::Faults};
 
 /// Hosts beyond so many have no replica.
@@ -47,6 +51,21 @@ pub struct Plan {
     pub has_damage: bool,
     /// Limits of the store, by name.
     pub limits: Vec<(&'static str, u64)>,
+    /// Jobs, in a world that has them.
+    pub jobs: Option<JobsPlan>,
+}
+
+/// Jobs as a seed draws them.
+#[derive(Debug, Clone)]
+pub struct JobsPlan {
+    /// Clients on each host.
+    pub clients: u64,
+    /// Longest pause of one between two requests, in milliseconds.
+    pub pause_ms_max: u64,
+    /// Idempotency keys that they use.
+    pub keys: u64,
+    /// What the workflows say.
+    pub terms: BTreeMap<String, Terms>,
 }
 
 /// How often each kind of fault comes, beside the others.
@@ -58,6 +77,12 @@ pub struct Weights {
     pub freeze: u64,
     pub slow_disk: u64,
     pub bad_disk: u64,
+    /// A host's process stops in order.
+    pub stop: u64,
+    /// A workflow is stopped, and started again later.
+    pub wish: u64,
+    /// A host is cut off for longer than an attempt may go on.
+    pub cut_for_long: u64,
 }
 
 impl Plan {
@@ -113,6 +138,9 @@ impl Plan {
                 freeze: c.between(0, 2),
                 slow_disk: c.between(0, 3),
                 bad_disk: c.pick(&[0, 0, 1]),
+                stop: 0,
+                wish: 0,
+                cut_for_long: 0,
             },
             // Drawn apart, so that all else is as without it.
             bytes: {
@@ -122,7 +150,70 @@ impl Plan {
             has_aim: Chance::new(seed).part("aim").is(300),
             has_damage: Chance::new(seed).part("damage").is(150),
             limits: limits(c, is_slow),
+            jobs: None,
         }
+    }
+
+    /// The plan of a seed for a world with jobs: a store that has less to bear, so that jobs come to something.
+    pub fn of_jobs(seed: u64) -> Plan {
+        let mut chance = Chance::new(seed).part("jobs");
+        let c = &mut chance;
+        let is_dense = c.is(300);
+        let is_cut_for_long = c.is(60);
+        let plan = Plan::of(seed);
+        Plan {
+            hosts: c.pick(&[1, 3, 3, 3, 3, 4, 5, 6]),
+            clients: 0,
+            faults_ms: match is_cut_for_long {
+                true => 100_000,
+                false => c.between(6_000, 20_000),
+            },
+            fault_gap_ms: match (is_cut_for_long, is_dense) {
+                (true, _) => c.between(4_000, 12_000),
+                (_, true) => c.between(150, 800),
+                _ => c.between(800, 4_000),
+            },
+            is_rough_start: false,
+            loss: plan.loss.min(5),
+            disk: Faults {
+                stall_ms_max: plan.disk.stall_ms_max.min(30),
+                ..plan.disk
+            },
+            weights: Weights {
+                crash: c.between(1, 6),
+                crash_all: c.between(0, 2),
+                cut: c.between(0, 3),
+                freeze: c.between(0, 4),
+                slow_disk: c.between(0, 2),
+                // The store's own seeds look at that.
+                bad_disk: 0,
+                stop: c.between(0, 3),
+                wish: c.between(0, 2),
+                cut_for_long: if is_cut_for_long { 4 } else { 0 },
+            },
+            has_aim: false,
+            has_damage: false,
+            jobs: Some(JobsPlan {
+                clients: c.between(1, 2),
+                pause_ms_max: c.scaled(100, 2_000),
+                keys: c.scaled(1, 8),
+                terms: ["one", "two"].map(|name| (name.to_owned(), terms(c))).into(),
+            }),
+            ..plan
+        }
+    }
+}
+
+fn terms(c: &mut Chance) -> Terms {
+    let seconds = Duration::from_secs;
+    Terms {
+        is_running: true,
+        definition: 1,
+        at_once: c.pick(&[1, 2, 4, 16]),
+        retries: c.pick(&[0, 0, 1, 2]),
+        timeout: c.pick(&[None, Some(seconds(2)), Some(seconds(60))]),
+        keep: c.pick(&[Duration::ZERO, seconds(3), seconds(3_600), seconds(3_600)]),
+        grace: c.pick(&[Duration::from_millis(50), seconds(2)]),
     }
 }
 

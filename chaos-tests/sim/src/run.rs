@@ -18,9 +18,17 @@ const FORMING_STALL_MS: u64 = 100;
 /// Longest that it may take to be whole again once nothing is wrong any more.
 pub const HEALED_MS: u64 = 30_000;
 
+/// Longest that jobs may take to end once nothing is wrong any more: some wait for others, and rest between attempts.
+const ENDED_MS: u64 = 600_000;
+
 /// Runs the world of a seed.
 pub fn run(seed: u64, mutant: Option<Mutant>, is_loud: bool) -> Report {
     run_plan(Plan::of(seed), mutant, is_loud)
+}
+
+/// Runs the world of a seed, with jobs.
+pub fn run_jobs(seed: u64, mutant: Option<Mutant>, is_loud: bool) -> Report {
+    run_plan(Plan::of_jobs(seed), mutant, is_loud)
 }
 
 /// Runs the world of a plan.
@@ -75,7 +83,14 @@ fn live(world: &mut World) {
         let why = world.why_not_whole();
         return world.fail(format!("not whole within {HEALED_MS} ms after all faults: {why}"));
     }
+    if world.plan.jobs.is_some() && !world.run_until(ENDED_MS, World::are_jobs_over) {
+        let why = world.shared.lock().checks.jobs.open();
+        return world.fail(format!("not all jobs are over within {ENDED_MS} ms: {why}"));
+    }
     world.shared.lock().is_quiet = true;
+    if world.plan.jobs.is_some() && !world.run_until(ENDED_MS, World::have_agents_looked) {
+        return world.fail("an agent does not list the jobs, or still holds one".into());
+    }
     let is_settled = |world: &World| world.is_settled();
     if !world.run_until(HEALED_MS, is_settled) {
         let why = world.why_not_whole();

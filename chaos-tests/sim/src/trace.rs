@@ -21,10 +21,7 @@ pub struct Trace {
 impl Trace {
     /// Adds an event.
     pub fn add(&mut self, at_ms: u64, what: String) {
-        let line = format!("{:>6}.{:03} {what}", at_ms / 1000, at_ms % 1000);
-        self.count += 1;
-        let crc = u64::from(crc32fast::hash(line.as_bytes()));
-        self.sum = (self.sum.rotate_left(5) ^ crc).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let line = self.sum_up(at_ms, &what);
         if self.is_loud {
             eprintln!("{line}");
         }
@@ -32,6 +29,19 @@ impl Trace {
             self.last.pop_front();
         }
         self.last.push_back(line);
+    }
+
+    /// Adds an event that is not shown.
+    pub fn add_below(&mut self, at_ms: u64, what: String) {
+        self.sum_up(at_ms, &what);
+    }
+
+    fn sum_up(&mut self, at_ms: u64, what: &str) -> String {
+        let line = format!("{:>6}.{:03} {what}", at_ms / 1000, at_ms % 1000);
+        self.count += 1;
+        let crc = u64::from(crc32fast::hash(line.as_bytes()));
+        self.sum = (self.sum.rotate_left(5) ^ crc).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        line
     }
 
     /// The last events, oldest first.

@@ -62,6 +62,9 @@ impl World {
         {
             let mut history = shared.lock();
             history.checks = Checks::new(plan.drift_max);
+            history.has_jobs = plan.jobs.is_some();
+            let terms = plan.jobs.as_ref().map(|jobs| jobs.terms.clone());
+            history.ledger.wishes.send_replace(terms.unwrap_or_default());
             history.note(format!("{plan:?}"));
         }
         World {
@@ -125,12 +128,16 @@ impl World {
                 self.hosts[at].start(&self.plan, &self.network, &self.shared);
             }
             self.hosts[at].step(self.now_ms);
+            if self.plan.jobs.is_some() && self.hosts[at].is_running() {
+                self.shared.lock().ledger.lives(at + 1);
+            }
             self.look_after(at);
             self.read_clock(at);
         }
         self.operate();
+        self.end_stopped();
         let mut history = self.shared.lock();
-        history.check(Checks::acknowledged);
+        history.check(Checks::stepped);
         for panic in panics::take() {
             history.fail(format!("a panic: {panic}"));
         }
@@ -228,10 +235,39 @@ impl World {
             return;
         }
         self.crashes += 1;
+        // It is another process that starts.
+        let shared = self.shared.lock();
+        shared
+            .ledger
+            .stopping
+            .send_if_modified(|hosts| hosts.remove(&number));
+        drop(shared);
+        let Some(host) = self.hosts.get_mut(number - 1) else {
+            return;
+        };
         let lost = host.stop(loss, &self.network);
         self.shared.lock().checks.ended(&host.name);
         host.starts_at = Some(self.now_ms + down_ms);
         self.note(format!("n{number} ends for {down_ms} ms: {loss:?} {lost:?}"));
+    }
+
+    /// Has a host's process stop in order.
+    pub fn stop_in_order(&mut self, number: usize) {
+        self.note(format!("n{number} is to stop in order"));
+        let shared = self.shared.lock();
+        shared
+            .ledger
+            .stopping
+            .send_if_modified(|hosts| hosts.insert(number));
+    }
+
+    /// Ends the processes that have stopped in order.
+    fn end_stopped(&mut self) {
+        let stopped = std::mem::take(&mut self.shared.lock().ledger.stopped);
+        for number in stopped {
+            self.shared.lock().count("stops in order");
+            self.crash(number, Loss::Killed, RESTART_MS);
+        }
     }
 
     /// Ends a host's process, which nothing starts again.
@@ -318,6 +354,17 @@ impl World {
                 .lock()
                 .checks
                 .is_quiet(self.now_ms, first.unwrap_or(0))
+    }
+
+    /// Every job is over, and nothing of those that are soon to be forgotten is left.
+    pub(crate) fn are_jobs_over(&self) -> bool {
+        let book = self.shared.lock();
+        book.checks.jobs.are_over(&book)
+    }
+
+    /// Every agent has said what it holds.
+    pub(crate) fn have_agents_looked(&self) -> bool {
+        self.shared.lock().ledger.looked.len() == self.hosts.len()
     }
 
     pub(crate) fn why_not_whole(&self) -> String {

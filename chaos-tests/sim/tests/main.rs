@@ -1,8 +1,9 @@
-//! A seed is a run: the same whenever it is run again, and without a violation; and a mistake of the store is seen.
+//! A seed is a run: the same whenever it is run again, and without a violation; and a mistake is seen.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pipes_sim::run;
+use pipes_sim::world::Report;
 use pipes_sim_seam::Mutant;
 
 /// Mistakes, and a seed whose run shows each; once something else has changed in the store, one of the few after it does.
@@ -28,34 +29,68 @@ const SHOWN: [(Mutant, u64); 19] = [
     (Mutant::ClockGoesBack, 0),
 ];
 
+/// Mistakes of the jobs, as those of the store.
+const SHOWN_WITH_JOBS: [(Mutant, u64); 5] = [
+    (Mutant::ResultUncompared, 0),
+    (Mutant::BegunAfterLife, 0),
+    (Mutant::TakenFromTheLiving, 6),
+    (Mutant::CancelForgotten, 1),
+    (Mutant::KeyUncompared, 0),
+];
+
 /// Seeds that are tried for a mistake.
 const NEAR: u64 = 8;
 
-fn run_without_violation(seeds: std::ops::Range<u64>) {
+/// Runs a seed, perhaps with a mistake, perhaps loudly.
+type Run = fn(u64, Option<Mutant>, bool) -> Report;
+
+fn run_without_violation(run: Run, seeds: std::ops::Range<u64>) {
     for seed in seeds {
-        let report = run::run(seed, None, false);
+        let report = run(seed, None, false);
         assert_eq!(report.violations, [""; 0], "seed {seed}");
     }
 }
 
+/// Those of the mistakes that are not seen near their seeds.
+fn unseen(run: Run, shown: &[(Mutant, u64)]) -> Vec<(Mutant, u64)> {
+    let is_shown = |(mutant, seed): &(Mutant, u64)| {
+        let mut seeds = *seed..*seed + NEAR;
+        seeds.any(|seed| !run(seed, Some(*mutant), false).violations.is_empty())
+    };
+    shown.iter().filter(|known| !is_shown(known)).copied().collect()
+}
+
 #[test]
 fn the_first_seeds_break_no_promise() {
-    run_without_violation(0..75);
+    run_without_violation(run::run, 0..75);
 }
 
 #[test]
 fn the_seeds_after_them_break_no_promise() {
-    run_without_violation(75..150);
+    run_without_violation(run::run, 75..150);
+}
+
+#[test]
+fn the_first_seeds_with_jobs_break_no_promise() {
+    run_without_violation(run::run_jobs, 0..21);
+}
+
+#[test]
+fn the_seeds_with_jobs_after_them_break_no_promise() {
+    run_without_violation(run::run_jobs, 21..42);
 }
 
 #[test]
 fn every_mistake_is_seen_at_its_seed() {
-    let is_shown = |(mutant, seed): &(Mutant, u64)| {
-        let mut seeds = *seed..*seed + NEAR;
-        seeds.any(|seed| !run::run(seed, Some(*mutant), false).violations.is_empty())
-    };
-    let unseen: Vec<_> = SHOWN.iter().filter(|known| !is_shown(known)).collect();
-    assert_eq!(unseen, [&(Mutant::EntrySkipped, 0); 0]);
+    assert_eq!(unseen(run::run, &SHOWN), [(Mutant::EntrySkipped, 0); 0]);
+}
+
+#[test]
+fn every_mistake_of_the_jobs_is_seen_at_its_seed() {
+    assert_eq!(
+        unseen(run::run_jobs, &SHOWN_WITH_JOBS),
+        [(Mutant::EntrySkipped, 0); 0]
+    );
 }
 
 #[test]
@@ -64,11 +99,13 @@ fn a_seed_gives_the_same_trace_whenever_it_is_run() {
     std::thread::scope(|scope| {
         scope.spawn(|| number_tasks(&is_over));
         let over = Over(&is_over);
-        for seed in 1..=8 {
-            let first = run::run(seed, None, false);
-            let second = run::run(seed, None, false);
-            assert_eq!(first.sum, second.sum, "seed {seed}");
-            assert_eq!(first.trace, second.trace, "seed {seed}");
+        for (run, seeds) in [(run::run as Run, 1..=8), (run::run_jobs as Run, 1..=4)] {
+            for seed in seeds {
+                let first = run(seed, None, false);
+                let second = run(seed, None, false);
+                assert_eq!(first.sum, second.sum, "seed {seed}");
+                assert_eq!(first.trace, second.trace, "seed {seed}");
+            }
         }
         drop(over);
     });

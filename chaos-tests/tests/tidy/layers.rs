@@ -87,7 +87,7 @@ const LAYERS: [(&str, &str); 17] = [
     ),
     (
         "chaos-tests/sim/src",
-        "run faults operator world damage host client network life book check history model trace plan panics",
+        "run faults operator world damage host jobs client network life book check history ledger fate model trace plan panics",
     ),
     (
         "chaos-tests/sim/seam/src",

@@ -109,7 +109,7 @@ impl Jobs {
             None if self.store().get(key::workflow(workflow)).await?.is_some() => {}
             None => return Err(Error::NoWorkflow(workflow.to_owned())),
         }
-        let open = self.queue().owned(workflow);
+        let open = self.owned(workflow);
         if open >= OPEN_MAX {
             return Err(Error::Full {
                 workflow: workflow.to_owned(),

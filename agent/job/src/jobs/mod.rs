@@ -87,6 +87,11 @@ impl Jobs {
         Some(Owner { node, lease })
     }
 
+    /// Jobs of a workflow that this agent holds: queued, resting or under way.
+    pub fn owned(&self, workflow: &str) -> usize {
+        self.queue().owned(workflow)
+    }
+
     /// The lock guards plain data for lines.
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)

@@ -73,5 +73,9 @@ impl Jobs {
             *known = present;
             is_new
         });
+        if before != now {
+            // What waits may begin.
+            self.0.queued.notify_one();
+        }
     }
 }

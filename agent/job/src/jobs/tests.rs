@@ -330,6 +330,29 @@ async fn an_attempt_ends_where_no_voter_answers_and_another_begins_when_one_does
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_due_where_none_may_begin_is_waited_for_at_rest() {
+    let world = World::new().await;
+    world.change(|terms| terms.retries = 1);
+    let agent = world.agent(1).await;
+    let id = agent.submit("exit 7").await;
+    while !world.begun().contains(&(id.clone(), 1)) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Its rest of 1 s is over meanwhile.
+    let before = world.sleeps();
+    for _ in 0..150 {
+        agent.jobs.0.is_cut_off.send_replace(true);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let slept = world.sleeps() - before;
+    assert!(slept < 500, "it went to sleep {slept} times in 1.5 s");
+    assert_eq!(
+        agent.ended(&id).await,
+        (DoneState::Failed, Some(7), 2, "partial".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_acceptance_was_not_heard_is_done_all_the_same() {
     let world = World::new().await;
     let agent = world.agent(1).await;

@@ -1,8 +1,8 @@
-//! Mistakes that the store makes when a simulation asks for one: it must be seen.
+//! Mistakes that the store, or the jobs over it, make when a simulation asks for one: it must be seen.
 
 use std::cell::Cell;
 
-/// A mistake. The store asks [`is_mutant`] at the one place that it concerns.
+/// A mistake. Who makes it asks [`is_mutant`] at the one place that it concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
     /// openraft's `enable_leader_restore` stays on.
@@ -43,11 +43,27 @@ pub enum Mutant {
     EntrySkipped,
     /// The store's clock is what the last entry says, not the highest that any has said.
     ClockGoesBack,
+    /// A job's result is written without a compare.
+    ResultUncompared,
+    /// An attempt goes on once another has its job.
+    GoesOnUnowned,
+    /// An attempt begins though its owner's life is over.
+    BegunAfterLife,
+    /// A job is taken from an owner whose life may go on.
+    TakenFromTheLiving,
+    /// An attempt begins though its record may not be written.
+    BegunUnrecorded,
+    /// An attempt goes on however long no voter answers.
+    RunsCutOff,
+    /// Who takes a job over does not see that it was cancelled.
+    CancelForgotten,
+    /// A submission does not compare that its key is new.
+    KeyUncompared,
 }
 
 impl Mutant {
     /// All of them, by the name that a command line gives.
-    pub const ALL: [(&'static str, Mutant); 19] = [
+    pub const ALL: [(&'static str, Mutant); 27] = [
         ("leader-restored", Mutant::LeaderRestored),
         ("committed-ahead", Mutant::CommittedAhead),
         ("purged-ahead", Mutant::PurgedAhead),
@@ -67,6 +83,14 @@ impl Mutant {
         ("checksum-ignored", Mutant::ChecksumIgnored),
         ("entry-skipped", Mutant::EntrySkipped),
         ("clock-goes-back", Mutant::ClockGoesBack),
+        ("result-uncompared", Mutant::ResultUncompared),
+        ("goes-on-unowned", Mutant::GoesOnUnowned),
+        ("begun-after-life", Mutant::BegunAfterLife),
+        ("taken-from-the-living", Mutant::TakenFromTheLiving),
+        ("begun-unrecorded", Mutant::BegunUnrecorded),
+        ("runs-cut-off", Mutant::RunsCutOff),
+        ("cancel-forgotten", Mutant::CancelForgotten),
+        ("key-uncompared", Mutant::KeyUncompared),
     ];
 
     /// The mistake of this name.
@@ -82,7 +106,7 @@ thread_local! {
     static MUTANT: Cell<Option<Mutant>> = const { Cell::new(None) };
 }
 
-/// Makes the store of this thread's world make a mistake, or none.
+/// Has a mistake made in this thread's world, or none.
 pub fn set_mutant(mutant: Option<Mutant>) {
     MUTANT.set(mutant);
 }

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use pipes_raft::{Node, Range};
 
 use crate::history::History;
-use crate::model::PREFIX;
+/// Past revisions that are read; fewer where there are jobs, which have many keys.
+const PAST: i64 = 40;
+const PAST_OF_JOBS: i64 = 4;
+/// All keys there can be.
+const ALL: &[u8] = &[0];
 
 /// Looks at every node.
 pub fn look(nodes: &[Arc<Node>], history: &mut History) {
@@ -16,10 +20,14 @@ pub fn look(nodes: &[Arc<Node>], history: &mut History) {
         let id = node.id().unwrap_or(0);
         let Some(held) = node.held() else { continue };
         // Revisions here and there, and the last ones.
-        let step = ((last - first) / 40).max(1);
+        let past = if history.has_jobs { PAST_OF_JOBS } else { PAST };
+        let step = ((last - first) / past).max(1);
         for revision in (first..=last).step_by(step as usize).chain([last]) {
-            let mut range = Range::prefix(PREFIX);
-            range.revision = revision;
+            let range = Range {
+                end: Some(ALL.to_vec()),
+                revision,
+                ..Range::key(ALL)
+            };
             let found = held.range(&range);
             let expected = history.model.range_at(&range, last);
             if found.as_ref() != Ok(&expected) {

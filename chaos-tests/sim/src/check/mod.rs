@@ -3,6 +3,7 @@
 mod applied;
 mod at_end;
 mod clock;
+pub mod jobs;
 mod kept;
 mod leaders;
 mod leases;
@@ -20,6 +21,8 @@ use crate::history::History;
 pub struct Checks {
     applied: applied::Applied,
     clock: clock::Clock,
+    /// Of jobs, in a world that has them.
+    pub jobs: jobs::Jobs,
     kept: kept::Kept,
     leaders: leaders::Leaders,
     leases: leases::Leases,
@@ -41,6 +44,7 @@ impl Checks {
         Checks {
             clock: clock::Clock::new(drift_max),
             leases: leases::Leases::new(drift_max),
+            jobs: jobs::Jobs::new(drift_max),
             ..Checks::default()
         }
     }
@@ -66,6 +70,9 @@ impl Checks {
         if let Some(entry) = self.applied.take(event, history) {
             self.leases.take(&entry, history);
         }
+        if history.has_jobs {
+            self.jobs.take(event, history);
+        }
     }
 
     /// Looks at what a running host reads of the store's clock.
@@ -78,12 +85,15 @@ impl Checks {
         self.clock.forget(host);
     }
 
-    /// Looks at what clients were told in this step.
-    pub fn acknowledged(&mut self, history: &mut History) {
+    /// Looks at what clients were told in this step, and at what runs after it.
+    pub fn stepped(&mut self, history: &mut History) {
         for serial in std::mem::take(&mut history.acknowledged) {
             if let Some(index) = self.applied.acknowledged(serial, history) {
                 self.kept.acknowledged(serial, index, &self.applied, history);
             }
+        }
+        if history.has_jobs {
+            self.jobs.stepped(history);
         }
     }
 
@@ -122,16 +132,20 @@ impl Checks {
         self.applied.at_end(history);
         self.clock.at_end(history);
         at_end::look(nodes, history);
+        if history.has_jobs {
+            self.jobs.at_end(history);
+        }
     }
 
     /// Counts for a summary.
-    pub fn counts(&self) -> [(&'static str, u64); 4] {
-        [
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        let of_store = [
             ("entries", self.applied.len()),
             ("elections", self.leaders.count()),
             ("snapshots", self.snapshots),
             ("snapshots installed", self.installed),
-        ]
+        ];
+        of_store.into_iter().chain(self.jobs.counts()).collect()
     }
 }
 
@@ -148,5 +162,5 @@ fn note(event: &Event, history: &mut History) {
         Deed::Applied { place, revision, .. } => format!("{host} applied {place:?} revision {revision}"),
         deed => format!("{host} {deed:?}"),
     };
-    history.note(what);
+    history.note_deed(what);
 }

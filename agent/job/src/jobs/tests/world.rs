@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -108,12 +109,15 @@ impl Holders for All {
     async fn delete(&self, _: &str) {}
 }
 
-struct Clocks(Instant);
+struct Clocks {
+    beginning: Instant,
+    sleeps: Arc<AtomicUsize>,
+}
 
 #[async_trait]
 impl Clock for Clocks {
     fn monotonic(&self) -> Duration {
-        self.0.elapsed()
+        self.beginning.elapsed()
     }
 
     fn wall(&self) -> SystemTime {
@@ -125,6 +129,7 @@ impl Clock for Clocks {
     }
 
     async fn sleep(&self, duration: Duration) {
+        self.sleeps.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(duration).await;
     }
 }
@@ -166,6 +171,7 @@ pub(super) struct World {
     pub(super) node: Node,
     wishes: Wishes,
     begun: Begun,
+    sleeps: Arc<AtomicUsize>,
     _folder: tempfile::TempDir,
 }
 
@@ -199,6 +205,7 @@ impl World {
             node,
             wishes: Wishes(watch::Sender::new(terms)),
             begun: Begun::default(),
+            sleeps: Arc::default(),
             _folder: folder,
         }
     }
@@ -206,6 +213,11 @@ impl World {
     /// The attempts that began.
     pub(super) fn begun(&self) -> BTreeSet<(String, u32)> {
         self.begun.lock().unwrap().clone()
+    }
+
+    /// How often agents went to sleep.
+    pub(super) fn sleeps(&self) -> usize {
+        self.sleeps.load(Ordering::Relaxed)
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Terms)) {
@@ -229,7 +241,10 @@ impl World {
                 begun: self.begun.clone(),
             }),
             holders: Box::new(All),
-            clock: Box::new(Clocks(Instant::now())),
+            clock: Box::new(Clocks {
+                beginning: Instant::now(),
+                sleeps: self.sleeps.clone(),
+            }),
             chance: Box::new(Random(Mutex::new(u128::from(node) << 64))),
             workflows: Box::new(self.wishes.clone()),
         });
