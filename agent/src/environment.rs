@@ -42,7 +42,8 @@ pub fn clear() -> io::Result<()> {
         return Ok(());
     }
     let mut arguments = std::env::args_os();
-    let mut program = Command::new("/proc/self/exe");
+    // By its path: a process is called as the file that it was started from.
+    let mut program = Command::new(std::env::current_exe()?);
     if let Some(name) = arguments.next() {
         program.arg0(name);
     }

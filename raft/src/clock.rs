@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Always: (1) a reading never goes back in the life of a node, nor below what is applied there, or was told to it;
-//! (2) it goes on no faster than the fastest clock of a node that led; (3) a new leader reads no less than what it
-//! last heard from the one before, so it may be behind by the time that a message takes.
+//! (2) it goes on no faster than the fastest clock of a node that led; (3) a new leader reads no less than those
+//! who elected it, but for the time that a message takes.
 //!
 //! While no node is up, no time passes.
 

@@ -239,6 +239,7 @@ async fn with_the_newest_snapshot_damaged_an_older_one_that_ends_before_the_log_
     }
     std::fs::write(&older, bytes).unwrap();
     cluster.open(1).await;
+    cluster.leader(1, None).await;
     // It has nothing, and is given a snapshot and what follows it.
     cluster.join(2).await;
     assert_eq!(count(&cluster, 2).await, 450);

@@ -125,7 +125,7 @@ mod tests {
         fs::create_dir(&elsewhere).unwrap();
         fs::write(elsewhere.join("precious"), "x").unwrap();
         fs::create_dir_all(path.join("a/b")).unwrap();
-        fs::set_permissions(path.join("a"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path.join("a"), fs::Permissions::from_mode(0o000)).unwrap();
         fs::rename(&path, base.path().join("moved")).unwrap();
         symlink(&elsewhere, &path).unwrap();
         assert!(matches!(Clearing::begin(folder.clone()), Clearing::Waits(_)));

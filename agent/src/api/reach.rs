@@ -193,6 +193,7 @@ mod tests {
                 uris::SERVICE_REMOVE,
                 uris::STORE_RANGE,
                 uris::STORE_TXN,
+                uris::TOKEN_CHECK,
                 uris::TOKEN_LIST,
                 uris::TOKEN_REMOVE,
             ]

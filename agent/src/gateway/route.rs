@@ -118,7 +118,8 @@ impl Routes {
         let shown = access::check_token(token_sha256.as_deref(), &workflow);
         // Of a listing its handler looks whether the token is an operator's.
         let is_listing = inner.path() == "/jobs" && matches!(*request.method(), Method::GET | Method::HEAD);
-        if !is_open && !(is_listing && token_sha256.is_some()) {
+        let is_judged_later = is_listing && token_sha256.is_some();
+        if !is_open && !is_judged_later {
             shown.clone()?;
         }
         let place = self.gateway.limits.enter(&workflow.name)?;

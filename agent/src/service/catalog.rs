@@ -55,7 +55,7 @@ pub enum Error {
 }
 
 /// Makes `record` the newest version of its service, by the right to name its blob, which lies on a majority of the voters
-/// already. Of those that were before [`FORMER_MAX`] stay.
+/// already. Of those that were before `FORMER_MAX` stay.
 pub async fn put(store: &Store, record: &Record, naming: &Naming) -> Result<(), Error> {
     check_name(&record.name)?;
     // A record is text and numbers: it always has a JSON form.

@@ -282,7 +282,6 @@ fn an_option_that_is_not_carried_out_is_refused() -> Result<()> {
             &["--callback", "http://127.0.0.1/"],
             "--callback cannot be carried out yet",
         ),
-        (&["--tls"], "--tls cannot be carried out yet"),
         (
             &["--memory", "1g"],
             "--memory asks for more than the executor process",
@@ -294,12 +293,6 @@ fn an_option_that_is_not_carried_out_is_refused() -> Result<()> {
         (&["--place", "1=n9"], "there is no node n9"),
     ] {
         let arguments = [&["run", "-d"], option, &["cat"]].concat();
-        // `--tls` takes a value where one follows.
-        let arguments = if option == ["--tls"] {
-            vec!["run", "-d", "cat", "--tls"]
-        } else {
-            arguments
-        };
         refused(&cluster, &arguments, 125, said)?;
     }
     for option in [

@@ -1,6 +1,7 @@
 //! Daemon workflows over HTTP, from every agent's address: the real gateway before real runs and real jobs.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -97,16 +98,15 @@ fn where_a_disk_has_little_room_left_jobs_and_builds_are_refused_and_say_why() -
     let port = port(&cluster, "copy")?;
     let address = &cluster.nodes[0].address;
     let recording = cluster.recording.as_ref().context("it is recorded")?;
-    recording.set_faults("n1", "free 9\n")?;
+    recording.set_faults("n1", "free 0\n")?;
     let refused = wait_for("a few octets are refused", JOB_LIMIT, || {
-        let refused = ask(address, port, "POST /", b"few")?;
-        refused.expect(503)?;
-        Ok(refused)
+        ask(address, port, "POST /", b"few")?.expect(503)
     })?;
     ensure!(refused.text().contains("no room"), "{}", refused.text());
     let large = ask(address, port, "POST /", &[b'a'; 32 << 10])?;
     large.expect(503)?;
     let path = cluster.write("late", b"#!/bin/sh\n")?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
     let build = cluster.attempt(&["build", &path.to_string_lossy()])?;
     ensure!(
         build.code() != 0 && build.errors().contains("no room"),

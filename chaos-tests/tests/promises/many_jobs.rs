@@ -153,7 +153,7 @@ fn submit(cluster: &Cluster, workflow: &str, count: usize) -> Result<()> {
         let clients: Vec<_> = (0..SUBMITTERS).map(submit).collect();
         clients
             .into_iter()
-            .try_for_each(|client| client.join().expect("no panic"))
+            .try_for_each(|client| client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?)
     })
 }
 

@@ -12,7 +12,7 @@ use pipes_chaos::wait::wait_until;
 const MIB: u64 = 1024 * 1024;
 /// A value's octets.
 const VALUE: usize = 100_000;
-/// Puts that one client has under way.
+/// Clients that put at once.
 const AT_ONCE: usize = 16;
 /// How long memory and space may take to come back.
 const SETTLED: Duration = Duration::from_secs(20);
@@ -29,22 +29,30 @@ fn value(seed: u64) -> Vec<u8> {
     value
 }
 
-/// Puts so many values, each at the key that its number has.
-fn put_all(cluster: &Cluster, count: usize, key: impl Fn(usize) -> String) -> Result<()> {
-    let mut client = cluster.store(cluster.leader()?)?;
-    let mut under_way = std::collections::VecDeque::new();
-    for number in 0..count {
-        if under_way.len() == AT_ONCE
-            && let Some(first) = under_way.pop_front()
-        {
-            client.outcome(first)?.done().context("a put")?;
+/// Puts so many values, each at the key that its number has, the last one when all others are there.
+fn put_all(cluster: &Cluster, count: usize, key: impl Fn(usize) -> String + Sync) -> Result<()> {
+    let leader = cluster.leader()?;
+    let put_some = &|first: usize| -> Result<()> {
+        let mut client = cluster.store(leader)?;
+        for number in (first..count - 1).step_by(AT_ONCE) {
+            client.put(&key(number), &value(number as u64))?;
         }
-        under_way.push_back(client.begin_put(&key(number), &value(number as u64))?);
-    }
-    for request in under_way {
-        client.outcome(request)?.done().context("a put")?;
-    }
-    Ok(())
+        Ok(())
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let clients: Vec<_> = (0..AT_ONCE)
+            .map(|first| scope.spawn(move || put_some(first)))
+            .collect();
+        for client in clients {
+            client
+                .join()
+                .map_err(|_| anyhow::anyhow!("a client panicked"))??;
+        }
+        Ok(())
+    })?;
+    cluster
+        .store(leader)?
+        .put(&key(count - 1), &value(count as u64 - 1))
 }
 
 /// Octets of the disk that a folder takes.

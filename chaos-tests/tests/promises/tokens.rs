@@ -100,6 +100,11 @@ fn of_those_who_want_a_name_for_a_token_at_once_one_gets_it() -> Result<()> {
     cluster.finish()
 }
 
+/// A call's keyword arguments.
+type Arguments = Vec<(&'static str, Value)>;
+/// A procedure, what it is called with, and whether a token may.
+type Cell = (&'static str, Arguments, bool);
+
 #[test]
 fn a_token_of_one_workflow_reaches_no_other() -> Result<()> {
     let cluster = Cluster::start(1)?;
@@ -117,11 +122,11 @@ fn a_token_of_one_workflow_reaches_no_other() -> Result<()> {
     let workflow = |name: &'static str| vec![("workflow", Value::from(name))];
     let named = |name: &'static str| vec![("name", Value::from(name))];
     let id = |id: &str| vec![("id", Value::from(id.to_owned()))];
-    let make = |name: &'static str, reach: Option<&'static str>| -> Vec<(&'static str, Value)> {
+    let make = |name: &'static str, reach: Option<&'static str>| -> Arguments {
         let reach = reach.map(|reach| ("workflow", Value::from(reach)));
         [("name", Value::from(name))].into_iter().chain(reach).collect()
     };
-    let cells: Vec<(&str, Vec<(&str, Value)>, bool)> = vec![
+    let cells: Vec<Cell> = vec![
         ("pipes.workflow.get", named("mine"), true),
         ("pipes.workflow.get", named("other"), false),
         ("pipes.workflow.stop", named("other"), false),

@@ -171,7 +171,10 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             return Ok(AppendEntriesResponse::Success);
         }
         match self.call(&request, Class::Raft, timeout).await? {
-            Response::Append(response) => Ok(response),
+            Response::Append(response, now_ms) => {
+                self.machine.state.clock().reach(now_ms);
+                Ok(response)
+            }
             _ => Err(other()),
         }
     }
@@ -185,7 +188,10 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             .call(&Request::Vote(request), Class::Raft, option.hard_ttl())
             .await?
         {
-            Response::Vote(response) => Ok(response),
+            Response::Vote(response, now_ms) => {
+                self.machine.state.clock().reach(now_ms);
+                Ok(response)
+            }
             _ => Err(other()),
         }
     }
@@ -199,7 +205,10 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             .call(&Request::PreVote(request), Class::Raft, option.hard_ttl())
             .await?
         {
-            Response::Vote(response) => Ok(response),
+            Response::Vote(response, now_ms) => {
+                self.machine.state.clock().reach(now_ms);
+                Ok(response)
+            }
             _ => Err(other()),
         }
     }

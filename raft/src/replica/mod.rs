@@ -400,20 +400,25 @@ impl Replica {
     /// Answers a peer.
     pub(crate) async fn serve(&self, request: Request) -> Response {
         let failed = |error: String| Response::Failed(error);
+        let reading = || self.state.clock().now_ms();
+        let voted = |answer| Response::Vote(answer, reading());
         match request {
             Request::Append(request, beside) => {
                 self.state.clock().reach(beside.now_ms);
                 let answer = self.raft.append_entries(request).await;
                 self.agreement.hear(&self.state, beside.newest);
-                answer.map_or_else(|error| failed(error.to_string()), Response::Append)
+                answer.map_or_else(
+                    |error| failed(error.to_string()),
+                    |answer| Response::Append(answer, reading()),
+                )
             }
             Request::Vote(request) => {
                 let answer = self.raft.vote(request).await;
-                answer.map_or_else(|error| failed(error.to_string()), Response::Vote)
+                answer.map_or_else(|error| failed(error.to_string()), voted)
             }
             Request::PreVote(request) => {
                 let answer = self.raft.pre_vote(request).await;
-                answer.map_or_else(|error| failed(error.to_string()), Response::Vote)
+                answer.map_or_else(|error| failed(error.to_string()), voted)
             }
             Request::Transfer(request) => {
                 let answer = self.raft.handle_transfer_leader(request).await;
@@ -438,7 +443,7 @@ impl Replica {
             },
             Request::Client(request, limit_ms) => {
                 let answer = self.answer(request, Duration::from_millis(limit_ms)).await;
-                Response::Client(answer, self.state.clock().now_ms())
+                Response::Client(answer, reading())
             }
             Request::Digest(index) => Response::Digest(self.state.digest_at(index)),
             Request::Examine(index) => {

@@ -146,10 +146,10 @@ pub(crate) enum Outcome {
 /// The answer to a [`Request`].
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Response {
-    /// To entries.
-    Append(openraft::raft::AppendEntriesResponse<TypeConfig>),
-    /// To a vote or a pre-vote.
-    Vote(openraft::raft::VoteResponse<TypeConfig>),
+    /// To entries; with what the sender reads of the store's clock, in milliseconds.
+    Append(openraft::raft::AppendEntriesResponse<TypeConfig>, u64),
+    /// To a vote or a pre-vote; with the same: who leads next reads no less than those who elected it.
+    Vote(openraft::raft::VoteResponse<TypeConfig>, u64),
     /// To a handing over.
     Transfer(openraft::raft::TransferLeaderResponse<TypeConfig>),
     /// To a piece; with the last one, the vote of who installed the snapshot.

@@ -70,7 +70,7 @@ fn links_fifos_sockets_and_closed_folders_go_and_what_links_lead_to_stays() {
     let _socket = std::os::unix::net::UnixListener::bind(path.join("a/b/socket")).unwrap();
     let held_open = fs::File::create(path.join("a/b/c/open")).unwrap();
     for closed in ["a/b/c", "a/b", "a"] {
-        fs::set_permissions(path.join(closed), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path.join(closed), Permissions::from_mode(0o000)).unwrap();
     }
     remove(folder).1.unwrap();
     assert!(!path.exists());

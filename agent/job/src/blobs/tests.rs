@@ -175,11 +175,12 @@ async fn a_collection_whose_agent_died_is_gone_on_with_by_others() {
         ..Txn::default()
     };
     world.store.txn(txn).await.unwrap();
+    let naming = Naming::begin(&world.store, std::slice::from_ref(&blob))
+        .await
+        .unwrap();
     let _up = world.start(0).await;
     let _other = world.start(1).await;
     assert!(net.put(0, &blob).await && net.put(1, &blob).await);
-    let naming = Naming::of(&world.store, &net, &[blob.clone()]).await.unwrap();
-    assert!(net.has(&blob).await);
     settled(&world).await;
     let txn = Txn {
         compares: naming.compares(),

@@ -28,7 +28,7 @@ const IDS_PAGE: usize = 1_000;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
     /// It is queued or runs.
-    Open(Job),
+    Open(Box<Job>),
     /// It has ended.
     Done {
         /// Its ID.
@@ -117,7 +117,7 @@ impl Jobs {
         });
         let (open, done) = (kvs.next().flatten(), kvs.next().flatten());
         if let Some(job) = open.as_ref().and_then(Job::of) {
-            return Ok((Found::Open(job), answer.revision));
+            return Ok((Found::Open(Box::new(job)), answer.revision));
         }
         let done = done.and_then(|kv| decode::<Done>(&kv.value)).ok_or_else(none)?;
         let found = Found::Done {
@@ -326,7 +326,7 @@ impl Jobs {
 fn read_found(kv: &KeyValue) -> Option<Found> {
     let (workflow, id) = key::read_job(&kv.key)?;
     if key::open(workflow, id) == kv.key {
-        return Some(Found::Open(Job::of(kv)?));
+        return Some(Found::Open(Box::new(Job::of(kv)?)));
     }
     Some(Found::Done {
         id: id.to_owned(),

@@ -122,14 +122,16 @@ impl Slots {
             Way::Spread => false,
             Way::Packed(endable) => endable.contains(name) && !taken.contains_key(name),
         };
+        let slots = self.settings.slots;
         let fitting = self.replicas.iter().filter(|(name, replica)| {
+            // A new one would have more.
+            let gives_way = may_end(name) && replica.slots < slots;
             !stage.fresh
                 && !replica.is_fresh
                 && replica.kind == stage.kind
-                && used(name, replica) < replica.slots.min(self.settings.slots)
+                && used(name, replica) < replica.slots.min(slots)
                 && !choice.evicted.contains(name)
-                // A new one would have more.
-                && !(may_end(name) && replica.slots < self.settings.slots)
+                && !gives_way
         });
         let least = fitting.min_by_key(|(name, replica)| {
             let used = used(name, replica);

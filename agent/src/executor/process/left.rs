@@ -1,15 +1,14 @@
 //! What replicas of a former life left: set aside in one step, so that no start waits for it, and removed beside.
 //!
 //! ```text
-//! data/replicas/  ->  data/left/01J.../      what is in it is hostile: `pipes_folder`
+//! data/replicas/  ->  data/left-01J.../      what is in it is hostile: `pipes_folder`
 //! ```
 //!
 //! What cannot be removed stays there, is said, and is tried again at the next start; it never stops one.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pipes_folder::{Folder, Progress, Removal};
@@ -17,21 +16,15 @@ use tracing::warn;
 
 use crate::lifecycle::{Kind, Lifecycle};
 
-/// Where it is set aside, beside the folder of replicas.
-const LEFT: &str = "left";
+/// How what is set aside is called, beside the folder of replicas.
+const LEFT: &str = "left-";
 
 /// Sets aside what is in `replicas`, and has it removed. Blocks for no longer than a rename.
 pub fn clear(replicas: &Path, lifecycle: &Lifecycle) {
-    let aside = replicas.with_file_name(LEFT);
-    if let Err(error) = set_aside(replicas, &aside) {
+    if let Err(error) = set_aside(replicas) {
         warn!(folder = %replicas.display(), %error, "what replicas left cannot be set aside");
     }
-    let all: Vec<_> = fs::read_dir(&aside)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
+    let all = left(replicas);
     if all.is_empty() {
         return;
     }
@@ -52,12 +45,20 @@ pub fn clear(replicas: &Path, lifecycle: &Lifecycle) {
     });
 }
 
-fn set_aside(replicas: &Path, aside: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(replicas).is_err() {
-        return Ok(());
+fn set_aside(replicas: &Path) -> io::Result<()> {
+    let aside = replicas.with_file_name(format!("{LEFT}{}", ulid::Ulid::new()));
+    match fs::rename(replicas, aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        renamed => renamed,
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(aside)?;
-    fs::rename(replicas, aside.join(ulid::Ulid::new().to_string()))
+}
+
+/// All that was set aside, also by former lives.
+fn left(replicas: &Path) -> Vec<PathBuf> {
+    let beside = replicas.parent().and_then(|parent| fs::read_dir(parent).ok());
+    let beside = beside.into_iter().flatten().flatten();
+    let left = beside.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(LEFT.as_bytes()));
+    left.map(|entry| entry.path()).collect()
 }
 
 /// Removes a folder with all that is in it. Blocks.
@@ -92,8 +93,7 @@ mod tests {
             let lifecycle = Lifecycle::new();
             clear(&replicas, &lifecycle);
             assert!(!replicas.exists());
-            let left = data.path().join(LEFT);
-            let is_empty = || fs::read_dir(&left).unwrap().next().is_none();
+            let is_empty = || left(&replicas).is_empty();
             let gone = async {
                 while !is_empty() {
                     tokio::task::yield_now().await;

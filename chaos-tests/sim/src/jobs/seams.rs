@@ -69,6 +69,21 @@ impl Holders for Kept {
         let sha256 = digest.trim_start_matches("sha256:");
         is_asked && self.shared.lock().ledger.blobs.contains_key(sha256)
     }
+
+    async fn sync(&self, digest: &str) -> bool {
+        self.has(digest).await
+    }
+
+    async fn fetch(&self, digest: &str) -> bool {
+        self.has(digest).await
+    }
+
+    async fn is_awaited(&self, _: &str) -> bool {
+        true
+    }
+
+    // Nobody collects in this world.
+    async fn delete(&self, _: &str) {}
 }
 
 /// What the workflows say now.

@@ -321,7 +321,7 @@ impl Agent {
                 && job.open.state == OpenState::Running
                 && job.open.owner.is_some_and(|owner| owner.node == self.node)
             {
-                return job;
+                return *job;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

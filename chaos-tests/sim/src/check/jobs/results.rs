@@ -66,7 +66,10 @@ fn is_wrong(job: &Job, done: &Done, input: &[u8]) -> Option<&'static str> {
     let is_right = match (done.state, done.status, done.reason.is_some()) {
         (DoneState::Cancelled, ..) => was_cancelled || done.stages.get(0).is_none(),
         (DoneState::Succeeded, Some(0), false) => end == End::Exits(0) && done.result.is_some(),
-        (DoneState::Failed, Some(TIMEOUT | LOST), true) => done.result.is_none(),
+        // What the last attempt gave is kept, if there was no time for another.
+        (DoneState::Failed, Some(TIMEOUT | LOST), true) => {
+            done.result.is_none() || matches!(end, End::Exits(status) if status != 0)
+        }
         (DoneState::Failed, Some(_), true) => end == End::Refused && done.result.is_none(),
         (DoneState::Failed, Some(status), false) => end == End::Exits(status) && done.result.is_some(),
         _ => false,
