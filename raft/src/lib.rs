@@ -98,6 +98,8 @@ mod node;
 mod options;
 mod replica;
 mod request;
+#[cfg(not(sim))]
+mod room;
 mod rpc;
 #[cfg(sim)]
 pub mod sim;
@@ -146,4 +148,6 @@ pub use request::{
     Compare, CompareOp, Consistency, Event, EventKind, KeyValue, OPERATIONS_MAX, Op, OpResult,
     REQUEST_BYTES_MAX, Range, RangeResult, Target, Txn, TxnResult, prefix_end,
 };
+#[cfg(not(sim))]
+pub use room::Room;
 pub use rpc::{Class, Peer, Transport, TransportError};

@@ -17,13 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use pipes_raft::Room;
 use sha2::Digest as _;
 use tokio::sync::Notify;
 
 use super::{Digest, Error};
-
-/// Below a tenth of the disk free, at most this much, no blob is taken: what is left is the store's.
-const KEPT_FREE_MAX: u64 = 2 * 1024 * 1024 * 1024;
 
 /// After so much of a blob its disk's room is looked at again.
 const LOOK_EVERY: u64 = 16 << 20;
@@ -389,16 +387,15 @@ fn draft_path(folder: &Path) -> PathBuf {
 
 /// Refuses what would take a disk's last part.
 fn room_for(folder: &Path, size: u64) -> Result<(), Error> {
-    let (all, free) = space(folder).map_err(Error::disk(folder))?;
-    let least = (all / 10).min(KEPT_FREE_MAX);
-    if free.saturating_sub(size) < least {
-        return Err(Error::NoRoom {
+    let room = Room::of(folder).map_err(Error::disk(folder))?;
+    match room.takes(size) {
+        true => Ok(()),
+        false => Err(Error::NoRoom {
             path: folder.to_owned(),
-            free,
-            least,
-        });
+            free: room.free,
+            least: room.kept,
+        }),
     }
-    Ok(())
 }
 
 impl Writer {
@@ -459,21 +456,6 @@ fn sync_folder(path: &Path) -> Result<(), Error> {
     File::open(path)
         .and_then(|folder| folder.sync_all())
         .map_err(Error::disk(path))
-}
-
-/// All and free bytes of the disk that `folder` lies on.
-fn space(folder: &Path) -> io::Result<(u64, u64)> {
-    use std::os::unix::ffi::OsStrExt;
-    let folder = std::ffi::CString::new(folder.as_os_str().as_bytes())?;
-    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: `folder` is a C string and `stat` has room for what is written; it is read only after success.
-    let stat = unsafe {
-        if libc::statvfs(folder.as_ptr(), stat.as_mut_ptr()) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        stat.assume_init()
-    };
-    Ok((stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
 }
 
 #[cfg(test)]

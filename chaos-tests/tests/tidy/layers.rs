@@ -32,7 +32,7 @@ pub const SOURCES: [&str; 15] = [
 const LAYERS: [(&str, &str); 17] = [
     (
         "raft/src",
-        "sim node client replica consensus state snapshot log rpc mvcc format type_config command request options clock task error",
+        "sim node client replica consensus state snapshot log rpc mvcc format type_config command request room options clock task error",
     ),
     (
         "agent/src",

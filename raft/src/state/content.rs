@@ -13,10 +13,6 @@ use super::sled::Sled;
 use crate::mvcc::{ContentDigest, Records as _};
 use crate::{Content, Error, Range};
 
-/// Below a tenth of the disk free, at most this much, nothing is copied: what is left is the log's.
-#[cfg(not(sim))]
-const KEPT_FREE_MAX: u64 = 2 * 1024 * 1024 * 1024;
-
 impl State {
     /// Sums up all keys at `revision`. Nothing is removed meanwhile; nobody but a snapshot waits for it.
     pub(crate) fn content(&self, revision: i64) -> Result<Content, Error> {
@@ -80,15 +76,13 @@ impl State {
     }
 }
 
-/// An error where a copy would leave less than a tenth of the disk free.
+/// An error where a copy would not leave enough of the disk.
 #[cfg(not(sim))]
 fn room_for(memtable: &Memtable) -> Result<(), Error> {
     let dir = memtable.dir();
     let io_error = |error: std::io::Error| crate::format::disk(dir, &error);
     let size = memtable.size()?;
-    let disk = fs2::statvfs(dir).map_err(io_error)?;
-    let kept = (disk.total_space() / 10).min(KEPT_FREE_MAX);
-    if disk.available_space().saturating_sub(size) < kept {
+    if !crate::room::Room::of(dir).map_err(io_error)?.takes(size) {
         return Err(Error::Disk(format!(
             "{}: the disk has no room for a copy of {size} octets to be checked",
             dir.display()

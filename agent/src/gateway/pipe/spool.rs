@@ -1,7 +1,7 @@
 //! Output that lies aside on disk while its client sends and does not read.
 //!
 //! Always: (1) the file has no name, so that it goes with its request however that ends; (2) no more is kept than a body
-//! may have, and a tenth of the disk (2 GiB where that is less) is left free; (3) what is put in first comes out first.
+//! may have, and the disk keeps what bulk leaves free; (3) what is put in first comes out first.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Bytes;
+use pipes_raft::Room;
 
 use crate::gateway::error::Error;
 
@@ -18,9 +19,6 @@ use crate::gateway::error::Error;
 const READ_MAX: u64 = 128 << 10;
 /// Bytes that are written between two looks at how much of the disk is free.
 const LOOK_EVERY: u64 = 16 << 20;
-/// That part of a disk is left free, or `FREE_MAX` bytes where those are less.
-const FREE_PART: u64 = 10;
-const FREE_MAX: u64 = 2 << 30;
 
 /// What lies aside.
 pub struct Spool {
@@ -151,10 +149,9 @@ fn full(error: &io::Error) -> Error {
 
 /// Refuses to fill a disk.
 fn leave_room(folder: &Path) -> io::Result<()> {
-    let (all, free) = (fs2::total_space(folder)?, fs2::available_space(folder)?);
-    match free.saturating_sub(LOOK_EVERY) < (all / FREE_PART).min(FREE_MAX) {
-        true => Err(io::ErrorKind::StorageFull.into()),
-        false => Ok(()),
+    match Room::of(folder)?.takes(LOOK_EVERY) {
+        true => Ok(()),
+        false => Err(io::ErrorKind::StorageFull.into()),
     }
 }
 
