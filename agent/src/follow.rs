@@ -34,10 +34,22 @@ pub fn fold<K: Ord + FromStr, V>(
     change: Change,
     read: impl Fn(&str, &KeyValue) -> Option<V>,
 ) {
-    let key = |kv: &KeyValue| -> Option<K> { keys::after(&kv.key, prefix)?.parse().ok() };
+    let key = |kv: &KeyValue| keys::after(&kv.key, prefix)?.parse().ok();
+    fold_by(known, change, key, |kv| {
+        read(keys::after(&kv.key, prefix).unwrap_or_default(), kv)
+    });
+}
+
+/// The same into a map by what `key` makes of each.
+pub fn fold_by<K: Ord, V>(
+    known: &mut BTreeMap<K, V>,
+    change: Change,
+    key: impl Fn(&KeyValue) -> Option<K>,
+    read: impl Fn(&KeyValue) -> Option<V>,
+) {
     let put = |known: &mut BTreeMap<K, V>, kv: &KeyValue| {
         if let Some(key) = key(kv)
-            && let Some(value) = read(keys::after(&kv.key, prefix).unwrap_or_default(), kv)
+            && let Some(value) = read(kv)
         {
             known.insert(key, value);
         }

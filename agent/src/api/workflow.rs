@@ -11,7 +11,6 @@ use pipes_job::{Question, Which};
 use rmpv::Value;
 use serde::Serialize;
 use tokio::time::Instant;
-use tracing::warn;
 
 use crate::api::arguments::Arguments;
 use crate::api::{Answer, Api, Error, value};
@@ -98,11 +97,10 @@ pub(super) async fn remove(api: &Api, arguments: &mut Arguments) -> Result<Value
         wishes.stop(&name, Duration::ZERO).await?;
         cancel_jobs(api, &name).await?;
     }
+    wishes.removable(&name, force).await?;
+    // First, so that one of its name that comes later shows none of them, whatever ends on the way.
+    api.jobs.forget_all(&name).await?;
     wishes.remove(&name, force).await?;
-    if let Err(error) = api.jobs.forget_all(&name).await {
-        // They expire; until then another workflow of this name would show them.
-        warn!(workflow = name, %error, "finished jobs of a workflow that was removed are not forgotten yet");
-    }
     Ok(Value::from(name))
 }
 

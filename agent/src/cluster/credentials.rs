@@ -3,9 +3,9 @@
 //! A cluster begins with the operators of its configuration. They are written once, together with the cluster's id, so
 //! that an operator who was removed later does not come back with a restart.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use pipes_raft::{Compare, EventKind, KeyValue, Op, Store, Txn};
+use pipes_raft::{Compare, KeyValue, Op, Store, Txn};
 use pipes_router::{Credentials, Router};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::cluster::tokens::{self, Bearer, ByName, BySha256, Token, Tokens};
 use crate::config::{self, Config};
-use crate::follow::{Change, Follow};
+use crate::follow::{Change, Follow, fold_by};
 use crate::keys;
 use crate::lifecycle::Lifecycle;
 use crate::retry::Backoff;
@@ -66,7 +66,7 @@ async fn follow(
 ) -> anyhow::Result<()> {
     let mut operators = Follow::new(store.clone(), keys::operators());
     let mut made = Follow::new(store, keys::tokens());
-    let (mut operator_names, mut all_tokens) = (HashMap::<_, Named>::new(), BySha256::new());
+    let (mut operator_names, mut all_tokens) = (BTreeMap::<_, Named>::new(), BySha256::new());
     apply(&mut operator_names, operators.next().await, &keys::operators());
     apply(&mut all_tokens, made.next().await, &keys::tokens());
     let mut known = Some(known);
@@ -114,29 +114,14 @@ fn admitted(token: &Token) -> Option<pipes_router::Token> {
     })
 }
 
-fn apply<T: DeserializeOwned>(records: &mut HashMap<[u8; 32], T>, change: Change, prefix: &[u8]) {
-    let key_of = |kv: &KeyValue| config::public_key(keys::after(&kv.key, prefix)?);
-    let put = |records: &mut HashMap<_, _>, kv: &KeyValue| match (
-        key_of(kv),
-        serde_json::from_slice::<T>(&kv.value).ok(),
-    ) {
-        (Some(key), Some(record)) => drop(records.insert(key, record)),
-        _ => warn!(key = %String::from_utf8_lossy(&kv.key), "a credential that is none is left out"),
-    };
-    match change {
-        Change::All(all) => {
-            records.clear();
-            all.iter().for_each(|kv| put(records, kv));
+/// Takes a change of records whose keys end in 32 bytes in hexadecimal digits.
+fn apply<T: DeserializeOwned>(records: &mut BTreeMap<[u8; 32], T>, change: Change, prefix: &[u8]) {
+    let key = |kv: &KeyValue| config::public_key(keys::after(&kv.key, prefix)?);
+    fold_by(records, change, key, |kv| {
+        let record = serde_json::from_slice(&kv.value);
+        if record.is_err() {
+            warn!(key = %String::from_utf8_lossy(&kv.key), "a credential that is none is left out");
         }
-        Change::Events(events) => {
-            for event in events {
-                match event.kind {
-                    EventKind::Put => put(records, &event.kv),
-                    EventKind::Delete => {
-                        key_of(&event.kv).map(|key| records.remove(&key));
-                    }
-                }
-            }
-        }
-    }
+        record.ok()
+    });
 }

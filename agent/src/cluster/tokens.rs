@@ -8,7 +8,7 @@
 //! A token may make others, of no more than it may itself. Always: (1) a token lives as long as all that it descends from
 //! (`by`, a sha256, which a new token of an old one's name does not have); (2) a name has one token.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use pipes_router::Rights;
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,7 @@ impl Token {
 }
 
 /// Tokens by their sha256.
-pub type BySha256 = HashMap<[u8; 32], Token>;
+pub type BySha256 = BTreeMap<[u8; 32], Token>;
 
 /// Those that live: all that they descend from is there.
 pub fn living(all: &BySha256) -> BySha256 {

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use pipes_raft::{Consistency, Range, prefix_end};
 use tracing::{debug, info, warn};
 
@@ -25,8 +26,10 @@ const ANYBODYS_AFTER: Duration = Duration::from_secs(60);
 const FINISHED_MAX: usize = 1_000_000;
 /// Between two counts of them.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
-/// Jobs that are looked at in one go; more at the next look, or at once where all were due.
+/// Jobs that are looked at in one go.
 const PAGE: usize = 256;
+/// Jobs that are forgotten at once: their writes share syncs.
+const AT_ONCE: usize = 32;
 /// Jobs that are forgotten after one count of a workflow's; the rest after the next ones.
 const FORGOTTEN_MAX: usize = 20_000;
 /// How long one may take.
@@ -43,44 +46,51 @@ impl Jobs {
                     debug!(%error, "finished jobs cannot be counted");
                 }
             }
-            match self.expire_page().await {
-                Ok(count) if count >= PAGE / 8 => continue,
-                Ok(_) => {}
-                Err(error) => debug!(%error, "finished jobs cannot be forgotten yet"),
+            if let Err(error) = self.expire_due().await {
+                debug!(%error, "finished jobs cannot be forgotten yet");
             }
             self.clock().sleep(EVERY).await;
         }
     }
 
-    /// Forgets what of the first page is due and this node's; gives how many.
-    async fn expire_page(&self) -> Result<usize, Error> {
-        if self.owner().is_none() {
-            return Ok(0);
+    /// Forgets what is due and this node's.
+    async fn expire_due(&self) -> Result<(), Error> {
+        let mut next = Some(key::expiries());
+        while let Some(from) = next
+            && self.owner().is_some()
+        {
+            next = self.expire_page(from).await?;
         }
+        Ok(())
+    }
+
+    /// Forgets what is due and this node's of the page from this key on; gives where the next page begins, if there is one.
+    async fn expire_page(&self, from: Vec<u8>) -> Result<Option<Vec<u8>>, Error> {
         let now = self.clock().age_ms();
         let range = Range {
             limit: PAGE,
             end: Some(key::expiry(now.saturating_add(1), "")),
-            ..Range::key(key::expiries())
+            ..Range::key(from)
         };
         debug_assert!(range.end <= Some(prefix_end(&key::expiries())));
         let due = self.store().range(range, Consistency::Serializable).await?;
         let nodes: Vec<u64> = self.0.present.borrow().keys().copied().collect();
-        let mut count = 0;
+        let mut to_go = Vec::new();
         for kv in &due.kvs {
             let Some((at, id)) = key::read_expiry(&kv.key) else {
                 continue;
             };
             let overdue = Duration::from_millis(now.saturating_sub(at));
-            let is_own = chosen(id, &nodes) == Some(self.parts().node);
-            if is_own || overdue > ANYBODYS_AFTER {
-                count += usize::from(self.forget(id, &kv.key).await?);
+            if chosen(id, &nodes) == Some(self.parts().node) || overdue > ANYBODYS_AFTER {
+                to_go.push(self.forget(id, &kv.key));
             }
         }
+        let count = all(to_go).await?;
         if count > 0 {
             info!(jobs = count, "forgotten");
         }
-        Ok(count)
+        let last = due.kvs.last().filter(|_| due.more);
+        Ok(last.map(|kv| [kv.key.as_slice(), &[0]].concat()))
     }
 
     /// Has no workflow of those whose node this is keep more than it may.
@@ -107,11 +117,15 @@ impl Jobs {
 
     /// Forgets the oldest finished jobs of a workflow that has more than so many; some at a time.
     pub(super) async fn keep_newest(&self, workflow: &str, most: usize) -> Result<(), Error> {
-        let all = Range {
+        let finished = Range {
             count_only: true,
             ..Range::prefix(key::dones(workflow))
         };
-        let count = self.store().range(all, Consistency::Serializable).await?.count;
+        let count = self
+            .store()
+            .range(finished, Consistency::Serializable)
+            .await?
+            .count;
         let Some(beyond) = count.checked_sub(most).filter(|beyond| *beyond > 0) else {
             return Ok(());
         };
@@ -139,18 +153,16 @@ impl Jobs {
             ..Range::prefix(key::dones(workflow))
         };
         let page = self.store().range(range, Consistency::Linearizable).await?;
-        let mut count = 0;
+        let mut to_go = Vec::new();
         for kv in &page.kvs {
-            let (Some((_, id)), Some(done)) = (key::read_job(&kv.key), decode::<Done>(&kv.value)) else {
-                continue;
-            };
-            let txn = crate::expiry::txn(workflow, id, &done, kv.mod_revision);
-            count += usize::from(self.commit(&txn, WITHIN).await?.succeeded);
+            if let (Some((_, id)), Some(done)) = (key::read_job(&kv.key), decode(&kv.value)) {
+                to_go.push(self.forget_done(workflow, id, done, kv.mod_revision));
+            }
         }
-        Ok((count, page.more))
+        Ok((all(to_go).await?, page.more))
     }
 
-    /// Forgets all finished jobs of a workflow that was removed: one of its name that comes later has nothing of theirs.
+    /// Forgets all finished jobs of a workflow that is to be removed: one of its name that comes later has nothing of theirs.
     pub async fn forget_all(&self, workflow: &str) -> Result<(), Error> {
         loop {
             let (count, has_more) = self.forget_first(workflow, PAGE).await?;
@@ -183,7 +195,22 @@ impl Jobs {
             );
             return Ok(false);
         };
-        let txn = crate::expiry::txn(&workflow, id, &record, kv.mod_revision);
+        self.forget_done(&workflow, id, record, kv.mod_revision).await
+    }
+
+    /// Forgets the one with this record, read at this revision.
+    async fn forget_done(&self, workflow: &str, id: &str, done: Done, revision: i64) -> Result<bool, Error> {
+        let txn = crate::expiry::txn(workflow, id, &done, revision);
         Ok(self.commit(&txn, WITHIN).await?.succeeded)
     }
+}
+
+/// Has them forgotten, some at once; gives how many were.
+async fn all(forgotten: Vec<impl Future<Output = Result<bool, Error>>>) -> Result<usize, Error> {
+    let forgotten = stream::iter(forgotten).buffer_unordered(AT_ONCE);
+    forgotten
+        .try_fold(0, async |count, is_forgotten| {
+            Ok(count + usize::from(is_forgotten))
+        })
+        .await
 }

@@ -238,6 +238,29 @@ async fn what_has_expired_leaves_no_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn records_of_a_later_version_keep_no_other_from_expiring() {
+    let world = World::new().await;
+    let unreadable = 300;
+    for number in 0..unreadable {
+        let id = format!("j{number:026}");
+        world.put(key::id(&id), "w").await;
+        world.put(key::done("w", &id), "of a later version").await;
+        world.put(key::expiry(number, &id), "").await;
+    }
+    world.change(|terms| terms.keep = Duration::ZERO);
+    let agent = world.agent(1).await;
+    let id = agent.submit("echo x").await;
+    for _ in 0..2_000 {
+        if agent.jobs.look(&id).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(matches!(agent.jobs.look(&id).await, Err(Error::NoJob(_))));
+    assert_eq!(world.keys("/pipes/jobs/done/").await, unreadable as usize);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_more_finished_jobs_than_are_kept_the_oldest_go() {
     let world = World::new().await;
     let one = world.agent(1).await;

@@ -217,21 +217,8 @@ impl Wishes<'_> {
     pub async fn remove(&self, name: &str, force: bool) -> Result<(), Error> {
         let mut races = Races::default();
         loop {
-            let kept = self.find(name).await?;
-            if kept.workflow.wish == Wish::Running && !force {
-                return Err(Error::Runs(name.to_owned()));
-            }
-            let key = keys::workflow(name);
-            let open = keys::open_jobs(name);
-            let one = Range {
-                limit: 1,
-                keys_only: true,
-                ..Range::prefix(open.clone())
-            };
-            let jobs = self.store.range(one, Consistency::Linearizable).await?;
-            if !jobs.kvs.is_empty() {
-                return Err(Error::HasJobs(name.to_owned()));
-            }
+            let kept = self.removable(name, force).await?;
+            let (key, open) = (keys::workflow(name), keys::open_jobs(name));
             let mut success = blobs::rename(name, Some(&kept.workflow), None);
             success.push(Op::delete(key.clone()));
             let txn = Txn {
@@ -245,6 +232,24 @@ impl Wishes<'_> {
                 Ok(_) | Err(pipes_raft::Error::Unknown) => races.lose(name).await?,
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// The one of this name, if it can be removed now.
+    pub async fn removable(&self, name: &str, force: bool) -> Result<Kept, Error> {
+        let kept = self.find(name).await?;
+        if kept.workflow.wish == Wish::Running && !force {
+            return Err(Error::Runs(name.to_owned()));
+        }
+        let one = Range {
+            limit: 1,
+            keys_only: true,
+            ..Range::prefix(keys::open_jobs(name))
+        };
+        let jobs = self.store.range(one, Consistency::Linearizable).await?;
+        match jobs.kvs.is_empty() {
+            true => Ok(kept),
+            false => Err(Error::HasJobs(name.to_owned())),
         }
     }
 

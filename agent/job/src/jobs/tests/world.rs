@@ -277,6 +277,10 @@ impl World {
         store.revoke(presence.lease).await.unwrap();
     }
 
+    pub(super) async fn put(&self, key: Vec<u8>, value: &str) {
+        self.node.store().put(key, value, None).await.unwrap();
+    }
+
     pub(super) async fn keys(&self, prefix: &str) -> usize {
         self.node.store().prefix(prefix).await.unwrap().len()
     }
