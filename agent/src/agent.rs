@@ -16,7 +16,6 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,6 +45,7 @@ use crate::mesh::listener::{HANDED_OVER_MAX, Incoming, Lines, Listener};
 use crate::mesh::raft_rpc::RaftRpc;
 use crate::mesh::tls::Tls;
 use crate::mesh::{Admitted, Dialer, Local, bulk};
+use crate::secured;
 use crate::workflow::runs::stderr_log::Logs;
 use sockets::Sockets;
 
@@ -271,8 +271,8 @@ async fn start(
         // SAFETY: geteuid takes nothing and cannot fail.
         agent_uid: unsafe { libc::geteuid() },
     })?;
-    let listeners = listeners(config, sockets.wamp, sockets.operators, sockets.stages);
-
+    let secured = secured::start(tls.door(), &router, parts);
+    let (mesh_socket, workflows, listeners) = sockets.part(secured);
     let holder = data::hold(config, node.store())?;
     let blobs = Blobs::new(holder.clone(), bulk, Arc::new(node.store()), parts);
     let (to_links, router_links) = mpsc::channel(HANDED_OVER_MAX);
@@ -290,18 +290,13 @@ async fn start(
         lines: Lines::default(),
     };
     let bulk_served = blob::serve(bulk_connections, holder, node.clone(), mesh.clone());
-    mesh.spawn_on(
-        store_runtime,
-        Kind::Part,
-        "mesh listener",
-        listener.run(sockets.mesh),
-    );
+    let listened = listener.run(mesh_socket);
+    mesh.spawn_on(store_runtime, Kind::Part, "mesh listener", listened);
     mesh.spawn(Kind::Part, "bulk", bulk_served);
-    let (parts, mesh) = (parts.clone(), mesh.clone());
     let running = Running {
         jobs: parts.beside(),
-        parts,
-        mesh,
+        parts: parts.clone(),
+        mesh: mesh.clone(),
         router,
         router_thread,
         node,
@@ -314,7 +309,7 @@ async fn start(
             blobs,
             router_links,
             listeners,
-            workflows: sockets.workflows,
+            workflows,
         },
     ))
 }
@@ -342,24 +337,6 @@ fn applied_differently() -> Vec<(Vec<u8>, Vec<u8>)> {
         Some((key.into(), value.into()))
     });
     put.into_iter().collect()
-}
-
-/// Everybody's ways into the router, opened last.
-fn listeners(
-    config: &Config,
-    wamp: TcpListener,
-    operators: UnixListener,
-    stages: UnixListener,
-) -> Vec<pipes_router::Listener> {
-    let loopback = config.address.is_loopback();
-    vec![
-        pipes_router::Listener::Tcp {
-            listener: wamp,
-            loopback,
-        },
-        pipes_router::Listener::Operators(operators),
-        pipes_router::Listener::Stages(stages),
-    ]
 }
 
 /// Becomes a member, then starts what needs to be one. When this returns, the agent serves.

@@ -29,6 +29,7 @@ use tokio::time::{sleep, timeout};
 use crate::context::{Contexts, Server, Target};
 use crate::error::{self, Error};
 use crate::output;
+use crate::secured;
 
 /// The operators' realm.
 const REALM: &str = "pipes";
@@ -126,7 +127,12 @@ impl Client {
                         Ok((server, Err(pipes_wamp::Error::Refused { reason, .. }))) if reason == uri::AUTHENTICATION_FAILED => {
                             refused_by = Some(server);
                         }
-                        Ok((server, Err(error))) => tried.push(format!("{server} ({})", reason_of(&error))),
+                        Ok((server, Err(error))) => {
+                            if secured::is_strange(&error) {
+                                output::warn(&[format!("at {server} is a stranger: {}", reason_of(&error))]);
+                            }
+                            tried.push(format!("{server} ({})", reason_of(&error)));
+                        }
                         Err(error) => tried.push(error.to_string()),
                     }
                     if is_last && waiting == 0 {
@@ -387,8 +393,18 @@ pub fn list(value: Value) -> Vec<Value> {
 }
 
 async fn join(server: Server, auth: Auth) -> (Server, Result<Connection, pipes_wamp::Error>) {
-    let endpoint = Endpoint::Unix(server.socket.clone());
-    let joined = timeout(ANSWER_WITHIN, client::connect(&endpoint, REALM, &auth)).await;
+    let joining = async {
+        match &server {
+            Server::Near { socket, .. } => {
+                client::connect(&Endpoint::Unix(socket.clone()), REALM, &auth).await
+            }
+            Server::Far { address, authority } => {
+                let (stream, channel) = secured::connect(*address, authority).await?;
+                client::join(stream, REALM, &auth.over(channel)).await
+            }
+        }
+    };
+    let joined = timeout(ANSWER_WITHIN, joining).await;
     let late = || {
         io::Error::new(
             io::ErrorKind::TimedOut,
@@ -409,7 +425,7 @@ fn reason_of(error: &pipes_wamp::Error) -> String {
         {
             "it does not run".to_owned()
         }
-        pipes_wamp::Error::Io(error) => error::plain(error),
+        pipes_wamp::Error::Io(error) => secured::in_words(error).unwrap_or_else(|| error::plain(error)),
         other => other.to_string(),
     }
 }
@@ -450,5 +466,6 @@ fn auth(target: &Target) -> Result<Auth, Error> {
     Ok(Auth::Cryptosign {
         authid: authid.clone(),
         key: Arc::new(key),
+        channel: None,
     })
 }

@@ -15,6 +15,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -67,21 +68,52 @@ pub struct Target {
     pub is_whole: bool,
 }
 
-/// One agent, by the operators' socket in a folder that its user alone can enter: whoever answers there is that agent. At an
-/// address anybody could, once the agent is dead, and would be handed what the key signs.
+/// One agent. At an address anybody may answer, once the agent is dead: there it has to prove itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    /// Its address, which is what people know it by.
-    pub address: Option<SocketAddr>,
-    /// Its operators' socket.
-    pub socket: PathBuf,
+pub enum Server {
+    /// By the operators' socket, in a folder that its user alone can enter: whoever answers there is that agent.
+    Near {
+        /// Its address, which is what people know it by.
+        address: Option<SocketAddr>,
+        /// Its operators' socket.
+        socket: PathBuf,
+    },
+    /// By TLS.
+    Far {
+        /// Its address.
+        address: SocketAddr,
+        /// Who says that it is one.
+        authority: Arc<Authority>,
+    },
+}
+
+/// By whom the agents of a cluster are known.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// Its certificates, PEM.
+    pub ca: String,
+    /// The cluster's id.
+    pub cluster_id: String,
+}
+
+impl Server {
+    fn is_at(&self, asked: SocketAddr) -> bool {
+        match self {
+            Server::Near { address, .. } => *address == Some(asked),
+            Server::Far { address, .. } => *address == asked,
+        }
+    }
 }
 
 impl std::fmt::Display for Server {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.address {
-            Some(address) => address.fmt(out),
-            None => self.socket.display().fmt(out),
+        match self {
+            Server::Near {
+                address: Some(address),
+                ..
+            }
+            | Server::Far { address, .. } => address.fmt(out),
+            Server::Near { socket, .. } => socket.display().fmt(out),
         }
     }
 }
@@ -224,7 +256,7 @@ impl Contexts {
         let context = match self.in_use() {
             Ok(context) => context,
             Err(_) if agent.is_none() && Path::new(SERVER_SOCKET).exists() => {
-                let servers = vec![Server {
+                let servers = vec![Server::Near {
                     address: None,
                     socket: SERVER_SOCKET.into(),
                 }];
@@ -245,9 +277,7 @@ impl Contexts {
                     "PIPES_AGENT is '{agent}': an address such as 127.77.0.1 or 127.77.0.1:7072 is needed"
                 ))
             })?;
-            let known = sockets(&context)?;
-            let meant = known.into_iter().find(|server| server.address == Some(address));
-            target.servers = vec![meant.ok_or_else(|| {
+            target.servers = vec![server(&context, address).ok_or_else(|| {
                 Error::Usage(format!(
                     "PIPES_AGENT is {agent}, and no agent of context {} is there; see: pipes node ls",
                     context.name
@@ -271,14 +301,13 @@ impl Contexts {
 impl Target {
     /// All servers of a context, with its key.
     pub fn of(context: &Context) -> Result<Target, Error> {
-        let known = sockets(context)?;
         let mut servers = Vec::new();
-        for server in &context.servers {
-            let at = address(server).ok_or_else(|| {
-                Error::Local(format!("context {} has '{server}' for an address", context.name))
+        for text in &context.servers {
+            let at = address(text).ok_or_else(|| {
+                Error::Local(format!("context {} has '{text}' for an address", context.name))
             })?;
             // Whose files are gone is not there.
-            servers.extend(known.iter().find(|known| known.address == Some(at)).cloned());
+            servers.extend(server(context, at));
         }
         if servers.is_empty() {
             return Err(Error::Local(format!(
@@ -297,8 +326,22 @@ impl Target {
     }
 }
 
+/// The agent at an address, as this context reaches it; of a local cluster none, where no file tells of it.
+fn server(context: &Context, address: SocketAddr) -> Option<Server> {
+    match &context.local {
+        Some(folder) => near(folder).into_iter().find(|server| server.is_at(address)),
+        None => Some(Server::Far {
+            address,
+            authority: Arc::new(Authority {
+                ca: context.ca.clone(),
+                cluster_id: context.cluster_id.clone(),
+            }),
+        }),
+    }
+}
+
 /// The agents of a local cluster, as their files say where they are.
-fn sockets(context: &Context) -> Result<Vec<Server>, Error> {
+fn near(folder: &Path) -> Vec<Server> {
     #[derive(Deserialize)]
     struct Agent {
         address: IpAddr,
@@ -309,23 +352,16 @@ fn sockets(context: &Context) -> Result<Vec<Server>, Error> {
     struct Ports {
         wamp: u16,
     }
-    let Some(folder) = &context.local else {
-        return Err(Error::Local(format!(
-            "context {} is of a cluster elsewhere, whose agents would have to prove themselves by TLS, which this version \
-             cannot ask for; it speaks to the clusters of this user on this machine",
-            context.name
-        )));
-    };
     let nodes = fs::read_dir(folder).into_iter().flatten().flatten();
     let agents = nodes.filter_map(|node| {
         let text = given::text(&node.path().join("agent.toml"), CONTEXT_MAX).ok()?;
         let agent: Agent = toml::from_str(&text).ok()?;
-        Some(Server {
+        Some(Server::Near {
             address: Some(SocketAddr::new(agent.address, agent.ports.wamp)),
             socket: agent.runtime.join("agent.sock"),
         })
     });
-    Ok(agents.collect())
+    agents.collect()
 }
 
 /// Whether a cluster, and so a context and a folder, may be called so.

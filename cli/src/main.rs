@@ -28,6 +28,7 @@ mod last;
 mod local;
 mod object;
 mod output;
+mod secured;
 mod upload;
 
 use std::process::ExitCode;

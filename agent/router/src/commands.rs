@@ -5,12 +5,14 @@
 
 use std::os::unix::net::UnixStream as StdUnixStream;
 
+use mio::net::UnixStream;
 use pipes_wamp::error::uri;
 use pipes_wamp::router::{Features, Identity, Onto, Own, Role};
 use tokio::sync::oneshot;
 use tracing::error;
 
-use crate::clients::authentication::{Credentials, STAGES};
+use crate::clients::authentication::{Credentials, Origin, STAGES, Secured};
+use crate::clients::connection::Stream;
 use crate::clients::internal::{Offer, joined};
 use crate::clients::listener::Listener;
 use crate::state::State;
@@ -23,6 +25,10 @@ pub(crate) enum Command {
         realm: String,
         role: Role,
         stream: StdUnixStream,
+    },
+    EnterSecured {
+        stream: StdUnixStream,
+        secured: Secured,
     },
     Splice {
         from: Own,
@@ -99,6 +105,10 @@ impl State {
                 role,
                 stream,
             } => self.attach(id, realm, role, stream),
+            Command::EnterSecured { stream, secured } => {
+                let stream = Stream::Unix(UnixStream::from_std(stream));
+                self.enter(stream, Origin::Tls(secured));
+            }
             Command::ServeCalls {
                 realm,
                 procedure,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -10,7 +11,7 @@ use mio::{Poll, Token, Waker};
 use pipes_wamp::router::{Onto, Own, Role};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clients::authentication::Credentials;
+use crate::clients::authentication::{Credentials, Secured};
 use crate::clients::internal::{Offer, OwnSession};
 use crate::clients::listener::Listener;
 use crate::commands::{Command, Counts};
@@ -64,6 +65,11 @@ impl Router {
     /// Serves more sockets.
     pub fn listen(&self, listeners: Vec<Listener>) {
         self.send(Command::Listen(listeners));
+    }
+
+    /// Lets a client in whose TLS somebody else ends; what it says and hears goes through `stream`, which does not block.
+    pub fn enter_secured(&self, stream: StdUnixStream, secured: Secured) {
+        self.send(Command::EnterSecured { stream, secured });
     }
 
     /// A session of the agent itself.

@@ -54,9 +54,9 @@ mod sockets;
 mod state;
 mod token;
 
-pub use clients::authentication::{Credentials, Token};
+pub use clients::authentication::{Credentials, Secured, Token};
 pub use clients::internal::OwnSession;
-pub use clients::listener::Listener;
+pub use clients::listener::{Handshaking, Listener};
 pub use commands::Counts;
 pub use handle::{Router, RouterConfig};
 pub use pipes_wamp::router::{Onto, Own, Rights, Role};

@@ -246,6 +246,11 @@ impl Sockets {
         }
     }
 
+    /// Gives a connection's TCP socket up, which has no session yet and was told nothing.
+    pub fn take_tcp(&mut self, key: ConnectionKey) -> Option<std::net::TcpStream> {
+        self.connections.remove(key)?.into_tcp(&self.registry)
+    }
+
     /// What the kernel says of a connection's socket.
     pub fn note_connection(&mut self, slot: usize, event: &Event) {
         let Some(key) = self.connections.at(slot) else {

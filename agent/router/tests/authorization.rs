@@ -24,6 +24,7 @@ async fn operators_come_in_by_key_token_or_user_and_nobody_else() {
     let sign = |seed| Auth::Cryptosign {
         authid: "ada".into(),
         key: key(seed),
+        channel: None,
     };
     let ticket = |ticket: &str| Auth::Ticket {
         authid: "ci".into(),
@@ -104,6 +105,7 @@ async fn a_session_ends_with_the_key_or_token_that_let_it_in() {
     let by_key = join(Auth::Cryptosign {
         authid: "ada".into(),
         key,
+        channel: None,
     })
     .await;
     let (one, other) = (join(ticket("one")).await, join(ticket("other")).await);

@@ -42,6 +42,7 @@ impl RouterNode {
             Listener::Tcp {
                 listener,
                 loopback: true,
+                tls: tokio::sync::mpsc::channel(1).0,
             },
             Listener::Operators(UnixListener::bind(&operators).unwrap()),
             Listener::Stages(UnixListener::bind(&stages).unwrap()),

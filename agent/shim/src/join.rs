@@ -48,7 +48,13 @@ pub fn enter(settings: &Settings) -> anyhow::Result<UnixStream> {
     rawsocket::accepted(octets)?;
 
     write(&mut stream, |out| {
-        session::hello(out, uris::REALM_STAGES, "ticket", Some(&settings.replica), None);
+        session::hello(
+            out,
+            uris::REALM_STAGES,
+            "ticket",
+            Some(&settings.replica),
+            session::Signing::default(),
+        );
     })?;
     let mut body = Vec::new();
     let mut next = |stream: &mut UnixStream| -> anyhow::Result<bool> {

@@ -3,7 +3,7 @@
 //! | socket | for |
 //! |---|---|
 //! | TCP `ADDRESS:mesh` | other agents |
-//! | TCP `ADDRESS:wamp` | WAMP over RawSocket |
+//! | TCP `ADDRESS:wamp` | WAMP over RawSocket, plain on loopback and over TLS |
 //! | TCP `ADDRESS:workflows` | HTTP of all daemon workflows |
 //! | `RUNTIME/agent.sock`, 0600 in a folder 0700 | operators: root and the agent's own user |
 //! | `RUNTIME/stages/agent.sock`, 0666 | shims, by token; the only folder a container gets |
@@ -19,6 +19,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use pipes_router::{Handshaking, Listener};
+use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::gateway::listen::holder;
@@ -83,6 +86,21 @@ pub enum Error {
 }
 
 impl Sockets {
+    /// The mesh's, the workflows', and everybody's ways into the router, which are opened last.
+    pub fn part(self, tls: mpsc::Sender<Handshaking>) -> (TcpListener, TcpListener, Vec<Listener>) {
+        let address = self.wamp.local_addr();
+        let ways = vec![
+            Listener::Tcp {
+                listener: self.wamp,
+                loopback: address.is_ok_and(|address| address.ip().is_loopback()),
+                tls,
+            },
+            Listener::Operators(self.operators),
+            Listener::Stages(self.stages),
+        ];
+        (self.mesh, self.workflows, ways)
+    }
+
     /// Binds all of them. The data folder's lock must be held: what lies at the sockets' paths is removed.
     pub fn bind(config: &Config) -> Result<Sockets, Error> {
         let mesh = tcp("mesh", config.mesh_address())?;

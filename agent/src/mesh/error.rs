@@ -51,7 +51,7 @@ impl Error {
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match inner {
-            Some(tls) => Error::Certificate(super::tls::in_words(tls)),
+            Some(tls) => Error::Certificate(pipes_membership::in_words(tls)),
             None if error.kind() == std::io::ErrorKind::UnexpectedEof => Error::Gone,
             None => Error::Broken(error),
         }

@@ -12,12 +12,13 @@
 
 use std::time::Duration;
 
+use pipes_membership::Identity;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::admitted::Admitted;
 use super::class::Class;
-use super::identity::{Identity, Local};
+use super::identity::Local;
 use super::{Error, frame};
 
 /// The version of everything that agents say to one another.

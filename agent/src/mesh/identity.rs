@@ -1,16 +1,9 @@
-//! Who a member is by its certificate, and what this agent knows of itself.
+//! What this agent knows of itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What a member's certificate says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Id of its cluster.
-    pub cluster: String,
-    /// Name of its node.
-    pub name: String,
-}
+use pipes_membership::Identity;
 
 /// What this agent says of itself; clones share what is learnt later.
 #[derive(Clone, Debug)]

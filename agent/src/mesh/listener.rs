@@ -22,7 +22,7 @@ use super::class::Class;
 use super::handshake::{self, Hello};
 use super::identity::Local;
 use super::raft_rpc::{self, Answers};
-use super::tls::{self, Tls};
+use super::tls::Tls;
 use super::{Error, dial};
 use crate::doors::{Doors, Visitor};
 use crate::lifecycle::{Kind, Lifecycle};
@@ -199,7 +199,7 @@ impl Listener {
                 .1
                 .peer_certificates()
                 .and_then(|chain| chain.first());
-            let Some(peer) = certificate.and_then(tls::identity) else {
+            let Some(peer) = certificate.and_then(pipes_membership::identity) else {
                 return Err(Error::Foreign("it has no certificate of a node".to_owned()));
             };
             let hello = handshake::receive(&mut stream, &self.local, &peer, class, &self.admitted).await?;

@@ -13,8 +13,17 @@ const FEATURES: RoleFeatures = RoleFeatures {
     timeout: true,
 };
 
-/// Appends the HELLO of a client with both roles, offering `method`; `pubkey` in hex for cryptosign.
-pub fn hello(out: &mut Vec<u8>, realm: &str, method: &str, authid: Option<&str>, pubkey: Option<&str>) {
+/// What a client says of its signature beforehand.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Signing<'a> {
+    /// Its public key in hex.
+    pub pubkey: Option<&'a str>,
+    /// What it covers beside the challenge.
+    pub channel_binding: Option<&'a str>,
+}
+
+/// Appends the HELLO of a client with both roles, offering `method`; what of `signing` is there for cryptosign alone.
+pub fn hello(out: &mut Vec<u8>, realm: &str, method: &str, authid: Option<&str>, signing: Signing<'_>) {
     let mut methods = Vec::new();
     write::array(&mut methods, 1);
     write::text(&mut methods, method);
@@ -24,7 +33,8 @@ pub fn hello(out: &mut Vec<u8>, realm: &str, method: &str, authid: Option<&str>,
         callee: FEATURES,
         authmethods: Some(&methods),
         authid,
-        pubkey,
+        pubkey: signing.pubkey,
+        channel_binding: signing.channel_binding,
     };
     Message::Hello { realm, details }.encode(out);
 }
@@ -75,11 +85,28 @@ pub fn entry(dictionary: &[u8], wanted: &str) -> Option<String> {
     None
 }
 
-/// Signs a challenge: hex of the ed25519 signature and the challenge after it (specification, Cryptosign).
+/// What is signed of a challenge over a channel: the one with the other's octets (specification, Cryptosign, *Channel
+/// Binding*).
 #[cfg(feature = "client")]
-pub fn sign_cryptosign(key: &ring::signature::Ed25519KeyPair, challenge: &str) -> Result<String, Error> {
-    let bytes = hex::decode(challenge).map_err(|_| Error::Malformed("the challenge is not hex"))?;
-    Ok(hex::encode(key.sign(&bytes)) + challenge)
+pub fn bound(challenge: [u8; 32], channel: &[u8; 32]) -> [u8; 32] {
+    std::array::from_fn(|at| challenge[at] ^ channel[at])
+}
+
+/// Signs a challenge, over a channel where that has a name: hex of the ed25519 signature and after it what was signed
+/// (specification, Cryptosign).
+#[cfg(feature = "client")]
+pub fn sign_cryptosign(
+    key: &ring::signature::Ed25519KeyPair,
+    challenge: &str,
+    channel: Option<&[u8; 32]>,
+) -> Result<String, Error> {
+    let mut signed = [0; 32];
+    hex::decode_to_slice(challenge, &mut signed)
+        .map_err(|_| Error::Malformed("the challenge is not 32 octets in hex"))?;
+    if let Some(channel) = channel {
+        signed = bound(signed, channel);
+    }
+    Ok(hex::encode(key.sign(&signed)) + &hex::encode(signed))
 }
 
 /// Checks what a client signed.
@@ -106,10 +133,20 @@ mod tests {
     fn a_signature_is_good_for_its_challenge_and_key_alone() {
         let key = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
         let public: [u8; 32] = key.public_key().as_ref().try_into().unwrap();
-        let signed = sign_cryptosign(&key, &hex::encode([5; 32])).unwrap();
+        let signed = sign_cryptosign(&key, &hex::encode([5; 32]), None).unwrap();
         assert!(verify_cryptosign(&public, &[5; 32], &signed));
         assert!(!verify_cryptosign(&public, &[6; 32], &signed));
         assert!(!verify_cryptosign(&[9; 32], &[5; 32], &signed));
         assert!(!verify_cryptosign(&public, &[5; 32], "zz"));
+    }
+
+    #[test]
+    fn what_was_signed_over_a_channel_is_worth_nothing_on_another() {
+        let key = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
+        let public: [u8; 32] = key.public_key().as_ref().try_into().unwrap();
+        let signed = sign_cryptosign(&key, &hex::encode([5; 32]), Some(&[7; 32])).unwrap();
+        assert!(verify_cryptosign(&public, &bound([5; 32], &[7; 32]), &signed));
+        assert!(!verify_cryptosign(&public, &bound([5; 32], &[8; 32]), &signed));
+        assert!(!verify_cryptosign(&public, &[5; 32], &signed));
     }
 }

@@ -1,7 +1,8 @@
 //! What a stage leaves behind, and who sits on a dead agent's address: neither is felt.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -112,6 +113,64 @@ fn nobody_proves_himself_to_a_stranger_on_a_dead_agents_address() -> Result<()> 
     let tcp = Address::Tcp(cluster.nodes[1].wamp());
     let joined = Session::join(&tcp, "pipes", "ticket", Some(("robot", token.trim())));
     ensure!(joined.is_err(), "a proof over plain TCP was taken");
+    cluster.start_again()?;
+    cluster.all_up(START_LIMIT)?;
+    cluster.finish()
+}
+
+/// The cluster's context as a user elsewhere has it, who cannot reach the agents' own sockets.
+fn far(cluster: &Cluster) -> Result<PathBuf> {
+    let contexts = cluster.home().join("c/pipes/contexts");
+    let text = std::fs::read_to_string(contexts.join("local.json"))?;
+    let mut context: serde_json::Value = serde_json::from_str(&text)?;
+    context.as_object_mut().context("an object")?.remove("local");
+    let path = cluster.file("far.json");
+    std::fs::write(&path, context.to_string())?;
+    Ok(path)
+}
+
+#[test]
+fn a_cluster_elsewhere_is_reached_over_tls_and_a_stranger_at_an_address_is_named_and_passed_over()
+-> Result<()> {
+    let cluster = Cluster::start(3)?;
+    cluster.build(&["cat"])?;
+    let context = far(&cluster)?;
+    let from_afar = |arguments: &[&str]| {
+        let mut command = cluster.pipes(arguments);
+        command.env("PIPES_CONTEXT", &context);
+        command
+    };
+    let bytes: Vec<u8> = (0..3_000_000u32)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    let through = command::run(from_afar(&["run", "cat | cat"]), Input::Bytes(bytes.clone()))?.success()?;
+    ensure!(through.stdout == bytes, "bytes changed on their way over TLS");
+
+    cluster.kill(0)?;
+    let address = cluster.nodes[0].wamp();
+    let stranger = TcpListener::bind(&address).with_context(|| address.clone())?;
+    let said = std::thread::spawn(move || -> std::io::Result<Vec<u8>> {
+        let (mut stream, _) = stranger.accept()?;
+        stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n")?;
+        let mut said = Vec::new();
+        // However the client goes, what it said was read.
+        let _ = stream.read_to_end(&mut said);
+        Ok(said)
+    });
+    let listed = command::run(from_afar(&["node", "ls"]), Input::None)?.success()?;
+    ensure!(
+        listed.errors().contains(&format!("at {address} is a stranger")),
+        "{}",
+        listed.errors()
+    );
+    let said = said
+        .join()
+        .map_err(|_| anyhow::anyhow!("the stranger panicked"))??;
+    let operator = b"cryptosign";
+    ensure!(
+        !said.windows(operator.len()).any(|part| part == operator),
+        "something was proved to it"
+    );
     cluster.start_again()?;
     cluster.all_up(START_LIMIT)?;
     cluster.finish()

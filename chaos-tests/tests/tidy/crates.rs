@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use crate::tree::{self, none, root};
 
 /// Which crates of ours each crate may name.
-const CRATES: [(&str, &[&str]); 13] = [
+const CRATES: [(&str, &[&str]); 14] = [
     ("raft", &[]),
     ("agent/flow", &[]),
     ("agent/syntax", &[]),
     ("agent/folder", &[]),
+    ("agent/membership", &[]),
     ("agent/wamp", &["pipes-flow"]),
     ("agent/protocol", &["pipes-wamp"]),
     ("agent/job", &["pipes-raft"]),
@@ -24,6 +25,7 @@ const CRATES: [(&str, &[&str]); 13] = [
             "pipes-flow",
             "pipes-folder",
             "pipes-job",
+            "pipes-membership",
             "pipes-protocol",
             "pipes-raft",
             "pipes-router",
@@ -33,7 +35,13 @@ const CRATES: [(&str, &[&str]); 13] = [
     ),
     (
         "cli",
-        &["pipes-folder", "pipes-protocol", "pipes-syntax", "pipes-wamp"],
+        &[
+            "pipes-folder",
+            "pipes-membership",
+            "pipes-protocol",
+            "pipes-syntax",
+            "pipes-wamp",
+        ],
     ),
     ("chaos-tests", &[]),
     ("chaos-tests/preload", &[]),

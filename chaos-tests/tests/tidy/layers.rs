@@ -10,13 +10,14 @@ use crate::tree::{self, Files, none};
 use crate::uses;
 
 /// Where each crate's source is.
-pub const SOURCES: [&str; 15] = [
+pub const SOURCES: [&str; 16] = [
     "raft/src",
     "agent/src",
     "agent/router/src",
     "agent/wamp/src",
     "agent/flow/src",
     "agent/folder/src",
+    "agent/membership/src",
     "agent/protocol/src",
     "agent/job/src",
     "agent/syntax/src",
@@ -29,14 +30,14 @@ pub const SOURCES: [&str; 15] = [
 ];
 
 /// Folders, and their parts from the top down.
-const LAYERS: [(&str, &str); 17] = [
+const LAYERS: [(&str, &str); 18] = [
     (
         "raft/src",
         "sim node client replica consensus state snapshot log rpc mvcc format type_config command request room options clock task error",
     ),
     (
         "agent/src",
-        "agent api gateway workflow service executor blob cluster mesh follow clock retry doors config lifecycle certificate keys rationed log_file environment",
+        "agent api gateway workflow service executor blob cluster mesh secured follow clock retry doors config lifecycle certificate keys rationed log_file environment",
     ),
     (
         "agent/src/workflow",
@@ -58,6 +59,7 @@ const LAYERS: [(&str, &str); 17] = [
     ),
     ("agent/flow/src", "sink source credit pipe window error"),
     ("agent/folder/src", "removal walk system"),
+    ("agent/membership/src", "members channel identity"),
     (
         "agent/protocol/src",
         "run reservation stage pipe file descriptor supply size duration",
@@ -74,7 +76,7 @@ const LAYERS: [(&str, &str); 17] = [
     ),
     (
         "cli/src",
-        "args command last local upload client context output exit object given error escape inherited",
+        "args command last local upload client secured context output exit object given error escape inherited",
     ),
     (
         "chaos-tests/src",

@@ -9,7 +9,7 @@
 //! new, stopped or half down: what does not run is started, then everybody is waited for.
 
 mod address;
-mod certificate;
+pub(crate) mod certificate;
 mod holder;
 mod layout;
 mod process;

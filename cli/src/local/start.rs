@@ -160,7 +160,7 @@ async fn is_up(member: &Member, target: &Target, count: usize) -> Result<Vec<Str
         return Err("it is not ready".into());
     }
     let own = Target {
-        servers: vec![Server {
+        servers: vec![Server::Near {
             address: Some(member.server()),
             socket: member.folder.join("agent.sock"),
         }],

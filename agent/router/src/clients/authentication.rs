@@ -2,7 +2,8 @@
 //!
 //! | listener | realm | by | as |
 //! |---|---|---|---|
-//! | TCP | `default`, on loopback only | `anonymous` | anonymous |
+//! | TCP, TLS | `default`, on loopback only | `anonymous` | anonymous |
+//! | TLS | `pipes` | `cryptosign` over the channel (an operator's key), `ticket` (a token) | operator; with a token, its role |
 //! | operators' socket | `pipes` | root or the agent's own user (SO_PEERCRED) | operator |
 //! | operators' socket | `pipes` | `cryptosign` (an operator's key), `ticket` (a token) | operator; with a token, its role |
 //! | operators' socket | `default` | `anonymous` | anonymous |
@@ -11,16 +12,18 @@
 //! A key or token that is taken back takes with it the sessions it has let in.
 //!
 //! Nobody proves himself over plain TCP, loopback included: whoever sits on a dead agent's address could pass on what its
-//! client signs to another agent, and be let in there. The operators' socket lies in a folder that its user alone enters.
+//! client signs to another agent, and be let in there. Over TLS what is signed covers the channel, which two agents never
+//! share. The operators' socket lies in a folder that its user alone enters.
 //!
 //! Every other pair is `wamp.error.no_such_realm`. Tokens and tickets are known by their sha256 alone.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use pipes_wamp::error::uri;
 use pipes_wamp::message::HelloDetails;
 use pipes_wamp::router::{Gate, Identity, Rights, Role, Verdict};
-use pipes_wamp::session::verify_cryptosign;
+use pipes_wamp::session::{bound, verify_cryptosign};
 use sha2::{Digest, Sha256};
 
 /// A WAMP router for the users' own applications.
@@ -77,6 +80,8 @@ pub(crate) enum Origin {
         /// It does.
         loopback: bool,
     },
+    /// TLS, in which the agent has proved itself.
+    Tls(Secured),
     /// The operators' unix socket; whether the peer is root or the agent's own user.
     Operators {
         /// It is.
@@ -84,6 +89,31 @@ pub(crate) enum Origin {
     },
     /// The stages' unix socket.
     Stages,
+}
+
+/// A TLS channel that somebody else ends, who gives its octets on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Secured {
+    /// Whether it came in on loopback.
+    pub loopback: bool,
+    /// From where.
+    pub address: IpAddr,
+    /// What both of its ends call it, and nobody in between (RFC 9266).
+    pub channel: [u8; 32],
+}
+
+/// How a client says that its signature covers the channel.
+const CHANNEL_BINDING: &str = "tls-exporter";
+
+impl Origin {
+    /// Whether realm `default` is open there.
+    fn has_default(self) -> bool {
+        match self {
+            Origin::Tcp { loopback } | Origin::Tls(Secured { loopback, .. }) => loopback,
+            Origin::Operators { .. } => true,
+            Origin::Stages => false,
+        }
+    }
 }
 
 /// All that decides.
@@ -103,7 +133,7 @@ pub(crate) enum Asked {
         /// Whose.
         operator: [u8; 32],
         /// What.
-        challenge: [u8; 32],
+        signed: [u8; 32],
     },
     /// That it knows a token.
     Token,
@@ -134,6 +164,10 @@ const NO_METHOD: Verdict = Verdict::Refuse {
     reason: uri::NO_MATCHING_AUTH_METHOD,
     message: "realm pipes takes cryptosign with an operator's key, or ticket with a token",
 };
+const UNBOUND: Verdict = Verdict::Refuse {
+    reason: uri::NO_MATCHING_AUTH_METHOD,
+    message: "over TLS a signature has to cover the channel: authextra needs channel_binding tls-exporter",
+};
 const FAILED: Verdict = Verdict::Refuse {
     reason: uri::AUTHENTICATION_FAILED,
     message: "the proof of identity was not accepted",
@@ -143,10 +177,10 @@ impl Gate for Authenticator<'_> {
     fn hello(&mut self, realm: &str, details: &HelloDetails<'_>) -> Verdict {
         let may_be_anonymous = details.authmethods.is_none() || details.offers("anonymous");
         match (self.origin, realm) {
-            (Origin::Tcp { loopback: true } | Origin::Operators { .. }, DEFAULT) if may_be_anonymous => {
+            (origin, DEFAULT) if origin.has_default() && may_be_anonymous => {
                 welcome(DEFAULT, Role::Anonymous, "anonymous", "anonymous")
             }
-            (Origin::Tcp { loopback: true } | Origin::Operators { .. }, DEFAULT) => Verdict::Refuse {
+            (origin, DEFAULT) if origin.has_default() => Verdict::Refuse {
                 reason: uri::NO_MATCHING_AUTH_METHOD,
                 message: "realm default takes anonymous",
             },
@@ -156,7 +190,7 @@ impl Gate for Authenticator<'_> {
                 details.authid.unwrap_or("local"),
                 "anonymous",
             ),
-            (Origin::Operators { .. }, PIPES) => self.ask_operator(details),
+            (Origin::Operators { .. } | Origin::Tls(_), PIPES) => self.ask_operator(details),
             (Origin::Stages, STAGES) => self.ask_replica(details),
             _ => NO_SUCH_REALM,
         }
@@ -165,8 +199,8 @@ impl Gate for Authenticator<'_> {
     fn authenticate(&mut self, signature: &str) -> Verdict {
         let credentials = &self.access.credentials;
         match self.asked.take() {
-            Some(Asked::Signature { operator, challenge }) => match credentials.operators.get(&operator) {
-                Some(name) if verify_cryptosign(&operator, &challenge, signature) => {
+            Some(Asked::Signature { operator, signed }) => match credentials.operators.get(&operator) {
+                Some(name) if verify_cryptosign(&operator, &signed, signature) => {
                     *self.proved = Some(Proved::Key(operator));
                     welcome(PIPES, Role::Operator, name, "cryptosign")
                 }
@@ -206,7 +240,14 @@ impl Authenticator<'_> {
             }
             // Asked even of keys that nobody knows: who may come in is told to those alone who do.
             let challenge: [u8; 32] = rand::random();
-            *self.asked = Some(Asked::Signature { operator, challenge });
+            let signed = match self.origin {
+                Origin::Tls(secured) if details.channel_binding == Some(CHANNEL_BINDING) => {
+                    bound(challenge, &secured.channel)
+                }
+                Origin::Tls(_) => return UNBOUND,
+                _ => challenge,
+            };
+            *self.asked = Some(Asked::Signature { operator, signed });
             return Verdict::Challenge {
                 method: "cryptosign",
                 challenge: hex::encode(challenge),
@@ -256,6 +297,50 @@ fn hash(secret: &str) -> [u8; 32] {
 mod tests {
     use super::*;
 
+    fn tls(loopback: bool) -> Origin {
+        Origin::Tls(Secured {
+            loopback,
+            address: IpAddr::from([10, 0, 0, 1]),
+            channel: [7; 32],
+        })
+    }
+
+    #[test]
+    fn over_tls_a_signature_covers_the_channel_or_is_not_asked_for() {
+        let methods = [0x91, 0xaa]
+            .iter()
+            .chain(b"cryptosign")
+            .copied()
+            .collect::<Vec<u8>>();
+        let pubkey = "00".repeat(32);
+        let asked = |channel_binding| {
+            let details = HelloDetails {
+                authmethods: Some(&methods),
+                pubkey: Some(&pubkey),
+                channel_binding,
+                ..HelloDetails::default()
+            };
+            let mut asked = None;
+            let verdict = Authenticator {
+                access: &Access::default(),
+                origin: tls(false),
+                asked: &mut asked,
+                proved: &mut None,
+            }
+            .hello(PIPES, &details);
+            match (verdict, asked) {
+                (Verdict::Challenge { challenge, .. }, Some(Asked::Signature { signed, .. })) => {
+                    let mut bytes = [0; 32];
+                    hex::decode_to_slice(challenge, &mut bytes).unwrap();
+                    signed == bound(bytes, &[7; 32])
+                }
+                _ => false,
+            }
+        };
+        assert!(asked(Some("tls-exporter")));
+        assert!(!asked(Some("tls-unique")) && !asked(None));
+    }
+
     fn hello(origin: Origin, realm: &str, offers: &[&str]) -> &'static str {
         let mut methods = Vec::new();
         pipes_wamp::write::array(&mut methods, offers.len());
@@ -291,6 +376,11 @@ mod tests {
         );
         for (origin, realm, offer, answer) in [
             (near, DEFAULT, "anonymous", "welcome"),
+            (tls(true), DEFAULT, "anonymous", "welcome"),
+            (tls(false), DEFAULT, "anonymous", uri::NO_SUCH_REALM),
+            (tls(false), PIPES, "ticket", "ticket"),
+            (tls(false), PIPES, "anonymous", uri::NO_MATCHING_AUTH_METHOD),
+            (tls(true), STAGES, "ticket", uri::NO_SUCH_REALM),
             (far, DEFAULT, "anonymous", uri::NO_SUCH_REALM),
             (near, PIPES, "anonymous", uri::NO_SUCH_REALM),
             (near, PIPES, "ticket", uri::NO_SUCH_REALM),

@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 
 use mio::event::{Event, Source};
 use mio::net::{TcpStream, UnixStream};
@@ -30,6 +31,9 @@ use crate::flow_control::window::FlowKey;
 pub(super) const READ: usize = 256 << 10;
 /// Room to read into: a read, and before it the beginning of a frame that is not read apart.
 pub(crate) const SCRATCH: usize = LARGE + HEAD + READ;
+
+/// The first octet of a TLS handshake, and of no RawSocket's.
+const HANDSHAKE: u8 = 22;
 
 /// What a message may need beside its payload, details and URIs.
 pub(crate) const REST_OF_MESSAGE: usize = 256;
@@ -156,6 +160,26 @@ impl Connection {
             is_queued: false,
             is_dirty: false,
             may_send: true,
+        }
+    }
+
+    /// Whether it begins with a TLS handshake; `None` while nobody can say, or where it is no question.
+    pub(super) fn begins_with_tls(&self) -> Option<bool> {
+        let (Phase::Octets, Stream::Tcp(stream)) = (&self.phase, &self.stream) else {
+            return None;
+        };
+        let mut first = [0];
+        let is_there = self.input.rest().is_empty() && matches!(stream.peek(&mut first), Ok(1));
+        is_there.then_some(first[0] == HANDSHAKE)
+    }
+
+    /// Its socket, watched no more; `None`: it is no TCP's.
+    pub fn into_tcp(mut self, registry: &Registry) -> Option<std::net::TcpStream> {
+        // Not watched any more is what is wanted.
+        let _ = self.stream.deregister(registry);
+        match self.stream {
+            Stream::Tcp(stream) => Some(std::net::TcpStream::from(OwnedFd::from(stream))),
+            Stream::Unix(_) => None,
         }
     }
 

@@ -64,7 +64,8 @@ impl State {
         true
     }
 
-    fn enter(&mut self, mut stream: Stream, origin: Origin) {
+    /// Somebody has come in.
+    pub fn enter(&mut self, mut stream: Stream, origin: Origin) {
         if self.sockets.connection_count() >= CONNECTIONS_MAX {
             debug!(?origin, "one connection too many");
             // Four octets into a new socket's buffer; a client that is gone needs none.
@@ -212,6 +213,7 @@ fn door(stream: &Stream, origin: Origin) -> Door {
     match (origin, stream) {
         (Origin::Operators { .. }, _) => Door::Operators,
         (Origin::Stages, _) => Door::Stages,
+        (Origin::Tls(secured), _) => Door::Tcp(secured.address),
         (Origin::Tcp { .. }, Stream::Tcp(stream)) => {
             let peer = stream.peer_addr();
             // One that is gone already counts with those from nowhere.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpListener, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::{SockRef, TcpKeepalive};
+use tokio::sync::mpsc;
 
 use crate::clients::authentication::Origin;
 use crate::clients::connection::Stream;
@@ -25,11 +26,22 @@ pub enum Listener {
         listener: std::net::TcpListener,
         /// It is on loopback: realm `default` is open there.
         loopback: bool,
+        /// Takes those that begin with TLS; who finds it full is turned away.
+        tls: mpsc::Sender<Handshaking>,
     },
     /// The operators' unix socket.
     Operators(StdUnixListener),
     /// The stages' unix socket.
     Stages(StdUnixListener),
+}
+
+/// A client that speaks TLS, nothing of which was read.
+#[derive(Debug)]
+pub struct Handshaking {
+    /// Its socket.
+    pub stream: std::net::TcpStream,
+    /// Whether it came in on loopback.
+    pub loopback: bool,
 }
 
 /// A listener that the loop watches.
@@ -46,6 +58,8 @@ pub(crate) struct Listeners {
     pending: Vec<usize>,
     /// Those that could not accept, and since when.
     stuck: VecDeque<(Instant, usize)>,
+    /// Who ends TLS.
+    tls: Option<mpsc::Sender<Handshaking>>,
     /// The user the agent runs as, who is an operator.
     agent_uid: u32,
 }
@@ -56,6 +70,7 @@ impl Listeners {
             watched: Vec::new(),
             pending: Vec::new(),
             stuck: VecDeque::new(),
+            tls: None,
             agent_uid,
         }
     }
@@ -66,7 +81,12 @@ impl Listeners {
             let place = self.watched.len();
             let token = Token(token::listener(place));
             let watched = match listener {
-                Listener::Tcp { listener, loopback } => {
+                Listener::Tcp {
+                    listener,
+                    loopback,
+                    tls,
+                } => {
+                    self.tls = Some(tls);
                     listener.set_nonblocking(true)?;
                     let mut listener = TcpListener::from_std(listener);
                     registry.register(&mut listener, token, Interest::READABLE)?;
@@ -79,6 +99,11 @@ impl Listeners {
             self.pending.push(place);
         }
         Ok(())
+    }
+
+    /// Has TLS ended for a client. False: too many wait for it.
+    pub fn hand_over(&self, client: Handshaking) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.try_send(client).is_ok())
     }
 
     /// Somebody may wait at a listener.

@@ -12,9 +12,10 @@ use pipes_wamp::transport::rawsocket::{self, FrameKind, HEAD};
 use pipes_wamp::write;
 use tracing::debug;
 
-use crate::clients::authentication::Authenticator;
+use crate::clients::authentication::{Authenticator, Origin};
 use crate::clients::connection::{ConnectionKey, Phase, READ};
 use crate::clients::large::{LARGE, Large};
+use crate::clients::listener::Handshaking;
 use crate::state::State;
 
 /// How far the bytes of a connection could be understood.
@@ -72,6 +73,9 @@ impl State {
     }
 
     fn read(&mut self, key: ConnectionKey) {
+        if self.is_for_tls(key) {
+            return;
+        }
         let mut scratch = std::mem::take(&mut self.scratch);
         self.read_into(key, &mut scratch);
         self.scratch = scratch;
@@ -106,6 +110,35 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Hands a connection that begins with TLS to who ends that; ends one that is plain where nothing is said in plain. True:
+    /// it is no more.
+    fn is_for_tls(&mut self, key: ConnectionKey) -> bool {
+        let Some(connection) = self.sockets.connection(key) else {
+            return true;
+        };
+        let Origin::Tcp { loopback } = connection.origin else {
+            return false;
+        };
+        match connection.begins_with_tls() {
+            None => return false,
+            Some(false) if loopback => return false,
+            Some(false) => {
+                debug!("a connection from elsewhere begins without TLS");
+                self.end(key);
+            }
+            Some(true) => {
+                self.entering.leave(key);
+                let stream = self.sockets.take_tcp(key);
+                let is_taken =
+                    stream.is_some_and(|stream| self.listeners.hand_over(Handshaking { stream, loopback }));
+                if !is_taken {
+                    debug!("one TLS handshake too many");
+                }
+            }
+        }
+        true
     }
 
     fn read_failed(&mut self, key: ConnectionKey, error: &io::Error) {

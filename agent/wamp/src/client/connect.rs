@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::client::connection::Connection;
 use crate::error::Error;
-use crate::session::{self, Step};
+use crate::session::{self, Signing, Step};
 use crate::transport::rawsocket;
 
 /// How long a router may take from connecting to WELCOME. Whoever has several routers turns to the next one sooner.
@@ -44,8 +44,13 @@ pub enum Auth {
         authid: String,
         /// The key.
         key: Arc<Ed25519KeyPair>,
+        /// The TLS channel that it proves itself over, by its name (RFC 9266, `tls-exporter`).
+        channel: Option<[u8; 32]>,
     },
 }
+
+/// How a client says that its signature covers the channel.
+const CHANNEL_BINDING: &str = "tls-exporter";
 
 impl Auth {
     fn method(&self) -> &'static str {
@@ -54,6 +59,15 @@ impl Auth {
             Auth::Ticket { .. } => "ticket",
             Auth::Cryptosign { .. } => "cryptosign",
         }
+    }
+
+    /// The same over a TLS channel of this name: what is signed covers it.
+    pub fn over(&self, name: [u8; 32]) -> Auth {
+        let mut auth = self.clone();
+        if let Auth::Cryptosign { channel, .. } = &mut auth {
+            *channel = Some(name);
+        }
+        auth
     }
 
     fn authid(&self) -> Option<&str> {
@@ -67,7 +81,9 @@ impl Auth {
         match self {
             Auth::Anonymous => Err(Error::Malformed("a challenge to an anonymous client")),
             Auth::Ticket { ticket, .. } => Ok(ticket.clone()),
-            Auth::Cryptosign { key, .. } => session::sign_cryptosign(key, challenge),
+            Auth::Cryptosign { key, channel, .. } => {
+                session::sign_cryptosign(key, challenge, channel.as_ref())
+            }
         }
     }
 }
@@ -88,14 +104,17 @@ fn keepalive() -> TcpKeepalive {
         .with_retries(3)
 }
 
+/// A TCP connection as a session needs it: small messages leave at once, and a peer that is gone is noticed.
+pub async fn tcp(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
+    Ok(stream)
+}
+
 async fn connect_and_join(endpoint: &Endpoint, realm: &str, auth: &Auth) -> Result<Connection, Error> {
     let connection = match endpoint {
-        Endpoint::Tcp(address) => {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
-            Connection::tcp(stream)
-        }
+        Endpoint::Tcp(address) => Connection::tcp(tcp(*address).await?),
         Endpoint::Unix(path) => Connection::unix(UnixStream::connect(path).await?),
     };
     joined(connection, realm, auth).await
@@ -108,15 +127,19 @@ pub async fn join(stream: UnixStream, realm: &str, auth: &Auth) -> Result<Connec
 
 /// Handshake and session over a connection that is there.
 async fn joined(mut connection: Connection, realm: &str, auth: &Auth) -> Result<Connection, Error> {
-    let pubkey = match auth {
-        Auth::Cryptosign { key, .. } => Some(hex::encode(key.public_key().as_ref())),
-        _ => None,
+    let (pubkey, channel) = match auth {
+        Auth::Cryptosign { key, channel, .. } => (Some(hex::encode(key.public_key().as_ref())), *channel),
+        _ => (None, None),
+    };
+    let signing = Signing {
+        pubkey: pubkey.as_deref(),
+        channel_binding: channel.map(|_| CHANNEL_BINDING),
     };
     let (reader, writer) = connection.halves();
     // The HELLO goes with the handshake: a router that refuses the one does not read the other.
     writer.queue_octets(&rawsocket::client_handshake());
     let mut hello = Vec::new();
-    session::hello(&mut hello, realm, auth.method(), auth.authid(), pubkey.as_deref());
+    session::hello(&mut hello, realm, auth.method(), auth.authid(), signing);
     writer.queue_octets(&rawsocket::frame_head(rawsocket::FrameKind::Message, hello.len()));
     writer.queue_octets(&hello);
     writer.flush().await?;

@@ -33,7 +33,7 @@ mod tests;
 
 pub use call::Call;
 pub use command::CallOptions;
-pub use connect::{Auth, Endpoint, connect, join};
+pub use connect::{Auth, Endpoint, connect, join, tcp};
 pub use connection::{Connection, Reader, Writer};
 pub use delivery::{Answer, Chunk, INVOCATIONS_MAX};
 pub use error::CallError;

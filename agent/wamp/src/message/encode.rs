@@ -174,7 +174,7 @@ impl HelloDetails<'_> {
         let entries = usize::from(self.has_role)
             + usize::from(self.authmethods.is_some())
             + usize::from(self.authid.is_some())
-            + usize::from(self.pubkey.is_some());
+            + usize::from(self.pubkey.is_some() || self.channel_binding.is_some());
         write::map(out, entries);
         if self.has_role {
             self.write_roles(out);
@@ -187,11 +187,15 @@ impl HelloDetails<'_> {
             write::text(out, "authid");
             write::text(out, authid);
         }
-        if let Some(pubkey) = self.pubkey {
+        let extra = [("pubkey", self.pubkey), ("channel_binding", self.channel_binding)];
+        let extra = extra.iter().filter_map(|(key, value)| Some((key, (*value)?)));
+        if extra.clone().count() > 0 {
             write::text(out, "authextra");
-            write::map(out, 1);
-            write::text(out, "pubkey");
-            write::text(out, pubkey);
+            write::map(out, extra.clone().count());
+            for (key, value) in extra {
+                write::text(out, key);
+                write::text(out, value);
+            }
         }
     }
 

@@ -18,6 +18,8 @@ pub struct HelloDetails<'a> {
     pub authid: Option<&'a str>,
     /// More for the method (cryptosign: `pubkey`).
     pub pubkey: Option<&'a str>,
+    /// What its signature covers beside the challenge (cryptosign: `channel_binding`).
+    pub channel_binding: Option<&'a str>,
 }
 
 /// Features of a role that matter here.
@@ -121,6 +123,18 @@ impl CancelMode {
     }
 }
 
+/// A text; clients that have none say nil.
+fn text_or_nil<'a>(scan: &mut Scan<'a>) -> Result<Option<&'a str>, Error> {
+    let mut ahead = *scan;
+    match ahead.text() {
+        Ok(text) => {
+            *scan = ahead;
+            Ok(Some(text))
+        }
+        Err(_) => scan.skip().map(|_| None),
+    }
+}
+
 impl<'a> HelloDetails<'a> {
     pub(super) fn read(scan: &mut Scan<'a>) -> Result<HelloDetails<'a>, Error> {
         let mut details = HelloDetails::default();
@@ -140,6 +154,7 @@ impl<'a> HelloDetails<'a> {
                 "authextra" => each(scan, |key, scan| {
                     match key {
                         "pubkey" => details.pubkey = Some(scan.text()?),
+                        "channel_binding" => details.channel_binding = text_or_nil(scan)?,
                         _ => drop(scan.skip()?),
                     }
                     Ok(())

@@ -90,6 +90,7 @@ async fn a_key_signs_the_challenge_of_its_router() {
     let auth = Auth::Cryptosign {
         authid: "me".into(),
         key,
+        channel: None,
     };
     let joining = tokio::spawn(async move { join(ours, "pipes", &auth).await });
     let mut peer = router(theirs).await;
