@@ -98,7 +98,7 @@ impl Holder {
         }
     }
 
-    /// It was named.
+    /// It was named; it may be no more.
     pub fn named(&self, digest: &str) {
         let latest = self.0.clock.monotonic() + AWAITED_AFTER_NAME;
         if let Some(until) = self.awaited().get_mut(digest) {

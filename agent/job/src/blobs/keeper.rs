@@ -210,7 +210,11 @@ impl Keeper {
                     self.is_lost(digest);
                 }
             }
-            (OfBlob::Name, EventKind::Delete) => self.look(digest, Duration::ZERO, false),
+            (OfBlob::Name, EventKind::Delete) => {
+                // It may have come here behind its name.
+                holder.named(digest);
+                self.look(digest, Duration::ZERO, false);
+            }
             (OfBlob::Gone, EventKind::Put) => self.look(digest, FINISHED_AFTER, true),
             (OfBlob::Gone, EventKind::Delete) if disk.is_here(digest) => {
                 self.look(digest, ANYBODYS_AFTER, true);
