@@ -92,3 +92,8 @@ impl Damage {
         Some(format!("octet {offset} of {path} changes"))
     }
 }
+
+/// Whether an operator is told to begin this host anew.
+pub(crate) fn advises_reset(why: &str, number: usize) -> bool {
+    why.contains(&format!("pipes node reset n{number}"))
+}

@@ -6,7 +6,9 @@
 use pipes_raft::Error;
 use pipes_sim_seam::disk::{self, Loss};
 
-use crate::damage::{Answer, Reset};
+use crate::damage::{
+    self, {Answer, Reset},
+};
 use crate::life::alive;
 use crate::plan::VOTERS_MAX;
 use crate::world::World;
@@ -73,7 +75,7 @@ impl World {
 
     /// Takes a host down whose files were refused.
     fn refuse(&mut self, number: usize, why: &str) {
-        if !why.contains(&format!("pipes node reset n{number}")) {
+        if !damage::advises_reset(why, number) {
             return self.fail(format!("n{number}'s files are damaged, and it says: {why}"));
         }
         let id = self.shared.lock().checks.id(&format!("n{number}"));

@@ -5,7 +5,7 @@ use pipes_sim_seam::disk::{self, Faults, Loss};
 
 use crate::book::Shared;
 use crate::check::Checks;
-use crate::damage::Damage;
+use crate::damage::{self, Damage};
 use crate::host::Host;
 use crate::network::{Arrived, Network};
 use crate::panics;
@@ -198,7 +198,8 @@ impl World {
         }
         let taken_out = host.slot.node().and_then(|node| node.status().sick);
         if let Some(why) = taken_out {
-            if self.damage.is_of(at + 1) {
+            // What its disk refused ends its store as well; then it has not come upon the damage yet.
+            if self.damage.is_of(at + 1) && (damage::advises_reset(&why, at + 1) || !host.has_met_errors()) {
                 self.refused = Some((at + 1, why));
                 return;
             }
