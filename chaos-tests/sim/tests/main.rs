@@ -33,7 +33,7 @@ const SHOWN: [(Mutant, u64); 19] = [
 const SHOWN_WITH_JOBS: [(Mutant, u64); 5] = [
     (Mutant::ResultUncompared, 0),
     (Mutant::BegunAfterLife, 0),
-    (Mutant::TakenFromTheLiving, 6),
+    (Mutant::TakenFromTheLiving, 15),
     (Mutant::CancelForgotten, 1),
     (Mutant::KeyUncompared, 0),
 ];

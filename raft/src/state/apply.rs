@@ -48,9 +48,10 @@ impl State {
         }
         inner.meta.revision = inner.database.revision;
         inner.meta.compacted = inner.database.compacted;
+        // It has passed, whether or not they are kept here.
+        self.clock.reach(inner.meta.clock_ms);
         inner.notify(&changes, &memtable)?;
         memtable.put(changes, inner.meta.clone())?;
-        self.clock.reach(inner.meta.clock_ms);
         let progress = inner.progress();
         let mut known = self.digests();
         for (index, digest) in digests {
