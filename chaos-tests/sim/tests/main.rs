@@ -7,10 +7,11 @@ use pipes_sim::world::Report;
 use pipes_sim_seam::Mutant;
 
 /// Mistakes, and a seed whose run shows each; once something else has changed in the store, one of the few after it does.
-const SHOWN: [(Mutant, u64); 19] = [
+/// `PurgedAhead` is not among them: a log that ends before what it says was purged goes on from the snapshot there is, and
+/// over a thousand seeds show nothing.
+const SHOWN: [(Mutant, u64); 18] = [
     (Mutant::LeaderRestored, 4),
     (Mutant::CommittedAhead, 12),
-    (Mutant::PurgedAhead, 482),
     (Mutant::PurgedToApplied, 132),
     (Mutant::AppendUnsynced, 0),
     (Mutant::OpenedUnsynced, 0),
