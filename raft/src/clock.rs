@@ -15,7 +15,7 @@
 //! (2) it goes on no faster than the fastest clock of a node that led; (3) a new leader reads no less than those
 //! who elected it, but for the time that a message takes.
 //!
-//! While no node is up, no time passes.
+//! While no node is up, no time passes; for one without a replica that is up alone it does.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -188,13 +188,13 @@ impl Host {
         }
     }
 
-    /// What its node reads of the store's clock, while it runs.
-    pub fn store_ms(&self) -> Option<u64> {
+    /// What its node reads of the store's clock, while it runs; and whether it has a replica.
+    pub fn store_ms(&self) -> Option<(u64, bool)> {
         let runtime = self.runtime.as_ref().filter(|_| self.stands_until.is_none())?;
         let node = self.slot.node()?;
         // Its time is this runtime's.
         let _within = runtime.enter();
-        Some(node.store().now_ms())
+        Some((node.store().now_ms(), node.status().term > 0))
     }
 
     /// Has its process do something; it ends with it.

@@ -145,9 +145,9 @@ impl World {
 
     fn read_clock(&self, at: usize) {
         let host = &self.hosts[at];
-        if let Some(now_ms) = host.store_ms() {
+        if let Some((now_ms, has_replica)) = host.store_ms() {
             let mut history = self.shared.lock();
-            history.check(|checks, history| checks.read(&host.name, now_ms, history));
+            history.check(|checks, history| checks.read(&host.name, now_ms, has_replica, history));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The store's clock never goes back: not from entry to entry, nor as a node reads it, nor behind what the node applied;
 //! it is the same for all that applied an entry, and goes on no faster than the fastest of the hosts' clocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pipes_raft::sim::{Deed, Event};
 
@@ -21,6 +21,8 @@ pub struct Clock {
     hosts: BTreeMap<String, u64>,
     /// As each host read it last.
     read: BTreeMap<String, u64>,
+    /// The hosts among them without a replica: one that was up alone counts on, and tells nobody.
+    without_replica: BTreeSet<String>,
 }
 
 impl Clock {
@@ -58,7 +60,11 @@ impl Clock {
     }
 
     /// Looks at what a running host reads.
-    pub fn read(&mut self, host: &str, now_ms: u64, history: &mut History) {
+    pub fn read(&mut self, host: &str, now_ms: u64, has_replica: bool, history: &mut History) {
+        match has_replica {
+            true => drop(self.without_replica.remove(host)),
+            false => drop(self.without_replica.insert(host.to_owned())),
+        }
         let before = self.read.insert(host.to_owned(), now_ms).unwrap_or(0);
         let applied = self.hosts.get(host).copied().unwrap_or(0);
         // Milliseconds for where in a step things happen, and for a host whose clock just began.
@@ -78,8 +84,9 @@ impl Clock {
 
     /// All is quiet, and all are up.
     pub fn at_end(&self, history: &mut History) {
-        let readings = self.read.values();
-        let (Some(least), Some(most)) = (readings.clone().min(), readings.max()) else {
+        let of_replicas = self.read.iter().filter(|(host, _)| !self.without_replica.contains(*host));
+        let most = of_replicas.map(|(_, reading)| reading).max();
+        let (Some(least), Some(most)) = (self.read.values().min(), most) else {
             return;
         };
         if least + BEHIND_MS_MAX < *most {

@@ -76,8 +76,8 @@ impl Checks {
     }
 
     /// Looks at what a running host reads of the store's clock.
-    pub fn read(&mut self, host: &str, now_ms: u64, history: &mut History) {
-        self.clock.read(host, now_ms, history);
+    pub fn read(&mut self, host: &str, now_ms: u64, has_replica: bool, history: &mut History) {
+        self.clock.read(host, now_ms, has_replica, history);
     }
 
     /// A host's process has ended.
