@@ -5,9 +5,6 @@
 
 use rustls::ConnectionCommon;
 
-/// How a client says that its signature covers the channel.
-pub const CHANNEL_BINDING: &str = "tls-exporter";
-
 /// RFC 9266, section 4.2: no context.
 const LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 

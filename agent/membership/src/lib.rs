@@ -12,6 +12,6 @@ mod channel;
 mod identity;
 mod members;
 
-pub use channel::{CHANNEL_BINDING, Channel, channel_of};
+pub use channel::{Channel, channel_of};
 pub use identity::{Identity, identity};
 pub use members::{Members, in_words, provider};

@@ -13,6 +13,9 @@ const FEATURES: RoleFeatures = RoleFeatures {
     timeout: true,
 };
 
+/// How a client says that its signature covers the TLS channel (RFC 9266).
+pub const CHANNEL_BINDING: &str = "tls-exporter";
+
 /// What a client says of its signature beforehand.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Signing<'a> {

@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use pipes_wamp::error::uri;
 use pipes_wamp::message::HelloDetails;
 use pipes_wamp::router::{Gate, Identity, Rights, Role, Verdict};
-use pipes_wamp::session::{bound, verify_cryptosign};
+use pipes_wamp::session::{CHANNEL_BINDING, bound, verify_cryptosign};
 use sha2::{Digest, Sha256};
 
 /// A WAMP router for the users' own applications.
@@ -101,9 +101,6 @@ pub struct Secured {
     /// What both of its ends call it, and nobody in between (RFC 9266).
     pub channel: [u8; 32],
 }
-
-/// How a client says that its signature covers the channel.
-const CHANNEL_BINDING: &str = "tls-exporter";
 
 impl Origin {
     /// Whether realm `default` is open there.

@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::client::connection::Connection;
 use crate::error::Error;
-use crate::session::{self, Signing, Step};
+use crate::session::{self, CHANNEL_BINDING, Signing, Step};
 use crate::transport::rawsocket;
 
 /// How long a router may take from connecting to WELCOME. Whoever has several routers turns to the next one sooner.
@@ -48,9 +48,6 @@ pub enum Auth {
         channel: Option<[u8; 32]>,
     },
 }
-
-/// How a client says that its signature covers the channel.
-const CHANNEL_BINDING: &str = "tls-exporter";
 
 impl Auth {
     fn method(&self) -> &'static str {
