@@ -17,6 +17,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pipes_router::{Handshaking, Router, Secured};
 use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -32,8 +33,8 @@ const HANDED_OVER_MAX: usize = 64;
 const HANDSHAKES_MAX: usize = 1_000;
 /// How long one may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
-/// Held of a client each way, beside what sockets hold.
-const HELD: usize = 64 << 10;
+/// How long a client may take to take the end of it.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Ends TLS for the clients that are handed over, until the agent stops.
 pub fn start(tls: Arc<ServerConfig>, router: &Router, lifecycle: &Lifecycle) -> mpsc::Sender<Handshaking> {
@@ -70,11 +71,30 @@ async fn carry(
     let loopback = client.loopback;
     let stream = TcpStream::from_std(client.stream)?;
     let address = stream.peer_addr()?.ip();
-    let mut tls = proved(stream, acceptor, door.enter(address)).await?;
-    let mut plain = enter(&tls, router, loopback, address)?;
-    // However it ends, both ends see it; who was cut off in the middle is no news.
-    let _ = tokio::io::copy_bidirectional_with_sizes(&mut tls, &mut plain, HELD, HELD).await;
+    let tls = proved(stream, acceptor, door.enter(address)).await?;
+    let plain = enter(&tls, router, loopback, address)?;
+    join(tls, plain).await;
     Ok(())
+}
+
+/// Carries what passes until the router has ended the session: a client that stays is not waited for.
+async fn join(tls: impl AsyncRead + AsyncWrite, plain: UnixStream) {
+    let (mut from_client, mut to_client) = tokio::io::split(tls);
+    let (mut from_router, mut to_router) = plain.into_split();
+    // However one of them ends, both ends see it; who was cut off in the middle is no news.
+    let up = async {
+        let _ = tokio::io::copy(&mut from_client, &mut to_router).await;
+        let _ = to_router.shutdown().await;
+        std::future::pending::<()>().await;
+    };
+    let down = async {
+        let _ = tokio::io::copy(&mut from_router, &mut to_client).await;
+        let _ = timeout(CLOSE_WITHIN, to_client.shutdown()).await;
+    };
+    tokio::select! {
+        () = up => {}
+        () = down => {}
+    }
 }
 
 /// The handshake, for as long as this one need not go for others.
@@ -109,4 +129,40 @@ fn enter(
         },
     );
     Ok(UnixStream::from_std(far)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt as _;
+
+    #[tokio::test]
+    async fn a_client_that_stays_silent_goes_with_its_session() {
+        let (client, tls) = tokio::io::duplex(1 << 10);
+        let (plain, router) = UnixStream::pair().unwrap();
+        let joined = tokio::spawn(join(tls, plain));
+        drop(router);
+        timeout(HANDSHAKE_WITHIN, joined).await.unwrap().unwrap();
+        drop(client);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_says_no_more_hears_what_is_left() {
+        let (mut client, tls) = tokio::io::duplex(1 << 10);
+        let (plain, mut router) = UnixStream::pair().unwrap();
+        let joined = tokio::spawn(join(tls, plain));
+        client.write_all(b"ask").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut asked = Vec::new();
+        router.read_to_end(&mut asked).await.unwrap();
+        router.write_all(b"answer").await.unwrap();
+        drop(router);
+        let mut answered = Vec::new();
+        client.read_to_end(&mut answered).await.unwrap();
+        joined.await.unwrap();
+        assert_eq!(
+            (asked.as_slice(), answered.as_slice()),
+            (&b"ask"[..], &b"answer"[..])
+        );
+    }
 }
