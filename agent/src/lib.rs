@@ -22,6 +22,8 @@
 //! Below all of these, each a crate of its own: the store (`pipes_raft`), jobs (`pipes_job`) and the router (`pipes_router`).
 
 pub mod agent;
+#[cfg(test)]
+mod alone;
 pub mod api;
 pub mod blob;
 pub mod certificate;

@@ -49,6 +49,7 @@ use crate::workflow::daemon::share::Shares;
 use crate::workflow::daemon::{controller, hold};
 use crate::workflow::jobs;
 use crate::workflow::peers::Peers;
+use crate::workflow::runs::recorder::Recorder;
 use crate::workflow::runs::registry::Registry;
 use crate::workflow::runs::stderr_log::Logs;
 use crate::workflow::supply::Supplies;
@@ -145,9 +146,9 @@ pub async fn serve(parts: Parts) -> anyhow::Result<Known> {
         store: store.clone(),
         quorum: quorum.clone(),
         router: router.clone(),
+        recorder: Recorder::new(nodes.own_id(), store.clone(), registry.clone(), lifecycle.clone()),
         registry,
         logs: logs.clone(),
-        lifecycle: lifecycle.clone(),
         uses,
         supplies,
     });

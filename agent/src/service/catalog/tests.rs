@@ -1,24 +1,11 @@
 //! Services in a real store of one node.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
-
 use pipes_job::key;
-use pipes_raft::{Class, Node, Options, Peer, Transport, TransportError};
+use pipes_raft::Node;
 
 use super::*;
+use crate::alone;
 use crate::service::Kind;
-
-/// A group of one has nobody to call.
-struct Nobody;
-
-#[async_trait::async_trait]
-impl Transport for Nobody {
-    async fn call(&self, _: &Peer, _: Class, _: Vec<u8>, _: Duration) -> Result<Vec<u8>, TransportError> {
-        Err(TransportError::NotSent("nobody there".into()))
-    }
-}
 
 struct World {
     _folder: tempfile::TempDir,
@@ -28,11 +15,7 @@ struct World {
 
 async fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options::new(folder.path().to_owned(), "01test".to_owned());
-    let node = Node::open(options, None, Arc::new(Nobody)).await.unwrap();
-    node.initialize(SocketAddr::from(([127, 0, 0, 1], 1)))
-        .await
-        .unwrap();
+    let node = alone::node(folder.path()).await;
     let store = node.store();
     World {
         _folder: folder,

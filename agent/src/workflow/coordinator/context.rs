@@ -4,7 +4,7 @@ use pipes_job::blobs::Uses;
 
 use crate::cluster::nodes::Nodes;
 use crate::cluster::quorum::Quorum;
-use crate::lifecycle::Lifecycle;
+use crate::workflow::runs::recorder::Recorder;
 use crate::workflow::runs::registry::Registry;
 use crate::workflow::runs::stderr_log::Logs;
 use crate::workflow::supply::Supplies;
@@ -22,10 +22,10 @@ pub struct Context {
     pub router: Router,
     /// Runs of this agent.
     pub registry: Registry,
+    /// Writes their records.
+    pub recorder: Recorder,
     /// What stages said on standard error, kept for `logs`.
     pub logs: Logs,
-    /// Where work goes on that the answer does not wait for.
-    pub lifecycle: Lifecycle,
     /// Names the files of runs.
     pub uses: Uses,
     /// What nodes have for stages.

@@ -16,16 +16,15 @@
 use std::time::{Duration, SystemTime};
 
 use pipes_protocol::run::Part;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use crate::lifecycle::Kind;
 use crate::workflow::coordinator::attempt::{Attempt, Phase};
 use crate::workflow::coordinator::caller::CallerOut;
 use crate::workflow::coordinator::context::Context;
 use crate::workflow::coordinator::error::Error;
 use crate::workflow::coordinator::outcome::Outcome;
 use crate::workflow::coordinator::plan::Plan;
-use crate::workflow::runs::record::{self, LOST, Record};
+use crate::workflow::runs::record::LOST;
 use crate::workflow::runs::registry::Guard;
 use crate::workflow::runs::stderr_log::RunLog;
 use crate::workflow::runs::view::{Run, RunStage, time};
@@ -36,7 +35,7 @@ const RECORD_AFTER: Duration = Duration::from_millis(25);
 /// Between two showings of how far it came, and from a change to its showing: what all stages say at about the same time
 /// is shown together.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
-/// Between two tellings of its bytes to its caller, and two tries to record its end.
+/// Between two tellings of its bytes to its caller.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Publishes a run.
@@ -143,7 +142,7 @@ impl<'c> Publisher<'c> {
     pub fn show_waiting(&mut self) {
         if self.record.is_some_and(|due| Instant::now() >= due) {
             self.record = None;
-            self.record(accepted(self.plan, self.started));
+            self.context.recorder.under_way(accepted(self.plan, self.started));
         }
     }
 
@@ -156,7 +155,7 @@ impl<'c> Publisher<'c> {
         let run = under_way(self.plan, attempt, self.started);
         if self.record.is_some_and(|due| now >= due) {
             self.record = None;
-            self.record(run.clone());
+            self.context.recorder.under_way(run.clone());
         }
         if self.shown.is_due(now) {
             self.guard.update(run);
@@ -170,16 +169,6 @@ impl<'c> Publisher<'c> {
         }
     }
 
-    /// Writes that it is under way, beside the run.
-    fn record(&self, run: Run) {
-        let (store, coordinator) = (self.context.store.clone(), self.plan.coordinator);
-        self.context
-            .lifecycle
-            .spawn(Kind::Work, "record of a run under way", async move {
-                record::write_running(&store, run, coordinator).await
-            });
-    }
-
     /// It was accepted and yet did not take place: told in its record, if it has one.
     pub fn refused(self, error: &Error) {
         if self.record.is_none() && self.plan.options.job.is_none() {
@@ -190,33 +179,12 @@ impl<'c> Publisher<'c> {
         }
     }
 
-    /// Writes how it ended, beside the answer, and leaves the registry after that.
+    /// Has written how it ended, beside the answer; it leaves the registry after that.
     pub fn finish(self, run: Run) {
-        let (store, guard, own) = (self.context.store.clone(), self.guard, self.plan.coordinator);
-        let registry = self.context.registry.clone();
-        if self.plan.options.job.is_some() {
-            return;
+        if self.plan.options.job.is_none() {
+            self.guard.update(run.clone());
+            self.context.recorder.over(run, self.guard);
         }
-        guard.update(run.clone());
-        let over = Record {
-            run,
-            coordinator: None,
-            logs_at: Some(self.plan.coordinator),
-        };
-        let stopping = self.context.lifecycle.stopping();
-        self.context
-            .lifecycle
-            .spawn(Kind::Work, "record of a run", async move {
-                // A store without a leader has one again before long; until then the run is known here.
-                let is_known = |id: &str| registry.knows(id);
-                while let Err(error) = record::write(&store, &over, own, is_known).await {
-                    if stopping.run_until_cancelled(sleep(EVERY)).await.is_none() {
-                        return Err(error);
-                    }
-                }
-                drop(guard);
-                Ok(())
-            });
     }
 }
 

@@ -3,7 +3,7 @@
 //! A run that lasts is kept while it is under way too, with its coordinator's id, so that one whose coordinator is lost
 //! leaves something to be seen.
 
-use pipes_raft::{Compare, Consistency, Op, Range, Txn};
+use pipes_raft::{Consistency, Op, Range, Txn};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::nodes;
@@ -14,10 +14,11 @@ use crate::workflow::runs::view::Run;
 pub const LOST: i32 = 125;
 /// Finished runs whose records are kept; so many, and a few that go together with the next one.
 pub const RECORDS_MAX: usize = 1_000;
-/// So many beyond the limit go together: each time costs a transaction, which not every run is to pay for.
-const TOGETHER: usize = 16;
-/// How many go at once, so that one run never pays for many.
-const AT_ONCE_MAX: usize = 2 * TOGETHER;
+/// So many beyond the limit go together, and are looked for when so many runs have ended here: each time costs a
+/// transaction, which not every run is to pay for.
+pub const TOGETHER: usize = 16;
+/// How many go at once: as many as may have come since, together.
+const AT_ONCE_MAX: usize = 8 * TOGETHER;
 /// Records looked at in one piece; those that are still under way are passed over.
 const PAGE: usize = 64;
 
@@ -54,35 +55,12 @@ impl Record {
     }
 }
 
-/// Keeps a run that is under way, unless it has ended meanwhile.
-pub async fn write_running(store: &pipes_raft::Store, run: Run, coordinator: u64) -> anyhow::Result<()> {
-    let key = keys::run(&run.id);
-    let kept = Record {
-        run,
-        coordinator: Some(coordinator),
-        logs_at: None,
-    };
-    let put = Op::put(key.clone(), serde_json::to_vec(&kept)?);
-    let txn = Txn {
-        compares: vec![Compare::absent(key)],
-        success: vec![put],
-        ..Txn::default()
-    };
-    store.txn(txn).await?;
-    Ok(())
-}
-
-/// Keeps one that is over in the store and lets go of the oldest beyond the limit; `is_known` tells a run that its
-/// coordinator, this node `own`, has under way.
-pub async fn write(
+/// Lets go of the oldest beyond the limit; `is_known` tells a run that its coordinator, this node `own`, has under way.
+pub async fn prune(
     store: &pipes_raft::Store,
-    over: &Record,
     own: u64,
     is_known: impl Fn(&str) -> bool,
-) -> anyhow::Result<()> {
-    store
-        .put(keys::run(&over.run.id), serde_json::to_vec(over)?, None)
-        .await?;
+) -> Result<(), pipes_raft::Error> {
     let all = Range {
         count_only: true,
         ..Range::prefix(keys::runs())
@@ -116,7 +94,7 @@ async fn forget(
     store: &pipes_raft::Store,
     mut excess: usize,
     may_go: impl Fn(&Record) -> bool,
-) -> anyhow::Result<()> {
+) -> Result<(), pipes_raft::Error> {
     // Keys sort by time: the first are the oldest.
     let mut page = Range::prefix(keys::runs());
     page.limit = PAGE;
@@ -147,14 +125,10 @@ async fn forget(
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-    use std::path::Path;
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use pipes_raft::{Class, Node, Options, Peer, Transport, TransportError};
+    use pipes_raft::Op;
 
     use super::*;
+    use crate::alone;
 
     #[test]
     fn a_run_under_way_is_kept_with_its_coordinator_and_any_other_is_a_run() {
@@ -188,28 +162,10 @@ mod tests {
         assert_eq!(excess(0), 0);
     }
 
-    /// A store of one node, which has nobody to call.
-    struct Nobody;
-
-    #[async_trait::async_trait]
-    impl Transport for Nobody {
-        async fn call(&self, _: &Peer, _: Class, _: Vec<u8>, _: Duration) -> Result<Vec<u8>, TransportError> {
-            Err(TransportError::NotSent("nobody there".into()))
-        }
-    }
-
-    async fn node(folder: &Path) -> Node {
-        let options = Options::new(folder.to_owned(), "01test".to_owned());
-        let node = Node::open(options, None, Arc::new(Nobody)).await.unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        node.initialize(address).await.unwrap();
-        node
-    }
-
     #[tokio::test(flavor = "multi_thread")]
     async fn the_oldest_go_behind_many_that_are_under_way_and_lost_ones_with_them() {
         let folder = tempfile::tempdir().unwrap();
-        let node = node(folder.path()).await;
+        let node = alone::node(folder.path()).await;
         let store = node.store();
         let id = |number: usize| format!("r{number:03}");
         let mut records = Vec::new();

@@ -1,12 +1,11 @@
 //! Three agents' controllers over a store of one node, with replicas that are up as soon as they are wished.
 
-use std::net::SocketAddr;
-
 use pipes_protocol::supply::OfKind;
-use pipes_raft::{Class, Node, Options, Peer, Transport, TransportError};
+use pipes_raft::Node;
 use serde_json::json;
 
 use super::*;
+use crate::alone;
 use crate::cluster::nodes::Record;
 use crate::cluster::present;
 use crate::lifecycle::Lifecycle;
@@ -18,16 +17,6 @@ use crate::workflow::runs::registry::Registry;
 const LIMIT: Duration = Duration::from_secs(20);
 /// How often it is looked meanwhile.
 const POLL: Duration = Duration::from_millis(10);
-
-/// A group of one has nobody to call.
-struct Nobody;
-
-#[async_trait::async_trait]
-impl Transport for Nobody {
-    async fn call(&self, _: &Peer, _: Class, _: Vec<u8>, _: Duration) -> Result<Vec<u8>, TransportError> {
-        Err(TransportError::NotSent("nobody there".into()))
-    }
-}
 
 struct Agent {
     id: u64,
@@ -49,10 +38,7 @@ impl World {
     /// Agents 1 to 3, all linked.
     async fn new() -> World {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options::new(folder.path().to_owned(), "01test".to_owned());
-        let node = Node::open(options, None, Arc::new(Nobody)).await.unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        node.initialize(address).await.unwrap();
+        let node = alone::node(folder.path()).await;
         let store = node.store();
         let lifecycle = Lifecycle::new();
         let mut world = World {

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pipes_protocol::stage::File;
-use pipes_raft::{Class, Node, Options, Peer, Transport, TransportError};
+use pipes_raft::Node;
 use tokio::sync::watch;
 
 use super::*;
+use crate::alone;
 use crate::cluster::nodes::{self, Nodes};
 use crate::config::{Config, Executor, Ports};
 use crate::lifecycle::Lifecycle;
@@ -18,16 +18,6 @@ use crate::service;
 use crate::service::{Kind, Record};
 use crate::workflow::daemon::kept::remove_service;
 use crate::workflow::daemon::port::Port;
-
-/// A group of one has nobody to call.
-struct Nobody;
-
-#[async_trait::async_trait]
-impl Transport for Nobody {
-    async fn call(&self, _: &Peer, _: Class, _: Vec<u8>, _: Duration) -> Result<Vec<u8>, TransportError> {
-        Err(TransportError::NotSent("nobody there".into()))
-    }
-}
 
 /// Whose blobs are kept when the test says so.
 struct Bytes(AtomicBool);
@@ -104,8 +94,7 @@ fn config() -> Config {
 
 async fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options::new(folder.path().to_owned(), "01test".to_owned());
-    let node = Node::open(options, None, Arc::new(Nobody)).await.unwrap();
+    let node = alone::node(folder.path()).await;
     let id = node.initialize(SocketAddr::from(([127, 0, 0, 1], 1))).await;
     id.unwrap();
     let store = node.store();

@@ -1,0 +1,230 @@
+//! Writes the records of this agent's runs, several together: while one transaction is under way, the next one gathers.
+//!
+//! Always: (1) nobody waits for a record, and a run alone is recorded at once; (2) a run leaves the registry after its end
+//! is on record; (3) what a run's end says is written after what was said while it was under way, or instead of it. What
+//! gathers is bounded by the registry: each run has one entry here at most, and is in the registry as long.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pipes_raft::{OPERATIONS_MAX, Op, Store, Txn};
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use crate::keys;
+use crate::lifecycle::{Kind, Lifecycle};
+use crate::workflow::runs::record::{self, Record};
+use crate::workflow::runs::registry::{Guard, Registry};
+use crate::workflow::runs::view::Run;
+
+/// Between two tries: a store without a leader has one again before long.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+/// Octets of records in one transaction, one record at least: it shares the log with everybody's writes.
+const TOGETHER_BYTES_MAX: usize = 256 * 1024;
+
+/// A cheap handle.
+#[derive(Clone)]
+pub struct Recorder {
+    own: u64,
+    store: Store,
+    registry: Registry,
+    lifecycle: Lifecycle,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+struct Waiting {
+    by_id: BTreeMap<String, Entry>,
+    /// A task writes them.
+    is_written: bool,
+    /// Runs that ended here since old records were let go.
+    since_pruned: usize,
+}
+
+/// What is to be recorded of a run.
+struct Entry {
+    /// The record, as it lies in the store.
+    value: Vec<u8>,
+    /// Of one that is over: its place in the registry.
+    guard: Option<Guard>,
+}
+
+impl Recorder {
+    /// Of this node's runs.
+    pub fn new(own: u64, store: Store, registry: Registry, lifecycle: Lifecycle) -> Recorder {
+        Recorder {
+            own,
+            store,
+            registry,
+            lifecycle,
+            waiting: Arc::new(Mutex::new(Waiting {
+                by_id: BTreeMap::new(),
+                is_written: false,
+                // How many there are already is not known.
+                since_pruned: record::TOGETHER,
+            })),
+        }
+    }
+
+    /// Records a run that is under way, so that one whose coordinator is lost leaves something to be seen.
+    pub fn under_way(&self, run: Run) {
+        let record = Record {
+            run,
+            coordinator: Some(self.own),
+            logs_at: None,
+        };
+        self.add(&record, None);
+    }
+
+    /// Records how a run ended, and lets it leave the registry.
+    pub fn over(&self, run: Run, guard: Guard) {
+        let record = Record {
+            run,
+            coordinator: None,
+            logs_at: Some(self.own),
+        };
+        self.add(&record, Some(guard));
+    }
+
+    fn add(&self, record: &Record, guard: Option<Guard>) {
+        let value = match serde_json::to_vec(record) {
+            Ok(value) => value,
+            Err(error) => return warn!(run = record.run.id, %error, "cannot be recorded"),
+        };
+        let mut waiting = self.lock();
+        let entry = Entry { value, guard };
+        waiting.by_id.insert(record.run.id.clone(), entry);
+        if !std::mem::replace(&mut waiting.is_written, true) {
+            let written = self.clone().write_all();
+            self.lifecycle.spawn(Kind::Work, "records of runs", written);
+        }
+    }
+
+    /// Until none waits.
+    async fn write_all(self) -> anyhow::Result<()> {
+        let stopping = self.lifecycle.stopping();
+        while let Some(entries) = self.next() {
+            match self.write(&entries).await {
+                Ok(()) => {
+                    let ended = entries.values().filter(|entry| entry.guard.is_some()).count();
+                    // Their runs leave the registry.
+                    drop(entries);
+                    self.prune(ended).await;
+                }
+                Err(error) => {
+                    self.put_back(entries);
+                    if stopping.run_until_cancelled(sleep(TRY_EVERY)).await.is_none() {
+                        self.lock().is_written = false;
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// So many as go together; with none the task is over.
+    fn next(&self) -> Option<BTreeMap<String, Entry>> {
+        let mut waiting = self.lock();
+        let mut together = BTreeMap::new();
+        let mut bytes = 0;
+        while together.len() < OPERATIONS_MAX
+            && let Some(first) = waiting.by_id.first_entry()
+        {
+            bytes += first.get().value.len();
+            if bytes > TOGETHER_BYTES_MAX && !together.is_empty() {
+                break;
+            }
+            let (id, entry) = first.remove_entry();
+            together.insert(id, entry);
+        }
+        waiting.is_written = !together.is_empty();
+        waiting.is_written.then_some(together)
+    }
+
+    /// What could not be written waits again, unless there is news of it.
+    fn put_back(&self, entries: BTreeMap<String, Entry>) {
+        let mut waiting = self.lock();
+        for (id, entry) in entries {
+            waiting.by_id.entry(id).or_insert(entry);
+        }
+    }
+
+    async fn write(&self, entries: &BTreeMap<String, Entry>) -> Result<(), pipes_raft::Error> {
+        let puts = entries
+            .iter()
+            .map(|(id, entry)| Op::put(keys::run(id), entry.value.clone()));
+        let txn = Txn {
+            success: puts.collect(),
+            ..Txn::default()
+        };
+        self.store.txn(txn).await.map(drop)
+    }
+
+    /// Lets go of the oldest records, each time when so many more were written that some may have to go.
+    async fn prune(&self, ended: usize) {
+        {
+            let mut waiting = self.lock();
+            waiting.since_pruned += ended;
+            if waiting.since_pruned < record::TOGETHER {
+                return;
+            }
+            waiting.since_pruned = 0;
+        }
+        let is_known = |id: &str| self.registry.knows(id);
+        if let Err(error) = record::prune(&self.store, self.own, is_known).await {
+            // The next ones that are written try again.
+            debug!(%error, "old records of runs stay");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Plain data: a panic elsewhere leaves it whole.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alone;
+
+    fn run(id: &str, state: &str) -> Run {
+        Run {
+            id: id.into(),
+            state: state.into(),
+            ..Run::default()
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_that_end_at_once_are_recorded_together_and_leave_the_registry() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = alone::node(folder.path()).await;
+        let (store, registry, lifecycle) = (node.store(), Registry::default(), Lifecycle::new());
+        let recorder = Recorder::new(1, store.clone(), registry.clone(), lifecycle.clone());
+        let before = store.prefix(keys::runs()).await.unwrap().len();
+        for number in 0..300 {
+            let id = format!("r{number:03}");
+            let (guard, _) = registry.enter(run(&id, "waiting"), None).unwrap();
+            recorder.under_way(run(&id, "running"));
+            recorder.over(run(&id, "succeeded"), guard);
+        }
+        assert!(lifecycle.stop(Duration::from_secs(20)).await);
+        assert!(registry.list().is_empty(), "all have left");
+        let kept = store.prefix(keys::runs()).await.unwrap();
+        assert_eq!(kept.len(), before + 300);
+        let mut revisions: Vec<i64> = kept.iter().map(|kv| kv.mod_revision).collect();
+        for kv in &kept {
+            let record: Record = serde_json::from_slice(&kv.value).unwrap();
+            assert_eq!(
+                (record.run.state.as_str(), record.logs_at),
+                ("succeeded", Some(1))
+            );
+        }
+        revisions.sort_unstable();
+        revisions.dedup();
+        assert!(revisions.len() < 30, "{} transactions", revisions.len());
+        node.shutdown().await;
+    }
+}
