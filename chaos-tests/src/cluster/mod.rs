@@ -9,13 +9,15 @@
 //!   b/pipes-agent              the agent with a clock that can be stepped, where that is wanted
 //! ```
 //!
-//! Always: (1) nothing outside the folder is touched, so clusters of several tests do not meet; (2) on drop every
-//! process that names the folder or the cluster's id is ended by its id, and if one had to be ended after
-//! `pipes cluster stop`, the test fails; (3) a failing test shows the end of each agent's log.
+//! Always: (1) nothing outside the folder is touched, and its network is its own as long as it lives, so clusters of
+//! several tests do not meet; (2) on drop every process that names the folder or the cluster's id is ended by its id, and
+//! if one had to be ended after `pipes cluster stop`, the test fails; (3) a failing test shows the end of each agent's log.
 
+mod network;
 mod node;
 mod run;
 
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -30,15 +32,13 @@ use crate::power_loss::Recording;
 pub use crate::proc::GONE_LIMIT;
 use crate::wait::{wait_for, wait_until};
 use crate::{proc, store};
-pub use node::{Node, WAMP_PORT};
+pub use node::{MESH_PORT, Node, WAMP_PORT};
 pub use run::Run;
 
 /// How long a cluster may take to be started, or an agent to be back: a start is 1 to 2 s, an election 1 s more.
 pub const START_LIMIT: Duration = Duration::from_secs(40);
 /// How long an ordered stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
-/// The port of the mesh.
-pub const MESH_PORT: u16 = 7071;
 
 /// Where the binaries under test lie: `PIPES_BIN_DIR`, else the profile's folder of this very test.
 pub fn binaries() -> PathBuf {
@@ -92,6 +92,8 @@ pub struct Cluster {
     binaries: PathBuf,
     /// The agents' clocks, where they can be stepped.
     clocks: Option<Clocks>,
+    /// Kept from other tests' clusters.
+    _network: Option<UnixListener>,
     checked: bool,
 }
 
@@ -142,6 +144,7 @@ impl Cluster {
             name: "local".into(),
             id: String::new(),
             nodes: Vec::new(),
+            _network: None,
             checked: false,
         };
         let mut command = cluster.pipes(&["init", "--local", &size.to_string()]);
@@ -155,6 +158,7 @@ impl Cluster {
             cluster.nodes.push(node);
         }
         cluster.id = cluster.setting(0, "cluster_id")?;
+        cluster._network = network::hold(&cluster.nodes[0].address)?;
         Ok(cluster)
     }
 

@@ -10,6 +10,8 @@ use rmpv::Value;
 use crate::proc;
 use crate::wamp::{Address, Outcome, Session};
 
+/// The port of the mesh.
+pub const MESH_PORT: u16 = 7071;
 /// The port of WAMP RawSocket.
 pub const WAMP_PORT: u16 = 7072;
 
