@@ -110,6 +110,7 @@ impl From<blob::Error> for Error {
     fn from(error: blob::Error) -> Error {
         match error {
             blob::Error::Mismatch { .. } => Error::Usage(error.to_string()),
+            blob::Error::Busy { .. } => Error::Full(error.to_string()),
             _ => Error::Unavailable(error.to_string()),
         }
     }

@@ -5,9 +5,12 @@
 //! agent    [1048576]   credit as bytes are written   ->   {name, digest, size, kind, built}
 //! ```
 
+use std::time::Duration;
+
 use pipes_wamp::client::Reader;
 use pipes_wamp::message::Message;
 use pipes_wamp::payload;
+use tokio::time::timeout;
 
 use crate::api::arguments::Arguments;
 use crate::api::streaming::{Caller, gone};
@@ -17,6 +20,8 @@ use crate::service::HEAD_LENGTH;
 
 /// Bytes a caller may have under way.
 const WINDOW: u64 = 1 << 20;
+/// A caller that may send and does not for so long has gone, or holds room that others need.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// The largest executable or file: beyond any sane one, below what fills a disk by mistake.
 const SIZE_MAX: u64 = 16 << 30;
 
@@ -65,7 +70,9 @@ impl Announced {
         caller.credit(WINDOW).await?;
         let (mut head, mut size) = (Vec::new(), 0_u64);
         loop {
-            let Ok(Some(Message::Invocation { details, payload, .. })) = chunks.next().await else {
+            let chunk = timeout(SILENCE_MAX, chunks.next()).await;
+            let chunk = chunk.map_err(|_| Error::Usage(silent()))?;
+            let Ok(Some(Message::Invocation { details, payload, .. })) = chunk else {
                 return Err(gone());
             };
             let bytes = payload::bytes_arg(payload).unwrap_or_default();
@@ -88,6 +95,10 @@ impl Announced {
         }
         Ok(Received { head, upload })
     }
+}
+
+fn silent() -> String {
+    format!("nothing came for {} s; send it again", SILENCE_MAX.as_secs())
 }
 
 /// A digest as callers write it.

@@ -27,6 +27,12 @@ pub enum Error {
         /// Bytes kept for the store.
         least: u64,
     },
+    /// Another try may succeed, once others are done.
+    #[error("busy: {most} uploads are on their way here already")]
+    Busy {
+        /// So many at once.
+        most: usize,
+    },
     /// The bytes are not those that were named: whoever sent them erred.
     #[error("the bytes are {found}, not {expected}")]
     Mismatch {

@@ -4,7 +4,7 @@
 
 use pipes_job::blobs::Holder as Rule;
 
-use super::store::Writer;
+use super::draft::Writer;
 use super::{Digest, Error, Store};
 
 /// The files and their rule. A cheap handle.

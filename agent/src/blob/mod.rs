@@ -14,9 +14,11 @@
 //! that sees of this.
 
 mod digest;
+mod draft;
 mod error;
 mod holder;
 mod holders;
+mod promised;
 mod serve;
 mod store;
 mod transfer;

@@ -2,31 +2,26 @@
 //!
 //! ```text
 //! blobs/e3b0c44298fc1c14...      a blob, named by its digest, 0555: executables are run from here
-//! blobs/.draft-0123456789abcdef  one being written; whatever of these an agent finds at its start is removed
+//! blobs/.draft-0123456789abcdef  one being written (`draft.rs`); what of these an agent finds at its start is removed
 //! ```
 //!
-//! A blob appears whole: written beside, fsynced, renamed, the folder fsynced. Bytes go through the hash as they are
-//! written. A file is read against its digest again before it is first used, whenever it changed since then by what the
+//! A file is read against its digest again before it is first used, whenever it changed since then by what the
 //! kernel says of it, and once a day: a damaged or short one is removed, and fetched anew by whoever wants it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pipes_raft::Room;
 use sha2::Digest as _;
 use tokio::sync::Notify;
 
+use super::draft::{self, Writer, sync_folder};
+use super::promised::Promised;
 use super::{Digest, Error};
-
-/// After so much of a blob its disk's room is looked at again.
-const LOOK_EVERY: u64 = 16 << 20;
-/// What is gathered before a thread for blocking work is asked to write it.
-const GATHERED_MAX: usize = 256 * 1024;
 
 /// What one read of the check takes.
 const CHECK_READ: usize = 256 * 1024;
@@ -37,12 +32,12 @@ const TICK_MAX: Duration = Duration::from_millis(50);
 /// So many blobs are read against their digests at once.
 const READERS: usize = 8;
 
-const DRAFT: &str = ".draft-";
-
 /// The folder of the blobs. Clones are the same one.
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// What is still to come of those that are written.
+    promised: Promised,
     /// What was read against its digest, as it was then: at most as many as there are files.
     checked: Arc<Mutex<HashMap<Digest, Stamp>>>,
     /// Held while a blob is read against its digest, a few for all blobs: two would read the same, and one remove what
@@ -88,30 +83,6 @@ impl Stamp {
     }
 }
 
-/// A blob being written. Dropped before it is kept, it leaves nothing.
-struct Draft {
-    folder: PathBuf,
-    path: PathBuf,
-    file: File,
-    hash: sha2::Sha256,
-    kept: bool,
-}
-
-/// A blob that is whole on the disk, and has no name yet. Dropped before it is placed, it leaves nothing.
-pub struct Sealed {
-    draft: Draft,
-    digest: Digest,
-}
-
-/// A blob being written, from asynchronous code.
-pub struct Writer {
-    /// Away while a thread for blocking work has it; not there after an error.
-    draft: Option<Draft>,
-    gathered: Vec<u8>,
-    /// Written since the disk's room was looked at.
-    unlooked: u64,
-}
-
 impl Store {
     /// Opens the folder, makes it where it is not there, and removes what was not finished in a former life.
     pub fn open(folder: PathBuf) -> Result<Store, Error> {
@@ -122,12 +93,13 @@ impl Store {
         }
         for entry in fs::read_dir(&folder).map_err(Error::disk(&folder))? {
             let entry = entry.map_err(Error::disk(&folder))?;
-            if entry.file_name().to_string_lossy().starts_with(DRAFT) {
+            if entry.file_name().to_string_lossy().starts_with(draft::PREFIX) {
                 fs::remove_file(entry.path()).map_err(Error::disk(&entry.path()))?;
             }
         }
         Ok(Store {
             folder,
+            promised: Promised::default(),
             checked: Arc::default(),
             reading: Default::default(),
             lost: Arc::default(),
@@ -204,35 +176,16 @@ impl Store {
         let digits = digests.strip_prefix("sha256:").unwrap_or_default();
         let entries = fs::read_dir(&self.folder).map_err(Error::disk(&self.folder))?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let names = names.filter(|name| name.starts_with(digits) && !name.starts_with(DRAFT));
+        let names = names.filter(|name| name.starts_with(digits) && !name.starts_with(draft::PREFIX));
         let mut listed: Vec<String> = names.map(|name| format!("sha256:{name}")).collect();
         listed.retain(|name| name.parse::<Digest>().is_ok());
         listed.sort_unstable();
         Ok(listed)
     }
 
-    /// Begins a blob of about `size` bytes.
+    /// Begins a blob of about `size` bytes, for which there is room as long as it is written.
     pub fn begin(&self, size: u64) -> Result<Writer, Error> {
-        self.room_for(size)?;
-        let path = draft_path(&self.folder);
-        let file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(Error::disk(&path))?;
-        let draft = Draft {
-            folder: self.folder.clone(),
-            path,
-            file,
-            hash: sha2::Sha256::new(),
-            kept: false,
-        };
-        Ok(Writer {
-            draft: Some(draft),
-            gathered: Vec::new(),
-            unlooked: 0,
-        })
+        Writer::begin(&self.folder, self.promised.promise(&self.folder, size)?)
     }
 
     /// Waits until blobs that were damaged have been removed, and gives them.
@@ -252,7 +205,7 @@ impl Store {
     /// a crash leaves of them is removed at the next start, and one that it brings back is found by whoever looks for what
     /// nobody names.
     pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
-        let (path, aside) = (self.path(digest), draft_path(&self.folder));
+        let (path, aside) = (self.path(digest), draft::path(&self.folder));
         match fs::rename(&path, &aside) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             renamed => renamed.map_err(Error::disk(&path))?,
@@ -271,7 +224,7 @@ impl Store {
 
     /// Refuses where a blob of `size` bytes would take the last part of the disk.
     pub fn room_for(&self, size: u64) -> Result<(), Error> {
-        room_for(&self.folder, size)
+        self.promised.room_for(&self.folder, size)
     }
 
     /// Reads a blob against its digest, unless somebody else just did. The caller holds [`Store::reading`].
@@ -330,132 +283,6 @@ impl Store {
         }
         Ok(false)
     }
-}
-
-impl Draft {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.hash.update(bytes);
-        self.file.write_all(bytes).map_err(Error::disk(&self.path))
-    }
-
-    fn seal(mut self, expected: Option<Digest>) -> Result<Sealed, Error> {
-        let found = Digest::from(<[u8; 32]>::from(self.hash.finalize_reset()));
-        if let Some(expected) = expected.filter(|expected| *expected != found) {
-            return Err(Error::Mismatch { expected, found });
-        }
-        self.file
-            .set_permissions(fs::Permissions::from_mode(0o555))
-            .map_err(Error::disk(&self.path))?;
-        self.file.sync_all().map_err(Error::disk(&self.path))?;
-        Ok(Sealed {
-            draft: self,
-            digest: found,
-        })
-    }
-
-    fn place(mut self, digest: Digest) -> Result<Digest, Error> {
-        let path = self.folder.join(digest.hex());
-        fs::rename(&self.path, &path).map_err(Error::disk(&path))?;
-        self.kept = true;
-        sync_folder(&self.folder)?;
-        Ok(digest)
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if !self.kept {
-            // What stays is removed at the next start.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // To remove a large file takes long.
-        if let (Some(draft), Ok(runtime)) = (self.draft.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn_blocking(move || drop(draft));
-        }
-    }
-}
-
-/// A name that no blob has.
-fn draft_path(folder: &Path) -> PathBuf {
-    folder.join(format!("{DRAFT}{:016x}", rand::random::<u64>()))
-}
-
-/// Refuses what would take a disk's last part.
-fn room_for(folder: &Path, size: u64) -> Result<(), Error> {
-    let room = Room::of(folder).map_err(Error::disk(folder))?;
-    match room.takes(size) {
-        true => Ok(()),
-        false => Err(Error::NoRoom {
-            path: folder.to_owned(),
-            free: room.free,
-            least: room.kept,
-        }),
-    }
-}
-
-impl Writer {
-    /// Adds bytes at the end.
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.gathered.extend_from_slice(bytes);
-        if self.gathered.len() >= GATHERED_MAX {
-            self.spill().await
-        } else {
-            Ok(())
-        }
-    }
-
-    async fn spill(&mut self) -> Result<(), Error> {
-        let mut draft = self.draft.take().ok_or(Error::Stopping)?;
-        let gathered = std::mem::take(&mut self.gathered);
-        self.unlooked += gathered.len() as u64;
-        // Its size was a guess, or others write as well.
-        let looks = self.unlooked >= LOOK_EVERY;
-        self.unlooked = if looks { 0 } else { self.unlooked };
-        let written = tokio::task::spawn_blocking(move || {
-            if looks {
-                room_for(&draft.folder, gathered.len() as u64)?;
-            }
-            draft.write(&gathered)?;
-            Ok((draft, gathered))
-        });
-        let (draft, mut gathered) = written.await.unwrap_or(Err(Error::Stopping))?;
-        gathered.clear();
-        self.gathered = gathered;
-        self.draft = Some(draft);
-        Ok(())
-    }
-
-    /// Fsyncs what was written, whose digest is to be `expected`; it has no name yet.
-    pub async fn seal(mut self, expected: Option<Digest>) -> Result<Sealed, Error> {
-        self.spill().await?;
-        let draft = self.draft.take().ok_or(Error::Stopping)?;
-        let sealed = tokio::task::spawn_blocking(move || draft.seal(expected));
-        sealed.await.unwrap_or(Err(Error::Stopping))
-    }
-}
-
-impl Sealed {
-    /// What it is.
-    pub fn digest(&self) -> Digest {
-        self.digest
-    }
-
-    /// Lays it under its digest.
-    pub async fn place(self) -> Result<Digest, Error> {
-        let placed = tokio::task::spawn_blocking(move || self.draft.place(self.digest));
-        placed.await.unwrap_or(Err(Error::Stopping))
-    }
-}
-
-fn sync_folder(path: &Path) -> Result<(), Error> {
-    File::open(path)
-        .and_then(|folder| folder.sync_all())
-        .map_err(Error::disk(path))
 }
 
 #[cfg(test)]

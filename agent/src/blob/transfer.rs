@@ -12,7 +12,7 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::store::Writer;
+use super::draft::Writer;
 use super::{Digest, Error, Holder};
 use crate::lifecycle::{Kind, Lifecycle};
 use crate::mesh::bulk;

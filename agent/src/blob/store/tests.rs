@@ -1,5 +1,8 @@
 //! The folder of the blobs: what it keeps, what it refuses, and what it finds to be damaged.
 
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+
 use futures::FutureExt as _;
 
 use super::*;
