@@ -8,7 +8,8 @@
 //! nothing: it is made again at another agent, or at the same one until it has started or is gone.
 //!
 //! An agent may stall in the middle of a call, stopped or cut off. One that says nothing is asked whether it is there
-//! (PING); one that does not answer that either counts as lost, and is named. One that is there has [`CALL_MAX`] for a call.
+//! (`liveness.rs`); one that does not answer that either counts as lost, and is named. One that is there has [`CALL_MAX`]
+//! for a call.
 //!
 //! One call at a time, on the connection itself: no task, no queue. A run drives the connection's halves (`command/run/stdio`).
 
@@ -28,6 +29,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::context::{Contexts, Server, Target};
 use crate::error::{self, Error};
+use crate::liveness::{self, ASKED_AFTER, THERE_WITHIN};
 use crate::output;
 use crate::secured;
 
@@ -39,12 +41,6 @@ const NEXT_AFTER: Duration = Duration::from_millis(250);
 
 /// A server that has not let us in by then counts as not answering.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-
-/// An agent that has said nothing for so long is asked whether it is there.
-const ASKED_AFTER: Duration = Duration::from_secs(3);
-
-/// One that does not say so by then is given up: a machine under load takes less.
-const THERE_WITHIN: Duration = Duration::from_secs(7);
 
 /// How long an agent that is there may take for the whole of a call: the longest has stages start within a minute, on one
 /// server after another.
@@ -262,10 +258,7 @@ impl Client {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(error)) => return Err(self.lost(error.to_string())),
                 Err(_) if self.reader.heard() > heard => is_asked = false,
-                Err(_) if is_asked => {
-                    let silence = ASKED_AFTER + THERE_WITHIN;
-                    return Err(self.lost(format!("it has said nothing for {} s", silence.as_secs())));
-                }
+                Err(_) if is_asked => return Err(self.lost(liveness::silence())),
                 Err(_) => {
                     self.writer.queue_ping();
                     self.flush().await?;

@@ -25,6 +25,7 @@ mod exit;
 mod given;
 mod inherited;
 mod last;
+mod liveness;
 mod local;
 mod object;
 mod output;

@@ -14,7 +14,8 @@
 //! read is a break; (4) when the reader of stdout or of stderr is gone the agent
 //! is told which, and the run goes on, as in a shell; (5) a descriptor that cannot be used is the stages' to meet: they
 //! are given the like of it. What stderr does not take for another reason, as on a full disk, is dropped: no news can
-//! reach a stage by its pipe but SIGPIPE, which would end what in a shell goes on.
+//! reach a stage by its pipe but SIGPIPE, which would end what in a shell goes on; (6) an agent that does not say that it is
+//! there is lost, and is not waited for.
 
 mod call;
 mod descriptor;
@@ -27,10 +28,11 @@ use std::io;
 use pipes_wamp::client::{Reader, Writer};
 use pipes_wamp::message::Message;
 use rmpv::Value;
-use tokio::time::{Interval, interval};
+use tokio::time::{Instant, Interval, interval, sleep_until};
 
 use crate::client::Client;
 use crate::error::{self, Error};
+use crate::liveness::{self, Liveness, Look};
 use crate::output::run_progress::{RunProgress, Stream};
 use crate::output::spinner;
 use call::{Incoming, Outgoing};
@@ -88,6 +90,8 @@ struct Pump {
     sent: u64,
     /// Output taken since credit was last given back.
     owed: u64,
+    /// Whether the agent is there.
+    liveness: Liveness,
 }
 
 /// What happened first.
@@ -120,6 +124,7 @@ pub async fn carry(
         credit: 0,
         sent: 0,
         owed: 0,
+        liveness: Liveness::new(Instant::now()),
     };
     let mut clock = pump.progress.as_ref().map(|_| interval(spinner::EVERY));
     let run = loop {
@@ -204,6 +209,11 @@ impl Pump {
             }
             written = self.stderr.wait() => self.stderr.forgive(written),
             order = signals.next() => return Ok(Event::Signal(order)),
+            () = sleep_until(self.liveness.due()) => match self.liveness.look(reader.heard(), has_room, Instant::now()) {
+                Look::There => {}
+                Look::Ask => writer.queue_ping(),
+                Look::Lost => return Err(lost(agent, liveness::silence())),
+            },
             () = tick(clock) => {
                 let is_writing = self.stdout.waiting() > 0 || self.stderr.waiting() > 0;
                 self.progress.iter_mut().for_each(|progress| progress.tick(is_writing));
