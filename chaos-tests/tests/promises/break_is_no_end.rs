@@ -154,9 +154,20 @@ fn when_the_link_between_two_stages_is_cut() -> Result<()> {
 #[test]
 fn when_an_agent_is_stopped_for_too_long_and_goes_on_later() -> Result<()> {
     let stream = Stream::new()?;
+    stream.cluster.build(&["sleep"])?;
     let running = stream.begin()?;
+    let coordinated = stream
+        .cluster
+        .run("sleep 600")
+        .placed(&["n3"])
+        .through(1)
+        .start()?;
+    stream.cluster.stages_run(4)?;
     stream.cluster.pause(1)?;
     running.finish_within(SILENT_LIMIT)?.expect(125)?;
+    // Whoever asked the agent itself hears nothing of it, and is told so.
+    let done = coordinated.finish_within(SILENT_LIMIT)?.expect(125)?;
+    assert!(done.errors().contains("it has said nothing for 10 s"), "{done:?}");
     stream.nothing_was_done()?;
     stream.cluster.resume(1)?;
     stream.cluster.no_stages(GONE_LIMIT)?;
