@@ -29,8 +29,9 @@ const COMMAND_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// A change of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// A transaction.
-    Txn(Txn),
+    /// A transaction of a log from before a transaction's reads were bounded: it is done whatever it reads. No more is
+    /// proposed.
+    FormerTxn(Txn),
     /// A new lease.
     Grant {
         /// Its id; 0 lets the store choose.
@@ -63,6 +64,8 @@ pub(crate) enum Command {
         /// Its number.
         chain: u32,
     },
+    /// A transaction, refused by every member where it reads too much (`mvcc/reads.rs`).
+    Txn(Txn),
 }
 
 /// What applying an entry answers.
@@ -78,6 +81,16 @@ pub(crate) enum ApplyResult {
     Done(i64),
     /// It was refused, by every member alike.
     Failed(Error),
+}
+
+impl ApplyResult {
+    /// What the keys and values in it count for.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            ApplyResult::Txn(result) => result.size(),
+            ApplyResult::Nothing | ApplyResult::Id(_) | ApplyResult::Done(_) | ApplyResult::Failed(_) => 0,
+        }
+    }
 }
 
 /// An encoded [`Command`].

@@ -69,6 +69,9 @@ pub enum Error {
          others new with: pipes node reset NAME"
     )]
     ReplicasDiffer,
+    /// A transaction that would read more than [`crate::TXN_READ_BYTES_MAX`] or [`crate::TXN_KEYS_MAX`]; it wrote nothing.
+    #[error("etcdserver: too much read in txn request: read less at once")]
+    ReadsTooMuch,
 }
 
 /// Whose fault an error is.
@@ -116,6 +119,7 @@ impl Error {
             | Error::TooManyOperations
             | Error::DuplicateKey
             | Error::RequestTooLarge
+            | Error::ReadsTooMuch
             | Error::LeaseNotFound
             | Error::LeaseExists
             | Error::MemberNotFound

@@ -145,8 +145,9 @@ pub use node::Held;
 pub use node::{Node, id_in, set_aside};
 pub use options::{Content, Member, Options, Status};
 pub use request::{
-    Compare, CompareOp, Consistency, Event, EventKind, KeyValue, OPERATIONS_MAX, Op, OpResult,
-    REQUEST_BYTES_MAX, Range, RangeResult, Target, Txn, TxnResult, prefix_end,
+    Compare, CompareOp, Consistency, Event, EventKind, KEY_VALUE_BYTES, KeyValue, OPERATIONS_MAX, Op,
+    OpResult, REQUEST_BYTES_MAX, Range, RangeResult, TXN_KEYS_MAX, TXN_READ_BYTES_MAX, Target, Txn,
+    TxnResult, prefix_end,
 };
 #[cfg(not(sim))]
 pub use room::Room;

@@ -12,6 +12,16 @@ use serde::{Deserialize, Serialize};
 pub const OPERATIONS_MAX: usize = 128;
 /// Most bytes a request may have, as in etcd: one log entry must never stall the disk or a link for long.
 pub const REQUEST_BYTES_MAX: usize = 1_572_864;
+/// Most octets of keys and values that a transaction may read, each key with [`KEY_VALUE_BYTES`] beside; its comparisons
+/// and what its deletions answer count too. Half of what a message may be, between nodes and to a client; and what every
+/// member holds at most of one that writes, while it applies it. Of more, nothing is done. A [`Range`] by itself has no
+/// such bound.
+pub const TXN_READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most keys that the comparisons and ranges of a transaction may pass over, those deleted and not yet compacted too, and
+/// those that are only counted: some tenths of a second, in which no heartbeat is answered.
+pub const TXN_KEYS_MAX: usize = 1_000_000;
+/// What a key with its value counts for beside their octets: its numbers, and their names in a client's message.
+pub const KEY_VALUE_BYTES: usize = 128;
 
 /// Reads keys, now or at an older revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +105,13 @@ pub struct KeyValue {
     pub version: i64,
     /// The lease it hangs on; 0 is none.
     pub lease: i64,
+}
+
+impl KeyValue {
+    /// What it counts for in an answer.
+    pub(crate) fn size(&self) -> usize {
+        KEY_VALUE_BYTES + self.key.len() + self.value.len()
+    }
 }
 
 /// The answer to a [`Range`].
@@ -270,6 +287,20 @@ pub struct TxnResult {
     pub revision: i64,
     /// What the operations of the branch taken answered.
     pub responses: Vec<OpResult>,
+}
+
+impl TxnResult {
+    /// What its keys and values count for.
+    pub(crate) fn size(&self) -> usize {
+        let of = |kvs: &[KeyValue]| kvs.iter().map(KeyValue::size).sum();
+        let sizes = self.responses.iter().map(|response| match response {
+            OpResult::Put => 0,
+            OpResult::Delete { prev, .. } => of(prev),
+            OpResult::Range(found) => of(&found.kvs),
+            OpResult::Txn(inner) => inner.size(),
+        });
+        sizes.sum()
+    }
 }
 
 /// What happened to a key.

@@ -310,7 +310,7 @@ pub(crate) fn write(entry: &Entry) -> Write {
                 .collect(),
         ),
         EntryPayload::Normal(proposal) => match proposal.command() {
-            Ok(Command::Txn(txn)) => Write::Txn(txn),
+            Ok(Command::Txn(txn) | Command::FormerTxn(txn)) => Write::Txn(txn),
             Ok(Command::Grant { id, ttl_ms }) => Write::Grant(id, ttl_ms),
             Ok(Command::Revoke { id }) => Write::Revoke(id),
             Ok(Command::Expire { ids }) => Write::Expire(ids),

@@ -147,6 +147,7 @@ mod tests {
             (pipes_raft::Error::KeyNotProvided, uris::error::USAGE),
             (pipes_raft::Error::FutureRevision, uris::error::USAGE),
             (pipes_raft::Error::RequestTooLarge, uris::error::USAGE),
+            (pipes_raft::Error::ReadsTooMuch, uris::error::USAGE),
             (pipes_raft::Error::LeaseNotFound, uris::error::NOT_FOUND),
             (pipes_raft::Error::MemberNotFound, uris::error::NOT_FOUND),
             (pipes_raft::Error::NoLeader, uris::error::UNAVAILABLE),

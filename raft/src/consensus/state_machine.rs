@@ -75,11 +75,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 entries.push(entry);
                 responders.push(responder);
             }
-            self.state.room().await;
-            let answers = self.state.apply(&entries).map_err(io::Error::other)?;
-            for (responder, answer) in responders.into_iter().zip(answers) {
-                if let Some(responder) = responder {
-                    responder.send(answer);
+            let mut responders = responders.into_iter();
+            let mut left = entries.as_slice();
+            while !left.is_empty() {
+                self.state.room().await;
+                let answers = self.state.apply(left).map_err(io::Error::other)?;
+                left = &left[answers.len()..];
+                for (answer, responder) in answers.into_iter().zip(&mut responders) {
+                    if let Some(responder) = responder {
+                        responder.send(answer);
+                    }
                 }
             }
         }

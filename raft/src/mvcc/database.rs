@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::digest::Trace;
 use super::keyspace::{Found, Keyspace};
 use super::lease::Leases;
+use super::reads::Reads;
 use super::revision::{Record, Revision};
 use super::written::Written;
 use crate::command::{ApplyResult, Command};
@@ -94,7 +95,12 @@ impl Database {
         changes: &mut Changes,
     ) -> Result<ApplyResult, Error> {
         let answer = match command {
-            Command::Txn(txn) => self.txn(&txn, base, changes).map(ApplyResult::Txn),
+            Command::Txn(txn) => self
+                .txn(&txn, Reads::of_txn(), base, changes)
+                .map(ApplyResult::Txn),
+            Command::FormerTxn(txn) => self
+                .txn(&txn, Reads::of_former_txn(), base, changes)
+                .map(ApplyResult::Txn),
             Command::Grant { id, ttl_ms } => self.grant(id, ttl_ms, index, changes).map(ApplyResult::Id),
             Command::Revoke { id } => self.revoke(id, changes).map(ApplyResult::Done),
             Command::Expire { ids } => {
@@ -153,7 +159,7 @@ impl Database {
     }
 
     /// Finds where the records of a range lie.
-    pub(crate) fn select(&self, range: &Range) -> Result<Selection, Error> {
+    pub(crate) fn select(&self, range: &Range, reads: &mut Reads) -> Result<Selection, Error> {
         if range.key.is_empty() && range.end.is_none() {
             return Err(Error::KeyNotProvided);
         }
@@ -170,12 +176,26 @@ impl Database {
                 revision: self.compacted,
             });
         }
+        let keys = self.keys.walk(&range.key, range.end.as_deref(), at);
+        let places = keys.map(|(key, found)| (key, found.map(|found| found.revision)));
+        self.select_of(range, places, reads)
+    }
+
+    /// The same of keys in their order: where the record of each lies, nowhere that of one that is not live.
+    pub(super) fn select_of<'a>(
+        &self,
+        range: &Range,
+        keys: impl Iterator<Item = (&'a [u8], Option<Revision>)>,
+        reads: &mut Reads,
+    ) -> Result<Selection, Error> {
         let mut selection = Selection {
             revision: self.revision,
             keys_only: range.keys_only,
             ..Selection::default()
         };
-        for (_, found) in self.keys.range(&range.key, range.end.as_deref(), at) {
+        for (_, place) in keys {
+            reads.key()?;
+            let Some(place) = place else { continue };
             selection.count += 1;
             if range.count_only {
                 continue;
@@ -184,7 +204,7 @@ impl Database {
                 selection.more = true;
                 continue;
             }
-            selection.found.push(found.revision);
+            selection.found.push(place);
         }
         Ok(selection)
     }
@@ -216,16 +236,15 @@ pub(crate) fn previous(before: Option<Revision>, records: &dyn Records) -> Resul
 
 impl Selection {
     /// Fetches the records. One that is gone was compacted since the selection was made.
-    pub(crate) fn fetch(self, records: &dyn Records) -> Result<RangeResult, Error> {
-        let mut kvs = Vec::with_capacity(self.found.len());
+    pub(crate) fn fetch(self, records: &dyn Records, reads: &mut Reads) -> Result<RangeResult, Error> {
+        let mut kvs = Vec::new();
         for revision in self.found {
             let gone = Error::Compacted {
                 revision: revision.main + 1,
             };
-            let mut kv = records
-                .record(revision)?
-                .ok_or(gone)?
-                .into_key_value(revision.main);
+            let record = records.record(revision)?.ok_or(gone)?;
+            reads.record(&record)?;
+            let mut kv = record.into_key_value(revision.main);
             if self.keys_only {
                 kv.value = Vec::new();
             }

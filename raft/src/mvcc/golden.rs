@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use goldenscript::{ArgumentConsumer, Command as Line, Context, Runner};
 
-use super::{Changes, Clock, Database, Record, Records, Revision, Scope, Watchers, only_reads};
+use super::{Changes, Clock, Database, Reads, Record, Records, Revision, Scope, Watchers, only_reads};
 use crate::command::{ApplyResult, Command};
 use crate::{Compare, CompareOp, Error, KeyValue, Op, OpResult, Range, RangeResult, Target, Txn, TxnResult};
 
@@ -242,8 +242,8 @@ impl Script {
         Ok(
             match self
                 .database
-                .select(&range)
-                .and_then(|selection| selection.fetch(&self.records))
+                .select(&range, &mut Reads::of_range())
+                .and_then(|selection| selection.fetch(&self.records, &mut Reads::of_range()))
             {
                 Ok(result) => show_range(&result),
                 Err(error) => format!("{error}\n"),

@@ -82,19 +82,32 @@ impl History {
     }
 }
 
+/// Where `[key, end)` lies in a map; nowhere where it ends before it begins, at which a BTreeMap would panic.
+pub(super) fn bounds<'a>(key: &'a [u8], end: Option<&'a [u8]>) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+    let upper = match end {
+        None => Bound::Included(key),
+        Some([0]) => Bound::Unbounded,
+        Some(end) if end <= key => return None,
+        Some(end) => Bound::Excluded(end),
+    };
+    Some((Bound::Included(key), upper))
+}
+
 impl Keyspace {
     /// Notes a write of `key`; gives its creation and version.
     pub(crate) fn put(&mut self, key: &[u8], revision: Revision) -> (i64, i64) {
-        let found = self
-            .keys
-            .get(key)
-            .and_then(|history| history.found(history.written.len() - 1));
-        let (create, version) = match found {
-            Some(found) => (found.create, found.version + 1),
-            None => (revision.main, 1),
-        };
+        let (create, version) = self.next(key, revision.main);
         self.restore(key, revision, create, version);
         (create, version)
+    }
+
+    /// The creation and version that a write of `key` has at `main`, which is to come.
+    pub(super) fn next(&self, key: &[u8], main: i64) -> (i64, i64) {
+        let history = self.keys.get(key);
+        match history.and_then(|history| history.found(history.written.len() - 1)) {
+            Some(found) => (found.create, found.version + 1),
+            None => (main, 1),
+        }
     }
 
     /// Notes a deletion of `key`, which must be there.
@@ -128,23 +141,20 @@ impl Keyspace {
         self.keys.get(key)?.at(main)
     }
 
-    /// The live keys of a range, in order, after all writes of revisions up to `main`.
-    pub(crate) fn range<'a>(
+    /// The keys of a range, in order, as they are after all writes of revisions up to `main`. Those that are not live then
+    /// are passed over as well, and told as such; not so a single key.
+    pub(super) fn walk<'a>(
         &'a self,
         key: &'a [u8],
         end: Option<&'a [u8]>,
         main: i64,
-    ) -> Box<dyn Iterator<Item = (&'a [u8], Found)> + 'a> {
-        let upper = match end {
-            None => return Box::new(self.at(key, main).map(|found| (key, found)).into_iter()),
-            Some([0]) => Bound::Unbounded,
-            // BTreeMap panics on a range that ends before it begins.
-            Some(end) if end <= key => return Box::new(std::iter::empty()),
-            Some(end) => Bound::Excluded(end),
-        };
-        let bounds = (Bound::Included(key), upper);
-        let keys = self.keys.range::<[u8], _>(bounds);
-        Box::new(keys.filter_map(move |(key, history)| Some((key.as_slice(), history.at(main)?))))
+    ) -> Box<dyn Iterator<Item = (&'a [u8], Option<Found>)> + 'a> {
+        if end.is_none() {
+            return Box::new(self.at(key, main).map(|found| (key, Some(found))).into_iter());
+        }
+        let keys = bounds(key, end).map(|bounds| self.keys.range::<[u8], _>(bounds));
+        let found = move |(key, history): (&'a Vec<u8>, &History)| (key.as_slice(), history.at(main));
+        Box::new(keys.into_iter().flatten().map(found))
     }
 
     /// The key as it was right before the write at `revision`.
@@ -198,8 +208,8 @@ mod tests {
     fn a_range_that_ends_before_it_begins_is_empty() {
         let mut keys = Keyspace::default();
         keys.put(b"b", rev(2));
-        assert_eq!(keys.range(b"c", Some(b"a"), 2).count(), 0);
-        assert_eq!(keys.range(b"a", Some(b"\0"), 2).count(), 1);
-        assert_eq!(keys.range(b"b", None, 2).count(), 1);
+        assert_eq!(keys.walk(b"c", Some(b"a"), 2).count(), 0);
+        assert_eq!(keys.walk(b"a", Some(b"\0"), 2).count(), 1);
+        assert_eq!(keys.walk(b"b", None, 2).count(), 1);
     }
 }

@@ -21,8 +21,8 @@
 //! | compact 4 | 2.0 and 3.0 can go: no read from 4 on needs them, and earlier ones are refused from now on |
 //! | expire a lease that holds b | a transaction as any: revision 6, 6.0 b deleted |
 //!
-//! By file: `keyspace.rs` is the index, from each key to the revisions of its records; `txn.rs` decides and does a
-//! transaction; `lease.rs`, `compaction.rs` and `watch.rs` do what their names say; `database.rs` holds it together, and
+//! By file: `keyspace.rs` is the index, from each key to the revisions of its records; `txn.rs` does a
+//! transaction, after `decide.rs` and `plan.rs` have found out what it comes to, within what it may read (`reads.rs`); `lease.rs`, `compaction.rs` and `watch.rs` do what their names say; `database.rs` holds it together, and
 //! `digest.rs` sums up what was applied, so that members can see that it was the same; `written.rs` counts it.
 //! What was written (`revision.rs`) lies elsewhere and is asked for through [`Records`]: values stay on disk.
 //!
@@ -34,9 +34,12 @@
 
 mod compaction;
 mod database;
+mod decide;
 mod digest;
 mod keyspace;
 mod lease;
+mod plan;
+mod reads;
 mod revision;
 mod txn;
 mod watch;
@@ -48,6 +51,7 @@ mod golden;
 pub(crate) use database::{Changes, Database, Records, previous};
 pub(crate) use digest::{CHAIN, ContentDigest, Digest, Trace};
 pub(crate) use lease::{Clock, TICK_MS};
+pub(crate) use reads::Reads;
 pub(crate) use revision::{Record, Revision};
 pub(crate) use txn::{Overlay, check, only_reads};
 pub(crate) use watch::{Notification, Scope, Watchers};

@@ -1,7 +1,8 @@
 //! Transactions: compare, then do one of two branches, all in one revision.
 //!
-//! First every comparison, inner ones too, is decided against the state before; then the leases that the chosen puts
-//! name are looked up; only then anything is done, so that a refused transaction has changed nothing.
+//! First every comparison, inner ones too, is decided against the state before, and the leases that the chosen puts name
+//! are looked up (`decide.rs`); then what it writes and answers is found out (`plan.rs`), within what it may read
+//! (`reads.rs`); only then anything is done, so that a refused transaction has changed nothing.
 //!
 //! Always: (1) a transaction that writes has one revision more, one that only reads or deletes nothing has none;
 //! (2) no key is put twice, nor put and deleted, by branches that could both run: that is refused before it is
@@ -10,9 +11,11 @@
 use std::collections::BTreeSet;
 
 use super::database::{Changes, Database, Records, Selection};
-use super::keyspace::Found;
+use super::decide::{Decided, DecidedOp};
+use super::plan::Plan;
+use super::reads::Reads;
 use super::revision::{Record, Revision};
-use crate::{Compare, CompareOp, Error, KeyValue, OPERATIONS_MAX, Op, OpResult, Target, Txn, TxnResult};
+use crate::{Error, OPERATIONS_MAX, Op, OpResult, Txn, TxnResult};
 
 /// How deep transactions may lie in one another; deeper ones are refused, since each level is one of the stack.
 const DEPTH_MAX: usize = 8;
@@ -122,17 +125,6 @@ fn writes(ops: &[Op]) -> Result<Writes<'_>, Error> {
     Ok(all)
 }
 
-/// A transaction with its comparisons decided.
-struct Decided<'a> {
-    succeeded: bool,
-    ops: Vec<DecidedOp<'a>>,
-}
-
-enum DecidedOp<'a> {
-    Op(&'a Op),
-    Txn(Decided<'a>),
-}
-
 /// What a transaction that only reads found: where its records lie.
 #[derive(Debug)]
 pub(crate) struct TxnSelection {
@@ -145,14 +137,6 @@ pub(crate) struct TxnSelection {
 enum OpSelection {
     Range(Selection),
     Txn(TxnSelection),
-}
-
-/// A transaction being done.
-struct Run<'a> {
-    revision: i64,
-    writes: u32,
-    base: &'a dyn Records,
-    changes: &'a mut Changes,
 }
 
 /// The records written so far, and beneath them those stored before.
@@ -171,44 +155,60 @@ impl Records for Overlay<'_> {
 }
 
 impl Database {
-    /// Does a transaction.
+    /// Does a transaction that may read so much.
     pub(super) fn txn(
         &mut self,
         txn: &Txn,
+        mut reads: Reads,
         base: &dyn Records,
         changes: &mut Changes,
     ) -> Result<TxnResult, Error> {
         check(txn)?;
-        let decided = self.decide(txn, &Overlay { changes, base })?;
+        let records = Overlay { changes, base };
+        let decided = self.decide(txn, &records, &mut reads)?;
         self.admit(&decided)?;
-        let mut run = Run {
-            revision: self.revision + 1,
-            writes: 0,
-            base,
-            changes,
-        };
-        let mut result = self.execute(&decided, &mut run)?;
-        if run.writes > 0 {
-            self.revision = run.revision;
-        }
+        let mut plan = Plan::new(self, &records, reads);
+        let mut result = plan.answer(&decided)?;
+        let writes = plan.into_writes();
+        self.write(writes, changes);
         fill_in_revision(&mut result, self.revision);
         Ok(result)
+    }
+
+    /// Writes a transaction's records, in one revision.
+    fn write(&mut self, records: Vec<Record>, changes: &mut Changes) {
+        self.revision += i64::from(!records.is_empty());
+        for (sub, record) in records.into_iter().enumerate() {
+            let place = Revision {
+                main: self.revision,
+                sub: sub as u32,
+            };
+            match record.is_deletion() {
+                true => self.keys.delete(&record.key, place),
+                false => {
+                    self.keys.put(&record.key, place);
+                }
+            }
+            self.leases.attach(&record.key, record.lease);
+            changes.record(place, record);
+        }
     }
 
     /// Decides a transaction that only reads, and finds where its records lie; `records` are asked for what is compared.
     pub(crate) fn select_txn(&self, txn: &Txn, records: &dyn Records) -> Result<TxnSelection, Error> {
         check(txn)?;
-        let decided = self.decide(txn, records)?;
+        let mut reads = Reads::of_txn();
+        let decided = self.decide(txn, records, &mut reads)?;
         self.admit(&decided)?;
-        self.select_decided(&decided)
+        self.select_decided(&decided, &mut reads)
     }
 
-    fn select_decided(&self, decided: &Decided<'_>) -> Result<TxnSelection, Error> {
+    fn select_decided(&self, decided: &Decided<'_>, reads: &mut Reads) -> Result<TxnSelection, Error> {
         let mut ops = Vec::with_capacity(decided.ops.len());
         for op in &decided.ops {
             match op {
-                DecidedOp::Op(Op::Range(range)) => ops.push(OpSelection::Range(self.select(range)?)),
-                DecidedOp::Txn(inner) => ops.push(OpSelection::Txn(self.select_decided(inner)?)),
+                DecidedOp::Op(Op::Range(range)) => ops.push(OpSelection::Range(self.select(range, reads)?)),
+                DecidedOp::Txn(inner) => ops.push(OpSelection::Txn(self.select_decided(inner, reads)?)),
                 // `only_reads` has looked for writes.
                 DecidedOp::Op(_) => {}
             }
@@ -219,216 +219,24 @@ impl Database {
             ops,
         })
     }
-
-    /// The transaction with its comparisons judged now, for whoever wants that mistake.
-    #[cfg(sim)]
-    pub(crate) fn judge(&self, txn: Txn, records: &dyn Records) -> Result<Txn, Error> {
-        let mut holds = true;
-        for compare in &txn.compares {
-            holds &= self.holds(compare, records)?;
-        }
-        // A branch that cannot be chosen any more; what it would have answered is the same.
-        let never = Compare::key(*b"k", CompareOp::Less, Target::Version(0));
-        Ok(Txn {
-            compares: if holds { Vec::new() } else { vec![never] },
-            ..txn
-        })
-    }
-
-    fn decide<'t>(&self, txn: &'t Txn, records: &dyn Records) -> Result<Decided<'t>, Error> {
-        let mut succeeded = true;
-        for compare in &txn.compares {
-            if !self.holds(compare, records)? {
-                succeeded = false;
-                break;
-            }
-        }
-        let branch = if succeeded { &txn.success } else { &txn.failure };
-        let mut ops = Vec::with_capacity(branch.len());
-        for op in branch {
-            ops.push(match op {
-                Op::Txn(inner) => DecidedOp::Txn(self.decide(inner, records)?),
-                op => DecidedOp::Op(op),
-            });
-        }
-        Ok(Decided { succeeded, ops })
-    }
-
-    fn holds(&self, compare: &Compare, records: &dyn Records) -> Result<bool, Error> {
-        let mut is_empty = true;
-        for (_, found) in self
-            .keys
-            .range(&compare.key, compare.end.as_deref(), self.revision)
-        {
-            is_empty = false;
-            if !self.key_holds(compare, Some(found), records)? {
-                return Ok(false);
-            }
-        }
-        // A key that is not there, or a range without keys, is compared as one key of nothing but zeros.
-        Ok(!is_empty || self.key_holds(compare, None, records)?)
-    }
-
-    fn key_holds(
-        &self,
-        compare: &Compare,
-        found: Option<Found>,
-        records: &dyn Records,
-    ) -> Result<bool, Error> {
-        let record = match (&compare.target, found) {
-            (Target::Value(_) | Target::Lease(_), Some(found)) => records.record(found.revision)?,
-            _ => None,
-        };
-        let number = |own: Option<i64>, given: &i64| own.unwrap_or(0).cmp(given);
-        let ordering = match &compare.target {
-            Target::Value(given) => match &record {
-                Some(record) => record.value.as_slice().cmp(given),
-                None => return Ok(false),
-            },
-            Target::Version(given) => number(found.map(|found| found.version), given),
-            Target::Create(given) => number(found.map(|found| found.create), given),
-            Target::Mod(given) => number(found.map(|found| found.revision.main), given),
-            Target::Lease(given) => number(record.map(|record| record.lease), given),
-        };
-        Ok(match compare.op {
-            CompareOp::Equal => ordering.is_eq(),
-            CompareOp::NotEqual => ordering.is_ne(),
-            CompareOp::Greater => ordering.is_gt(),
-            CompareOp::Less => ordering.is_lt(),
-        })
-    }
-
-    /// Refuses what the state does not allow: puts under unknown leases, reads of revisions that are not there.
-    fn admit(&self, decided: &Decided<'_>) -> Result<(), Error> {
-        for op in &decided.ops {
-            match op {
-                DecidedOp::Op(Op::Put { lease: Some(id), .. }) if *id != 0 && !self.leases.contains(*id) => {
-                    return Err(Error::LeaseNotFound);
-                }
-                DecidedOp::Op(Op::Range(range)) if range.revision > self.revision => {
-                    return Err(Error::FutureRevision);
-                }
-                DecidedOp::Op(Op::Range(range)) if (1..self.compacted).contains(&range.revision) => {
-                    return Err(Error::Compacted {
-                        revision: self.compacted,
-                    });
-                }
-                DecidedOp::Op(_) => {}
-                DecidedOp::Txn(inner) => self.admit(inner)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn execute(&mut self, decided: &Decided<'_>, run: &mut Run<'_>) -> Result<TxnResult, Error> {
-        let mut responses = Vec::with_capacity(decided.ops.len());
-        for op in &decided.ops {
-            responses.push(match op {
-                DecidedOp::Op(Op::Put { key, value, lease }) => {
-                    self.execute_put(key, value, lease.unwrap_or(0), run);
-                    OpResult::Put
-                }
-                DecidedOp::Op(Op::Delete { key, end, prev }) => {
-                    self.execute_delete(key, end.as_deref(), *prev, run)?
-                }
-                DecidedOp::Op(Op::Range(range)) => {
-                    // What this transaction wrote lies one revision ahead until it is done.
-                    let before = self.revision;
-                    if run.writes > 0 {
-                        self.revision = run.revision;
-                    }
-                    let selection = self.select(range);
-                    self.revision = before;
-                    let records = Overlay {
-                        changes: run.changes,
-                        base: run.base,
-                    };
-                    OpResult::Range(selection?.fetch(&records)?)
-                }
-                // `decide` has turned every inner transaction into the other kind.
-                DecidedOp::Op(Op::Txn(_)) => continue,
-                DecidedOp::Txn(inner) => OpResult::Txn(self.execute(inner, run)?),
-            });
-        }
-        Ok(TxnResult {
-            succeeded: decided.succeeded,
-            revision: 0,
-            responses,
-        })
-    }
-
-    fn execute_put(&mut self, key: &[u8], value: &[u8], lease: i64, run: &mut Run<'_>) {
-        let revision = run.next_place();
-        let (create, version) = self.keys.put(key, revision);
-        self.leases.attach(key, lease);
-        let record = Record {
-            key: key.to_vec(),
-            value: value.to_vec(),
-            create,
-            version,
-            lease,
-        };
-        run.changes.record(revision, record);
-    }
-
-    fn execute_delete(
-        &mut self,
-        key: &[u8],
-        end: Option<&[u8]>,
-        prev: bool,
-        run: &mut Run<'_>,
-    ) -> Result<OpResult, Error> {
-        let found: Vec<(Vec<u8>, Found)> = self
-            .keys
-            .range(key, end, run.revision)
-            .map(|(key, found)| (key.to_vec(), found))
-            .collect();
-        let deleted = found.len();
-        let mut before: Vec<KeyValue> = Vec::new();
-        for (key, found) in found {
-            if prev {
-                let records = Overlay {
-                    changes: run.changes,
-                    base: run.base,
-                };
-                let record = records.record(found.revision)?;
-                before.extend(record.map(|record| record.into_key_value(found.revision.main)));
-            }
-            let revision = run.next_place();
-            self.keys.delete(&key, revision);
-            self.leases.attach(&key, 0);
-            run.changes.record(revision, Record::deletion(key));
-        }
-        Ok(OpResult::Delete {
-            deleted,
-            prev: before,
-        })
-    }
 }
 
 impl TxnSelection {
     /// Fetches the records. One that is gone was compacted since the selection was made.
     pub(crate) fn fetch(self, records: &dyn Records) -> Result<TxnResult, Error> {
+        self.fetch_within(records, &mut Reads::of_txn())
+    }
+
+    fn fetch_within(self, records: &dyn Records, reads: &mut Reads) -> Result<TxnResult, Error> {
         let fetched = self.ops.into_iter().map(|op| match op {
-            OpSelection::Range(selection) => selection.fetch(records).map(OpResult::Range),
-            OpSelection::Txn(inner) => inner.fetch(records).map(OpResult::Txn),
+            OpSelection::Range(selection) => selection.fetch(records, reads).map(OpResult::Range),
+            OpSelection::Txn(inner) => inner.fetch_within(records, reads).map(OpResult::Txn),
         });
         Ok(TxnResult {
             succeeded: self.succeeded,
             revision: self.revision,
             responses: fetched.collect::<Result<_, Error>>()?,
         })
-    }
-}
-
-impl Run<'_> {
-    fn next_place(&mut self) -> Revision {
-        let place = Revision {
-            main: self.revision,
-            sub: self.writes,
-        };
-        self.writes += 1;
-        place
     }
 }
 

@@ -1,30 +1,35 @@
 //! Answers to other nodes, encoded where no heartbeat waits for a large one.
 //!
 //! Of a range that is larger than [`PART_BYTES_MAX`] a part is answered, which says that there is more: who asks reads on
-//! from there, at the same revision (`client/mod.rs`). What else is too large for a message is refused in a sentence.
+//! from there, at the same revision (`client/mod.rs`). Of proposals' outcomes those that a message holds no more are
+//! *unknown*, since they may be done. What else is too large for a message is refused in a sentence.
 
 use std::iter;
 
-use crate::rpc::{self, ClientResponse, Response};
+use crate::rpc::{self, ClientResponse, Outcome, Response};
 use crate::task;
-use crate::{Error, KeyValue, OpResult, RangeResult, TxnResult};
+use crate::{Error, KeyValue, RangeResult};
 
-/// What a key costs beside its own octets and its value's.
-const ENTRY: usize = 64;
 /// Octets of keys and values in an answer that is encoded beside the heartbeats: it may be many megabytes.
 const LARGE_MIN: usize = 64 * 1024;
 /// Octets of keys and values in one part of a range: with one value more it is well within what a message may be.
 const PART_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Octets of keys and values in the outcomes of one message: what the largest transaction read, and room for those
+/// beside it.
+const OUTCOMES_BYTES_MAX: usize = crate::TXN_READ_BYTES_MAX + 4 * 1024 * 1024;
 
 /// An answer as it travels.
 pub(super) async fn encode(mut response: Response) -> Vec<u8> {
     let encode = |response: &Response| rpc::encode(response).unwrap_or_else(|_| refusal(response));
-    if let Response::Client(ClientResponse::Range(found), _) = &mut response {
-        cut(found, PART_BYTES_MAX);
+    match &mut response {
+        Response::Client(ClientResponse::Range(found), _) => cut(found, PART_BYTES_MAX),
+        Response::Client(ClientResponse::Proposed(outcomes), _) => forget(outcomes, OUTCOMES_BYTES_MAX),
+        _ => {}
     }
     let size = match &response {
         Response::Client(ClientResponse::Range(found), _) => key_values_size(&found.kvs),
-        Response::Client(ClientResponse::Txn(result), _) => txn_size(result),
+        Response::Client(ClientResponse::Txn(result), _) => result.size(),
+        Response::Client(ClientResponse::Proposed(outcomes), _) => outcomes.iter().map(outcome_size).sum(),
         Response::Client(ClientResponse::Events(events, _), _) => {
             let kvs = events
                 .iter()
@@ -55,6 +60,19 @@ fn cut(found: &mut RangeResult, bytes_max: usize) {
     }
 }
 
+/// Leaves what was read by the first of what was proposed together; all that read nothing are told what became of them.
+fn forget(outcomes: &mut [Outcome], bytes_max: usize) {
+    let mut bytes = 0;
+    for outcome in outcomes {
+        let size = outcome_size(outcome);
+        if bytes + size > bytes_max {
+            *outcome = Outcome::Unknown;
+        } else {
+            bytes += size;
+        }
+    }
+}
+
 /// What is said in the place of an answer that no message holds.
 fn refusal(response: &Response) -> Vec<u8> {
     let failed = match response {
@@ -69,24 +87,22 @@ fn refusal(response: &Response) -> Vec<u8> {
     rpc::encode(&failed).unwrap_or_default()
 }
 
-fn txn_size(result: &TxnResult) -> usize {
-    let sizes = result.responses.iter().map(|response| match response {
-        OpResult::Put => 0,
-        OpResult::Delete { prev, .. } => key_values_size(prev),
-        OpResult::Range(found) => key_values_size(&found.kvs),
-        OpResult::Txn(inner) => txn_size(inner),
-    });
-    sizes.sum()
+fn outcome_size(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Applied(_, result) => result.size(),
+        Outcome::NotProposed(_) | Outcome::Unknown | Outcome::Refused(_) => 0,
+    }
 }
 
 fn key_values_size<'a>(kvs: impl IntoIterator<Item = &'a KeyValue>) -> usize {
-    let sizes = kvs.into_iter().map(|kv| ENTRY + kv.key.len() + kv.value.len());
-    sizes.sum()
+    kvs.into_iter().map(KeyValue::size).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::ApplyResult;
+    use crate::{OpResult, TxnResult};
 
     #[test]
     fn a_range_is_cut_where_it_is_too_large_and_says_so() {
@@ -104,9 +120,40 @@ mod tests {
             cut(&mut found, bytes_max);
             (found.kvs.len(), found.more, found.count)
         };
-        assert_eq!(cut_at(3 * 165), (3, false, 3));
-        assert_eq!(cut_at(3 * 165 - 1), (2, true, 3));
+        let size = kv("a").size();
+        assert_eq!(cut_at(3 * size), (3, false, 3));
+        assert_eq!(cut_at(3 * size - 1), (2, true, 3));
         assert_eq!(cut_at(0), (1, true, 3));
+    }
+
+    #[test]
+    fn of_outcomes_that_no_message_holds_the_large_ones_are_unknown_and_the_others_are_told() {
+        let read = |len| {
+            let found = RangeResult {
+                kvs: vec![KeyValue {
+                    value: vec![0; len],
+                    ..KeyValue::default()
+                }],
+                ..RangeResult::default()
+            };
+            let result = TxnResult {
+                responses: vec![OpResult::Range(found)],
+                ..TxnResult::default()
+            };
+            Outcome::Applied(1, ApplyResult::Txn(result))
+        };
+        let mut outcomes = vec![
+            read(100),
+            Outcome::Applied(2, ApplyResult::Done(7)),
+            read(1000),
+            read(50),
+        ];
+        forget(&mut outcomes, 1000);
+        let known: Vec<bool> = outcomes
+            .iter()
+            .map(|outcome| matches!(outcome, Outcome::Applied(..)))
+            .collect();
+        assert_eq!(known, [true, true, false, true]);
     }
 
     #[test]

@@ -10,8 +10,9 @@ use crate::mvcc::Digest;
 use crate::type_config::{self, TypeConfig, Vote};
 use crate::{Consistency, Content, Error, Event, Member, Range, RangeResult, Status, Txn, TxnResult};
 
-/// The version of the layout of all below, in front of each message.
-const RPC_VERSION: u8 = 3;
+/// The version of the layout of all below, in front of each message. It rises with what the log may hold as well: a member
+/// that could not read an entry is to be sent none. Transactions whose reads are bounded came with the fourth.
+const RPC_VERSION: u8 = 4;
 
 /// A request of one node to another.
 #[derive(Serialize, Deserialize)]

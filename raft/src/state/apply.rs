@@ -13,8 +13,12 @@ use crate::command::{ApplyResult, Command};
 use crate::mvcc::{CHAIN, Changes, Digest, Notification, Overlay, Trace};
 use crate::type_config::{self, Entry, Membership};
 
+/// Octets of answers after which a batch ends: one more beyond that is within what a transaction may read.
+const ANSWERED_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 impl State {
-    /// Applies committed entries, all in one batch.
+    /// Applies committed entries in one batch, and gives their answers: as many of them as answers may be held at once, at
+    /// least one.
     pub(crate) fn apply(&self, entries: &[Entry]) -> Result<Vec<ApplyResult>, Error> {
         let mut guard = self.write();
         let inner = &mut *guard;
@@ -22,6 +26,7 @@ impl State {
         let mut changes = Changes::default();
         let mut answers = Vec::with_capacity(entries.len());
         let mut digests = Vec::with_capacity(entries.len());
+        let mut answered = 0;
         #[cfg(sim)]
         let asked = entries;
         #[cfg(sim)]
@@ -33,7 +38,9 @@ impl State {
             let is_skipped = crate::sim::is_skipped(&self.dir, entry);
             #[cfg(not(sim))]
             let is_skipped = false;
-            answers.push(inner.apply(entry, is_skipped, &memtable, &mut changes)?);
+            let answer = inner.apply(entry, is_skipped, &memtable, &mut changes)?;
+            answered += answer.size();
+            answers.push(answer);
             digests.push((entry.log_id.index, inner.meta.digest));
             #[cfg(sim)]
             crate::sim::tell_applied(
@@ -42,6 +49,9 @@ impl State {
                 answers.last(),
                 (inner.database.revision, inner.meta.clock_ms),
             );
+            if answered >= ANSWERED_BYTES_MAX {
+                break;
+            }
         }
         for (place, record) in &changes.records {
             inner.database.written.add(place.main, &record.key, &record.value);

@@ -10,7 +10,7 @@ use super::State;
 use super::memtable::Memtable;
 #[cfg(not(sim))]
 use super::sled::Sled;
-use crate::mvcc::{ContentDigest, Records as _};
+use crate::mvcc::{ContentDigest, Reads, Records as _};
 use crate::{Content, Error, Range};
 
 impl State {
@@ -29,7 +29,7 @@ impl State {
             if !Arc::ptr_eq(&inner.memtable()?, &memtable) {
                 return Err(Error::Refused("a snapshot was installed meanwhile".into()));
             }
-            inner.database.select(&all)?
+            inner.database.select(&all, &mut Reads::of_range())?
         };
         let mut digest = ContentDigest::default();
         for revision in &selection.found {

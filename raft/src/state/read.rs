@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::State;
 use super::memtable::Memtable;
-use crate::mvcc::{Record, Records, Revision};
+use crate::mvcc::{Reads, Record, Records, Revision};
 use crate::{Error, Op, Range, RangeResult, Txn, TxnResult};
 
 /// Keys that a transaction may read where it is asked for: as many as a long line names services.
@@ -20,9 +20,12 @@ impl State {
     pub(crate) fn range(&self, range: &Range) -> Result<RangeResult, Error> {
         let (selection, memtable) = {
             let inner = self.read();
-            (inner.database.select(range)?, inner.memtable()?)
+            (
+                inner.database.select(range, &mut Reads::of_range())?,
+                inner.memtable()?,
+            )
         };
-        selection.fetch(&*memtable)
+        selection.fetch(&*memtable, &mut Reads::of_range())
     }
 
     /// The same where that takes a moment: of one key, whose record has not left the memory; nothing where it would take
@@ -33,11 +36,14 @@ impl State {
         }
         let (selection, memtable) = {
             let inner = self.read();
-            (inner.database.select(range)?, inner.memtable()?)
+            (
+                inner.database.select(range, &mut Reads::of_range())?,
+                inner.memtable()?,
+            )
         };
         let fetched = BTreeMap::new();
         let at_hand = AtHand::new(&memtable, &fetched);
-        let found = selection.fetch(&at_hand)?;
+        let found = selection.fetch(&at_hand, &mut Reads::of_range())?;
         Ok(at_hand.is_all().then_some(found))
     }
 
@@ -65,6 +71,7 @@ impl State {
     /// Does a transaction that only reads. May wait for the disk.
     pub(crate) fn read_txn(&self, txn: &Txn) -> Result<TxnResult, Error> {
         let mut fetched = BTreeMap::new();
+        let mut reads = Reads::of_txn();
         loop {
             let (memtable, lacking, selection) = {
                 let inner = self.read();
@@ -78,7 +85,10 @@ impl State {
                 return selection?.fetch(&*memtable);
             }
             for revision in lacking {
-                fetched.insert(revision, memtable.record(revision)?);
+                let record = memtable.record(revision)?;
+                // All are held until it is done.
+                record.iter().try_for_each(|record| reads.record(record))?;
+                fetched.insert(revision, record);
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::command::{Command, Proposal};
 use crate::log::Synced;
 use crate::mvcc::CHAIN;
 use crate::type_config::{Entry, TypeConfig};
-use crate::{Op, Txn};
+use crate::{Op, Range, Txn};
 
 type LeaderId = openraft::alias::LeaderIdOf<TypeConfig>;
 
@@ -193,5 +193,33 @@ fn a_chain_that_another_program_began_is_not_carried_on() {
         .apply(&[command(1, &Command::BeginChain { chain: CHAIN })])
         .unwrap();
     assert_eq!(state.digest_at(1), Some(Digest::beginning(CHAIN)));
+    state.stop();
+}
+
+#[test]
+fn a_batch_ends_once_its_answers_are_large() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, _) = open(dir.path());
+    let put = |key: String| Op::put(key, vec![b'v'; 1024 * 1024]);
+    let puts = (0..5).map(|key| {
+        let txn = Txn {
+            success: vec![put(format!("k/{key}"))],
+            ..Txn::default()
+        };
+        command(key, &Command::Txn(txn))
+    });
+    state.apply(&puts.collect::<Vec<_>>()).unwrap();
+    let read = |index| {
+        let txn = Txn {
+            success: vec![Op::put("a", "1"), Op::Range(Range::prefix("k/"))],
+            ..Txn::default()
+        };
+        command(index, &Command::Txn(txn))
+    };
+    let entries: Vec<Entry> = (5..10).map(read).collect();
+    assert_eq!(state.apply(&entries).unwrap().len(), 2);
+    assert_eq!(state.applied().0.unwrap().index, 6);
+    assert_eq!(state.apply(&entries[2..]).unwrap().len(), 2);
+    assert_eq!(state.apply(&entries[4..]).unwrap().len(), 1);
     state.stop();
 }
