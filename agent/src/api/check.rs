@@ -9,6 +9,10 @@ use crate::api::{Api, Error, value};
 use crate::cluster::comparison::{self, Finding};
 use crate::cluster::nodes::Record;
 
+/// Damaged blobs of a node that are named; of a disk that lost all it had the others are counted. Those of thirty nodes are
+/// a third of what a message may be.
+const NAMED_MAX: usize = 1_000;
+
 /// What a node found of its own blobs.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct OwnBlobs {
@@ -17,6 +21,9 @@ struct OwnBlobs {
     fetched: Vec<String>,
     /// Those of which no other node gave a whole one.
     lost: Vec<String>,
+    /// How many more of both there are.
+    #[serde(default)]
+    more: usize,
 }
 
 pub(super) async fn check(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
@@ -54,18 +61,34 @@ pub(super) async fn own_blobs(api: &Api, _: &mut Arguments) -> Result<Value, Err
         let those = bad.iter().filter(|(_, fetched)| *fetched == is_fetched);
         those.map(|(digest, _)| digest.to_string()).collect()
     };
-    Ok(value(&OwnBlobs {
-        sound,
-        fetched: those(true),
-        lost: those(false),
-    }))
+    Ok(value(&OwnBlobs::of(sound, those(true), those(false))))
+}
+
+impl OwnBlobs {
+    fn of(sound: usize, mut fetched: Vec<String>, mut lost: Vec<String>) -> OwnBlobs {
+        let all = fetched.len() + lost.len();
+        // What is lost for good is named first.
+        lost.truncate(NAMED_MAX);
+        fetched.truncate(NAMED_MAX - lost.len());
+        OwnBlobs {
+            more: all - fetched.len() - lost.len(),
+            sound,
+            fetched,
+            lost,
+        }
+    }
 }
 
 fn summed(nodes: Vec<(String, Result<OwnBlobs, String>)>) -> Finding {
     let (mut counts, mut findings) = (Vec::new(), Vec::new());
     for (name, found) in nodes {
         match found {
-            Ok(OwnBlobs { sound, fetched, lost }) => {
+            Ok(OwnBlobs {
+                sound,
+                fetched,
+                lost,
+                more,
+            }) => {
                 counts.push(format!("{sound} at {name}"));
                 let fetched = fetched.iter();
                 findings.extend(
@@ -75,6 +98,9 @@ fn summed(nodes: Vec<(String, Result<OwnBlobs, String>)>) -> Finding {
                 findings.extend(
                     lost.map(|blob| format!("{name}: blob {blob} is damaged, and no other server has it")),
                 );
+                if more > 0 {
+                    findings.push(format!("{name}: {more} more blobs are or were damaged"));
+                }
             }
             Err(why) => findings.push(format!("{name}: its blobs cannot be checked ({why})")),
         }
@@ -99,11 +125,9 @@ mod tests {
     #[test]
     fn damaged_blobs_are_named_with_their_node() {
         let own = |bad: &[&str]| {
-            Ok(OwnBlobs {
-                sound: 2,
-                fetched: bad.iter().map(|text| (*text).to_owned()).collect(),
-                lost: bad.iter().map(|_| "sha256:bb".to_owned()).collect(),
-            })
+            let fetched = bad.iter().map(|text| (*text).to_owned()).collect();
+            let lost = bad.iter().map(|_| "sha256:bb".to_owned()).collect();
+            Ok(OwnBlobs::of(2, fetched, lost))
         };
         let sound = summed(vec![("n1".into(), own(&[]))]);
         assert!(sound.is_sound);
@@ -124,5 +148,19 @@ mod tests {
             bad.sentence
                 .contains("\nn2: its blobs cannot be checked (no answer)")
         );
+    }
+
+    #[test]
+    fn of_more_damaged_blobs_than_a_message_holds_the_lost_are_named_and_the_others_counted() {
+        let many = |count| vec!["sha256:aa".to_owned(); count];
+        let found = summed(vec![(
+            "n1".into(),
+            Ok(OwnBlobs::of(0, many(300_000), many(NAMED_MAX - 1))),
+        )]);
+        let lines: Vec<&str> = found.sentence.lines().collect();
+        assert_eq!(lines.len(), NAMED_MAX + 2);
+        assert_eq!(lines[NAMED_MAX], "n1: 299999 more blobs are or were damaged");
+        let lost = lines.iter().filter(|line| line.contains("no other server"));
+        assert_eq!(lost.count(), NAMED_MAX - 1);
     }
 }
