@@ -15,7 +15,7 @@
 //! | [`cluster`] | this node's membership and presence, the nodes there are, the links to them, who is let in |
 //! | [`mesh`] | mutual TLS between agents: Raft's calls, the router's links, bulk |
 //! | [`secured`] | clients' WAMP over TLS |
-//! | [`follow`], [`clock`], [`retry`], [`doors`] | for all: a prefix of the store, followed; the clocks; rests between tries; who has come in and is not known yet |
+//! | [`follow`], [`clock`], [`retry`], [`doors`], [`listing`] | for all: a prefix of the store, followed; the clocks; rests between tries; who has come in and is not known yet; listings in pages |
 //! | [`config`], [`keys`], [`lifecycle`], [`certificate`] | for all, and they use nothing: settings, keys of the store, kinds of tasks, TLS of endpoints |
 //! | [`rationed`], [`log_file`], [`environment`] | lines of the log that strangers cause, the log as a file, what the agent keeps of its starter's environment |
 //!
@@ -37,6 +37,7 @@ pub mod follow;
 pub mod gateway;
 pub mod keys;
 pub mod lifecycle;
+pub mod listing;
 pub mod log_file;
 pub mod mesh;
 pub mod rationed;

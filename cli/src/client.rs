@@ -27,6 +27,7 @@ use rmpv::Value;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::answer::{self, Pages};
 use crate::context::{Contexts, Server, Target};
 use crate::error::{self, Error};
 use crate::liveness::{self, ASKED_AFTER, THERE_WITHIN};
@@ -96,6 +97,16 @@ pub fn call_once(uri: &'static str, kwargs: Vec<(&str, Value)>) -> Result<Value,
         Client::connect(&Contexts::open()?.target()?)
             .await?
             .call(uri, kwargs)
+            .await
+    })
+}
+
+/// The whole of a listing of the context in use.
+pub fn list_once(uri: &'static str) -> Result<Value, Error> {
+    block_on(async {
+        Client::connect(&Contexts::open()?.target()?)
+            .await?
+            .list(uri, Vec::new())
             .await
     })
 }
@@ -171,6 +182,27 @@ impl Client {
     /// Calls a procedure with keyword arguments and gives back the only argument of its answer; what the agent could not
     /// learn for it is said.
     pub async fn call(&mut self, uri: &str, kwargs: Vec<(&str, Value)>) -> Result<Value, Error> {
+        let answer = self.answered(uri, kwargs).await?;
+        output::warn(&answer::unknown(&answer));
+        answer::first(&answer)
+    }
+
+    /// Calls a procedure that lists, page by page, and gives back all in one list; what could not be learnt for it is said
+    /// once.
+    pub async fn list(&mut self, uri: &str, kwargs: Vec<(&str, Value)>) -> Result<Value, Error> {
+        let mut pages = Pages::default();
+        loop {
+            let mut asked = kwargs.clone();
+            asked.extend(pages.after.clone().map(|after| (uris::AFTER, after)));
+            let answer = self.answered(uri, asked).await?;
+            if !pages.take(&answer)? {
+                output::warn(&pages.unknown);
+                return Ok(Value::Array(pages.objects));
+            }
+        }
+    }
+
+    async fn answered(&mut self, uri: &str, kwargs: Vec<(&str, Value)>) -> Result<PayloadBuf, Error> {
         let payload = PayloadBuf::of_kwargs(kwargs);
         loop {
             match self.call_here(uri, payload.as_payload()).await {
@@ -180,8 +212,7 @@ impl Client {
                 Err(error) => return Err(error),
                 Ok(answer) => {
                     self.elsewhere.since = None;
-                    say_unknown(&answer);
-                    return first(&answer);
+                    return Ok(answer);
                 }
             }
         }
@@ -355,34 +386,6 @@ fn was_only_reading(procedure: &str, error: &Error) -> bool {
     ];
     let is_left = matches!(error, Error::Lost { .. }) || error.uri() == Some(uri::CANCELED);
     is_left && READS.contains(&procedure)
-}
-
-/// Says what the agent could not learn for its answer.
-pub fn say_unknown(answer: &PayloadBuf) {
-    let kwargs = answer.as_payload().kwargs().unwrap_or_default();
-    let unknown = kwargs.into_iter().find(|(key, _)| key == uris::UNKNOWN);
-    let lines = unknown.map(|(_, lines)| list(lines)).unwrap_or_default();
-    let lines: Vec<String> = lines
-        .iter()
-        .filter_map(|line| line.as_str().map(str::to_owned))
-        .collect();
-    output::warn(&lines);
-}
-
-/// The only argument of an answer; nil where there is none.
-pub fn first(payload: &PayloadBuf) -> Result<Value, Error> {
-    let arguments = payload.as_payload().args();
-    let arguments =
-        arguments.map_err(|error| Error::Local(format!("the agent's answer cannot be read: {error}")))?;
-    Ok(arguments.into_iter().next().unwrap_or(Value::Nil))
-}
-
-/// The elements of an answer that is a list.
-pub fn list(value: Value) -> Vec<Value> {
-    match value {
-        Value::Array(list) => list,
-        _ => Vec::new(),
-    }
 }
 
 async fn join(server: Server, auth: Auth) -> (Server, Result<Connection, pipes_wamp::Error>) {

@@ -15,6 +15,7 @@
 //! | `escape` | text of strangers, as a terminal may have it |
 //! | `inherited` | what the process was given and Rust hides |
 
+mod answer;
 mod args;
 mod client;
 mod command;

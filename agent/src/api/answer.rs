@@ -1,7 +1,7 @@
-//! What a procedure answers, with what could not be learnt for it.
+//! What a procedure answers, with what could not be learnt for it, and where a listing goes on (`listing.rs`).
 //!
 //! ```text
-//! [value]   {"unknown": ["server n2 does not answer: ..."]}
+//! [value]   {"unknown": ["server n2 does not answer: ..."], "next": "r01k..."}
 //! ```
 //!
 //! Always: what a procedure could not learn is said in a sentence beside its answer, and never left out in silence.
@@ -9,6 +9,9 @@
 use pipes_protocol::uris;
 use pipes_wamp::payload::PayloadBuf;
 use rmpv::Value;
+use serde::Serialize;
+
+use crate::listing::Page;
 
 /// What is answered.
 pub(super) struct Answer {
@@ -16,12 +19,18 @@ pub(super) struct Answer {
     value: Value,
     /// Sentences on what could not be learnt for it.
     unknown: Vec<String>,
+    /// Where the next page of a listing begins.
+    next: Option<String>,
 }
 
 impl Answer {
-    /// Where not all could be learnt.
-    pub(super) fn partly(value: Value, unknown: Vec<String>) -> Answer {
-        Answer { value, unknown }
+    /// A page of a listing, of which not all could be learnt.
+    pub(super) fn page<T: Serialize>(page: &Page<T>, unknown: Vec<String>) -> Answer {
+        Answer {
+            value: super::value(&page.objects),
+            unknown,
+            next: page.next.clone(),
+        }
     }
 
     /// The same, of a list's objects those alone that are so.
@@ -35,13 +44,19 @@ impl Answer {
     /// As it travels.
     pub(super) fn encode(self) -> PayloadBuf {
         let unknown: Vec<Value> = self.unknown.into_iter().map(Value::from).collect();
-        let unknown = (!unknown.is_empty()).then(|| Value::Map(vec![(uris::UNKNOWN.into(), unknown.into())]));
-        PayloadBuf::of_values(vec![self.value], unknown)
+        let unknown = (!unknown.is_empty()).then(|| (uris::UNKNOWN.into(), unknown.into()));
+        let next = self.next.map(|next| (uris::NEXT.into(), next.into()));
+        let said: Vec<(Value, Value)> = unknown.into_iter().chain(next).collect();
+        PayloadBuf::of_values(vec![self.value], (!said.is_empty()).then_some(Value::Map(said)))
     }
 }
 
 impl From<Value> for Answer {
     fn from(value: Value) -> Answer {
-        Answer::partly(value, Vec::new())
+        Answer {
+            value,
+            unknown: Vec::new(),
+            next: None,
+        }
     }
 }

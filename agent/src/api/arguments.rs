@@ -1,5 +1,6 @@
 //! Keyword arguments of a call, taken by name; what is not asked for is ignored.
 
+use pipes_protocol::uris;
 use pipes_wamp::message::Payload;
 use rmpv::Value;
 use serde::de::DeserializeOwned;
@@ -49,6 +50,15 @@ impl Arguments {
         self.take(name)
             .and_then(|value| value.as_str().map(str::to_owned))
             .ok_or_else(missing)
+    }
+
+    /// After which place a listing is to go on.
+    pub(super) fn after(&mut self) -> Result<Option<String>, Error> {
+        let wrong = || Error::Usage("after must be the text that came as next with the page before".into());
+        let after = self.take(uris::AFTER);
+        after
+            .map(|place| place.as_str().map(str::to_owned).ok_or_else(wrong))
+            .transpose()
     }
 
     /// True only if it was given and is true.

@@ -15,6 +15,7 @@ use crate::api::{Answer, Api, Error, value};
 use crate::cluster::nodes::{self, Record};
 use crate::cluster::presence;
 use crate::keys;
+use crate::listing::Page;
 
 /// How long the store may take to tell its nodes before what is remembered of them is shown: an election takes less.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
@@ -35,7 +36,8 @@ pub(super) struct Shown {
     version: String,
 }
 
-pub(super) async fn list(api: &Api, _: &mut Arguments) -> Result<Answer, Error> {
+pub(super) async fn list(api: &Api, arguments: &mut Arguments) -> Result<Answer, Error> {
+    let after = arguments.after()?;
     let Nodes {
         nodes, is_decided, ..
     } = shown(api).await?;
@@ -43,7 +45,9 @@ pub(super) async fn list(api: &Api, _: &mut Arguments) -> Result<Answer, Error> 
         true => Vec::new(),
         false => vec![api.quorum.undecided()],
     };
-    Ok(Answer::partly(value(&nodes), unknown))
+    // Digits enough for all, so that texts stand as their numbers do.
+    let placed = nodes.into_iter().map(|node| (format!("{:020}", node.id), node));
+    Ok(Answer::page(&Page::of(placed, after.as_deref()), unknown))
 }
 
 /// Has a node whose data is damaged, or differs from the others', begin anew. Of one that is down only the membership

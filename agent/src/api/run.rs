@@ -18,15 +18,13 @@ use crate::workflow::runs::view::Run;
 const STOP_ANSWERED_WITHIN: Duration = Duration::from_millis(700);
 
 pub(super) async fn list(api: &Api, arguments: &mut Arguments) -> Result<Answer, Error> {
+    let after = arguments.after()?;
     let Found { known, unknown } = if arguments.flag("all") {
-        finder(api).all().await?
+        finder(api).all(after.as_deref()).await?
     } else {
-        finder(api).under_way().await
+        finder(api).under_way(after.as_deref()).await
     };
-    // So many that others would wait while they are encoded.
-    let encoded = tokio::task::spawn_blocking(move || value(&known)).await;
-    let encoded = encoded.map_err(|_| Error::Unavailable("the agent is stopping".into()))?;
-    Ok(Answer::partly(encoded, unknown))
+    Ok(Answer::page(&known, unknown))
 }
 
 pub(super) async fn get(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {
@@ -60,9 +58,13 @@ pub(super) async fn stop(api: &Api, arguments: &mut Arguments) -> Result<Value, 
     )))
 }
 
-/// The runs that this agent coordinates.
-pub(super) async fn own(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
-    Ok(value(&api.runs.registry.list()))
+/// The runs that this agent coordinates, whose ids begin so.
+pub(super) async fn own(api: &Api, arguments: &mut Arguments) -> Result<Answer, Error> {
+    let after = arguments.after()?;
+    let begin = arguments.take("begin");
+    let begin = begin.as_ref().and_then(Value::as_str).unwrap_or_default();
+    let page = api.runs.registry.page(begin, after.as_deref());
+    Ok(Answer::page(&page, Vec::new()))
 }
 
 pub(super) async fn stop_own(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {

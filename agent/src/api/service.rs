@@ -9,8 +9,9 @@ use rmpv::Value;
 use crate::api::arguments::Arguments;
 use crate::api::streaming::{self, Caller};
 use crate::api::upload::Announced;
-use crate::api::{Api, Error, error, value};
+use crate::api::{Answer, Api, Error, error, value};
 use crate::blob::Digest;
+use crate::listing::Page;
 use crate::service::{self, Kind, Record};
 use crate::workflow::daemon::kept;
 use pipes_router::OwnSession;
@@ -78,8 +79,11 @@ async fn name_it(
     Err(service::Error::Moved(digest).into())
 }
 
-pub(super) async fn list(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
-    Ok(value(&service::list(&api.store).await?))
+pub(super) async fn list(api: &Api, arguments: &mut Arguments) -> Result<Answer, Error> {
+    let after = arguments.after()?;
+    let services = service::list(&api.store).await?.into_iter();
+    let placed = services.map(|service| (service.name.clone(), service));
+    Ok(Answer::page(&Page::of(placed, after.as_deref()), Vec::new()))
 }
 
 pub(super) async fn get(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {

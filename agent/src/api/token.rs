@@ -8,8 +8,9 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::api::arguments::Arguments;
-use crate::api::{Api, Error, value};
+use crate::api::{Answer, Api, Error};
 use crate::cluster::tokens::{self, BySha256, Token};
+use crate::listing::Page;
 use crate::{config, keys};
 
 /// Random octets of a token.
@@ -103,13 +104,16 @@ pub(super) async fn check(api: &Api, arguments: &mut Arguments) -> Result<Value,
     Ok(living.get(&sha256).is_some_and(is_operators).into())
 }
 
-pub(super) async fn list(api: &Api, _: &mut Arguments) -> Result<Value, Error> {
+pub(super) async fn list(api: &Api, arguments: &mut Arguments) -> Result<Answer, Error> {
+    let after = arguments.after()?;
     let all = all(api).await?;
     let living = tokens::living(&all);
     let mut tokens: Vec<&Token> = living.values().collect();
     tokens.sort_by(|one, other| one.name.cmp(&other.name));
-    let shown: Vec<Shown> = tokens.into_iter().map(Shown::of).collect();
-    Ok(value(&shown))
+    let placed = tokens
+        .into_iter()
+        .map(|token| (token.name.clone(), Shown::of(token)));
+    Ok(Answer::page(&Page::of(placed, after.as_deref()), Vec::new()))
 }
 
 /// A token as it is shown: not what made it, which is a hash.

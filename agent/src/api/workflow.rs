@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::api::arguments::Arguments;
 use crate::api::{Answer, Api, Error, value};
+use crate::listing::Page;
 use crate::workflow::daemon::asked::{self, Asked};
 use crate::workflow::daemon::record::{Wish, Workflow};
 use crate::workflow::daemon::rollout::OnNodes;
@@ -106,8 +107,8 @@ pub(super) async fn remove(api: &Api, arguments: &mut Arguments) -> Result<Value
 
 /// Those that run, or all; those that this agent has heard of, where the store decides nothing.
 pub(super) async fn list(api: &Api, arguments: &mut Arguments) -> Result<Answer, Error> {
-    let is_all = arguments.flag("all");
-    let (workflows, unknown) = match api.quorum.decided(wishes(api).list()).await {
+    let (is_all, after) = (arguments.flag("all"), arguments.after()?);
+    let (mut workflows, unknown) = match api.quorum.decided(wishes(api).list()).await {
         Ok(workflows) => (workflows?, Vec::new()),
         Err(undecided) => {
             let known = api.workflows.all().into_values();
@@ -115,11 +116,12 @@ pub(super) async fn list(api: &Api, arguments: &mut Arguments) -> Result<Answer,
             (known.collect(), vec![undecided.to_string()])
         }
     };
-    let listed = workflows
+    workflows.retain(|workflow| is_all || workflow.wish == Wish::Running);
+    workflows.sort_by(|one, other| one.name.cmp(&other.name));
+    let placed = workflows
         .iter()
-        .filter(|workflow| is_all || workflow.wish == Wish::Running);
-    let listed: Vec<Shown> = listed.map(|workflow| shown(api, workflow, None)).collect();
-    Ok(Answer::partly(value(&listed), unknown))
+        .map(|workflow| (workflow.name.clone(), shown(api, workflow, None)));
+    Ok(Answer::page(&Page::of(placed, after.as_deref()), unknown))
 }
 
 pub(super) async fn get(api: &Api, arguments: &mut Arguments) -> Result<Value, Error> {

@@ -97,6 +97,10 @@ pub const STORE_TXN: &str = "pipes.store.txn";
 
 /// Keyword of an answer: sentences on what could not be learnt for it, such as a server that does not answer.
 pub const UNKNOWN: &str = "unknown";
+/// Keyword of a page of a listing that is not the last: where the next one begins, to be given with [`AFTER`].
+pub const NEXT: &str = "next";
+/// Keyword argument of a listing: the place after which it is to go on.
+pub const AFTER: &str = "after";
 
 /// One node's own procedures, in realm `pipes.stages`; [`of_node`] makes URIs of them.
 pub mod node {

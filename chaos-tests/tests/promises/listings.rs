@@ -152,6 +152,40 @@ fn runs_show_their_fields() -> Result<()> {
     cluster.finish()
 }
 
+/// Twelve runs whose lines are as long as lines may be; a run of one has it twice, in its line and in its stage.
+#[test]
+fn runs_of_long_lines_are_listed_page_by_page() -> Result<()> {
+    let cluster = Cluster::start(1)?;
+    cluster.build(&["true"])?;
+    let line = format!("true {}", "x".repeat(130_000));
+    for _ in 0..12 {
+        cluster.run(&line).finish()?.success()?;
+    }
+    let all = cluster.json(&["ps", "-a"])?;
+    let all = all.as_array().context("an array")?;
+    assert_eq!(all.len(), 12);
+    assert!(all.iter().all(|run| run["line"] == line.as_str()));
+    let mut session = cluster.nodes[0].operator()?;
+    let (mut pages, mut ids) = (Vec::new(), Vec::new());
+    while ids.len() < 12 {
+        let mut asked = vec![("all", true.into())];
+        asked.extend(ids.last().map(|id: &String| ("after", id.as_str().into())));
+        let page = session.call("pipes.run.list", vec![], asked)?.done()?;
+        let page = page.first().and_then(Value::as_array).context("a page")?;
+        assert!(!page.is_empty(), "after {ids:?}");
+        pages.push(page.len());
+        ids.extend(
+            page.iter()
+                .filter_map(|run| run["id"].as_str())
+                .map(str::to_owned),
+        );
+    }
+    assert_eq!(pages, [4, 4, 4], "a mebibyte at a time");
+    let listed: Vec<&str> = all.iter().filter_map(|run| run["id"].as_str()).collect();
+    assert_eq!(ids, listed);
+    cluster.finish()
+}
+
 #[test]
 fn clusters_and_contexts_show_their_fields() -> Result<()> {
     let cluster = Cluster::start(3)?;

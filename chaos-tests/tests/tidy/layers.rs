@@ -37,7 +37,7 @@ const LAYERS: [(&str, &str); 18] = [
     ),
     (
         "agent/src",
-        "agent api gateway workflow service executor blob cluster mesh secured follow clock retry doors config lifecycle certificate keys rationed log_file environment alone",
+        "agent api gateway workflow service executor blob cluster mesh secured follow clock retry doors listing config lifecycle certificate keys rationed log_file environment alone",
     ),
     (
         "agent/src/workflow",
@@ -76,7 +76,7 @@ const LAYERS: [(&str, &str); 18] = [
     ),
     (
         "cli/src",
-        "args command last local upload client secured context output exit object given error liveness escape inherited",
+        "args command last local upload client answer secured context output exit object given error liveness escape inherited",
     ),
     (
         "chaos-tests/src",

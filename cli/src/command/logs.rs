@@ -93,7 +93,7 @@ async fn of_workflow(client: &mut Client, name: &str, arguments: &Arguments) -> 
         .await?;
     let mut told = BTreeSet::new();
     loop {
-        let runs = client.call(uris::RUN_LIST, vec![("all", true.into())]).await?;
+        let runs = client.list(uris::RUN_LIST, vec![("all", true.into())]).await?;
         let runs = objects::<Run>(runs)?;
         let of_it = runs
             .into_iter()

@@ -175,7 +175,7 @@ fn neither(name: &str, error: &Error) -> Error {
 
 /// The objects of an agent's answer that is a list.
 fn objects<T: crate::object::Object>(answer: rmpv::Value) -> Result<Vec<T>, Error> {
-    crate::client::list(answer)
+    crate::answer::list(answer)
         .into_iter()
         .map(crate::object::parse)
         .collect()

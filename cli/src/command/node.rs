@@ -44,7 +44,7 @@ pub enum Command {
 pub fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Ls(listing) => {
-            let answer = client::call_once(uris::NODE_LIST, Vec::new())?;
+            let answer = client::list_once(uris::NODE_LIST)?;
             listing.show(&objects::<Node>(answer)?)
         }
         Command::Reset { name } => reset(&name),
@@ -124,7 +124,7 @@ fn wait_until_whole(reset: &Reset) -> Result<Option<String>, Error> {
     let begun = Instant::now();
     while begun.elapsed() < WHOLE_WITHIN {
         // Whoever was asked first may be the one that starts again.
-        let nodes = client::call_once(uris::NODE_LIST, Vec::new()).and_then(objects::<Node>);
+        let nodes = client::list_once(uris::NODE_LIST).and_then(objects::<Node>);
         let nodes = nodes.unwrap_or_default();
         if nodes.iter().any(|node| node.reason.as_deref() == Some(DIFFER)) {
             return Ok(None);

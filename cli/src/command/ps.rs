@@ -22,8 +22,8 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
     let (workflows, runs) = client::block_on(async {
         let mut client = Client::connect(&Contexts::open()?.target()?).await?;
         let asked = || vec![("all", arguments.all.into())];
-        let workflows = client.call(uris::WORKFLOW_LIST, asked()).await?;
-        let runs = client.call(uris::RUN_LIST, asked()).await?;
+        let workflows = client.list(uris::WORKFLOW_LIST, asked()).await?;
+        let runs = client.list(uris::RUN_LIST, asked()).await?;
         Ok((workflows, runs))
     })?;
     let (workflows, runs) = (objects::<Workflow>(workflows)?, objects::<Run>(runs)?);

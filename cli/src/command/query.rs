@@ -154,7 +154,7 @@ async fn accepted(client: &mut Client, request: u64) -> Result<String, Error> {
 
 /// The ID in an answer.
 pub fn id(answer: &PayloadBuf) -> Result<String, Error> {
-    let job = client::first(answer)?;
+    let job = crate::answer::first(answer)?;
     let id = job["id"].as_str().map(str::to_owned);
     id.ok_or_else(|| Error::Local("the agent's answer names no job".into()))
 }

@@ -116,7 +116,7 @@ async fn fetch_from(target: &Target, id: &str, from: &mut u64) -> Result<Option<
     loop {
         let part = match client.answer(request).await {
             Ok(Answer::Progress(part)) => part,
-            Ok(Answer::Done(answer)) => return ended(client::first(&answer)?).map(Some),
+            Ok(Answer::Done(answer)) => return ended(crate::answer::first(&answer)?).map(Some),
             Err(error) if error.uri() == Some(uris::error::UNFINISHED) => return Ok(None),
             Err(error) => return Err(error),
         };

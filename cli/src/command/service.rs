@@ -25,7 +25,7 @@ pub enum Command {
 pub fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Ls(listing) => {
-            let answer = client::call_once(uris::SERVICE_LIST, Vec::new())?;
+            let answer = client::list_once(uris::SERVICE_LIST)?;
             listing.show(&objects::<Service>(answer)?)
         }
         Command::Rm { names } => client::block_on(async {

@@ -64,7 +64,7 @@ pub fn run(command: Command) -> Result<(), Error> {
             output::print(&format!("{token}\n"))
         }
         Command::Ls(listing) => {
-            let answer = client::call_once(uris::TOKEN_LIST, Vec::new())?;
+            let answer = client::list_once(uris::TOKEN_LIST)?;
             listing.show(&objects::<Token>(answer)?)
         }
         Command::Rm { name } => {

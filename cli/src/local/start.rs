@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{Ed25519KeyPair, KeyPair};
-use rmpv::Value;
 
 use super::address::{Claim, Ports};
 use super::layout::{self, Cluster, Member, Plan};
 use super::process::{self, Running};
+use crate::answer;
 use crate::client::{self, Client};
 use crate::context::{Context, Contexts, Server, Target};
 use crate::error::Error;
@@ -169,9 +169,9 @@ async fn is_up(member: &Member, target: &Target, count: usize) -> Result<Vec<Str
     let nodes = async {
         let nodes = Client::connect(&own)
             .await?
-            .call(uris::NODE_LIST, Vec::<(&str, Value)>::new())
+            .list(uris::NODE_LIST, Vec::new())
             .await?;
-        client::list(nodes)
+        answer::list(nodes)
             .into_iter()
             .map(object::parse)
             .collect::<Result<Vec<Node>, Error>>()

@@ -14,6 +14,7 @@ use rmpv::Value;
 
 pub mod content;
 
+use crate::answer;
 use crate::client::{self, Answer, Client};
 use crate::error::Error;
 use content::Content;
@@ -105,8 +106,8 @@ async fn send(
                 .await?;
         }
         match client.answer(request).await {
-            Ok(Answer::Progress(payload)) => credit += client::first(&payload)?.as_u64().unwrap_or(0),
-            Ok(Answer::Done(payload)) => return client::first(&payload),
+            Ok(Answer::Progress(payload)) => credit += answer::first(&payload)?.as_u64().unwrap_or(0),
+            Ok(Answer::Done(payload)) => return answer::first(&payload),
             // Without credit nothing of the file was read yet.
             Err(error) if client::was_not_taken_up(&error) && left == content.size => {
                 *client = client.elsewhere().join(error).await?;

@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::listing::{Page, nearer};
 use crate::workflow::runs::record::Record;
 use crate::workflow::runs::view::Run;
 
@@ -23,6 +24,23 @@ pub struct Told {
     pub runs: Vec<(u64, Run)>,
     /// Those that live and did not answer: what they run is not known.
     pub silent: BTreeSet<u64>,
+    /// Up to which run they have told all, if not to the last.
+    pub end: Option<String>,
+}
+
+impl Told {
+    /// What an agent says.
+    pub fn add(&mut self, node: u64, page: Page<Run>) {
+        self.runs.extend(page.objects.into_iter().map(|run| (node, run)));
+        self.end = nearer(self.end.take(), page.next);
+    }
+
+    /// Lets go of what lies beyond the end: of what is there, not all have told.
+    pub fn cut(&mut self) {
+        if let Some(end) = &self.end {
+            self.runs.retain(|(_, run)| run.id <= *end);
+        }
+    }
 }
 
 /// The runs that are under way by their records, and that no agent knows.
@@ -43,7 +61,9 @@ pub fn merge(
     name: impl Fn(u64) -> String,
 ) -> Vec<(u64, Run)> {
     let mut runs: BTreeMap<String, (u64, Run)> = BTreeMap::new();
-    let Told { runs: known, silent } = told;
+    let Told {
+        runs: known, silent, ..
+    } = told;
     for (node, run) in known {
         let node = if run.status.is_none() { node } else { 0 };
         runs.insert(run.id.clone(), (node, run));
@@ -88,7 +108,7 @@ mod tests {
     fn told(runs: &[(&str, Option<i32>)]) -> Told {
         Told {
             runs: runs.iter().map(|(id, status)| (1, run(id, *status))).collect(),
-            silent: BTreeSet::new(),
+            ..Told::default()
         }
     }
 

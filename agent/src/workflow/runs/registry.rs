@@ -3,11 +3,13 @@
 //! A run's entry lives as long as its `Guard`, which goes when the record of how it ended is in the store.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::listing::Page;
 use crate::workflow::runs::view::Run;
 
 /// Runs that may wait or run here at once, those included whose end is not on record yet; beyond, a run is refused as
@@ -78,11 +80,19 @@ impl Registry {
         ))
     }
 
-    /// All runs but those of jobs, oldest first.
-    pub fn list(&self) -> Vec<Run> {
+    /// A page of all runs but those of jobs, oldest first, whose ids begin so.
+    pub fn page(&self, begin: &str, after: Option<&str>) -> Page<Run> {
         let runs = self.lock();
-        let listed = runs.by_id.values().filter(|entry| entry.job.is_none());
-        listed.map(|entry| entry.run.clone()).collect()
+        let from = match after {
+            Some(after) if after >= begin => Bound::Excluded(after),
+            _ => Bound::Included(begin),
+        };
+        let further = runs.by_id.range::<str, _>((from, Bound::Unbounded));
+        let listed = further
+            .take_while(|(id, _)| id.starts_with(begin))
+            .filter(|(_, entry)| entry.job.is_none())
+            .map(|(id, entry)| (id.clone(), &entry.run));
+        Page::of(listed, after).map(Run::clone)
     }
 
     /// The attempt of a job that is under way here.
@@ -144,13 +154,39 @@ mod tests {
         }
     }
 
+    fn ids(page: Page<Run>) -> Vec<String> {
+        page.objects.into_iter().map(|run| run.id).collect()
+    }
+
+    #[test]
+    fn runs_are_told_page_by_page_from_where_they_begin_so() {
+        let registry = Registry::default();
+        let guards: Vec<_> = ["r1a", "r1b", "r1c", "r2"]
+            .map(|id| {
+                let run = Run {
+                    line: "x".repeat(600_000),
+                    ..run(id)
+                };
+                registry.enter(run, None).unwrap()
+            })
+            .into();
+        let page = |begin, after| {
+            let page = registry.page(begin, after);
+            (page.next.clone(), ids(page))
+        };
+        assert_eq!(page("", None), (Some("r1a".into()), vec!["r1a".into()]));
+        assert_eq!(page("r1", Some("r1b")), (None, vec!["r1c".into()]));
+        assert_eq!(page("r2", Some("r1")), (None, vec!["r2".into()]));
+        assert_eq!(page("r1", Some("r3")), (None, vec![]));
+        drop(guards);
+    }
+
     #[test]
     fn a_jobs_attempt_is_found_by_the_job_and_is_none_of_the_runs() {
         let registry = Registry::default();
         let (_own, _) = registry.enter(run("r1"), None).unwrap();
         let (first, _) = registry.enter(run("r2"), Some("j1")).unwrap();
-        let ids = |runs: Vec<Run>| runs.into_iter().map(|run| run.id).collect::<Vec<_>>();
-        assert_eq!(ids(registry.list()), ["r1"]);
+        assert_eq!(ids(registry.page("", None)), ["r1"]);
         let (_second, _) = registry.enter(run("r3"), Some("j1")).unwrap();
         drop(first);
         assert_eq!(registry.of_job("j1").unwrap().id, "r3", "the next attempt");

@@ -109,7 +109,7 @@ async fn build(client: &mut Client, executable: &Executable) -> Result<Service, 
 /// Builds each of these services whose executable is on PATH, and is missing in the cluster or another there.
 pub async fn build_changed(client: &mut Client, names: &[String]) -> Result<(), Error> {
     let places = places(false)?;
-    let known = client.call(uris::SERVICE_LIST, Vec::new()).await?;
+    let known = client.list(uris::SERVICE_LIST, Vec::new()).await?;
     let known: Vec<Service> = super::objects(known)?;
     let mut done: Vec<&str> = Vec::new();
     for name in names {
