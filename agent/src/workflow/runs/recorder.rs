@@ -1,4 +1,5 @@
-//! Writes the records of this agent's runs, several together: while one transaction is under way, the next one gathers.
+//! Writes the records of this agent's runs, several together: while one transaction is under way, and a moment after it,
+//! the next one gathers.
 //!
 //! Always: (1) nobody waits for a record, and a run alone is recorded at once; (2) a run leaves the registry after its end
 //! is on record; (3) what a run's end says is written after what was said while it was under way, or instead of it. What
@@ -20,6 +21,9 @@ use crate::workflow::runs::view::Run;
 
 /// Between two tries: a store without a leader has one again before long.
 const TRY_EVERY: Duration = Duration::from_secs(1);
+/// Between two transactions, where runs end one after another: the store's writes are everybody's, and until its end is on
+/// record a run is known here.
+const GATHERED_FOR: Duration = Duration::from_millis(50);
 /// Octets of records in one transaction, one record at least: it shares the log with everybody's writes.
 const TOGETHER_BYTES_MAX: usize = 256 * 1024;
 
@@ -110,6 +114,7 @@ impl Recorder {
                     // Their runs leave the registry.
                     drop(entries);
                     self.prune(ended).await;
+                    stopping.run_until_cancelled(sleep(GATHERED_FOR)).await;
                 }
                 Err(error) => {
                     self.put_back(entries);
