@@ -82,8 +82,11 @@ impl History {
     }
 }
 
+/// The bounds of a range of keys.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// Where `[key, end)` lies in a map; nowhere where it ends before it begins, at which a BTreeMap would panic.
-pub(super) fn bounds<'a>(key: &'a [u8], end: Option<&'a [u8]>) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+pub(super) fn bounds<'a>(key: &'a [u8], end: Option<&'a [u8]>) -> Option<Bounds<'a>> {
     let upper = match end {
         None => Bound::Included(key),
         Some([0]) => Bound::Unbounded,
