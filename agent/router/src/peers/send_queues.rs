@@ -21,6 +21,9 @@ use crate::peers::frame::{self, Frame, LENGTH};
 /// Bytes that are not to be sent at a queue's front before the rest is moved there.
 const MOVED_FROM: usize = 64 << 10;
 
+/// Queues that are gone and stay in the ring, where their turn is passed over.
+const GONE_KEPT: usize = 1024;
+
 /// Whose frames a queue holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Whose {
@@ -144,8 +147,16 @@ impl SendQueues {
             rest = &rest[length..];
         }
         self.drop_queue(key, buffers);
-        self.ring.retain(|other| *other != key);
+        self.forget_gone();
         cost
+    }
+
+    /// Takes queues that are gone out of the ring, once they are the most: each that goes costs little.
+    fn forget_gone(&mut self) {
+        if self.ring.len() > GONE_KEPT + 2 * self.queues.len() {
+            let queues = &self.queues;
+            self.ring.retain(|key| queues.get(*key).is_some());
+        }
     }
 
     fn drop_queue(&mut self, key: Key<SendQueue>, buffers: &mut Buffers) {
