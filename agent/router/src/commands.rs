@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 
 use mio::net::UnixStream;
 use pipes_wamp::error::uri;
-use pipes_wamp::router::{Features, Identity, Onto, Own, Role};
+use pipes_wamp::router::{Features, Identity, Onto, Own, Role, SessionKey};
 use tokio::sync::oneshot;
 use tracing::error;
 
@@ -131,7 +131,7 @@ impl State {
                 self.access.replicas.insert(replica, ticket);
             }
             Command::ExpelReplica { replica } => self.expel(&replica),
-            Command::ReplicaReady { replica, ready } => self.unready.entry(replica).or_default().push(ready),
+            Command::ReplicaReady { replica, ready } => self.await_replica(replica, ready),
             Command::AddLink {
                 peer,
                 stream,
@@ -183,20 +183,27 @@ impl State {
         }
     }
 
-    /// Tells those who wait for replicas that are there now.
-    pub fn tell_ready(&mut self) {
-        let dealer = &self.dealer;
-        self.unready.retain(|replica, waiting| {
-            waiting.retain(|ready| !ready.is_closed());
-            if !dealer.has_both_of(replica, STAGES) {
-                return !waiting.is_empty();
-            }
-            for ready in waiting.drain(..) {
-                // Gone a moment ago: it needs no word.
-                let _ = ready.send(());
-            }
-            false
-        });
+    /// Has somebody told when a replica is there.
+    fn await_replica(&mut self, replica: String, ready: oneshot::Sender<()>) {
+        if self.dealer.has_both_of(&replica, STAGES) {
+            // Gone a moment ago: it needs no word.
+            let _ = ready.send(());
+            return;
+        }
+        let waiting = self.unready.entry(replica).or_default();
+        waiting.retain(|ready| !ready.is_closed());
+        waiting.push(ready);
+    }
+
+    /// A session has registered something: tells those who wait for its replica, if it is there now.
+    pub fn tell_ready(&mut self, session: SessionKey) {
+        let replica = self.dealer.replica(session);
+        let there = replica.filter(|replica| self.dealer.has_both_of(replica, STAGES));
+        let waiting = there.and_then(|replica| self.unready.remove(replica));
+        for ready in waiting.unwrap_or_default() {
+            // As above.
+            let _ = ready.send(());
+        }
     }
 
     fn expel(&mut self, replica: &str) {

@@ -50,7 +50,6 @@ impl State {
             self.accept_all();
             self.turn();
             self.tick();
-            self.tell_ready();
             self.flush();
         }
         self.say_goodbye();

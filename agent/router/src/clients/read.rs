@@ -242,6 +242,7 @@ impl State {
             Phase::Joined(session) => {
                 let session = *session;
                 match self.dealer.receive(session, message, &mut self.sockets) {
+                    Ok(Next::Stay) if matches!(message, Message::Register { .. }) => self.tell_ready(session),
                     Ok(Next::Stay) => {}
                     Ok(Next::Close) => self.close(key),
                     Err(violation) => self.abort(key, uri::PROTOCOL_VIOLATION, violation.0),

@@ -102,6 +102,8 @@ pub struct Dealer {
     peers: HashMap<u64, LinkKey>,
     registrations: HashMap<u64, Registration>,
     registration_ids: Sequence,
+    /// Sessions of the agent itself, by their ids.
+    own: HashMap<u64, SessionKey>,
     /// Calls with a time limit: when, in milliseconds of `tick`'s clock. Those of calls that are over stay until then.
     deadlines: BinaryHeap<Reverse<(u64, CallKey)>>,
     /// Calls with a time limit, in milliseconds, that came since the last tick: the next one knows the time.
@@ -123,6 +125,7 @@ impl Dealer {
             peers: HashMap::new(),
             registrations: HashMap::new(),
             registration_ids: Sequence::default(),
+            own: HashMap::new(),
             deadlines: BinaryHeap::new(),
             undated: Vec::new(),
         }
@@ -135,7 +138,12 @@ impl Dealer {
 
     /// Lets a session in; `id` is random.
     pub fn join(&mut self, id: u64, identity: Identity, features: Features) -> SessionKey {
-        self.sessions.insert(Session::new(id, identity, features))
+        let is_own = identity.role == Role::Agent;
+        let key = self.sessions.insert(Session::new(id, identity, features));
+        if is_own {
+            self.own.insert(id, key);
+        }
+        key
     }
 
     /// The replica whose shim a session is.
@@ -212,6 +220,7 @@ impl Dealer {
     /// The session is gone, in order or not: its calls and registrations end.
     pub fn leave(&mut self, key: SessionKey, out: &mut impl Outbox) {
         let Some(session) = self.session(key) else { return };
+        let id = session.id;
         // In the order of their numbers, so that the same input gives the same output.
         let mut made: Vec<_> = session
             .calls
@@ -237,6 +246,9 @@ impl Dealer {
             self.fail(call, uri::CANCELED, out);
         }
         self.sessions.remove(key);
+        if self.own.get(&id) == Some(&key) {
+            self.own.remove(&id);
+        }
     }
 
     /// Ends the calls whose time is up, and begins the time of those that came since the last tick. `now_ms` is to be read

@@ -399,6 +399,7 @@ impl Dealer {
         if let Some(joined) = self.session_mut(session) {
             joined.id = id;
         }
+        self.own.insert(id, session);
         Ok(session)
     }
 }

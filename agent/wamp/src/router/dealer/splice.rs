@@ -116,10 +116,7 @@ impl Dealer {
     }
 
     fn own(&self, own: Own, is_answered: bool) -> Option<CallKey> {
-        let (_, session) = self
-            .sessions
-            .iter()
-            .find(|(_, session)| session.id == own.session)?;
+        let session = self.session(*self.own.get(&own.session)?)?;
         let known = if is_answered {
             &session.invocations
         } else {
