@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 
 use mio::net::UnixStream;
 use pipes_wamp::error::uri;
-use pipes_wamp::router::{Features, Identity, Onto, Own, Role, SessionKey};
+use pipes_wamp::router::{Features, Identity, Onto, Own, Refused, Role, SessionKey};
 use tokio::sync::oneshot;
 use tracing::error;
 
@@ -88,6 +88,8 @@ pub struct Counts {
     pub blocked: usize,
     /// Bytes reserved for messages over 64 KiB on their way.
     pub reserved: usize,
+    /// How often a registration was one too many of its session or its realm, since the router began.
+    pub refused: Refused,
 }
 
 impl State {
@@ -235,6 +237,7 @@ impl State {
             debts: totals.debts,
             blocked: totals.waits,
             reserved: self.large_room.reserved(),
+            refused: self.dealer.refused(),
         }
     }
 }

@@ -90,11 +90,19 @@ impl State {
         let now_ms = now.duration_since(self.begin).as_millis() as u64;
         self.dealer.tick(now_ms, &mut self.sockets);
         self.tend_peers(self.sockets.now());
+        self.dealer.clear(&mut self.sockets);
+        self.confirm_known(self.sockets.now());
+        self.sockets.tell_links();
+    }
+
+    /// Whether something was not done whole, to let others between.
+    fn has_slices_left(&self) -> bool {
+        self.dealer.has_leftovers() || self.sockets.has_news() || self.sockets.registrations.has_known()
     }
 
     /// How long the loop may wait from `now` on.
     fn timeout(&self, now: Instant) -> Option<Duration> {
-        if self.sockets.ready_count() > 0 || self.listeners.has_pending() {
+        if self.sockets.ready_count() > 0 || self.listeners.has_pending() || self.has_slices_left() {
             return Some(Duration::ZERO);
         }
         let judged = [self.next_overdue_connection(), self.sockets.next_tend()];

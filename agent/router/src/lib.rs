@@ -59,4 +59,4 @@ pub use clients::internal::OwnSession;
 pub use clients::listener::{Handshaking, Listener};
 pub use commands::Counts;
 pub use handle::{Router, RouterConfig};
-pub use pipes_wamp::router::{Onto, Own, Rights, Role};
+pub use pipes_wamp::router::{Onto, Own, Refused, Rights, Role};

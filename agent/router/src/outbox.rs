@@ -3,13 +3,15 @@
 //!
 //! Costs a message within one node: one copy of its payload, no allocation, its share of one system call.
 
+use std::sync::Arc;
+
 use pipes_wamp::message::{Message, Payload};
 use pipes_wamp::router::{CallKey, Charge, End, Ended, LinkKey, Outbox, PeerMessage, SessionKey, Way};
 use pipes_wamp::transport::rawsocket;
 
 use crate::clients::connection::{ConnectionKey, REST_OF_MESSAGE};
 use crate::flow_control::window::MESSAGE_COST;
-use crate::peers::frame::{self, Frame};
+use crate::peers::frame;
 use crate::peers::send_queues::Whose;
 use crate::sockets::Sockets;
 
@@ -122,25 +124,13 @@ impl Outbox for Sockets {
         }
     }
 
-    fn announce(&mut self, registration: u64, realm: &str, procedure: &str) -> bool {
-        let change = self.registrations.next_change();
-        let links = self.tell_all(&Frame::Add {
-            change,
-            realm,
-            procedure,
-        });
+    fn announce(&mut self, registration: u64, realm: &Arc<str>, procedure: &Arc<str>) -> bool {
         let now = self.now();
-        self.registrations.announced(registration, change, links, now)
+        self.registrations.announce(registration, realm, procedure, now)
     }
 
-    fn withdraw(&mut self, registration: u64, realm: &str, procedure: &str) {
-        let change = self.registrations.next_change();
-        self.registrations.withdrawn(registration);
-        self.tell_all(&Frame::Remove {
-            change,
-            realm,
-            procedure,
-        });
+    fn withdraw(&mut self, registration: u64, _: &str, _: &str) {
+        self.registrations.withdraw(registration);
     }
 }
 

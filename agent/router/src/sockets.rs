@@ -13,7 +13,6 @@ use crate::clients::connection::{Connection, ConnectionKey};
 use crate::clients::internal::{HandOver, Offer, joined};
 use crate::flow_control::ledger::{Effect, Ledger};
 use crate::flow_control::window::FlowKey;
-use crate::peers::frame::Frame;
 use crate::peers::link::Link;
 use crate::peers::registrations::Registrations;
 use crate::token;
@@ -402,14 +401,24 @@ impl Sockets {
             .min()
     }
 
-    /// Sends a change of the registrations over every link; gives the links.
-    pub fn tell_all(&mut self, change: &Frame<'_>) -> Vec<LinkKey> {
-        let keys: Vec<_> = self.links().map(Link::key).collect();
-        for key in &keys {
-            if let Some(link) = self.dirty_link(*key) {
-                link.send_urgent(change);
+    /// Tells each link that has room what it does not know yet of the registrations: a batch, so that many of them let
+    /// others between.
+    pub fn tell_links(&mut self) {
+        for slot in 0..self.links.len() {
+            let Some(link) = self.links[slot].as_mut() else {
+                continue;
+            };
+            if link.has_room() && self.registrations.has_news(link.key()) {
+                let key = link.key();
+                link.write_urgent(|urgent| self.registrations.tell(key, urgent));
+                self.dirty_link(key);
             }
         }
-        keys
+    }
+
+    /// Whether `tell_links` has something to do.
+    pub fn has_news(&self) -> bool {
+        let mut links = self.links();
+        links.any(|link| link.has_room() && self.registrations.has_news(link.key()))
     }
 }

@@ -10,5 +10,6 @@ mod authorization;
 mod links;
 mod nodes;
 mod one_node;
+mod registrations;
 mod splice;
 mod storm;

@@ -3,11 +3,15 @@
 //! ```text
 //! length u32 | kind u8 | number u64 | flags u8 | parts u8 | texts | payload        a message about a call
 //! length u32 | kind u8 | number u64 | flags u8 | bytes                             a further piece of it
+//! length u32 | kind u8 | number u64 | (is withdrawn u8 | realm | procedure) ...     a batch of changes of registrations
 //! ```
 //!
 //! Integers are little-endian, `length` counts what follows it, texts are a u16 and their UTF-8. A message whose payload is
 //! over [`PIECE`] goes in pieces, so that frames of other calls go between them; the first frame and all pieces but the
 //! last say that more follow. The far side puts the payload's bytes behind the first frame and reads it as one.
+//!
+//! A frame whose kind is not known and is [`SKIPPABLE`] is skipped: it is of a later version, and may be left undone. Any
+//! other ends the link.
 //!
 //! What a message costs of its window is its payload and [`MESSAGE_COST`]; a piece costs its bytes. Both sides count so.
 
@@ -35,14 +39,16 @@ const ERROR: u8 = 4;
 const CANCEL: u8 = 5;
 const PIECE_UP: u8 = 6;
 const PIECE_DOWN: u8 = 7;
-const ADD: u8 = 10;
-const REMOVE: u8 = 11;
+const CHANGES: u8 = 10;
 const CONFIRM: u8 = 12;
 const WINDOW_UP: u8 = 20;
 const WINDOW_DOWN: u8 = 21;
 const PING: u8 = 30;
 const PONG: u8 = 31;
 const GOODBYE: u8 = 32;
+
+/// Kinds with this bit are skipped where they are not known. No kind of this version has it.
+const SKIPPABLE: u8 = 0x80;
 
 const PROGRESS: u8 = 1;
 const RECEIVE_PROGRESS: u8 = 2;
@@ -62,18 +68,8 @@ pub(crate) enum Frame<'a> {
         more: bool,
         bytes: &'a [u8],
     },
-    /// The sender has registered a procedure; `change` counts such changes.
-    Add {
-        change: u64,
-        realm: &'a str,
-        procedure: &'a str,
-    },
-    /// The sender has it no more.
-    Remove {
-        change: u64,
-        realm: &'a str,
-        procedure: &'a str,
-    },
+    /// What has become of the sender's registrations; `number` is the last change's.
+    Changes { number: u64, changes: Changes<'a> },
     /// The changes up to this one are known.
     Confirm { change: u64 },
     /// So much of a flow's window is free again.
@@ -84,6 +80,39 @@ pub(crate) enum Frame<'a> {
     Pong(u64),
     /// The sender stops.
     Goodbye,
+    /// Of a later version, and to be skipped.
+    Later,
+}
+
+/// A change of a registration.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Change<'a> {
+    pub realm: &'a str,
+    pub procedure: &'a str,
+    /// It is registered no more.
+    pub is_withdrawn: bool,
+}
+
+/// Changes in their order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Changes<'a>(&'a [u8]);
+
+impl<'a> Changes<'a> {
+    /// The next of them.
+    pub fn next(&mut self) -> Result<Option<Change<'a>>, Malformed> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let mut rest = Rest(self.0);
+        let is_withdrawn = rest.octet()? != 0;
+        let (realm, procedure) = (rest.text()?, rest.text()?);
+        self.0 = rest.0;
+        Ok(Some(Change {
+            realm,
+            procedure,
+            is_withdrawn,
+        }))
+    }
 }
 
 /// Which way a message about a call goes.
@@ -190,16 +219,6 @@ fn write_head(message: &PeerMessage<'_>, more: u8, out: &mut Vec<u8>) {
 /// Appends any other frame.
 pub(crate) fn write(frame: &Frame<'_>, out: &mut Vec<u8>) {
     framed(out, |out| match *frame {
-        Frame::Add {
-            change,
-            realm,
-            procedure,
-        } => write_change(out, ADD, change, realm, procedure),
-        Frame::Remove {
-            change,
-            realm,
-            procedure,
-        } => write_change(out, REMOVE, change, realm, procedure),
         Frame::Confirm { change } => numbers(out, CONFIRM, &[change]),
         Frame::Window {
             number,
@@ -214,15 +233,29 @@ pub(crate) fn write(frame: &Frame<'_>, out: &mut Vec<u8>) {
         Frame::Ping(number) => numbers(out, PING, &[number]),
         Frame::Pong(number) => numbers(out, PONG, &[number]),
         Frame::Goodbye => out.push(GOODBYE),
-        // Written by `write_message`.
-        Frame::Message { .. } | Frame::Piece { .. } => debug_assert!(false, "not written here"),
+        // Written by `write_message` and `write_changes`, or not at all.
+        Frame::Message { .. } | Frame::Piece { .. } | Frame::Changes { .. } | Frame::Later => {
+            debug_assert!(false, "not written here");
+        }
     });
 }
 
-fn write_change(out: &mut Vec<u8>, kind: u8, number: u64, realm: &str, procedure: &str) {
-    numbers(out, kind, &[number]);
-    text(out, realm);
-    text(out, procedure);
+/// Appends a batch of changes, which `write` writes one by one and gives the last one's number of. It has to stop at
+/// [`PIECE`] octets.
+pub(crate) fn write_changes(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> u64) {
+    framed(out, |out| {
+        numbers(out, CHANGES, &[0]);
+        let end = out.len();
+        let number = write(out);
+        out[end - size_of::<u64>()..end].copy_from_slice(&number.to_le_bytes());
+    });
+}
+
+/// Appends one change of a batch.
+pub(crate) fn write_change(change: &Change<'_>, out: &mut Vec<u8>) {
+    out.push(u8::from(change.is_withdrawn));
+    text(out, change.realm);
+    text(out, change.procedure);
 }
 
 fn numbers(out: &mut Vec<u8>, kind: u8, numbers: &[u64]) {
@@ -285,16 +318,12 @@ impl<'a> Frame<'a> {
                     bytes: rest.0,
                 });
             }
-            ADD => Frame::Add {
-                change: rest.number()?,
-                realm: rest.text()?,
-                procedure: rest.text()?,
-            },
-            REMOVE => Frame::Remove {
-                change: rest.number()?,
-                realm: rest.text()?,
-                procedure: rest.text()?,
-            },
+            CHANGES => {
+                return Ok(Frame::Changes {
+                    number: rest.number()?,
+                    changes: Changes(rest.0),
+                });
+            }
             CONFIRM => Frame::Confirm {
                 change: rest.number()?,
             },
@@ -311,6 +340,7 @@ impl<'a> Frame<'a> {
             PING => Frame::Ping(rest.number()?),
             PONG => Frame::Pong(rest.number()?),
             GOODBYE => Frame::Goodbye,
+            later if later & SKIPPABLE != 0 => return Ok(Frame::Later),
             _ => return Err(Malformed),
         };
         if rest.0.is_empty() {

@@ -13,6 +13,9 @@ use crate::peers::link::Link;
 use crate::peers::liveness::Verdict;
 use crate::state::State;
 
+/// Registrations that are confirmed in one turn, so that many of them do not stop what runs.
+const CONFIRMED_AT_ONCE: usize = 1024;
+
 impl State {
     /// Takes over a connection to another node.
     pub fn add_link(&mut self, peer: u64, stream: std::net::TcpStream, tls: rustls::Connection) {
@@ -21,23 +24,13 @@ impl State {
             self.lose_link(old, "the peer has a new one");
         }
         let key = self.dealer.add_link(peer);
-        // All that is registered here, as one change: the far node confirms what is not confirmed yet.
-        let change = self.sockets.registrations.next_change();
-        let linked = Link::new(peer, key, stream, tls, self.sockets.now()).and_then(|mut link| {
-            for (_, realm, procedure) in self.dealer.announced() {
-                link.send_urgent(&Frame::Add {
-                    change,
-                    realm,
-                    procedure,
-                });
-            }
-            self.sockets.add_link(link)
-        });
+        let linked = Link::new(peer, key, stream, tls, self.sockets.now());
+        let linked = linked.and_then(|link| self.sockets.add_link(link));
         if let Err(error) = linked {
             warn!(node = peer, %error, "a link cannot be used");
             return self.dealer.link_lost(key, &mut self.sockets);
         }
-        self.sockets.registrations.joined(key, change);
+        self.sockets.registrations.joined(key);
         info!(node = peer, "linked");
         self.linked.send_modify(|linked| {
             linked.insert(peer);
@@ -62,20 +55,24 @@ impl State {
         info!(node = link.peer(), why, "a link is lost");
         self.dealer.link_lost(key, &mut self.sockets);
         self.sockets.book(|ledger| ledger.link_lost(key));
-        for registration in self.sockets.registrations.lost(key) {
-            self.dealer.confirmed(registration, &mut self.sockets);
-        }
+        self.sockets.registrations.lost(key);
         self.linked.send_modify(|linked| {
             linked.remove(&link.peer());
         });
     }
 
-    /// Asks the peers whether they live, loses those that do not answer, and waits no longer for those that are slow to
-    /// confirm a registration.
-    pub fn tend_peers(&mut self, now: Instant) {
-        for registration in self.sockets.registrations.overdue(now) {
+    /// Says of registrations that the other nodes know them, or are slow to say so.
+    pub fn confirm_known(&mut self, now: Instant) {
+        for _ in 0..CONFIRMED_AT_ONCE {
+            let Some(registration) = self.sockets.registrations.next_known(now) else {
+                break;
+            };
             self.dealer.confirmed(registration, &mut self.sockets);
         }
+    }
+
+    /// Asks the peers whether they live, and loses those that do not answer.
+    pub fn tend_peers(&mut self, now: Instant) {
         let links = self.sockets.links();
         let due: Vec<_> = links
             .filter(|link| link.next_tend() <= now)

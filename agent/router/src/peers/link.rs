@@ -29,6 +29,8 @@ use crate::peers::send_queues::{SendQueues, Whose};
 const WRITE: usize = 128 << 10;
 /// Frames that skip their queues while nothing waits in any.
 const STAGED_MAX: usize = 64 << 10;
+/// What waits of urgent frames before changes of the registrations wait elsewhere.
+const URGENT_MAX: usize = 64 << 10;
 /// Kept unsent in the kernel.
 const NOTSENT_LOWAT: libc::c_int = 128 << 10;
 /// A peer that does not read closes its window and is asked at growing intervals, of 3.2 s within the first 10; between
@@ -162,6 +164,16 @@ impl Link {
     /// Sends what goes before everything else.
     pub fn send_urgent(&mut self, frame: &Frame<'_>) {
         frame::write(frame, &mut self.urgent);
+    }
+
+    /// Sends what `write` writes, whole frames, as urgently.
+    pub fn write_urgent(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.urgent);
+    }
+
+    /// Whether its socket takes bytes, and little waits that goes before everything else.
+    pub fn has_room(&self) -> bool {
+        self.is_writable && self.urgent.len() < URGENT_MAX
     }
 
     /// Throws away what of a flow waits; gives what it cost.

@@ -87,27 +87,14 @@ impl State {
             Frame::Piece {
                 number, way, bytes, ..
             } => self.piece(key, (number, way), &frame, bytes)?,
-            Frame::Add {
-                change,
-                realm,
-                procedure,
-            } => {
-                self.dealer.far_registered(key, realm, procedure);
-                self.answer(key, &Frame::Confirm { change });
-            }
-            Frame::Remove {
-                change,
-                realm,
-                procedure,
-            } => {
-                self.dealer.far_withdrew(key, realm, procedure);
-                self.answer(key, &Frame::Confirm { change });
-            }
-            Frame::Confirm { change } => {
-                for registration in self.sockets.registrations.confirmed(key, change) {
-                    self.dealer.confirmed(registration, &mut self.sockets);
+            Frame::Changes { number, mut changes } => {
+                while let Some(change) = changes.next()? {
+                    self.dealer
+                        .far_changed(key, change.realm, change.procedure, change.is_withdrawn);
                 }
+                self.answer(key, &Frame::Confirm { change: number });
             }
+            Frame::Confirm { change } => self.sockets.registrations.confirmed(key, change),
             Frame::Window { number, way, bytes } => {
                 let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
                 self.sockets
@@ -120,6 +107,7 @@ impl State {
                 }
             }
             Frame::Goodbye => return Err(Fault::Goodbye),
+            Frame::Later => {}
         }
         Ok(())
     }

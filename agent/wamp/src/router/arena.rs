@@ -152,6 +152,11 @@ impl<T, M> Arena<T, M> {
         self.len() == 0
     }
 
+    /// How many slots there are, those without a tenant among them.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The key of a slot's tenant.
     pub fn at(&self, index: usize) -> Option<Key<M>> {
         let slot = self.slots.get(index).filter(|slot| slot.tenant.is_some())?;

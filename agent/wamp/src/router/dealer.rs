@@ -14,7 +14,7 @@
 //! Not here: who may come in (`session`, and its gate), windows and queues (the outbox), the clock (`tick`).
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 
 use foldhash::{HashMap, HashMapExt};
 
@@ -30,19 +30,18 @@ use crate::message::{EMPTY_MAP, Message};
 
 mod answers;
 mod calls;
+mod leaving;
 mod peers;
 mod registrations;
 mod splice;
 
+pub use registrations::Refused;
 use splice::Splice;
 pub use splice::{Onto, Own};
 
 /// Calls that one session may have in progress; a further one is answered `wamp.error.unavailable`. As many as the
 /// largest client of a cluster (a coordinator of 1,000 runs of 6 stages) has, with room.
 const CALLS_MAX: usize = 10_000;
-
-/// Procedures that one session may register; the further one is answered `wamp.error.unavailable`.
-const REGISTRATIONS_MAX: usize = 10_000;
 
 /// A link to another node.
 struct Link {
@@ -102,8 +101,11 @@ pub struct Dealer {
     peers: HashMap<u64, LinkKey>,
     registrations: HashMap<u64, Registration>,
     registration_ids: Sequence,
+    /// Registrations of sessions that are gone.
+    left: VecDeque<BTreeSet<u64>>,
     /// Sessions of the agent itself, by their ids.
     own: HashMap<u64, SessionKey>,
+    refused: Refused,
     /// Calls with a time limit: when, in milliseconds of `tick`'s clock. Those of calls that are over stay until then.
     deadlines: BinaryHeap<Reverse<(u64, CallKey)>>,
     /// Calls with a time limit, in milliseconds, that came since the last tick: the next one knows the time.
@@ -117,7 +119,7 @@ impl Dealer {
             node,
             realms: realms
                 .iter()
-                .map(|name| ((*name).into(), Realm::default()))
+                .map(|name| ((*name).into(), Realm::new(name)))
                 .collect(),
             sessions: Arena::default(),
             calls: Arena::default(),
@@ -125,7 +127,9 @@ impl Dealer {
             peers: HashMap::new(),
             registrations: HashMap::new(),
             registration_ids: Sequence::default(),
+            left: VecDeque::new(),
             own: HashMap::new(),
+            refused: Refused::default(),
             deadlines: BinaryHeap::new(),
             undated: Vec::new(),
         }
@@ -217,40 +221,6 @@ impl Dealer {
         Ok(Next::Stay)
     }
 
-    /// The session is gone, in order or not: its calls and registrations end.
-    pub fn leave(&mut self, key: SessionKey, out: &mut impl Outbox) {
-        let Some(session) = self.session(key) else { return };
-        let id = session.id;
-        // In the order of their numbers, so that the same input gives the same output.
-        let mut made: Vec<_> = session
-            .calls
-            .iter()
-            .map(|(request, call)| (*request, *call))
-            .collect();
-        let mut given: Vec<_> = session
-            .invocations
-            .iter()
-            .map(|(request, call)| (*request, *call))
-            .collect();
-        let mut registrations: Vec<_> = session.registrations.iter().copied().collect();
-        made.sort_unstable();
-        given.sort_unstable();
-        registrations.sort_unstable();
-        for registration in registrations {
-            self.withdraw(registration, out);
-        }
-        for (_, call) in made {
-            self.caller_left(call, out);
-        }
-        for (_, call) in given {
-            self.fail(call, uri::CANCELED, out);
-        }
-        self.sessions.remove(key);
-        if self.own.get(&id) == Some(&key) {
-            self.own.remove(&id);
-        }
-    }
-
     /// Ends the calls whose time is up, and begins the time of those that came since the last tick. `now_ms` is to be read
     /// after what was received and rounded down; a tick follows each time that something was received.
     pub fn tick(&mut self, now_ms: u64, out: &mut impl Outbox) {
@@ -282,3 +252,6 @@ impl Dealer {
         self.sessions.get_mut(key)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,7 @@ mod session;
 
 pub use arena::{Arena, Key};
 pub use authorization::{Rights, Role};
-pub use dealer::{Dealer, Next, Onto, Own, Violation};
+pub use dealer::{Dealer, Next, Onto, Own, Refused, Violation};
 pub use keys::{CallKey, End, LinkKey, SessionKey};
 pub use outbox::{Charge, Ended, Outbox, Way};
 pub use peer_message::PeerMessage;

@@ -1,5 +1,7 @@
 //! Where the dealer puts what must go out. The router writes it into sockets, the golden scripts write it down.
 
+use std::sync::Arc;
+
 use super::keys::{CallKey, End, LinkKey, SessionKey};
 use super::peer_message::PeerMessage;
 use crate::message::Message;
@@ -103,7 +105,7 @@ pub trait Outbox {
     /// has too many.
     fn fresh(&mut self, offer: u32, session: SessionKey) -> Option<u64>;
     /// Tells the other nodes of a registration. True: [`super::Dealer::confirmed`] will say when they know.
-    fn announce(&mut self, registration: u64, realm: &str, procedure: &str) -> bool;
+    fn announce(&mut self, registration: u64, realm: &Arc<str>, procedure: &Arc<str>) -> bool;
     /// Tells the other nodes that it is gone.
     fn withdraw(&mut self, registration: u64, realm: &str, procedure: &str);
 }

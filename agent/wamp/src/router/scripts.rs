@@ -245,11 +245,11 @@ impl Runner {
         let key = *self.out.links.get(name).ok_or("no such link")?;
         match &*said.name {
             "add" => {
-                self.dealer.far_registered(key, said.word(0), said.word(1));
+                self.dealer.far_changed(key, said.word(0), said.word(1), false);
                 return Ok(());
             }
             "remove" => {
-                self.dealer.far_withdrew(key, said.word(0), said.word(1));
+                self.dealer.far_changed(key, said.word(0), said.word(1), true);
                 return Ok(());
             }
             _ => {}
@@ -390,6 +390,9 @@ impl goldenscript::Runner for Runner {
             Some(name) if name.starts_with('l') => self.link(name, said)?,
             Some(name) => self.session(name, said)?,
             None => self.control(said)?,
+        }
+        while self.dealer.has_leftovers() {
+            self.dealer.clear(&mut self.out);
         }
         let (sessions, calls, _) = self.dealer.counts();
         assert!(sessions > 0 || calls == 0, "calls without a session");

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use foldhash::{HashMap, HashMapExt};
 
 use super::authorization::Role;
 use super::keys::CallKey;
@@ -165,7 +165,7 @@ pub(super) struct Session {
     pub invocations: HashMap<u64, CallKey>,
     /// Those that are over without its knowing, and that it may send progressive results of.
     pub untold: BTreeSet<u64>,
-    pub registrations: HashSet<u64>,
+    pub registrations: BTreeSet<u64>,
     /// What it was granted, and by how many calls.
     pub grants: HashMap<Box<str>, u32>,
 }
@@ -185,7 +185,7 @@ impl Session {
             last_given: 0,
             invocations: HashMap::new(),
             untold: BTreeSet::new(),
-            registrations: HashSet::new(),
+            registrations: BTreeSet::new(),
             grants: HashMap::new(),
         }
     }

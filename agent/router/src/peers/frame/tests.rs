@@ -57,16 +57,6 @@ fn messages_come_out_as_they_went_in() {
         assert_eq!(frames(&out), [Frame::Message { message, more: false }]);
     }
     for frame in [
-        Frame::Add {
-            change: 1,
-            realm: "default",
-            procedure: "com.sum",
-        },
-        Frame::Remove {
-            change: 2,
-            realm: "default",
-            procedure: "com.sum",
-        },
         Frame::Confirm { change: 2 },
         Frame::Window {
             number: 3,
@@ -80,6 +70,48 @@ fn messages_come_out_as_they_went_in() {
         let mut out = Vec::new();
         write(&frame, &mut out);
         assert_eq!(frames(&out), [frame]);
+    }
+}
+
+#[test]
+fn a_batch_of_changes_is_one_frame() {
+    let change = |is_withdrawn| Change {
+        realm: "default",
+        procedure: "com.sum",
+        is_withdrawn,
+    };
+    let mut out = Vec::new();
+    write_changes(&mut out, |out| {
+        write_change(&change(false), out);
+        write_change(&change(true), out);
+        7
+    });
+    let [
+        Frame::Changes {
+            number: 7,
+            mut changes,
+        },
+    ] = frames(&out)[..]
+    else {
+        panic!("{:?}", frames(&out));
+    };
+    assert_eq!(changes.next(), Ok(Some(change(false))));
+    assert_eq!(changes.next(), Ok(Some(change(true))));
+    assert_eq!(changes.next(), Ok(None));
+    let mut cut = Changes(&out[LENGTH + 9..out.len() - 1]);
+    assert_eq!(cut.next(), Ok(Some(change(false))));
+    assert_eq!(cut.next(), Err(Malformed));
+}
+
+#[test]
+fn what_a_later_version_lets_be_skipped_is_skipped() {
+    for (kind, read) in [
+        (SKIPPABLE | 1, Ok(Frame::Later)),
+        (u8::MAX, Ok(Frame::Later)),
+        (0, Err(Malformed)),
+        (SKIPPABLE - 1, Err(Malformed)),
+    ] {
+        assert_eq!(Frame::read(&[kind, 1, 2, 3]), read, "{kind}");
     }
 }
 

@@ -200,7 +200,7 @@ impl Dealer {
         let here = || {
             realm
                 .local(procedure)
-                .filter(|id| self.is_confirmed(*id))
+                .filter(|id| self.takes_calls(*id))
                 .map(Behind::Here)
         };
         if let Some(of_node) = procedure.strip_prefix(OF_NODE) {
@@ -222,7 +222,7 @@ impl Dealer {
             return here().ok_or(uri::NO_SUCH_PROCEDURE);
         }
         here()
-            .or_else(|| realm.far(procedure).map(Behind::Far))
+            .or_else(|| self.far(realm, procedure).map(Behind::Far))
             .ok_or(uri::NO_SUCH_PROCEDURE)
     }
 
@@ -231,13 +231,13 @@ impl Dealer {
         self.realms
             .get(realm)?
             .local(procedure)
-            .filter(|id| self.is_confirmed(*id))
+            .filter(|id| self.takes_calls(*id))
     }
 
-    fn is_confirmed(&self, registration: u64) -> bool {
+    fn takes_calls(&self, registration: u64) -> bool {
         self.registrations
             .get(&registration)
-            .is_some_and(|entry| entry.confirmed)
+            .is_some_and(|entry| entry.confirmed && self.is_there(entry.callee))
     }
 
     /// Opens a call to a registration of this node.

@@ -23,7 +23,7 @@ impl Dealer {
         key
     }
 
-    /// A link is lost: every call that crossed it ends, and what its node had registered is forgotten.
+    /// A link is lost: every call that crossed it ends, and what its node had registered takes none any more.
     pub fn link_lost(&mut self, key: LinkKey, out: &mut impl Outbox) {
         let Some(link) = self.links.get_mut(key) else {
             return;
@@ -40,7 +40,7 @@ impl Dealer {
         }
         self.links.remove(key);
         for realm in self.realms.values_mut() {
-            realm.forget(key);
+            realm.link_lost();
         }
         for (_, call) in ours {
             self.fail(call, uri::NETWORK_FAILURE, out);
@@ -170,19 +170,19 @@ impl Dealer {
         }
     }
 
-    /// Another node has registered a procedure.
-    pub fn far_registered(&mut self, link: LinkKey, realm: &str, procedure: &str) {
-        if self.links.get(link).is_some()
-            && let Some(realm) = self.realms.get_mut(realm)
-        {
-            realm.insert_far(procedure, link);
-        }
-    }
-
-    /// Another node has it no more.
-    pub fn far_withdrew(&mut self, link: LinkKey, realm: &str, procedure: &str) {
-        if let Some(realm) = self.realms.get_mut(realm) {
+    /// Another node has registered a procedure, or has it no more.
+    pub fn far_changed(&mut self, link: LinkKey, realm: &str, procedure: &str, is_withdrawn: bool) {
+        let Some(realm) = self
+            .realms
+            .get_mut(realm)
+            .filter(|_| self.links.get(link).is_some())
+        else {
+            return;
+        };
+        if is_withdrawn {
             realm.remove_far(procedure, link);
+        } else {
+            realm.insert_far(procedure, link);
         }
     }
 }

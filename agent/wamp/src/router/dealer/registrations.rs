@@ -1,11 +1,28 @@
 //! REGISTER and UNREGISTER.
 
-use super::{Dealer, REGISTRATIONS_MAX, SessionKey, Violation};
+use super::{Dealer, LinkKey, SessionKey, Violation};
 use crate::error::uri;
 use crate::message::{EMPTY_MAP, Message, Payload, RegisterOptions, kind};
 use crate::router::outbox::{Charge, Outbox};
-use crate::router::realm::{Callee, Registration};
+use crate::router::realm::{Callee, Realm, Registration};
 use crate::uri::is_loose;
+
+/// Procedures that one session may register: far more than a program has, few enough that one alone fills no realm. A
+/// further one is answered `wamp.error.unavailable`.
+pub(super) const OF_SESSION_MAX: usize = 1_000;
+
+/// Procedures of a realm, those that other nodes told of among them: each takes some 500 octets of every node's memory.
+/// A further one is answered `wamp.error.unavailable`.
+pub(super) const OF_REALM_MAX: usize = 100_000;
+
+/// How often a registration was one too many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Of its session.
+    pub of_session: u64,
+    /// Of its realm.
+    pub of_realm: u64,
+}
 
 impl Dealer {
     pub(super) fn register(
@@ -16,42 +33,64 @@ impl Dealer {
         procedure: &str,
         out: &mut impl Outbox,
     ) -> Result<(), Violation> {
-        let node = self.node;
-        let Some(session) = self.session_mut(from) else {
+        let Some(session) = self.session(from) else {
             return Ok(());
-        };
-        let refused = if !is_loose(procedure) || procedure.starts_with("wamp.") {
-            Some(uri::INVALID_URI)
-        } else if !session.role.may_register(node, procedure) {
-            Some(uri::NOT_AUTHORIZED)
-        } else if options.matching.is_some_and(|matching| matching != "exact") {
-            Some(uri::FEATURE_NOT_SUPPORTED)
-        } else if session.registrations.len() >= REGISTRATIONS_MAX {
-            Some(uri::BUSY)
-        } else {
-            None
         };
         let realm = session.realm.clone();
-        let refused = refused.or_else(|| {
-            self.is_taken(&realm, procedure)
-                .then_some(uri::PROCEDURE_ALREADY_EXISTS)
-        });
-        // Policies for several callees come with shared registrations.
-        let alone = options.invoke.is_none_or(|invoke| invoke == "single");
-        if let Some(error) = refused.or((!alone).then_some(uri::FEATURE_NOT_SUPPORTED)) {
-            let details = EMPTY_MAP;
-            let message = Message::Error {
-                kind: kind::REGISTER,
-                request,
-                details,
-                error,
-                payload: Payload::EMPTY,
-            };
-            out.to_session(from, Charge::Nobody, &message);
-            return Ok(());
+        match self.refusal(from, options, &realm, procedure, out) {
+            None => self.offer(&realm, procedure, Callee::Session(from), request, out),
+            Some(error) => {
+                let details = EMPTY_MAP;
+                let message = Message::Error {
+                    kind: kind::REGISTER,
+                    request,
+                    details,
+                    error,
+                    payload: Payload::EMPTY,
+                };
+                out.to_session(from, Charge::Nobody, &message);
+            }
         }
-        self.offer(&realm, procedure, Callee::Session(from), request, out);
         Ok(())
+    }
+
+    /// Why a session may not register a procedure.
+    fn refusal(
+        &mut self,
+        from: SessionKey,
+        options: &RegisterOptions<'_>,
+        realm: &str,
+        procedure: &str,
+        out: &mut impl Outbox,
+    ) -> Option<&'static str> {
+        let session = self.session(from)?;
+        if !is_loose(procedure) || procedure.starts_with("wamp.") {
+            return Some(uri::INVALID_URI);
+        }
+        if !session.role.may_register(self.node, procedure) {
+            return Some(uri::NOT_AUTHORIZED);
+        }
+        if options.matching.is_some_and(|matching| matching != "exact") {
+            return Some(uri::FEATURE_NOT_SUPPORTED);
+        }
+        if session.registrations.len() >= OF_SESSION_MAX {
+            self.refused.of_session += 1;
+            return Some(uri::BUSY);
+        }
+        if self.is_taken(realm, procedure, out) {
+            return Some(uri::PROCEDURE_ALREADY_EXISTS);
+        }
+        if self
+            .realms
+            .get(realm)
+            .is_some_and(|realm| realm.len() >= OF_REALM_MAX)
+        {
+            self.refused.of_realm += 1;
+            return Some(uri::BUSY);
+        }
+        // Policies for several callees come with shared registrations.
+        let is_single = options.invoke.is_none_or(|invoke| invoke == "single");
+        (!is_single).then_some(uri::FEATURE_NOT_SUPPORTED)
     }
 
     /// Registers `procedure` for calls that get a session of their own each. False: it is taken.
@@ -62,27 +101,59 @@ impl Dealer {
         offer: u32,
         out: &mut impl Outbox,
     ) -> bool {
-        let is_free = self.realms.contains_key(realm) && !self.is_taken(realm, procedure);
+        let is_free = self.realms.contains_key(realm) && !self.is_taken(realm, procedure, out);
         if is_free {
             self.offer(realm, procedure, Callee::Fresh(offer), 0, out);
         }
         is_free
     }
 
-    fn is_taken(&self, realm: &str, procedure: &str) -> bool {
-        self.realms
-            .get(realm)
-            .is_some_and(|realm| realm.is_taken(procedure))
+    /// Whether somebody has a procedure. What a session that is gone had of it is taken back first.
+    fn is_taken(&mut self, realm: &str, procedure: &str, out: &mut impl Outbox) -> bool {
+        let local = self.realms.get(realm).and_then(|realm| realm.local(procedure));
+        if let Some(registration) = local {
+            let entry = self.registrations.get(&registration);
+            if entry.is_some_and(|entry| self.is_there(entry.callee)) {
+                return true;
+            }
+            self.withdraw(registration, out);
+        }
+        let realm = self.realms.get(realm);
+        realm.is_some_and(|realm| self.far(realm, procedure).is_some())
+    }
+
+    /// Whether a callee has not left.
+    pub(super) fn is_there(&self, callee: Callee) -> bool {
+        match callee {
+            Callee::Session(session) => self.sessions.get(session).is_some(),
+            Callee::Fresh(_) => true,
+        }
+    }
+
+    /// The first of the other nodes that have a procedure.
+    pub(super) fn far(&self, realm: &Realm, procedure: &str) -> Option<LinkKey> {
+        realm.far(procedure).find(|link| self.links.get(*link).is_some())
+    }
+
+    /// How often a registration was one too many.
+    pub fn refused(&self) -> Refused {
+        self.refused
     }
 
     fn offer(&mut self, realm: &str, procedure: &str, callee: Callee, request: u64, out: &mut impl Outbox) {
         let id = self.registration_ids.next_id();
-        if let Some(realm) = self.realms.get_mut(realm) {
-            realm.insert(procedure, id);
-        }
+        let Some(realm) = self.realms.get_mut(realm) else {
+            return;
+        };
+        let Some(procedure) = realm.insert(procedure, id) else {
+            return;
+        };
+        let realm = realm.name().clone();
+        // What begins with `pipes.` is found without the other nodes.
+        let waits = !procedure.starts_with("pipes.") && out.announce(id, &realm, &procedure);
         let entry = Registration {
-            realm: realm.into(),
-            procedure: procedure.into(),
+            realm,
+            procedure,
             callee,
             request,
             confirmed: false,
@@ -93,8 +164,7 @@ impl Dealer {
         {
             session.registrations.insert(id);
         }
-        // What begins with `pipes.` is found without the other nodes.
-        if procedure.starts_with("pipes.") || !out.announce(id, realm, procedure) {
+        if !waits {
             self.confirmed(id, out);
         }
     }
@@ -151,19 +221,11 @@ impl Dealer {
         let Some(entry) = self.registrations.remove(&registration) else {
             return;
         };
-        if let Some(realm) = self.realms.get_mut(&entry.realm) {
+        if let Some(realm) = self.realms.get_mut(&*entry.realm) {
             realm.remove(&entry.procedure);
         }
         if !entry.procedure.starts_with("pipes.") {
             out.withdraw(registration, &entry.realm, &entry.procedure);
         }
-    }
-
-    /// All that other nodes must know, for a new link: registration, realm and procedure.
-    pub fn announced(&self) -> impl Iterator<Item = (u64, &str, &str)> {
-        self.registrations
-            .iter()
-            .filter(|(_, entry)| !entry.procedure.starts_with("pipes."))
-            .map(|(id, entry)| (*id, &*entry.realm, &*entry.procedure))
     }
 }

@@ -1,6 +1,7 @@
 //! An outbox that writes down.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::shown;
 use crate::message::{Message, kind};
@@ -171,7 +172,7 @@ impl Outbox for Written {
         Some(self.fresh as u64)
     }
 
-    fn announce(&mut self, registration: u64, realm: &str, procedure: &str) -> bool {
+    fn announce(&mut self, registration: u64, realm: &Arc<str>, procedure: &Arc<str>) -> bool {
         let is_told = !self.links.is_empty();
         if is_told {
             self.note(format!("=> all add {registration} {realm} {procedure}"));
