@@ -11,7 +11,7 @@ use pipes_wamp::router::{Features, Identity, Onto, Own, Refused, Role, SessionKe
 use tokio::sync::oneshot;
 use tracing::error;
 
-use crate::clients::authentication::{Credentials, Origin, STAGES, Secured};
+use crate::clients::authentication::{Credentials, Origin, STAGES, Secured, class};
 use crate::clients::connection::Stream;
 use crate::clients::internal::{Offer, joined};
 use crate::clients::listener::Listener;
@@ -175,8 +175,9 @@ impl State {
             name,
             method: "internal",
         };
+        let class = class(&identity);
         let session = self.dealer.join(id, identity, Features::ALL);
-        match self.sockets.add_connection(joined(stream, session)) {
+        match self.sockets.add_connection(joined(stream, session, class)) {
             Ok(key) => self.sockets.queue(key),
             Err(error) => {
                 error!(%error, "a session of the agent's own cannot be made");

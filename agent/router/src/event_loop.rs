@@ -4,8 +4,8 @@
 //! poll -> commands -> who is ready: read once, understand, queue -> what is due -> write what was queued -> poll
 //! ```
 //!
-//! Each turn reads once (256 KiB at most) from everybody who has something, then writes to everybody who got something: one
-//! system call each. Nobody is served twice before all others were once.
+//! Each turn reads once (256 KiB and 256 messages at most) from those who have something and whose turn it is (`turns`), then
+//! writes to everybody who got something: one system call each. Nobody is served twice before all others were once.
 //!
 //! An idle router wakes for nothing; one with links once a second, to ask whether they live.
 
@@ -19,9 +19,9 @@ use pipes_wamp::error::uri;
 use tracing::error;
 
 use crate::commands::Command;
-use crate::sockets::Ready;
 use crate::state::State;
 use crate::token::{self, Kind};
+use crate::turns::{Rank, Ready};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
@@ -64,13 +64,19 @@ impl State {
         }
     }
 
-    /// Serves once everybody who is ready now.
+    /// Serves once everybody who is ready now, each rank for as long as its budget lasts.
     fn turn(&mut self) {
-        for _ in 0..self.sockets.ready_count() {
-            match self.sockets.next_ready() {
-                Some(Ready::Connection(key)) => self.serve(key),
-                Some(Ready::Link(key)) => self.serve_link(key),
-                None => break,
+        for rank in Rank::ALL {
+            let until = rank.budget().map(|budget| Instant::now() + budget);
+            for _ in 0..self.sockets.turns.len(rank) {
+                match self.sockets.turns.next(rank) {
+                    Some(Ready::Connection(key)) => self.serve(key),
+                    Some(Ready::Link(key)) => self.serve_link(key),
+                    None => break,
+                }
+                if until.is_some_and(|until| Instant::now() >= until) {
+                    break;
+                }
             }
         }
     }
@@ -102,7 +108,7 @@ impl State {
 
     /// How long the loop may wait from `now` on.
     fn timeout(&self, now: Instant) -> Option<Duration> {
-        if self.sockets.ready_count() > 0 || self.listeners.has_pending() || self.has_slices_left() {
+        if !self.sockets.turns.is_empty() || self.listeners.has_pending() || self.has_slices_left() {
             return Some(Duration::ZERO);
         }
         let judged = [self.next_overdue_connection(), self.sockets.next_tend()];

@@ -33,12 +33,12 @@
 //! |---|---|
 //! | `handle`, `commands` | what other threads ask, and how it is done |
 //! | `event_loop`, `clock`, `state` | events and time; all that the thread owns |
-//! | `sockets`, `outbox` | who has something to read or write; where the dealer's messages go |
+//! | `sockets`, `turns`, `outbox` | who has something to read or write; whose turn it is; where the dealer's messages go |
 //! | `clients/` | who comes in as what, a connection's life, what it sends and what waits for it |
 //! | `peers/` | links to other nodes, their life and loss, what waits for them, their frames and what comes over them |
 //! | `flow_control/` | windows, and who pays for what is held |
 //!
-//! Always: (1) the thread waits for nothing but its sockets; (2) a client's fault ends that client's connection alone;
+//! Always: (1) the thread waits for nothing but its sockets, and one turn of its loop has a bound in time; (2) a client's fault ends that client's connection alone;
 //! (3) every queue has an owner whose reading stops before it grows without bound.
 
 mod buffers;
@@ -53,6 +53,7 @@ mod peers;
 mod sockets;
 mod state;
 mod token;
+mod turns;
 
 pub use clients::authentication::{Credentials, Secured, Token};
 pub use clients::internal::OwnSession;

@@ -1,6 +1,5 @@
 //! The sockets of clients and links: who has something to read or to write, and what the ledger asks for.
 
-use std::collections::VecDeque;
 use std::io;
 use std::time::Instant;
 
@@ -11,20 +10,13 @@ use pipes_wamp::router::{Arena, LinkKey, SessionKey};
 use crate::buffers::Buffers;
 use crate::clients::connection::{Connection, ConnectionKey};
 use crate::clients::internal::{HandOver, Offer, joined};
+use crate::flow_control::class::Class;
 use crate::flow_control::ledger::{Effect, Ledger};
 use crate::flow_control::window::FlowKey;
 use crate::peers::link::Link;
 use crate::peers::registrations::Registrations;
 use crate::token;
-
-/// Who has something to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ready {
-    /// A client's connection.
-    Connection(ConnectionKey),
-    /// A link.
-    Link(LinkKey),
-}
+use crate::turns::{Rank, Ready, Turns};
 
 /// The sockets of clients and links, and all that messages to them need.
 pub(crate) struct Sockets {
@@ -42,7 +34,7 @@ pub(crate) struct Sockets {
     /// Who takes sessions made for one call.
     offers: Vec<Offer>,
     /// Who has something to read or to understand.
-    ready: VecDeque<Ready>,
+    pub turns: Turns,
     /// Connections with something to write.
     dirty: Vec<ConnectionKey>,
     /// Links with something to write.
@@ -62,7 +54,7 @@ impl Sockets {
             registrations: Registrations::default(),
             buffers: Buffers::default(),
             offers: Vec::new(),
-            ready: VecDeque::new(),
+            turns: Turns::default(),
             dirty: Vec::new(),
             dirty_links: Vec::new(),
             now: Instant::now(),
@@ -77,16 +69,6 @@ impl Sockets {
     /// The clock was read.
     pub fn set_now(&mut self, now: Instant) {
         self.now = now;
-    }
-
-    /// How many have something to read or to understand.
-    pub fn ready_count(&self) -> usize {
-        self.ready.len()
-    }
-
-    /// Who is next of them.
-    pub fn next_ready(&mut self) -> Option<Ready> {
-        self.ready.pop_front()
     }
 
     /// Whether anybody has something to write.
@@ -115,7 +97,7 @@ impl Sockets {
     pub fn open_offer(&mut self, offer: u32, session: SessionKey) -> Option<io::Result<HandOver>> {
         let opened = self.offers.get(offer as usize)?.open()?;
         Some(opened.and_then(|(near, hand_over)| {
-            self.add_connection(joined(near, session))?;
+            self.add_connection(joined(near, session, Class::Own))?;
             Ok(hand_over)
         }))
     }
@@ -266,8 +248,8 @@ impl Sockets {
 
     /// Puts a connection into the list, if it has something to do.
     pub fn queue(&mut self, key: ConnectionKey) {
-        if self.connections.get_mut(key).is_some_and(Connection::queue) {
-            self.ready.push_back(Ready::Connection(key));
+        if let Some(rank) = self.connections.get_mut(key).and_then(Connection::queue) {
+            self.turns.push(rank, Ready::Connection(key));
         }
     }
 
@@ -372,7 +354,7 @@ impl Sockets {
     /// Puts a link into the list, if it has something to read.
     pub fn queue_link(&mut self, key: LinkKey) {
         if self.link_mut(key).is_some_and(Link::queue) {
-            self.ready.push_back(Ready::Link(key));
+            self.turns.push(Rank::First, Ready::Link(key));
         }
     }
 

@@ -7,6 +7,7 @@
 )]
 
 mod authorization;
+mod bounds;
 mod links;
 mod nodes;
 mod one_node;

@@ -50,7 +50,7 @@ const LAYERS: [(&str, &str); 18] = [
     (
         "agent/router/src",
         "handle event_loop commands clients/read clients/lifetime peers/receive peers/lifetime state clients/listener \
-         outbox sockets token clients peers flow_control buffers clock",
+         outbox sockets turns token clients peers flow_control buffers clock",
     ),
     (
         "agent/wamp/src",

@@ -26,6 +26,8 @@ use pipes_wamp::router::{Gate, Identity, Rights, Role, Verdict};
 use pipes_wamp::session::{CHANNEL_BINDING, bound, verify_cryptosign};
 use sha2::{Digest, Sha256};
 
+use crate::flow_control::class::Class;
+
 /// A WAMP router for the users' own applications.
 pub(crate) const DEFAULT: &str = "default";
 /// The operators' realm.
@@ -110,6 +112,16 @@ impl Origin {
             Origin::Operators { .. } => true,
             Origin::Stages => false,
         }
+    }
+}
+
+/// With whom a session shares room and turns.
+pub(crate) fn class(identity: &Identity) -> Class {
+    match (&*identity.realm, &identity.role) {
+        (DEFAULT, _) | (_, Role::Anonymous) => Class::Users,
+        (_, Role::Agent) => Class::Own,
+        (_, Role::Replica(_)) => Class::Stages,
+        (_, Role::Operator | Role::Token { .. }) => Class::Operators,
     }
 }
 

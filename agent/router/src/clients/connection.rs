@@ -25,10 +25,11 @@ use crate::buffers::Buffers;
 use crate::clients::authentication::{Asked, Credentials, Origin, Proved};
 use crate::clients::large::{LARGE, Large};
 use crate::clients::out_queue::{Mark, OutQueue};
+use crate::clients::pace::{Pace, READ};
+use crate::flow_control::class::Class;
 use crate::flow_control::window::FlowKey;
+use crate::turns::Rank;
 
-/// One read takes up to this.
-pub(super) const READ: usize = 256 << 10;
 /// Room to read into: a read, and before it the beginning of a frame that is not read apart.
 pub(crate) const SCRATCH: usize = LARGE + HEAD + READ;
 
@@ -106,6 +107,10 @@ pub(crate) struct Connection {
     pub(super) origin: Origin,
     /// How far it is.
     pub(super) phase: Phase,
+    /// With whom it shares room and turns.
+    class: Class,
+    /// How much of it is read and understood at once.
+    pub(super) pace: Pace,
     /// What its session stands on, where that may be taken back.
     pub(super) proved: Option<Proved>,
     /// Read and not understood.
@@ -147,6 +152,8 @@ impl Connection {
             stream,
             origin,
             phase,
+            class: Class::Users,
+            pace: Pace::default(),
             proved: None,
             input: Input::default(),
             large: None,
@@ -160,6 +167,21 @@ impl Connection {
             is_queued: false,
             is_dirty: false,
             may_send: true,
+        }
+    }
+
+    /// It has a session.
+    pub fn join(&mut self, session: SessionKey, class: Class) {
+        self.phase = Phase::Joined(session);
+        self.class = class;
+    }
+
+    /// When it is served.
+    fn rank(&self) -> Rank {
+        match (&self.phase, self.class) {
+            (Phase::Octets | Phase::Handshake(..), _) => Rank::Entering,
+            (_, Class::Users) => Rank::Users,
+            _ => Rank::First,
         }
     }
 
@@ -197,9 +219,13 @@ impl Connection {
         self.may_send = may_send;
     }
 
-    /// Puts it into the list of those that have something to do. False: it is there, or has nothing.
-    pub fn queue(&mut self) -> bool {
-        !self.is_queued && self.has_input() && !std::mem::replace(&mut self.is_queued, true)
+    /// Puts it into the list of those of its rank that have something to do. `None`: it is there, or has nothing.
+    pub fn queue(&mut self) -> Option<Rank> {
+        if self.is_queued || !self.has_input() {
+            return None;
+        }
+        self.is_queued = true;
+        Some(self.rank())
     }
 
     /// It was taken out of that list.

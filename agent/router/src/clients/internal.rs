@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::clients::authentication::Origin;
 use crate::clients::connection::{Connection, Phase, Stream};
+use crate::flow_control::class::Class;
 
 /// A session of the agent itself, joined already: WAMP messages at once, in RawSocket's frames. It ends with the stream.
 pub struct OwnSession {
@@ -32,11 +33,13 @@ impl OwnSession {
 }
 
 /// The router's half of a pair, joined already as `session`.
-pub(crate) fn joined(stream: StdUnixStream, session: SessionKey) -> Connection {
+pub(crate) fn joined(stream: StdUnixStream, session: SessionKey, class: Class) -> Connection {
     // Where it came in is of no account: nobody asks any more.
     let origin = Origin::Operators { trusted: true };
     let stream = Stream::Unix(UnixStream::from_std(stream));
-    Connection::new(stream, origin, Phase::Joined(session))
+    let mut connection = Connection::new(stream, origin, Phase::Octets);
+    connection.join(session, class);
+    connection
 }
 
 /// Who takes the sessions that are made for single calls of a procedure.

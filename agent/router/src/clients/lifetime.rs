@@ -19,15 +19,16 @@ use pipes_wamp::transport::rawsocket;
 use pipes_wamp::write;
 use tracing::{debug, warn};
 
-use crate::clients::authentication::Origin;
+use crate::clients::authentication::{Origin, class};
 use crate::clients::connection::{Connection, ConnectionKey, Phase, Stream};
 use crate::clients::entering::Door;
 use crate::state::State;
 
 /// Sessions and connections that have none yet, together.
 const CONNECTIONS_MAX: usize = 10_000;
-/// Accepted in one turn of the loop, so that a crowd of them does not stop what runs.
-const ACCEPTED_AT_ONCE: usize = 64;
+/// Accepted in one turn of the loop at one listener, so that a crowd of them does not stop what runs: less than a
+/// millisecond's worth.
+const ACCEPTED_AT_ONCE: usize = 16;
 /// How long a connection may take from its first octet to WELCOME.
 const ENTER_WITHIN: Duration = Duration::from_secs(5);
 /// How long what waits for a connection that ends may take to be written.
@@ -91,9 +92,10 @@ impl State {
     /// Gives a connection the session it has earned.
     pub fn join(&mut self, key: ConnectionKey, identity: Identity, features: Features) -> u64 {
         let id = rand::random_range(1..=pipes_wamp::id::MAX);
+        let class = class(&identity);
         let session = self.dealer.join(id, identity, features);
         if let Some(connection) = self.sockets.connection_mut(key) {
-            connection.phase = Phase::Joined(session);
+            connection.join(session, class);
             self.entering.leave(key);
         }
         self.sockets.bind(session, key);

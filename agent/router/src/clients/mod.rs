@@ -8,6 +8,7 @@ mod large;
 mod lifetime;
 pub(crate) mod listener;
 pub(crate) mod out_queue;
+mod pace;
 mod read;
 
 pub(crate) use large::LargeRoom;

@@ -1,7 +1,7 @@
 //! What clients send: octets into frames, frames into messages, messages to the dealer.
 //!
-//! A connection is read once a turn. Its bytes are understood where they were read; when its windows are used up in the
-//! middle, the rest is kept until they are not.
+//! A connection is read once a turn, and so many of its messages are understood (`pace`). Its bytes are understood where
+//! they were read; when its turn is over or its windows are used up in the middle, the rest is kept until they are not.
 
 use std::io::{self, Read};
 
@@ -13,15 +13,21 @@ use pipes_wamp::write;
 use tracing::debug;
 
 use crate::clients::authentication::{Authenticator, Origin};
-use crate::clients::connection::{ConnectionKey, Phase, READ};
+use crate::clients::connection::{ConnectionKey, Phase};
 use crate::clients::large::{LARGE, Large};
 use crate::clients::listener::Handshaking;
+use crate::clients::pace::MESSAGES_A_TURN;
 use crate::state::State;
 
 /// How far the bytes of a connection could be understood.
+#[derive(Default)]
 struct Understood {
     /// So many bytes.
     used: usize,
+    /// So many messages.
+    messages: usize,
+    /// The length of the message that begins behind them.
+    begun: usize,
     /// The next message is to be read apart; so long it is.
     large: Option<usize>,
 }
@@ -38,50 +44,48 @@ impl State {
         }
         if connection.large.is_some() {
             self.read_large(key);
-        } else if self.understand_kept(key) {
-            self.read(key);
+        } else if let Some(messages) = self.understand_kept(key) {
+            self.read(key, MESSAGES_A_TURN.saturating_sub(messages));
         }
         self.sockets.queue(key);
     }
 
-    /// Understands what was kept. True: what is left is the beginning of a frame, so that more is to be read.
-    fn understand_kept(&mut self, key: ConnectionKey) -> bool {
-        let Some(connection) = self.sockets.connection_mut(key) else {
-            return false;
-        };
+    /// Understands what was kept; gives how many messages that were, if what is left is the beginning of a frame, so that
+    /// more is to be read.
+    fn understand_kept(&mut self, key: ConnectionKey) -> Option<usize> {
+        let connection = self.sockets.connection_mut(key)?;
         if connection.input.rest().is_empty() {
-            return true;
+            return Some(0);
         }
         let kept = connection.input.take();
-        let understood = self.understand(key, kept.rest());
+        let understood = self.understand(key, kept.rest(), MESSAGES_A_TURN);
         let large = understood
             .large
             .map(|length| (length, kept.rest()[understood.used..].to_vec()));
-        let Some(connection) = self.sockets.connection_mut(key) else {
-            return false;
-        };
+        let connection = self.sockets.connection_mut(key)?;
         match large {
             Some((length, begun)) => {
                 self.begin_large(key, length, &begun);
-                false
+                None
             }
             None => {
                 connection.input.put_back(kept, understood.used);
-                connection.may_go_on()
+                let is_over = understood.messages >= MESSAGES_A_TURN;
+                (connection.may_go_on() && !is_over).then_some(understood.messages)
             }
         }
     }
 
-    fn read(&mut self, key: ConnectionKey) {
+    fn read(&mut self, key: ConnectionKey, messages_max: usize) {
         if self.is_for_tls(key) {
             return;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
-        self.read_into(key, &mut scratch);
+        self.read_into(key, &mut scratch, messages_max);
         self.scratch = scratch;
     }
 
-    fn read_into(&mut self, key: ConnectionKey, scratch: &mut [u8]) {
+    fn read_into(&mut self, key: ConnectionKey, scratch: &mut [u8], messages_max: usize) {
         let Some(connection) = self.sockets.connection_mut(key) else {
             return;
         };
@@ -91,16 +95,28 @@ impl State {
         let kept = connection.input.rest();
         let begun = kept.len();
         scratch[..begun].copy_from_slice(kept);
-        let room = &mut scratch[begun..(begun + READ)];
+        let wanted = connection.pace.reads();
+        let room = &mut scratch[begun..begun + wanted];
         let read = match connection.stream.read(room) {
             Ok(0) => return self.end(key),
             Ok(read) => read,
             Err(error) => return self.read_failed(key, &error),
         };
         // A stream socket that gave less is empty, and says when it is not.
-        connection.is_readable = read == READ || connection.is_at_its_end();
+        connection.is_readable = read == wanted || connection.is_at_its_end();
         let bytes = &scratch[..begun + read];
-        let understood = self.understand(key, bytes);
+        let understood = self.understand(key, bytes, messages_max);
+        if let Some(connection) = self.sockets.connection_mut(key) {
+            let Understood {
+                used,
+                messages,
+                begun,
+                ..
+            } = understood;
+            connection
+                .pace
+                .understood(messages, used, begun, messages >= messages_max);
+        }
         let rest = &bytes[understood.used..];
         match understood.large {
             Some(length) => self.begin_large(key, length, rest),
@@ -161,20 +177,20 @@ impl State {
         }
     }
 
-    /// Understands frame after frame, as long as the connection may go on.
-    fn understand(&mut self, key: ConnectionKey, bytes: &[u8]) -> Understood {
-        let mut used = 0;
+    /// Understands frame after frame, so many at most, as long as the connection may go on.
+    fn understand(&mut self, key: ConnectionKey, bytes: &[u8], messages_max: usize) -> Understood {
+        let mut understood = Understood::default();
         while let Some(connection) = self.sockets.connection(key) {
-            if !connection.may_go_on() {
+            if !connection.may_go_on() || understood.messages >= messages_max {
                 break;
             }
-            let rest = &bytes[used..];
+            let rest = &bytes[understood.used..];
             let Some(head) = rest.first_chunk::<HEAD>() else {
                 break;
             };
             if matches!(connection.phase, Phase::Octets) {
                 self.octets(key, *head);
-                used += HEAD;
+                understood.used += HEAD;
                 continue;
             }
             let (kind, length) = match rawsocket::read_frame_head(*head, connection.takes_up_to()) {
@@ -186,19 +202,23 @@ impl State {
             };
             match rest.get(HEAD..HEAD + length) {
                 Some(frame) => {
-                    used += HEAD + length;
+                    understood.used += HEAD + length;
+                    understood.messages += 1;
                     self.frame(key, kind, frame);
                 }
                 None if length > LARGE => {
-                    return Understood {
-                        used: used + HEAD,
-                        large: Some(length),
-                    };
+                    understood.used += HEAD;
+                    understood.large = Some(length);
+                    understood.begun = length;
+                    break;
                 }
-                None => break,
+                None => {
+                    understood.begun = length;
+                    break;
+                }
             }
         }
-        Understood { used, large: None }
+        understood
     }
 
     fn octets(&mut self, key: ConnectionKey, octets: [u8; HEAD]) {
