@@ -16,14 +16,16 @@ use crate::peers::send_queues::Whose;
 use crate::sockets::Sockets;
 
 impl Sockets {
-    /// Appends octets to a connection.
+    /// Appends octets to a connection, which pays for them.
     pub fn send_octets(&mut self, key: ConnectionKey, octets: &[u8]) {
         self.append(key, octets.len(), octets, |out| out.extend_from_slice(octets));
+        self.mark_own(key, octets.len());
     }
 
-    /// Appends a message to a connection.
+    /// Appends a message to a connection, which pays for it.
     pub fn send(&mut self, key: ConnectionKey, message: &Message<'_>) {
         self.send_followed(key, message, &[]);
+        self.mark_own(key, size(message));
     }
 
     /// Appends a message whose payload goes on with `rest`.
@@ -61,8 +63,9 @@ impl Outbox for Sockets {
             }
             Some(flow)
         });
-        if let Some(flow) = charged {
-            self.mark(key, flow, cost);
+        match charged {
+            Some(flow) => self.mark(key, flow, cost),
+            None => self.mark_own(key, size(message)),
         }
     }
 

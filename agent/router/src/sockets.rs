@@ -10,6 +10,7 @@ use pipes_wamp::router::{Arena, LinkKey, SessionKey};
 use crate::buffers::Buffers;
 use crate::clients::connection::{Connection, ConnectionKey};
 use crate::clients::internal::{HandOver, Offer, joined};
+use crate::clients::out_queue::Released;
 use crate::flow_control::class::Class;
 use crate::flow_control::ledger::{Effect, Ledger};
 use crate::flow_control::window::FlowKey;
@@ -222,8 +223,9 @@ impl Sockets {
             self.unbind(session, key);
         }
         connection.shut(&self.registry);
-        for mark in connection.drop_output(&mut self.buffers) {
-            self.book(|ledger| ledger.release(mark.flow, mark.cost));
+        connection.drop_output(&mut self.buffers);
+        while let Some(Released { flow, cost }) = connection.released() {
+            self.book(|ledger| ledger.release(flow, cost));
         }
     }
 
@@ -260,6 +262,13 @@ impl Sockets {
         }
     }
 
+    /// What was appended to a connection last, `octets` long, is its own to pay.
+    pub fn mark_own(&mut self, key: ConnectionKey, octets: usize) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.mark_own(octets);
+        }
+    }
+
     /// A connection has something to write.
     pub fn mark_dirty(&mut self, key: ConnectionKey) {
         if self.connections.get_mut(key).is_some_and(Connection::mark_dirty) {
@@ -270,20 +279,23 @@ impl Sockets {
     /// Writes what a connection takes, and releases what has left. An error: it takes nothing any more.
     pub fn flush_connection(&mut self, key: ConnectionKey) -> Option<io::Result<()>> {
         let connection = self.connections.get_mut(key)?;
+        let was_stopped = !connection.may_go_on();
         let flushed = connection.flush(&mut self.buffers);
-        if connection.peer_closed_reading() {
-            for mark in connection.drop_output(&mut self.buffers) {
-                self.book(|ledger| ledger.release(mark.flow, mark.cost));
-            }
-            self.queue(key);
+        let is_gone = connection.peer_closed_reading();
+        if is_gone {
+            connection.drop_output(&mut self.buffers);
         }
-        while let Some(mark) = self.connections.get_mut(key).and_then(Connection::passed) {
-            self.book(|ledger| ledger.release(mark.flow, mark.cost));
+        while let Some(released) = self.connections.get_mut(key).and_then(Connection::released) {
+            self.book(|ledger| ledger.release(released.flow, released.cost));
+        }
+        if was_stopped || is_gone {
+            self.queue(key);
         }
         Some(flushed)
     }
 
-    /// Appends what `write` writes, at most about `size` bytes, most of them a copy of `source`.
+    /// Appends what `write` writes, at most about `size` bytes, most of them a copy of `source`. Whoever pays for it is told
+    /// next (`mark`, `mark_own`).
     pub fn append(
         &mut self,
         key: ConnectionKey,

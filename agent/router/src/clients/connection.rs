@@ -8,7 +8,6 @@
 //! come is copied here. A message over 64 KiB is read into a buffer of its own, its room reserved when its head is
 //! known (`large`). So a connection that has nothing half read holds no buffer.
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
@@ -24,7 +23,7 @@ use pipes_wamp::transport::rawsocket::{self, HEAD};
 use crate::buffers::Buffers;
 use crate::clients::authentication::{Asked, Credentials, Origin, Proved};
 use crate::clients::large::{LARGE, Large};
-use crate::clients::out_queue::{Mark, OutQueue};
+use crate::clients::out_queue::{OutQueue, Released};
 use crate::clients::pace::{Pace, READ};
 use crate::flow_control::class::Class;
 use crate::flow_control::window::FlowKey;
@@ -35,6 +34,10 @@ pub(crate) const SCRATCH: usize = LARGE + HEAD + READ;
 
 /// The first octet of a TLS handshake, and of no RawSocket's.
 const HANDSHAKE: u8 = 22;
+
+/// What the router itself may owe a connection: answers to PINGs, refusals, all that no call pays for. One that is owed so
+/// much, and does not take it, is not read: far more than anybody asks for at once.
+const OWN_MAX: usize = 64 << 10;
 
 /// What a message may need beside its payload, details and URIs.
 pub(crate) const REST_OF_MESSAGE: usize = 256;
@@ -209,7 +212,9 @@ impl Connection {
     pub fn note(&mut self, event: &Event) -> bool {
         self.peer_closed_writing |= event.is_read_closed() || event.is_error();
         self.is_readable |= event.is_readable() || self.peer_closed_writing;
-        let is_new = event.is_writable() && !self.is_writable;
+        // One that is gone takes bytes with an error.
+        let takes_bytes = event.is_writable() || event.is_write_closed();
+        let is_new = takes_bytes && !self.is_writable;
         self.is_writable |= is_new;
         is_new
     }
@@ -249,6 +254,11 @@ impl Connection {
         self.out.append(size, source, buffers, write);
     }
 
+    /// What was appended last, `octets` long, is its own to pay.
+    pub fn mark_own(&mut self, octets: usize) {
+        self.out.mark_own(octets);
+    }
+
     /// What was appended last takes `cost` of `flow`'s window.
     pub fn mark(&mut self, flow: FlowKey, cost: usize) {
         self.out.mark(flow, cost);
@@ -272,14 +282,14 @@ impl Connection {
         Ok(())
     }
 
-    /// The next message that has left.
-    pub fn passed(&mut self) -> Option<Mark> {
-        self.out.passed()
+    /// The next of what waited that has left or was thrown away.
+    pub fn released(&mut self) -> Option<Released> {
+        self.out.released()
     }
 
     /// Throws away what waits to be written.
-    pub fn drop_output(&mut self, buffers: &mut Buffers) -> VecDeque<Mark> {
-        self.out.clear(buffers)
+    pub fn drop_output(&mut self, buffers: &mut Buffers) {
+        self.out.clear(buffers);
     }
 
     /// Whether the other side reads no more.
@@ -315,11 +325,18 @@ impl Connection {
     }
 
     /// Whether more of it may be read and understood. When its other side has ended, all that is still in the kernel may: it
-    /// is bounded, and behind it comes the end that callers and callees must learn of.
+    /// is bounded, and behind it comes the end that callers and callees must learn of. What it is owed itself bounds it all
+    /// the same: when nobody is there to take that, writing fails, and it is dropped.
     pub fn may_go_on(&self) -> bool {
         (self.may_send || self.peer_closed_writing)
+            && !self.is_owed_too_much()
             && !self.waits_for_room
             && !matches!(self.phase, Phase::Closing)
+    }
+
+    /// Whether it has to take answers before it is read. The agent's own sessions do; their other tasks may hold them up.
+    fn is_owed_too_much(&self) -> bool {
+        self.out.own() >= OWN_MAX && self.class != Class::Own
     }
 
     /// Whether it is read until a read says that there is no more.

@@ -5,23 +5,32 @@
 //! marks   (end 300, flow 7, 364) (end 900, flow 9, 664)
 //! ```
 //!
-//! A mark is passed when the socket has taken the bytes before its end: then its flow gets its window back. Messages lie
-//! in blocks one after another, so that one system call takes many.
+//! A mark is passed when the socket has taken the bytes before its end: then its flow gets its window back. What belongs to
+//! no flow, an answer of the router itself, is the connection's own to pay, and marked as well. Messages lie in blocks one
+//! after another, so that one system call takes many.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 
 use crate::buffers::Buffers;
-use crate::flow_control::window::FlowKey;
+use crate::flow_control::window::{FlowKey, MESSAGE_COST};
 
 /// Blocks handed to the kernel in one call: 2 MiB, more than any socket takes.
 const SLICES: usize = 8;
 
 /// One message's place and cost.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Mark {
+struct Mark {
     end: u64,
-    /// Whose window it takes.
+    /// Whose window it takes; `None`: the connection pays for it.
+    flow: Option<FlowKey>,
+    cost: usize,
+}
+
+/// What of a flow's window is free again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Released {
+    /// Whose window it was.
     pub flow: FlowKey,
     /// How much of it.
     pub cost: usize,
@@ -41,6 +50,8 @@ pub(crate) struct OutQueue {
     appended: u64,
     written: u64,
     marks: VecDeque<Mark>,
+    /// What of it is the connection's own, heads and places included.
+    own: usize,
 }
 
 impl OutQueue {
@@ -72,9 +83,25 @@ impl OutQueue {
     pub fn mark(&mut self, flow: FlowKey, cost: usize) {
         self.marks.push_back(Mark {
             end: self.appended,
-            flow,
+            flow: Some(flow),
             cost,
         });
+    }
+
+    /// What was appended last, `octets` long, is the connection's own to pay.
+    pub fn mark_own(&mut self, octets: usize) {
+        let cost = octets + MESSAGE_COST;
+        self.own += cost;
+        self.marks.push_back(Mark {
+            end: self.appended,
+            flow: None,
+            cost,
+        });
+    }
+
+    /// What of it is the connection's own.
+    pub fn own(&self) -> usize {
+        self.own
     }
 
     /// Whether everything left.
@@ -125,18 +152,23 @@ impl OutQueue {
         }
     }
 
-    /// The next mark that was passed.
-    pub fn passed(&mut self) -> Option<Mark> {
-        self.marks.pop_front_if(|mark| mark.end <= self.written)
+    /// The next that was released: its mark was passed.
+    pub fn released(&mut self) -> Option<Released> {
+        loop {
+            let Mark { flow, cost, .. } = self.marks.pop_front_if(|mark| mark.end <= self.written)?;
+            match flow {
+                Some(flow) => return Some(Released { flow, cost }),
+                None => self.own -= cost,
+            }
+        }
     }
 
-    /// Throws everything away; gives the marks that were not passed.
-    pub fn clear(&mut self, buffers: &mut Buffers) -> VecDeque<Mark> {
+    /// Throws everything away: all of it is released.
+    pub fn clear(&mut self, buffers: &mut Buffers) {
         for block in self.blocks.drain(..) {
             buffers.give_block(block.bytes);
         }
         self.written = self.appended;
-        std::mem::take(&mut self.marks)
     }
 }
 
@@ -203,7 +235,7 @@ mod tests {
                 socket.1 = step;
             }
             assert!(socket.0 == messages().concat(), "in steps of {step}");
-            let costs = std::iter::from_fn(|| queue.passed()).map(|mark| mark.cost);
+            let costs = std::iter::from_fn(|| queue.released()).map(|released| released.cost);
             assert!(costs.eq(messages().iter().map(Vec::len)));
         }
     }
@@ -219,8 +251,9 @@ mod tests {
             queue.mark(FlowKey::none(), message.len());
         }
         assert!(!queue.flush(&mut socket, &mut buffers).unwrap());
-        assert_eq!(queue.clear(&mut buffers).len(), messages().len());
+        queue.clear(&mut buffers);
         assert!(queue.is_empty());
+        assert_eq!(std::iter::from_fn(|| queue.released()).count(), messages().len());
         let next = &messages()[2];
         queue.append(next.len(), next, &mut buffers, |out| out.extend_from_slice(next));
         socket = Narrow(Vec::new(), usize::MAX);
@@ -240,14 +273,29 @@ mod tests {
         }
         let mut socket = Narrow(Vec::new(), 7);
         assert!(!queue.flush(&mut socket, &mut buffers).unwrap());
-        assert_eq!(queue.passed().map(|mark| mark.cost), Some(3));
-        assert!(queue.passed().is_none());
+        assert_eq!(queue.released().map(|released| released.cost), Some(3));
+        assert!(queue.released().is_none());
         socket.1 = 10;
         assert!(queue.flush(&mut socket, &mut buffers).unwrap());
         assert_eq!(
-            (queue.passed().map(|mark| mark.cost), &socket.0[..]),
+            (queue.released().map(|released| released.cost), &socket.0[..]),
             (Some(5), &b"abcdefgh"[..])
         );
+    }
+
+    #[test]
+    fn what_belongs_to_no_flow_is_the_connections_own_until_it_has_left() {
+        let (mut queue, mut buffers) = (OutQueue::default(), Buffers::default());
+        for _ in 0..2 {
+            queue.append(3, &[], &mut buffers, |out| out.extend_from_slice(b"abc"));
+            queue.mark_own(3);
+        }
+        assert_eq!(queue.own(), 2 * (3 + MESSAGE_COST));
+        let mut socket = Narrow(Vec::new(), 5);
+        assert!(!queue.flush(&mut socket, &mut buffers).unwrap());
+        assert_eq!((queue.released(), queue.own()), (None, 3 + MESSAGE_COST));
+        queue.clear(&mut buffers);
+        assert_eq!((queue.released(), queue.own()), (None, 0));
     }
 
     #[test]

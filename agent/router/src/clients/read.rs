@@ -245,10 +245,11 @@ impl State {
                 Ok(message) => self.message(key, &message),
                 Err(error) => self.abort(key, uri::PROTOCOL_VIOLATION, &error.to_string()),
             },
-            FrameKind::Ping => self.sockets.append(key, HEAD + bytes.len(), bytes, |out| {
-                out.extend_from_slice(&rawsocket::frame_head(FrameKind::Pong, bytes.len()));
-                out.extend_from_slice(bytes);
-            }),
+            FrameKind::Ping => {
+                let mut pong = rawsocket::frame_head(FrameKind::Pong, bytes.len()).to_vec();
+                pong.extend_from_slice(bytes);
+                self.sockets.send_octets(key, &pong);
+            }
             // Never asked for, and harmless.
             FrameKind::Pong => {}
         }
