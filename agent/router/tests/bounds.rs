@@ -2,12 +2,13 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use pipes_wamp::message::{Message, Payload};
+use pipes_wamp::message::{EMPTY_MAP, Message, Payload, kind};
 use pipes_wamp::transport::rawsocket;
 
 use super::nodes::{RouterNode, within};
@@ -105,4 +106,68 @@ async fn a_crowd_of_users_sessions_holds_no_operator_up() {
         longest = longest.max(begun.elapsed());
     }
     assert!(longest < Duration::from_millis(500), "{longest:?}");
+}
+
+/// Writes frames again and again until no more is taken; gives how many octets were.
+fn flood(stream: &mut UnixStream, frames: &[u8]) -> usize {
+    let frames_in_block = frames.repeat((64 << 10) / frames.len());
+    stream
+        .set_write_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    let mut taken = 0;
+    while taken < FLOOD {
+        match stream.write(&frames_in_block[taken % frames.len()..]) {
+            Ok(written) => taken += written,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    taken
+}
+
+/// A flood ends there: much more than the kernel's buffers and the router's hold.
+const FLOOD: usize = 32 << 20;
+/// What the kernel's buffers and the router's hold at most.
+const HELD: usize = 2 << 20;
+
+/// Reads so many octets.
+fn read_all(stream: &mut UnixStream, octets: usize) {
+    stream.set_read_timeout(Some(super::nodes::LIMIT)).unwrap();
+    let read = std::io::copy(&mut stream.take(octets as u64), &mut std::io::sink()).unwrap();
+    assert_eq!(read, octets as u64);
+}
+
+#[tokio::test]
+async fn who_does_not_read_answers_to_its_pings_is_not_read() {
+    let node = RouterNode::start(1);
+    let mut stream = UnixStream::connect(&node.operators).unwrap();
+    stream.write_all(&rawsocket::client_handshake()).unwrap();
+    read_all(&mut stream, rawsocket::HEAD);
+    let mut ping = rawsocket::frame_head(rawsocket::FrameKind::Ping, 100).to_vec();
+    ping.extend_from_slice(&[7; 100]);
+    let taken = flood(&mut stream, &ping);
+    assert!(taken < HELD, "{taken} octets were taken");
+    // It reads: all of them are answered.
+    read_all(&mut stream, taken - taken % ping.len());
+}
+
+#[tokio::test]
+async fn who_does_not_read_refusals_is_not_read() {
+    let node = RouterNode::start(1);
+    let mut stream = UnixStream::connect(&node.operators).unwrap();
+    stream.write_all(&joining()).unwrap();
+    let unregister = framed(&Message::Unregister {
+        request: 1,
+        registration: 1 << 20,
+    });
+    let taken = flood(&mut stream, &unregister);
+    assert!(taken < HELD, "{taken} octets were taken");
+    let refused = framed(&Message::Error {
+        kind: kind::UNREGISTER,
+        request: 1,
+        details: EMPTY_MAP,
+        error: "wamp.error.no_such_registration",
+        payload: Payload::EMPTY,
+    });
+    read_all(&mut stream, taken / unregister.len() * refused.len());
 }

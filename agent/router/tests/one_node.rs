@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use pipes_wamp::client::{Auth, CallError, CallOptions, Chunk, Connection, Endpoint, Session, connect};
@@ -461,21 +462,19 @@ async fn large_messages_wait_for_room() {
         });
         framed
     };
-    let attach = || {
-        node.router
-            .attach("default", pipes_router::Role::Agent)
-            .unwrap()
-            .stream
+    let attach = |realm| {
+        let session = node.router.attach(realm, pipes_router::Role::Agent);
+        session.unwrap().stream
     };
-    let (mut first, mut second, mut third) = (attach(), attach(), attach());
-    let half = call.len() / 2;
-    for begun in [&mut first, &mut second] {
-        within(begun.write_all(&call[..half])).await.unwrap();
-    }
-    // Two of them fill the budget: the third's octets stay where they are.
-    let more = tokio::time::timeout(Duration::from_millis(500), third.write_all(&call)).await;
-    assert!(more.is_err(), "a third message of 15 MiB was taken");
+    let (mut first, mut second, mut other) = (attach("default"), attach("default"), attach("pipes.stages"));
+    within(first.write_all(&call[..call.len() / 2])).await.unwrap();
+    // It fills the room of users' realms: the second's octets stay where they are. A stage does not notice.
+    let mut more = pin!(second.write_all(&call));
+    let taken = tokio::time::timeout(Duration::from_millis(300), &mut more).await;
+    assert!(taken.is_err(), "a second message of 15 MiB was taken");
+    within(other.write_all(&call)).await.unwrap();
+    within(other.read_u8()).await.unwrap();
     drop(first);
-    within(second.write_all(&call[half..])).await.unwrap();
+    within(more).await.unwrap();
     within(second.read_u8()).await.unwrap();
 }

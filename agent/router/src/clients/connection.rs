@@ -334,6 +334,16 @@ impl Connection {
             && !matches!(self.phase, Phase::Closing)
     }
 
+    /// How much of a large message is there.
+    pub fn large_filled(&self) -> usize {
+        self.large.as_ref().map_or(0, |large| large.filled)
+    }
+
+    /// With whom it shares room and turns.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
     /// Whether it has to take answers before it is read. The agent's own sessions do; their other tasks may hold them up.
     fn is_owed_too_much(&self) -> bool {
         self.out.own() >= OWN_MAX && self.class != Class::Own

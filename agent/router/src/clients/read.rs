@@ -13,7 +13,7 @@ use pipes_wamp::write;
 use tracing::debug;
 
 use crate::clients::authentication::{Authenticator, Origin};
-use crate::clients::connection::{ConnectionKey, Phase};
+use crate::clients::connection::{Connection, ConnectionKey, Phase};
 use crate::clients::large::{LARGE, Large};
 use crate::clients::listener::Handshaking;
 use crate::clients::pace::MESSAGES_A_TURN;
@@ -318,10 +318,10 @@ impl State {
 
     /// A message that is read apart begins; `begun` is what of it is there.
     fn begin_large(&mut self, key: ConnectionKey, length: usize, begun: &[u8]) {
-        if self.sockets.connection(key).is_none() {
+        let Some(class) = self.sockets.connection(key).map(Connection::class) else {
             return;
-        }
-        let is_reserved = self.large_room.reserve(key, length, self.sockets.now());
+        };
+        let is_reserved = self.large_room.reserve(key, class, length, self.sockets.now());
         let large = is_reserved.then(|| {
             let mut buffer = self.sockets.buffers().large(length);
             buffer[..begun.len()].copy_from_slice(begun);
@@ -330,6 +330,7 @@ impl State {
                 buffer,
                 length,
                 filled,
+                class,
             }
         });
         let Some(connection) = self.sockets.connection_mut(key) else {
@@ -374,7 +375,7 @@ impl State {
     }
 
     fn unreserve(&mut self, key: ConnectionKey, large: Large) {
-        let waiting = self.large_room.release(key, large.length);
+        let waiting = self.large_room.release(key, large.class, large.length);
         self.sockets.buffers().give_large(large.buffer);
         for key in waiting {
             if let Some(connection) = self.sockets.connection_mut(key) {
