@@ -8,6 +8,9 @@
 /// Room of a block of an out-queue: four of the usual chunks of 64 KiB with their heads.
 pub(crate) const BLOCK: usize = 4 * ((64 << 10) + 512);
 
+/// Room of the first block of a queue, where it is enough: most hold a small message or two, and there are many.
+const SMALL_BLOCK: usize = 2 << 10;
+
 /// Room of a buffer for a message that is read whole: the largest chunk of a pipe (256 KiB) with its head.
 const LARGE: usize = (256 << 10) + (16 << 10);
 
@@ -19,6 +22,8 @@ const APART_FROM: usize = 4 * PAGE;
 
 /// How many of each are kept when nobody uses them: a few streams' worth.
 const KEPT_MAX: usize = 16;
+/// How many small blocks are: as many queues as are written to in a turn, mostly.
+const SMALL_KEPT_MAX: usize = 256;
 
 /// How much padding to begin `target` with, so that what comes then lies half a page from a long `source`; a short head may
 /// come before the copy itself. Holds as long as `target` does not grow.
@@ -30,14 +35,24 @@ fn apart(target: &[u8], source: &[u8]) -> usize {
     there.wrapping_sub(target.as_ptr().addr()) % PAGE
 }
 
-/// Two shelves of buffers.
+/// Three shelves of buffers.
 #[derive(Default)]
 pub(crate) struct Buffers {
+    small_blocks: Vec<Vec<u8>>,
     blocks: Vec<Vec<u8>>,
     large: Vec<Vec<u8>>,
 }
 
 impl Buffers {
+    /// The first block of a queue, with room for `size` bytes: a small one, if that is enough.
+    pub fn first_block(&mut self, size: usize, source: &[u8]) -> Vec<u8> {
+        if size > SMALL_BLOCK {
+            return self.block(size, source);
+        }
+        let small = self.small_blocks.pop();
+        small.unwrap_or_else(|| Vec::with_capacity(SMALL_BLOCK))
+    }
+
     /// A block with room for `size` bytes, [`BLOCK`] at least, most of them a copy of `source`. What is in it is padding:
     /// never to be sent.
     pub fn block(&mut self, size: usize, source: &[u8]) -> Vec<u8> {
@@ -49,6 +64,10 @@ impl Buffers {
 
     /// Takes a block back.
     pub fn give_block(&mut self, mut block: Vec<u8>) {
+        if self.small_blocks.len() < SMALL_KEPT_MAX && block.capacity() == SMALL_BLOCK {
+            block.clear();
+            return self.small_blocks.push(block);
+        }
         // One that grew for a larger message goes.
         if self.blocks.len() < KEPT_MAX && (BLOCK + PAGE..2 * BLOCK).contains(&block.capacity()) {
             block.clear();
@@ -94,6 +113,16 @@ mod tests {
             0,
             "a short one needs none"
         );
+    }
+
+    #[test]
+    fn a_queue_begins_with_little_unless_it_is_for_much() {
+        let mut buffers = Buffers::default();
+        let small = buffers.first_block(100, &[]);
+        assert_eq!(small.capacity(), SMALL_BLOCK);
+        assert!(buffers.first_block(SMALL_BLOCK + 1, &[]).capacity() >= BLOCK);
+        buffers.give_block(small);
+        assert_eq!(buffers.small_blocks.len(), 1, "it is kept");
     }
 
     #[test]

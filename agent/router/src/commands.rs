@@ -12,9 +12,10 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use crate::clients::authentication::{Credentials, Origin, STAGES, Secured, class};
-use crate::clients::connection::Stream;
 use crate::clients::internal::{Offer, joined};
 use crate::clients::listener::Listener;
+use crate::clients::stream::Stream;
+use crate::flow_control::met::Met;
 use crate::state::State;
 
 /// What the router's thread is asked to do; the handle's methods say what each means.
@@ -90,6 +91,10 @@ pub struct Counts {
     pub reserved: usize,
     /// How often a registration was one too many of its session or its realm, since the router began.
     pub refused: Refused,
+    /// Bytes that are held of and for users' sessions, room of buffers included.
+    pub users_held: usize,
+    /// How often limits were met.
+    pub met: Met,
 }
 
 impl State {
@@ -239,6 +244,8 @@ impl State {
             blocked: totals.waits,
             reserved: self.large_room.reserved(),
             refused: self.dealer.refused(),
+            users_held: self.sockets.users_held(),
+            met: self.sockets.met,
         }
     }
 }

@@ -19,9 +19,10 @@ use pipes_wamp::error::uri;
 use tracing::error;
 
 use crate::commands::Command;
+use crate::flow_control::class::Rank;
 use crate::state::State;
 use crate::token::{self, Kind};
-use crate::turns::{Rank, Ready};
+use crate::turns::Ready;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
@@ -48,6 +49,7 @@ impl State {
                 self.note(event);
             }
             self.accept_all();
+            self.sockets.end_wait_for_others();
             self.turn();
             self.tick();
             self.flush();

@@ -59,5 +59,6 @@ pub use clients::authentication::{Credentials, Secured, Token};
 pub use clients::internal::OwnSession;
 pub use clients::listener::{Handshaking, Listener};
 pub use commands::Counts;
+pub use flow_control::met::Met;
 pub use handle::{Router, RouterConfig};
 pub use pipes_wamp::router::{Onto, Own, Refused, Rights, Role};

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use pipes_wamp::error::uri;
 use pipes_wamp::message::{Message, Payload};
 use pipes_wamp::router::{CallKey, Charge, End, Ended, LinkKey, Outbox, PeerMessage, SessionKey, Way};
 use pipes_wamp::transport::rawsocket;
@@ -56,8 +57,9 @@ impl Outbox for Sockets {
         self.send_followed(key, message, rest);
         let cost = payload(message).bytes.len() + rest.len() + MESSAGE_COST;
         let is_last = matches!(message, Message::Result { progress: false, .. });
+        let is_full = self.is_full(key);
         let charged = self.book(|ledger| {
-            let flow = ledger.charge(charge, cost, None)?;
+            let flow = ledger.charge(charge, cost, None, is_full)?;
             if is_last {
                 ledger.note_last(flow);
             }
@@ -75,7 +77,8 @@ impl Outbox for Sockets {
         }
         let (number, cost) = (message.number(), frame::cost(message));
         if cost > 0 {
-            self.book(|ledger| ledger.charge(charge, cost, Some((link, number))));
+            let is_short = self.is_short();
+            self.book(|ledger| ledger.charge(charge, cost, Some((link, number)), is_short));
         }
         let whose = match charge {
             Charge::Flow {
@@ -90,9 +93,19 @@ impl Outbox for Sockets {
         }
     }
 
-    fn fits(&self, session: SessionKey, payload: usize) -> bool {
-        let connection = self.connection_of(session).and_then(|key| self.connection(key));
-        connection.is_none_or(|connection| connection.takes(payload))
+    fn takes(&mut self, session: SessionKey, payload: usize, is_part: bool) -> Result<(), &'static str> {
+        let Some(connection) = self.connection_of(session).and_then(|key| self.connection(key)) else {
+            return Ok(());
+        };
+        if !connection.takes(payload) {
+            return Err(uri::PAYLOAD_SIZE_EXCEEDED);
+        }
+        if is_part || self.has_room(connection, payload) {
+            Ok(())
+        } else {
+            self.met.refused += 1;
+            Err(uri::BUSY)
+        }
     }
 
     fn discard(&mut self, call: CallKey, way: Way) {

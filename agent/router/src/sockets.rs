@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Instant;
 
+use foldhash::{HashSet, HashSetExt};
 use mio::event::Event;
 use mio::{Registry, Token};
 use pipes_wamp::router::{Arena, LinkKey, SessionKey};
@@ -11,13 +12,17 @@ use crate::buffers::Buffers;
 use crate::clients::connection::{Connection, ConnectionKey};
 use crate::clients::internal::{HandOver, Offer, joined};
 use crate::clients::out_queue::Released;
-use crate::flow_control::class::Class;
+use crate::flow_control::class::{Class, Rank};
 use crate::flow_control::ledger::{Effect, Ledger};
+use crate::flow_control::met::Met;
+use crate::flow_control::room::Room;
 use crate::flow_control::window::FlowKey;
 use crate::peers::link::Link;
 use crate::peers::registrations::Registrations;
 use crate::token;
-use crate::turns::{Rank, Ready, Turns};
+use crate::turns::{Ready, Turns};
+
+mod room;
 
 /// The sockets of clients and links, and all that messages to them need.
 pub(crate) struct Sockets {
@@ -29,6 +34,11 @@ pub(crate) struct Sockets {
     /// Links, by the dealer's slot.
     links: Vec<Option<Link>>,
     ledger: Ledger,
+    room: Room,
+    /// How often limits were met.
+    pub met: Met,
+    /// Connections that wait until users' sessions hold less.
+    waiting_for_others: HashSet<ConnectionKey>,
     /// What other nodes know of this one's registrations.
     pub registrations: Registrations,
     buffers: Buffers,
@@ -52,6 +62,9 @@ impl Sockets {
             of_sessions: Vec::new(),
             links: Vec::new(),
             ledger: Ledger::default(),
+            room: Room::default(),
+            met: Met::default(),
+            waiting_for_others: HashSet::new(),
             registrations: Registrations::default(),
             buffers: Buffers::default(),
             offers: Vec::new(),
@@ -125,6 +138,7 @@ impl Sockets {
             match effect {
                 Effect::Stop(session) | Effect::Resume(session) => {
                     let may_send = effect == Effect::Resume(session);
+                    self.met.not_taken += u64::from(!may_send);
                     let Some(key) = self.connection_of(session) else {
                         continue;
                     };
@@ -203,7 +217,11 @@ impl Sockets {
             self.of_sessions.resize(session.index() + 1, None);
         }
         self.of_sessions[session.index()] = Some(connection);
-        self.ledger.open(session);
+        let class = self
+            .connection(connection)
+            .map_or(Class::Users, Connection::class);
+        self.ledger.open(session, class);
+        self.recount(connection);
     }
 
     /// A session has left its connection. Its place may be another session's by now.
@@ -222,11 +240,14 @@ impl Sockets {
         if let Some(session) = connection.session() {
             self.unbind(session, key);
         }
+        self.waiting_for_others.remove(&key);
         connection.shut(&self.registry);
         connection.drop_output(&mut self.buffers);
         while let Some(Released { flow, cost }) = connection.released() {
             self.book(|ledger| ledger.release(flow, cost));
         }
+        let (before, after) = connection.recount();
+        self.room.change(before, after);
     }
 
     /// Gives a connection's TCP socket up, which has no session yet and was told nothing.
@@ -265,7 +286,7 @@ impl Sockets {
     /// What was appended to a connection last, `octets` long, is its own to pay.
     pub fn mark_own(&mut self, key: ConnectionKey, octets: usize) {
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.mark_own(octets);
+            self.met.own_answers += u64::from(connection.mark_own(octets));
         }
     }
 
@@ -288,7 +309,9 @@ impl Sockets {
         while let Some(released) = self.connections.get_mut(key).and_then(Connection::released) {
             self.book(|ledger| ledger.release(released.flow, released.cost));
         }
+        self.recount(key);
         if was_stopped || is_gone {
+            self.go_on_with_little(key);
             self.queue(key);
         }
         Some(flushed)
@@ -305,6 +328,8 @@ impl Sockets {
     ) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.append(size, source, &mut self.buffers, write);
+            let (before, after) = connection.recount();
+            self.room.change(before, after);
             self.mark_dirty(key);
         }
     }

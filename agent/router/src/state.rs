@@ -13,6 +13,7 @@ use crate::clients::authentication::{Access, DEFAULT, PIPES, STAGES};
 use crate::clients::connection::{Connection, ConnectionKey, SCRATCH};
 use crate::clients::entering::Entering;
 use crate::clients::listener::Listeners;
+use crate::clients::stuck::Looks;
 use crate::clock::Clock;
 use crate::sockets::Sockets;
 
@@ -27,6 +28,8 @@ pub(crate) struct State {
     pub entering: Entering<ConnectionKey>,
     pub closing: VecDeque<(Instant, ConnectionKey)>,
     pub large_room: LargeRoom<Connection>,
+    /// Those at sessions that hold room others need.
+    pub looks: Looks,
     /// Where sockets are read into.
     pub scratch: Vec<u8>,
     /// Where links are decrypted into.
@@ -61,6 +64,7 @@ impl State {
             entering: Entering::default(),
             closing: VecDeque::new(),
             large_room: LargeRoom::default(),
+            looks: Looks::default(),
             scratch: vec![0; SCRATCH],
             plain: Vec::new(),
             linked,

@@ -10,11 +10,11 @@
 //! the others, and no longer, however many those are.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use pipes_wamp::router::LinkKey;
 
 use crate::clients::connection::ConnectionKey;
+use crate::flow_control::class::Rank;
 
 /// Who has something to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,30 +23,6 @@ pub(crate) enum Ready {
     Connection(ConnectionKey),
     /// A link.
     Link(LinkKey),
-}
-
-/// In which order they are served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rank {
-    First,
-    Entering,
-    Users,
-}
-
-impl Rank {
-    /// All of them, in that order.
-    pub const ALL: [Rank; 3] = [Rank::First, Rank::Entering, Rank::Users];
-
-    /// How long a turn is theirs at most. Together so short that whoever comes first hardly notices, and so long that what
-    /// a turn costs by itself (a poll, the clock) does not matter.
-    pub fn budget(self) -> Option<Duration> {
-        match self {
-            // They are few, and trusted.
-            Rank::First => None,
-            Rank::Entering => Some(Duration::from_millis(1)),
-            Rank::Users => Some(Duration::from_millis(4)),
-        }
-    }
 }
 
 /// Those who have something to do, by rank.

@@ -393,8 +393,8 @@ async fn a_caller_that_dies_without_window_is_noticed() {
 /// Descriptors that a test with many connections needs.
 const DESCRIPTORS: u64 = 4096;
 
-#[tokio::test]
-async fn connections_without_a_session_are_few_and_short_lived() {
+/// Lets this process have as many.
+pub fn raise_descriptors() {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
@@ -405,6 +405,11 @@ async fn connections_without_a_session_are_few_and_short_lived() {
         limit.rlim_cur = limit.rlim_max.min(DESCRIPTORS);
         assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
     }
+}
+
+#[tokio::test]
+async fn connections_without_a_session_are_few_and_short_lived() {
+    raise_descriptors();
     let node = RouterNode::start(1);
     let begun = Instant::now();
     let connect = || UnixStream::connect(&node.operators).unwrap();

@@ -92,7 +92,11 @@ async fn call(caller: Session, uris: Vec<String>, mut random: StdRng) -> Option<
 }
 
 pub async fn until_empty(node: &RouterNode) {
-    until(node, |counts| counts == Counts::default()).await;
+    let nothing = |met| Counts {
+        met,
+        ..Counts::default()
+    };
+    until(node, |counts| counts == nothing(counts.met)).await;
 }
 
 /// Waits until nothing is under way: windows and accounts of the sessions that stay are as they were at their begin.
@@ -101,6 +105,7 @@ pub async fn until_quiet(node: &RouterNode) {
         connections: counts.connections,
         sessions: counts.sessions,
         registrations: counts.registrations,
+        met: counts.met,
         ..Counts::default()
     };
     until(node, |counts| counts == quiet(counts)).await;

@@ -8,13 +8,11 @@
 //! come is copied here. A message over 64 KiB is read into a buffer of its own, its room reserved when its head is
 //! known (`large`). So a connection that has nothing half read holds no buffer.
 
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::io;
 use std::os::fd::OwnedFd;
 
-use mio::event::{Event, Source};
-use mio::net::{TcpStream, UnixStream};
-use mio::{Interest, Registry, Token};
+use mio::event::Event;
+use mio::{Registry, Token};
 use pipes_wamp::message::MESSAGE_MAX_JOINING;
 use pipes_wamp::router::{Handshake, Key, SessionKey};
 use pipes_wamp::transport::rawsocket::MESSAGE_MAX;
@@ -22,12 +20,15 @@ use pipes_wamp::transport::rawsocket::{self, HEAD};
 
 use crate::buffers::Buffers;
 use crate::clients::authentication::{Asked, Credentials, Origin, Proved};
+use crate::clients::input::Input;
 use crate::clients::large::{LARGE, Large};
 use crate::clients::out_queue::{OutQueue, Released};
 use crate::clients::pace::{Pace, READ};
-use crate::flow_control::class::Class;
+use crate::clients::stream::Stream;
+use crate::clients::stuck::Moved;
+use crate::flow_control::class::{Class, Rank};
+use crate::flow_control::room::LITTLE;
 use crate::flow_control::window::FlowKey;
-use crate::turns::Rank;
 
 /// Room to read into: a read, and before it the beginning of a frame that is not read apart.
 pub(crate) const SCRATCH: usize = LARGE + HEAD + READ;
@@ -45,14 +46,6 @@ pub(crate) const REST_OF_MESSAGE: usize = 256;
 /// Names a connection.
 pub(crate) type ConnectionKey = Key<Connection>;
 
-/// A client's socket.
-pub(crate) enum Stream {
-    /// TCP.
-    Tcp(TcpStream),
-    /// A unix socket, or one half of an internal session's pair.
-    Unix(UnixStream),
-}
-
 /// How far it is.
 pub(crate) enum Phase {
     /// The four octets of RawSocket are awaited.
@@ -65,44 +58,6 @@ pub(crate) enum Phase {
     Closing,
 }
 
-/// What was read and not yet understood.
-#[derive(Default)]
-pub(crate) struct Input {
-    bytes: Vec<u8>,
-    begin: usize,
-}
-
-impl Input {
-    /// What is there.
-    pub fn rest(&self) -> &[u8] {
-        &self.bytes[self.begin..]
-    }
-
-    /// Puts `rest` in place of what was there; gives the room back when it is empty.
-    pub fn replace(&mut self, rest: &[u8]) {
-        self.begin = 0;
-        if rest.is_empty() {
-            self.bytes = Vec::new();
-        } else {
-            self.bytes.clear();
-            self.bytes.extend_from_slice(rest);
-        }
-    }
-
-    /// Takes the buffer out, to be looked at while the connection is changed.
-    pub fn take(&mut self) -> Input {
-        std::mem::take(self)
-    }
-
-    /// Puts a buffer back of which `used` more bytes were understood.
-    pub fn put_back(&mut self, mut input: Input, used: usize) {
-        input.begin += used;
-        if input.begin < input.bytes.len() {
-            *self = input;
-        }
-    }
-}
-
 /// A client's connection.
 pub(crate) struct Connection {
     pub(super) stream: Stream,
@@ -112,6 +67,14 @@ pub(crate) struct Connection {
     pub(super) phase: Phase,
     /// With whom it shares room and turns.
     class: Class,
+    /// What it holds, as the room of sessions knows.
+    counted: usize,
+    /// The room of users' realms is used up: it waits until others, or it itself, hold less.
+    waits_for_others: bool,
+    /// Messages that it sent.
+    pub(super) messages: u64,
+    /// What had moved of it when it was looked at last and held much.
+    looked_at: Option<Moved>,
     /// How much of it is read and understood at once.
     pub(super) pace: Pace,
     /// What its session stands on, where that may be taken back.
@@ -156,6 +119,10 @@ impl Connection {
             origin,
             phase,
             class: Class::Users,
+            counted: 0,
+            waits_for_others: false,
+            messages: 0,
+            looked_at: None,
             pace: Pace::default(),
             proved: None,
             input: Input::default(),
@@ -254,9 +221,11 @@ impl Connection {
         self.out.append(size, source, buffers, write);
     }
 
-    /// What was appended last, `octets` long, is its own to pay.
-    pub fn mark_own(&mut self, octets: usize) {
+    /// What was appended last, `octets` long, is its own to pay. True: it is not read until it has taken some of that.
+    pub fn mark_own(&mut self, octets: usize) -> bool {
+        let was = self.is_owed_too_much();
         self.out.mark_own(octets);
+        !was && self.is_owed_too_much()
     }
 
     /// What was appended last takes `cost` of `flow`'s window.
@@ -319,6 +288,7 @@ impl Connection {
 
     /// Ends both directions.
     pub fn shut(&mut self, registry: &Registry) {
+        self.input.replace(&[]);
         // Fails only for a socket that was never watched.
         let _ = self.stream.deregister(registry);
         self.stream.shutdown();
@@ -331,7 +301,48 @@ impl Connection {
         (self.may_send || self.peer_closed_writing)
             && !self.is_owed_too_much()
             && !self.waits_for_room
+            && !self.waits_for_others
             && !matches!(self.phase, Phase::Closing)
+    }
+
+    /// What it holds: what waits for its socket, and what was read and is not understood.
+    pub fn held(&self) -> usize {
+        self.out.held() + self.input.held()
+    }
+
+    /// What of it waits for its socket.
+    pub fn waiting(&self) -> usize {
+        self.out.held()
+    }
+
+    /// What counts in the room of users' realms: before, and from now on.
+    pub fn recount(&mut self) -> (usize, usize) {
+        let counts = if self.class == Class::Users {
+            self.held()
+        } else {
+            0
+        };
+        (std::mem::replace(&mut self.counted, counts), counts)
+    }
+
+    /// Whether it waits until others, or it itself, hold less.
+    pub fn waits_for_others(&mut self, waits: bool) {
+        self.waits_for_others = waits;
+    }
+
+    /// Looks at it. True: it is a user's, held much when it was looked at last, and has not moved.
+    pub fn look(&mut self, look: u64) -> bool {
+        let has_much_begun = self.input.held() > LITTLE && !self.has_frame();
+        let holds_much = self.class == Class::Users && (self.out.held() > LITTLE || has_much_begun);
+        let (written, messages) = (self.out.written(), self.messages);
+        let moved = holds_much.then_some(Moved {
+            look,
+            written,
+            messages,
+        });
+        let before = std::mem::replace(&mut self.looked_at, moved);
+        let both = moved.zip(before);
+        both.is_some_and(|(now, before)| now.is_stuck_since(&before))
     }
 
     /// How much of a large message is there.
@@ -392,66 +403,10 @@ impl Connection {
     }
 }
 
-impl Stream {
-    /// Tells `registry` to watch it.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        match self {
-            Stream::Tcp(stream) => stream.register(registry, token, interest),
-            Stream::Unix(stream) => stream.register(registry, token, interest),
-        }
-    }
-
-    /// Tells `registry` to watch it no more.
-    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => stream.deregister(registry),
-            Stream::Unix(stream) => stream.deregister(registry),
-        }
-    }
-
-    /// Ends both directions.
-    pub fn shutdown(&self) {
-        // A socket that is closed already needs none.
-        let _ = match self {
-            Stream::Tcp(stream) => stream.shutdown(Shutdown::Both),
-            Stream::Unix(stream) => stream.shutdown(Shutdown::Both),
-        };
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => stream.read(buffer),
-            Stream::Unix(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => stream.write(bytes),
-            Stream::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => stream.write_vectored(slices),
-            Stream::Unix(stream) => stream.write_vectored(slices),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mio::net::UnixStream;
     use pipes_wamp::transport::rawsocket::FrameKind;
 
     #[test]

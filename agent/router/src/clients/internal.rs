@@ -9,7 +9,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::clients::authentication::Origin;
-use crate::clients::connection::{Connection, Phase, Stream};
+use crate::clients::connection::{Connection, Phase};
+use crate::clients::stream::Stream;
 use crate::flow_control::class::Class;
 
 /// A session of the agent itself, joined already: WAMP messages at once, in RawSocket's frames. It ends with the stream.

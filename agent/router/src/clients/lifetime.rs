@@ -20,8 +20,9 @@ use pipes_wamp::write;
 use tracing::{debug, warn};
 
 use crate::clients::authentication::{Origin, class};
-use crate::clients::connection::{Connection, ConnectionKey, Phase, Stream};
+use crate::clients::connection::{Connection, ConnectionKey, Phase};
 use crate::clients::entering::Door;
+use crate::clients::stream::Stream;
 use crate::state::State;
 
 /// Sessions and connections that have none yet, together.
@@ -188,6 +189,7 @@ impl State {
         let connections = &self.sockets;
         let filled = |key| Some(connections.connection(key)?.large_filled());
         for key in self.large_room.overdue(now, filled) {
+            self.sockets.met.large_ended += 1;
             self.abort(
                 key,
                 uri::PROTOCOL_VIOLATION,
@@ -195,7 +197,29 @@ impl State {
             );
             self.drop_large(key);
         }
+        self.end_stuck();
         self.listeners.retry_stuck(now);
+    }
+
+    /// Ends users' sessions that hold much and have not moved, where others need their room.
+    fn end_stuck(&mut self) {
+        let Some(look) = self.looks.due(self.sockets.is_short(), self.sockets.now()) else {
+            return;
+        };
+        let keys: Vec<ConnectionKey> = self.sockets.connections().map(|(key, _)| key).collect();
+        let mut is_stuck = |key| {
+            let connection = self.sockets.connection_mut(key);
+            connection.is_some_and(|connection| connection.look(look))
+        };
+        let stuck: Vec<_> = keys.into_iter().filter(|key| is_stuck(*key)).collect();
+        if !stuck.is_empty() {
+            warn!(
+                sessions = stuck.len(),
+                "users' sessions that take nothing end, for others need their room"
+            );
+        }
+        self.sockets.met.stuck_ended += stuck.len() as u64;
+        stuck.into_iter().for_each(|key| self.end(key));
     }
 
     /// When `end_overdue_connections` has something to do.
@@ -207,6 +231,7 @@ impl State {
             self.entering.first().map(|(since, _)| since + ENTER_WITHIN),
             of(&self.closing, CLOSE_WITHIN),
             self.large_room.next_overdue(),
+            self.looks.next(),
             self.listeners.next_retry(),
         ];
         all.into_iter().flatten().min()

@@ -12,7 +12,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::sync::mpsc;
 
 use crate::clients::authentication::Origin;
-use crate::clients::connection::Stream;
+use crate::clients::stream::Stream;
 use crate::token;
 
 /// After how long a listener that had to stop is tried again.

@@ -18,6 +18,9 @@ use crate::flow_control::window::{FlowKey, MESSAGE_COST};
 /// Blocks handed to the kernel in one call: 2 MiB, more than any socket takes.
 const SLICES: usize = 8;
 
+/// A message's place in the queue, and its flow.
+const MARK_COST: usize = 256;
+
 /// One message's place and cost.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
@@ -52,6 +55,8 @@ pub(crate) struct OutQueue {
     marks: VecDeque<Mark>,
     /// What of it is the connection's own, heads and places included.
     own: usize,
+    /// Room of all blocks.
+    room: usize,
 }
 
 impl OutQueue {
@@ -68,14 +73,20 @@ impl OutQueue {
             .back()
             .is_some_and(|block| block.bytes.capacity() - block.bytes.len() >= size);
         if !has_room {
-            let bytes = buffers.block(size, source);
+            let bytes = if self.blocks.is_empty() {
+                buffers.first_block(size, source)
+            } else {
+                buffers.block(size, source)
+            };
             let sent = bytes.len();
+            self.room += bytes.capacity();
             self.blocks.push_back(Block { bytes, sent });
         }
         if let Some(Block { bytes, .. }) = self.blocks.back_mut() {
-            let before = bytes.len();
+            let (before, room) = (bytes.len(), bytes.capacity());
             write(bytes);
             self.appended += (bytes.len() - before) as u64;
+            self.room += bytes.capacity() - room;
         }
     }
 
@@ -97,6 +108,16 @@ impl OutQueue {
             flow: None,
             cost,
         });
+    }
+
+    /// What is held by it: its blocks, and its messages' places here and in the ledger.
+    pub fn held(&self) -> usize {
+        self.room + self.marks.len() * MARK_COST
+    }
+
+    /// Octets that have left.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// What of it is the connection's own.
@@ -147,6 +168,7 @@ impl OutQueue {
             }
             taken -= left;
             if let Some(block) = self.blocks.pop_front() {
+                self.room -= block.bytes.capacity();
                 buffers.give_block(block.bytes);
             }
         }
@@ -168,6 +190,7 @@ impl OutQueue {
         for block in self.blocks.drain(..) {
             buffers.give_block(block.bytes);
         }
+        self.room = 0;
         self.written = self.appended;
     }
 }
@@ -310,6 +333,7 @@ mod tests {
         let mut socket = Narrow(Vec::new(), usize::MAX);
         while !queue.flush(&mut socket, &mut buffers).unwrap() {}
         assert!(queue.is_empty());
+        assert_eq!(queue.held(), 0);
         assert_eq!(
             (socket.0.len(), socket.0[0], socket.0[3 * BLOCK + 1]),
             (3 * BLOCK + 2, 1, 2)

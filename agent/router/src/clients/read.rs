@@ -17,6 +17,7 @@ use crate::clients::connection::{Connection, ConnectionKey, Phase};
 use crate::clients::large::{LARGE, Large};
 use crate::clients::listener::Handshaking;
 use crate::clients::pace::MESSAGES_A_TURN;
+use crate::flow_control::room::LITTLE;
 use crate::state::State;
 
 /// How far the bytes of a connection could be understood.
@@ -42,11 +43,17 @@ impl State {
         if !connection.may_go_on() {
             return;
         }
-        if connection.large.is_some() {
+        let is_large = connection.large.is_some();
+        let waits_for_much = connection.waiting() > LITTLE;
+        if self.sockets.is_short_for(key) && !is_large && waits_for_much {
+            return self.sockets.wait_for_others(key);
+        }
+        if is_large {
             self.read_large(key);
         } else if let Some(messages) = self.understand_kept(key) {
             self.read(key, MESSAGES_A_TURN.saturating_sub(messages));
         }
+        self.sockets.recount(key);
         self.sockets.queue(key);
     }
 
@@ -70,9 +77,23 @@ impl State {
             }
             None => {
                 connection.input.put_back(kept, understood.used);
+                self.hold_begun(key, understood.begun);
+                let connection = self.sockets.connection(key)?;
                 let is_over = understood.messages >= MESSAGES_A_TURN;
                 (connection.may_go_on() && !is_over).then_some(understood.messages)
             }
+        }
+    }
+
+    /// Holds room for a message that begins in what is kept, if there is.
+    fn hold_begun(&mut self, key: ConnectionKey, length: usize) {
+        let has_room = length <= LITTLE || !self.sockets.is_short_for(key);
+        if let Some(connection) = self
+            .sockets
+            .connection_mut(key)
+            .filter(|_| has_room && length > 0)
+        {
+            connection.input.hold_whole(HEAD + length);
         }
     }
 
@@ -86,16 +107,23 @@ impl State {
     }
 
     fn read_into(&mut self, key: ConnectionKey, scratch: &mut [u8], messages_max: usize) {
+        let is_short = self.sockets.is_short_for(key);
         let Some(connection) = self.sockets.connection_mut(key) else {
             return;
         };
         if !connection.is_readable {
             return;
         }
+        let wanted = match connection.input.missing() {
+            _ if !is_short => connection.pace.reads(),
+            // What was begun is finished.
+            missing @ 1.. => missing,
+            0 if connection.input.held() > LITTLE => return self.sockets.wait_for_others(key),
+            0 => connection.pace.reads().min(LITTLE),
+        };
         let kept = connection.input.rest();
         let begun = kept.len();
         scratch[..begun].copy_from_slice(kept);
-        let wanted = connection.pace.reads();
         let room = &mut scratch[begun..begun + wanted];
         let read = match connection.stream.read(room) {
             Ok(0) => return self.end(key),
@@ -123,6 +151,7 @@ impl State {
             None => {
                 if let Some(connection) = self.sockets.connection_mut(key) {
                     connection.input.replace(rest);
+                    self.hold_begun(key, understood.begun);
                 }
             }
         }
@@ -217,6 +246,9 @@ impl State {
                     break;
                 }
             }
+        }
+        if let Some(connection) = self.sockets.connection_mut(key) {
+            connection.messages += understood.messages as u64;
         }
         understood
     }
@@ -321,7 +353,8 @@ impl State {
         let Some(class) = self.sockets.connection(key).map(Connection::class) else {
             return;
         };
-        let is_reserved = self.large_room.reserve(key, class, length, self.sockets.now());
+        let is_short = self.sockets.is_short_for(key);
+        let is_reserved = !is_short && self.large_room.reserve(key, class, length, self.sockets.now());
         let large = is_reserved.then(|| {
             let mut buffer = self.sockets.buffers().large(length);
             buffer[..begun.len()].copy_from_slice(begun);
@@ -333,6 +366,7 @@ impl State {
                 class,
             }
         });
+        self.sockets.met.large_waits += u64::from(!is_reserved && !is_short);
         let Some(connection) = self.sockets.connection_mut(key) else {
             return;
         };
@@ -341,10 +375,13 @@ impl State {
             connection.large = large;
         } else {
             // Its head is put back, to be read again when there is room.
-            connection.waits_for_room = true;
+            connection.waits_for_room = !is_short;
             let mut again = rawsocket::frame_head(FrameKind::Message, length).to_vec();
             again.extend_from_slice(begun);
             connection.input.replace(&again);
+            if is_short {
+                self.sockets.wait_for_others(key);
+            }
         }
     }
 

@@ -2,16 +2,16 @@
 //!
 //! | | is charged to | until |
 //! |---|---|---|
-//! | a message of a call | the call's flow in that direction (`window`) | it is released: a socket took it, or it was thrown away |
+//! | a message of a call | the call's flow in that direction (`window`), and all that its sender's flows hold | it is released: a socket took it, or it was thrown away |
 //! | a call's first message | the same, and its caller's *send debt* | it is released |
 //! | what is held of a call that is over | its caller's *send* or *receive debt*, who caused it (`transfer`) | it is released |
 //! | the same, bytes spliced into another call's answers | that call's caller's *receive debt* | it is released |
 //!
-//! A session whose flow has no window, or that owes too much, is not read: the ledger says when that begins and ends
-//! ([`Effect`]), and the outbox does so. It knows no sockets.
+//! A session whose flow has no window, whose flows hold too much or that owes too much is not read: the ledger says when that
+//! begins and ends ([`Effect`]), and the outbox does so. It knows no sockets.
 //!
-//! Always (the tests assert it): (1) a session's debts are the sums of what its flows say, and it waits once for each of its
-//! flows without window; (2) of what a flow holds, no more is a debt than is held, nor on its way over a link; (3) a flow
+//! Always (the tests assert it): (1) a session's debts and what it is charged for are the sums of what its flows say, and it
+//! waits once for each of its flows without window; (2) of what a flow holds, no more is a debt than is held, nor on its way over a link; (3) a flow
 //! that is closed and holds nothing is gone; (4) what is on its way over a link is one flow's to pay.
 
 use std::collections::VecDeque;
@@ -19,13 +19,9 @@ use std::collections::VecDeque;
 use foldhash::{HashMap, HashMapExt};
 use pipes_wamp::router::{Arena, CallKey, Charge, End, Ended, LinkKey, SessionKey, Way};
 
+use crate::flow_control::account::Account;
+use crate::flow_control::class::Class;
 use crate::flow_control::window::{Debt, Flow, FlowKey, Over, Side, Source};
-
-/// What a session sends beside its calls in progress and has not been taken: first messages of calls, chunks of calls that
-/// are over. One that owes so much is not read.
-const SEND_DEBT_MAX: usize = 256 << 10;
-/// Answers of calls that are over, which their caller has not taken. One that owes so much is not read.
-const RECEIVE_DEBT_MAX: usize = 2 << 20;
 
 /// What the outbox is to do about a change in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,33 +37,6 @@ pub(crate) enum Effect {
         way: Way,
         bytes: usize,
     },
-}
-
-/// One session's.
-#[derive(Default)]
-struct Account {
-    /// Its flows without window.
-    waits: usize,
-    send_debt: usize,
-    receive_debt: usize,
-}
-
-impl Account {
-    fn may_send(&self) -> bool {
-        self.waits == 0 && self.send_debt < SEND_DEBT_MAX && self.receive_debt < RECEIVE_DEBT_MAX
-    }
-
-    fn end_wait(&mut self) {
-        debug_assert!(self.waits > 0, "a wait ends that never began");
-        self.waits = self.waits.saturating_sub(1);
-    }
-
-    fn debt(&mut self, side: Side) -> &mut usize {
-        match side {
-            Side::Send => &mut self.send_debt,
-            Side::Receive => &mut self.receive_debt,
-        }
-    }
 }
 
 /// Sums over everything.
@@ -90,16 +59,20 @@ pub(crate) struct Ledger {
     accounts: Vec<Option<(u32, Account)>>,
     /// Who pays for what is on its way over each link, by the link's slot and the call's number.
     over: Vec<HashMap<(u64, Way), FlowKey>>,
+    /// What is on its way over links of users' sessions.
+    users_over: usize,
+    /// Flows of which something was taken that is not given back yet.
+    lagging: Vec<FlowKey>,
     effects: VecDeque<Effect>,
 }
 
 impl Ledger {
     /// Opens the account of a session that joined.
-    pub fn open(&mut self, session: SessionKey) {
+    pub fn open(&mut self, session: SessionKey, class: Class) {
         if self.accounts.len() <= session.index() {
             self.accounts.resize_with(session.index() + 1, || None);
         }
-        self.accounts[session.index()] = Some((session.generation(), Account::default()));
+        self.accounts[session.index()] = Some((session.generation(), Account::new(class)));
     }
 
     /// Closes the account of one that left; its flows live until they are released.
@@ -109,8 +82,15 @@ impl Ledger {
         }
     }
 
-    /// Holds a message's cost against its flow; `over` is the link it leaves by, and its call's number there.
-    pub fn charge(&mut self, charge: Charge, cost: usize, over: Option<(LinkKey, u64)>) -> Option<FlowKey> {
+    /// Holds a message's cost against its flow; `over` is the link it leaves by, and its call's number there. `is_full`: who
+    /// takes it has no room for more.
+    pub fn charge(
+        &mut self,
+        charge: Charge,
+        cost: usize,
+        over: Option<(LinkKey, u64)>,
+        is_full: bool,
+    ) -> Option<FlowKey> {
         let Charge::Flow {
             call,
             way,
@@ -122,18 +102,23 @@ impl Ledger {
         };
         let key = self.flow_of(call, way, source);
         let flow = self.flows.get_mut(key)?;
-        let waiting = flow.charge(cost);
-        if let (true, End::Session(session, _)) = (opening, source) {
+        // Room at other nodes is theirs: what waits for them is bounded for users' realms alone.
+        let begins_to_wait = flow.charge(cost, is_full && (over.is_none() || flow.is_users));
+        let sender = flow.sender();
+        if let (true, Some(session)) = (opening, sender) {
             let amount = flow.owed() + cost;
             flow.debt = Some(Debt {
                 session,
                 side: Side::Send,
                 amount,
             });
-            self.change(session, |account| account.send_debt += cost);
         }
-        if let Some(session) = waiting {
-            self.change(session, |account| account.waits += 1);
+        if let Some(session) = sender {
+            self.change(session, |account| {
+                account.hold(cost, 0);
+                account.send_debt += if opening { cost } else { 0 };
+                account.waits += usize::from(begins_to_wait);
+            });
         }
         if let Some((link, number)) = over {
             self.charge_over(key, link, number, cost);
@@ -154,7 +139,8 @@ impl Ledger {
         };
         let held = flow.over.as_ref().map_or(0, |over| over.held) + cost;
         flow.over = Some(Over { link, number, held });
-        let way = flow.way;
+        let (way, is_users) = (flow.way, flow.is_users);
+        self.users_over += if is_users { cost } else { 0 };
         if self.over.len() <= link.index() {
             self.over.resize_with(link.index() + 1, HashMap::new);
         }
@@ -168,13 +154,24 @@ impl Ledger {
         let Some(flow) = self.flows.get_mut(key) else {
             return;
         };
-        let (paid, woken, way) = (flow.release(cost), flow.wake(), flow.way);
+        let (before, sender, way) = (flow.held, flow.sender(), flow.way);
+        let (paid, is_woken) = (flow.release(cost), flow.wake());
+        let released = before - flow.held;
         let (due, is_gone) = (flow.give_back(cost), flow.is_gone());
+        let begins_to_lag = flow.begins_to_lag();
         if let Some(debt) = paid {
             self.pay(debt);
         }
-        if let Some(session) = woken {
-            self.change(session, Account::end_wait);
+        if let Some(session) = sender {
+            self.change(session, |account| {
+                account.hold(0, released);
+                if is_woken {
+                    account.end_wait();
+                }
+            });
+        }
+        if begins_to_lag {
+            self.lagging.push(key);
         }
         self.give_back(way, due);
         if is_gone {
@@ -191,12 +188,15 @@ impl Ledger {
     }
 
     fn release_of_over(&mut self, key: FlowKey, cost: usize) {
-        let flow = self.flows.get_mut(key);
-        let Some(over) = flow.and_then(|flow| flow.over.as_mut()) else {
+        let Some(flow) = self.flows.get_mut(key) else {
+            return;
+        };
+        let Some(over) = &mut flow.over else {
             return;
         };
         let cost = cost.min(over.held);
         over.held -= cost;
+        self.users_over -= if flow.is_users { cost } else { 0 };
         self.release(key, cost);
     }
 
@@ -235,7 +235,7 @@ impl Ledger {
         let Some(flow) = self.flows.get_mut(from) else {
             return;
         };
-        let (woken, way) = (flow.close(), flow.way);
+        let (sender, way, held) = (flow.close(), flow.way, flow.held);
         let due = flow.give_back(0);
         let is_charged_there = flow.over.is_some() && way == Way::Down;
         let is_done = flow.held == 0 || is_charged_there;
@@ -248,8 +248,13 @@ impl Ledger {
             });
             self.change(session, |account| *account.debt(side) += moved);
         }
-        if let Some(session) = woken {
-            self.change(session, Account::end_wait);
+        if let Some((session, waited)) = sender {
+            self.change(session, |account| {
+                account.hold(0, held);
+                if waited {
+                    account.end_wait();
+                }
+            });
         }
         self.give_back(way, due);
         if is_done {
@@ -269,6 +274,10 @@ impl Ledger {
             flow.held += held;
             if let Some(over) = &mut flow.over {
                 over.held += held;
+                self.users_over += if flow.is_users { held } else { 0 };
+            }
+            if let Some(session) = flow.sender() {
+                self.change(session, |account| account.hold(held, 0));
             }
         }
     }
@@ -314,11 +323,34 @@ impl Ledger {
     fn remove(&mut self, key: FlowKey) {
         if let Some(flow) = self.flows.remove(key)
             && let Some(over) = flow.over
-            && let Some(payers) = self.over.get_mut(over.link.index())
-            && payers.get(&(over.number, flow.way)) == Some(&key)
         {
-            payers.remove(&(over.number, flow.way));
+            self.users_over -= if flow.is_users { over.held } else { 0 };
+            self.forget_over(key, &over, flow.way);
         }
+    }
+
+    fn forget_over(&mut self, key: FlowKey, over: &Over, way: Way) {
+        if let Some(payers) = self.over.get_mut(over.link.index())
+            && payers.get(&(over.number, way)) == Some(&key)
+        {
+            payers.remove(&(over.number, way));
+        }
+    }
+
+    /// Gives back what was taken and was too little to be worth a frame each time, so that nobody waits for it who could
+    /// go on: now and then.
+    pub fn give_back_lagging(&mut self) {
+        for key in std::mem::take(&mut self.lagging) {
+            if let Some(flow) = self.flows.get_mut(key) {
+                let (due, way) = (flow.give_back_rest(), flow.way);
+                self.give_back(way, due);
+            }
+        }
+    }
+
+    /// What is on its way to other nodes of users' sessions.
+    pub fn users_over(&self) -> usize {
+        self.users_over
     }
 
     /// What is to be done next about the changes so far.
@@ -357,7 +389,18 @@ impl Ledger {
         if *generation != call.generation() {
             (*generation, *flows) = (call.generation(), [None; 2]);
         }
-        *flows[way as usize].get_or_insert_with(|| self.flows.insert(Flow::new(way, source)))
+        if let Some(flow) = flows[way as usize] {
+            return flow;
+        }
+        let is_users = match source {
+            End::Session(session, _) => {
+                self.account(session).map(|account| account.class()) == Some(Class::Users)
+            }
+            End::Link(..) => false,
+        };
+        let flow = self.flows.insert(Flow::new(way, source, is_users));
+        self.of_calls[call.index()].1[way as usize] = Some(flow);
+        flow
     }
 
     /// The link that a call's flow leaves by, and its number there.

@@ -27,8 +27,8 @@ pub(super) enum Source {
     /// A session of this node.
     Session {
         session: SessionKey,
-        /// It waits for this flow's window.
-        is_waiting: bool,
+        /// It waits until no more than so much of this flow is held.
+        waits_for: Option<usize>,
     },
     /// Another node, by the link and the call's number there.
     Node {
@@ -38,6 +38,8 @@ pub(super) enum Source {
         due: usize,
         /// Something was given back: what the call's first message cost.
         has_given: bool,
+        /// The ledger knows that something is due.
+        is_lagging: bool,
     },
     /// Nobody that waits: the call is over.
     Nobody,
@@ -77,20 +79,23 @@ pub(crate) struct Flow {
     pub(super) debt: Option<Debt>,
     /// Its call is over.
     pub(super) is_closed: bool,
+    /// Its source is a session of users' realms.
+    pub(super) is_users: bool,
 }
 
 impl Flow {
-    pub(super) fn new(way: Way, source: End) -> Flow {
+    pub(super) fn new(way: Way, source: End, is_users: bool) -> Flow {
         let source = match source {
             End::Session(session, _) => Source::Session {
                 session,
-                is_waiting: false,
+                waits_for: None,
             },
             End::Link(link, number) => Source::Node {
                 link,
                 number,
                 due: 0,
                 has_given: false,
+                is_lagging: false,
             },
         };
         Flow {
@@ -100,18 +105,28 @@ impl Flow {
             over: None,
             debt: None,
             is_closed: false,
+            is_users,
         }
     }
 
-    /// Holds `cost` more. Gives the session that must wait from now on.
-    pub(super) fn charge(&mut self, cost: usize) -> Option<SessionKey> {
+    /// Holds `cost` more, for somebody who has no room for more if `is_full`. True: its source must wait from now on, until
+    /// half of it is taken. One that wakes for every message would write them one by one.
+    pub(super) fn charge(&mut self, cost: usize, is_full: bool) -> bool {
         self.held += cost;
         match &mut self.source {
-            Source::Session { session, is_waiting } if self.held >= WINDOW && !*is_waiting => {
-                *is_waiting = true;
-                Some(*session)
+            Source::Session { waits_for, .. } if waits_for.is_none() && (is_full || self.held >= WINDOW) => {
+                *waits_for = Some(self.held.min(WINDOW) / 2);
+                true
             }
-            _ => None,
+            _ => false,
+        }
+    }
+
+    /// The session that sends it, and is charged for it while the call lives.
+    pub(super) fn sender(&self) -> Option<SessionKey> {
+        match self.source {
+            Source::Session { session, .. } => Some(session),
+            Source::Node { .. } | Source::Nobody => None,
         }
     }
 
@@ -124,25 +139,23 @@ impl Flow {
         (amount > 0).then_some(Debt { amount, ..*debt })
     }
 
-    /// Gives the session that need not wait any more: half of the window is free. One that wakes for every message would
-    /// write them one by one.
-    pub(super) fn wake(&mut self) -> Option<SessionKey> {
+    /// True: its source need not wait any more.
+    pub(super) fn wake(&mut self) -> bool {
         match &mut self.source {
-            Source::Session { session, is_waiting } if *is_waiting && self.held <= WINDOW / 2 => {
-                *is_waiting = false;
-                Some(*session)
+            Source::Session { waits_for, .. } => {
+                waits_for.take_if(|waits_for| self.held <= *waits_for).is_some()
             }
-            _ => None,
+            Source::Node { .. } | Source::Nobody => false,
         }
     }
 
-    /// The call is over. Gives the session that waited for it.
-    pub(super) fn close(&mut self) -> Option<SessionKey> {
+    /// The call is over. Gives the session that was charged for it, and whether it waited.
+    pub(super) fn close(&mut self) -> Option<(SessionKey, bool)> {
         self.is_closed = true;
         match self.source {
-            Source::Session { session, is_waiting } => {
+            Source::Session { session, waits_for } => {
                 self.source = Source::Nobody;
-                is_waiting.then_some(session)
+                Some((session, waits_for.is_some()))
             }
             Source::Node { .. } | Source::Nobody => None,
         }
@@ -155,6 +168,7 @@ impl Flow {
             number,
             due,
             has_given,
+            ..
         } = &mut self.source
         else {
             return None;
@@ -166,6 +180,30 @@ impl Flow {
         }
         *has_given = true;
         Some((*link, *number, std::mem::take(due)))
+    }
+
+    /// True: something is due from now on, and the ledger did not know.
+    pub(super) fn begins_to_lag(&mut self) -> bool {
+        match &mut self.source {
+            Source::Node { due, is_lagging, .. } => *due > 0 && !std::mem::replace(is_lagging, true),
+            Source::Session { .. } | Source::Nobody => false,
+        }
+    }
+
+    /// Gives what is due, however little.
+    pub(super) fn give_back_rest(&mut self) -> Option<(LinkKey, u64, usize)> {
+        let Source::Node {
+            link,
+            number,
+            due,
+            is_lagging,
+            ..
+        } = &mut self.source
+        else {
+            return None;
+        };
+        *is_lagging = false;
+        (*due > 0).then(|| (*link, *number, std::mem::take(due)))
     }
 
     /// Its last message has come: the node that it comes from has forgotten it, and waits for no window.
@@ -191,25 +229,39 @@ mod tests {
     use super::*;
 
     fn flow(way: Way) -> Flow {
-        Flow::new(way, End::Session(Key::none(), 1))
+        Flow::new(way, End::Session(Key::none(), 1), false)
     }
 
     #[test]
     fn a_source_waits_from_a_whole_window_to_half_of_one() {
         let mut flow = flow(Way::Up);
-        assert_eq!(flow.charge(WINDOW - 1), None);
-        assert!(flow.charge(100).is_some());
-        assert_eq!(flow.charge(100), None, "it waits once");
+        assert!(!flow.charge(WINDOW - 1, false));
+        assert!(flow.charge(100, false));
+        assert!(!flow.charge(100, false), "it waits once");
         flow.release(1000);
-        assert_eq!(flow.wake(), None);
+        assert!(!flow.wake());
         flow.release(WINDOW / 2);
-        assert!(flow.wake().is_some());
+        assert!(flow.wake());
+    }
+
+    #[test]
+    fn a_source_that_sends_to_a_full_session_waits_until_half_of_it_is_taken() {
+        let mut flow = flow(Way::Up);
+        assert!(!flow.charge(60, false));
+        assert!(flow.charge(40, true));
+        flow.release(49);
+        assert!(!flow.wake());
+        flow.release(1);
+        assert!(flow.wake());
+        assert!(flow.charge(0, true), "it is still full");
+        flow.release(50);
+        assert!(flow.wake());
     }
 
     #[test]
     fn a_closed_flow_is_gone_when_nothing_of_it_is_held() {
         let mut flow = flow(Way::Down);
-        flow.charge(10);
+        flow.charge(10, false);
         let (session, side) = (Key::none(), Side::Receive);
         let debt = |amount| Debt {
             session,

@@ -8,6 +8,7 @@ use std::time::Instant;
 use pipes_wamp::router::LinkKey;
 use tracing::{info, warn};
 
+use crate::flow_control::ledger::Ledger;
 use crate::peers::frame::Frame;
 use crate::peers::link::Link;
 use crate::peers::liveness::Verdict;
@@ -78,6 +79,9 @@ impl State {
             .filter(|link| link.next_tend() <= now)
             .map(Link::key)
             .collect();
+        if !due.is_empty() {
+            self.sockets.book(Ledger::give_back_lagging);
+        }
         for key in due {
             let Some(link) = self.sockets.dirty_link(key) else {
                 continue;

@@ -95,8 +95,9 @@ pub trait Outbox {
     );
     /// A message to another node.
     fn to_link(&mut self, link: LinkKey, charge: Charge, message: &PeerMessage<'_>);
-    /// Whether the session takes a message with so many bytes of payload.
-    fn fits(&self, session: SessionKey, payload: usize) -> bool;
+    /// Whether the session takes a message with so many bytes of payload; if not, the error that says why. A part of a call
+    /// is taken however much waits for the session: its sender is held up.
+    fn takes(&mut self, session: SessionKey, payload: usize, is_part: bool) -> Result<(), &'static str>;
     /// Throws away what of a call waits in this direction and has not begun to leave.
     fn discard(&mut self, call: CallKey, way: Way);
     /// A call is over; nothing more comes of it.

@@ -1,6 +1,8 @@
 //! The ledger's sums, whatever is charged, released, transferred and lost.
 
 use super::*;
+use crate::flow_control::account::SEND_DEBT_MAX;
+use crate::flow_control::room::SESSION_MAX;
 use crate::flow_control::window::WINDOW;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -26,14 +28,25 @@ fn check(ledger: &Ledger) {
             (owed(Side::Send), owed(Side::Receive))
         );
         let waits = sum(&|flow| match flow.source {
-            Source::Session { session, is_waiting } if is(session) => usize::from(is_waiting),
+            Source::Session { session, waits_for } if is(session) => usize::from(waits_for.is_some()),
             _ => 0,
         });
-        assert_eq!(account.waits, waits);
+        let held = sum(&|flow| {
+            if flow.sender().is_some_and(is) {
+                flow.held
+            } else {
+                0
+            }
+        });
+        assert_eq!((account.waits, account.held), (waits, held));
     }
+    let over = |flow: &Flow| flow.over.as_ref().map_or(0, |over| over.held);
+    assert_eq!(
+        ledger.users_over,
+        sum(&|flow| if flow.is_users { over(flow) } else { 0 })
+    );
     for (key, flow) in ledger.flows.iter() {
-        let over = flow.over.as_ref().map_or(0, |over| over.held);
-        assert!(flow.owed() <= flow.held && over <= flow.held, "{key:?}");
+        assert!(flow.owed() <= flow.held && over(flow) <= flow.held, "{key:?}");
         assert!(!flow.is_gone(), "{key:?} is closed and holds nothing");
     }
     for key in ledger.over.iter().flat_map(HashMap::values) {
@@ -100,11 +113,11 @@ fn what_is_held_of_a_call_that_is_over_is_its_callers_debt() {
     let mut router = Router::default();
     let (sessions, calls): (Vec<SessionKey>, Vec<CallKey>) = (keys(2), keys(1));
     let (caller, callee) = (End::Session(sessions[0], 1), End::Session(sessions[1], 1));
-    router.ledger.open(sessions[0]);
+    router.ledger.open(sessions[0], Class::Users);
     for (cost, opening) in [(100, true), (SEND_DEBT_MAX, false)] {
         let flow = router
             .ledger
-            .charge(up(calls[0], caller, opening), cost, None)
+            .charge(up(calls[0], caller, opening), cost, None, false)
             .unwrap();
         router.marks.push((flow, cost));
     }
@@ -124,10 +137,10 @@ fn bytes_of_a_spliced_call_that_is_over_are_their_takers_debt() {
     let (sessions, calls): (Vec<SessionKey>, Vec<CallKey>) = (keys(2), keys(1));
     let links: Vec<LinkKey> = keys(1);
     let (caller, callee) = (End::Link(links[0], 7), End::Session(sessions[0], 1));
-    router.ledger.open(sessions[1]);
+    router.ledger.open(sessions[1], Class::Users);
     let flow = router
         .ledger
-        .charge(up(calls[0], caller, false), 500, None)
+        .charge(up(calls[0], caller, false), 500, None, false)
         .unwrap();
     router.marks.push((flow, 500));
     router
@@ -151,16 +164,18 @@ fn a_calls_chunks_over_a_link_are_paid_by_the_call_that_is_spliced_onto_it() {
     let mut router = Router::default();
     let (sessions, calls): (Vec<SessionKey>, Vec<CallKey>) = (keys(2), keys(2));
     let links: Vec<LinkKey> = keys(1);
-    sessions.iter().for_each(|session| router.ledger.open(*session));
+    sessions
+        .iter()
+        .for_each(|session| router.ledger.open(*session, Class::Users));
     let (first, second) = (End::Session(sessions[0], 1), End::Session(sessions[1], 1));
     let over = Some((links[0], 3));
     let own = up(calls[1], second, false);
-    router.ledger.charge(own, WINDOW, over).unwrap();
+    router.ledger.charge(own, WINDOW, over, false).unwrap();
     router.carry_out();
     assert_eq!(router.stopped, [sessions[1]]);
     router
         .ledger
-        .charge(up(calls[0], first, false), 10, over)
+        .charge(up(calls[0], first, false), 10, over, false)
         .unwrap();
     router.carry_out();
     assert!(
@@ -170,6 +185,50 @@ fn a_calls_chunks_over_a_link_are_paid_by_the_call_that_is_spliced_onto_it() {
     router.ledger.release_over(links[0], 3, Way::Up, WINDOW + 10);
     router.carry_out();
     assert_eq!(router.ledger.totals().held, 0);
+}
+
+#[test]
+fn a_session_whose_calls_hold_too_much_together_waits_until_half_is_taken() {
+    let mut router = Router::default();
+    let (sessions, calls): (Vec<SessionKey>, Vec<CallKey>) = (keys(3), keys(20));
+    let links: Vec<LinkKey> = keys(1);
+    router.ledger.open(sessions[0], Class::Users);
+    router.ledger.open(sessions[1], Class::Stages);
+    for (number, call) in calls.iter().enumerate() {
+        let source = End::Session(sessions[number % 2], number as u64);
+        let over = Some((links[0], number as u64));
+        router
+            .ledger
+            .charge(up(*call, source, false), WINDOW - 1, over, false);
+        router.carry_out();
+    }
+    assert_eq!(router.stopped, [sessions[0]], "a stage is bounded by its credit");
+    assert!(router.ledger.users_over() > SESSION_MAX);
+    for number in (0..20).step_by(2) {
+        assert_eq!(router.stopped.len(), usize::from(number < 16), "{number}");
+        router.ledger.release_over(links[0], number, Way::Up, WINDOW);
+        router.carry_out();
+    }
+    assert_eq!(router.ledger.users_over(), 0);
+}
+
+#[test]
+fn what_is_too_little_for_a_frame_is_given_back_now_and_then() {
+    let mut router = Router::default();
+    let (calls, links): (Vec<CallKey>, Vec<LinkKey>) = (keys(1), keys(1));
+    let source = End::Link(links[0], 7);
+    for given_back in [100, 100] {
+        let charge = up(calls[0], source, false);
+        let flow = router.ledger.charge(charge, 100, None, false).unwrap();
+        router.ledger.release(flow, 100);
+        router.carry_out();
+        assert_eq!(router.given_back, given_back, "the first, no more");
+    }
+    for _ in 0..2 {
+        router.ledger.give_back_lagging();
+        router.carry_out();
+        assert_eq!(router.given_back, 200);
+    }
 }
 
 /// How often something happens in a storm.
@@ -226,11 +285,12 @@ impl Storm {
             opening,
             source,
         };
+        let is_full = self.random.random();
         let ledger = &mut self.router.ledger;
         match target {
-            End::Link(link, number) => _ = ledger.charge(charge, cost, Some((link, number))),
+            End::Link(link, number) => _ = ledger.charge(charge, cost, Some((link, number)), is_full),
             End::Session(..) => {
-                let flow = ledger.charge(charge, cost, None).unwrap();
+                let flow = ledger.charge(charge, cost, None, is_full).unwrap();
                 self.router.marks.push((flow, cost));
             }
         }
@@ -282,7 +342,7 @@ fn whatever_happens_the_sums_are_right_and_nothing_is_left() {
         number: 0,
     };
     for session in &storm.sessions {
-        storm.router.ledger.open(*session);
+        storm.router.ledger.open(*session, Class::Users);
     }
     for _ in 0..STEPS {
         storm.step();

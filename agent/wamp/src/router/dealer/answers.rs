@@ -61,8 +61,8 @@ impl Dealer {
         let charge = Charge::down(key, call.callee);
         match call.caller {
             End::Session(session, request) => {
-                if !out.fits(session, payload.bytes.len()) {
-                    return self.give_up(key, uri::PAYLOAD_SIZE_EXCEEDED, out);
+                if let Err(error) = out.takes(session, payload.bytes.len(), progress) {
+                    return self.give_up(key, error, out);
                 }
                 out.to_session(
                     session,
@@ -140,8 +140,8 @@ impl Dealer {
         let charge = Charge::down(key, call.callee);
         match call.caller {
             End::Session(session, request) => {
-                let fits = out.fits(session, details.len() + payload.bytes.len());
-                let (details, payload) = if fits {
+                let taken = out.takes(session, details.len() + payload.bytes.len(), false);
+                let (details, payload) = if taken.is_ok() {
                     (details, payload)
                 } else {
                     (EMPTY_MAP, Payload::EMPTY)

@@ -158,8 +158,8 @@ impl Dealer {
         };
         match call.callee {
             End::Session(session, request) => {
-                if !out.fits(session, payload.bytes.len()) {
-                    self.give_up(key, uri::PAYLOAD_SIZE_EXCEEDED, out);
+                if let Err(error) = out.takes(session, payload.bytes.len(), true) {
+                    self.give_up(key, error, out);
                     return false;
                 }
                 let details = InvocationDetails {
@@ -276,9 +276,7 @@ impl Dealer {
         if opening.progress && !(features.progressive_invocations && features.canceling) {
             return Err(uri::FEATURE_NOT_SUPPORTED);
         }
-        if !out.fits(to, opening.payload.bytes.len()) {
-            return Err(uri::PAYLOAD_SIZE_EXCEEDED);
-        }
+        out.takes(to, opening.payload.bytes.len(), false)?;
         let request = session.next_invocation();
         // A callee that cannot send progressive results is not asked for them.
         let receive_progress = opening.receive_progress && features.progressive_results;

@@ -16,7 +16,6 @@
 //! arguments beside some of them too.
 
 use super::{CallKey, Dealer, End, SessionKey};
-use crate::error::uri;
 use crate::message::{InvocationDetails, Message, Payload};
 use crate::router::outbox::{Charge, Outbox};
 use crate::scan::Scan;
@@ -141,8 +140,8 @@ impl Dealer {
                 let Some(target) = awaited.copied() else {
                     return false;
                 };
-                if !out.fits(session, payload.bytes.len() + 1) {
-                    self.give_up(target, uri::PAYLOAD_SIZE_EXCEEDED, out);
+                if let Err(error) = out.takes(session, payload.bytes.len() + 1, true) {
+                    self.give_up(target, error, out);
                     return false;
                 }
                 let lead = [0x92, number];

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::shown;
+use crate::error::uri;
 use crate::message::{Message, kind};
 use crate::router::{CallKey, Charge, End, Ended, LinkKey, Outbox, PeerMessage, SessionKey, Way};
 
@@ -151,8 +152,9 @@ impl Outbox for Written {
         self.note(line);
     }
 
-    fn fits(&self, _: SessionKey, payload: usize) -> bool {
-        payload < 100
+    fn takes(&mut self, _: SessionKey, payload: usize, _: bool) -> Result<(), &'static str> {
+        let fits = payload < 100;
+        fits.then_some(()).ok_or(uri::PAYLOAD_SIZE_EXCEEDED)
     }
 
     fn discard(&mut self, _: CallKey, _: Way) {}
