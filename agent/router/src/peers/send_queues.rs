@@ -18,6 +18,8 @@ use pipes_wamp::router::{Arena, Key, PeerMessage, SessionKey, Way};
 use crate::buffers::Buffers;
 use crate::peers::frame::{self, Frame, LENGTH};
 
+/// A queue whose first message has less takes no block: there may be one for each call, with a CANCEL in it.
+const LITTLE: usize = 1 << 10;
 /// Bytes that are not to be sent at a queue's front before the rest is moved there.
 const MOVED_FROM: usize = 64 << 10;
 
@@ -61,7 +63,12 @@ impl SendQueues {
         let key = match self.by_owner.get(&whose) {
             Some(key) => *key,
             None => {
-                let bytes = buffers.block(0, message.payload().bytes);
+                let payload = message.payload().bytes;
+                let bytes = if payload.len() < LITTLE {
+                    Vec::new()
+                } else {
+                    buffers.block(payload.len(), payload)
+                };
                 let begin = bytes.len();
                 let key = self.queues.insert(SendQueue { whose, bytes, begin });
                 self.by_owner.insert(whose, key);
@@ -146,6 +153,7 @@ impl SendQueues {
             cost += Frame::read(&rest[LENGTH..length]).map_or(0, |frame| frame.cost());
             rest = &rest[length..];
         }
+        // Its place in the ring is passed over: to look for it would cost as much as all calls that wait.
         self.drop_queue(key, buffers);
         self.forget_gone();
         cost
