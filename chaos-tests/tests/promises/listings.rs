@@ -171,7 +171,7 @@ fn runs_of_long_lines_are_listed_page_by_page() -> Result<()> {
         let mut asked = vec![("all", true.into())];
         asked.extend(ids.last().map(|id: &String| ("after", id.as_str().into())));
         let page = session.call("pipes.run.list", vec![], asked)?.done()?;
-        let page = page.first().and_then(Value::as_array).context("a page")?;
+        let page = page.first().and_then(|page| page.as_array()).context("a page")?;
         assert!(!page.is_empty(), "after {ids:?}");
         pages.push(page.len());
         ids.extend(

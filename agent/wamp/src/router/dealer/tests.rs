@@ -36,8 +36,8 @@ impl Outbox for Counted {
     fn to_link(&mut self, _: LinkKey, _: Charge, _: &crate::router::PeerMessage<'_>) {
         self.passed_on += 1;
     }
-    fn fits(&self, _: SessionKey, _: usize) -> bool {
-        true
+    fn takes(&mut self, _: SessionKey, _: usize, _: bool) -> Result<(), &'static str> {
+        Ok(())
     }
     fn discard(&mut self, _: CallKey, _: crate::router::Way) {}
     fn ended(&mut self, _: crate::router::Ended) {}

@@ -24,8 +24,8 @@ impl Outbox for Told<'_> {
         self.registered += u32::from(matches!(message, Message::Registered { .. }));
     }
     fn to_link(&mut self, _: LinkKey, _: Charge, _: &PeerMessage<'_>) {}
-    fn fits(&self, _: SessionKey, _: usize) -> bool {
-        true
+    fn takes(&mut self, _: SessionKey, _: usize, _: bool) -> Result<(), &'static str> {
+        Ok(())
     }
     fn discard(&mut self, _: CallKey, _: Way) {}
     fn ended(&mut self, _: Ended) {}
