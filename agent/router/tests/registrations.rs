@@ -90,3 +90,30 @@ async fn one_registration_too_many_is_refused_and_counted() {
     })
     .await;
 }
+
+/// Both at once: each node asks before it has heard of the other's.
+#[tokio::test]
+async fn of_two_registrations_at_once_at_two_nodes_one_is_confirmed() {
+    let (one, two) = RouterNode::pair().await;
+    let (at_one, at_two) = (one.anybody().await, two.anybody().await);
+    let mut won = [0, 0];
+    for number in 0..200 {
+        let uri = format!("com.both.{number}");
+        let (first, second) =
+            within(async { tokio::join!(at_one.register(&uri), at_two.register(&uri)) }).await;
+        let refused = match (first, second) {
+            (Ok(_kept), Err(refused)) => {
+                won[0] += 1;
+                refused
+            }
+            (Err(refused), Ok(_kept)) => {
+                won[1] += 1;
+                refused
+            }
+            (Ok(_), Ok(_)) => panic!("{uri} is registered twice"),
+            (Err(_), Err(_)) => panic!("{uri} is registered by nobody"),
+        };
+        assert_eq!(failed::<()>(Err(refused)), uri::PROCEDURE_ALREADY_EXISTS);
+    }
+    println!("won: {won:?}");
+}

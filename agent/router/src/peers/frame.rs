@@ -40,6 +40,7 @@ const CANCEL: u8 = 5;
 const PIECE_UP: u8 = 6;
 const PIECE_DOWN: u8 = 7;
 const CHANGES: u8 = 10;
+const REFUSE: u8 = 11;
 const CONFIRM: u8 = 12;
 const WINDOW_UP: u8 = 20;
 const WINDOW_DOWN: u8 = 21;
@@ -70,6 +71,8 @@ pub(crate) enum Frame<'a> {
     },
     /// What has become of the sender's registrations; `number` is the last change's.
     Changes { number: u64, changes: Changes<'a> },
+    /// The sender has what the other is about to register. Goes before the confirmation.
+    Refuse { realm: &'a str, procedure: &'a str },
     /// The changes up to this one are known.
     Confirm { change: u64 },
     /// So much of a flow's window is free again.
@@ -219,6 +222,11 @@ fn write_head(message: &PeerMessage<'_>, more: u8, out: &mut Vec<u8>) {
 /// Appends any other frame.
 pub(crate) fn write(frame: &Frame<'_>, out: &mut Vec<u8>) {
     framed(out, |out| match *frame {
+        Frame::Refuse { realm, procedure } => {
+            out.push(REFUSE);
+            text(out, realm);
+            text(out, procedure);
+        }
         Frame::Confirm { change } => numbers(out, CONFIRM, &[change]),
         Frame::Window {
             number,
@@ -324,6 +332,10 @@ impl<'a> Frame<'a> {
                     changes: Changes(rest.0),
                 });
             }
+            REFUSE => Frame::Refuse {
+                realm: rest.text()?,
+                procedure: rest.text()?,
+            },
             CONFIRM => Frame::Confirm {
                 change: rest.number()?,
             },

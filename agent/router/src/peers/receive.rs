@@ -6,7 +6,7 @@
 use pipes_wamp::router::{LinkKey, PeerMessage, Way};
 
 use crate::flow_control::window::MESSAGE_COST;
-use crate::peers::frame::{self, Frame, LENGTH, Malformed};
+use crate::peers::frame::{self, Change, Frame, LENGTH, Malformed};
 use crate::peers::link::Link;
 use crate::state::State;
 
@@ -89,10 +89,12 @@ impl State {
             } => self.piece(key, (number, way), &frame, bytes)?,
             Frame::Changes { number, mut changes } => {
                 while let Some(change) = changes.next()? {
-                    self.dealer
-                        .far_changed(key, change.realm, change.procedure, change.is_withdrawn);
+                    self.far_changed(key, &change);
                 }
                 self.answer(key, &Frame::Confirm { change: number });
+            }
+            Frame::Refuse { realm, procedure } => {
+                self.dealer.refused_by_peer(realm, procedure, &mut self.sockets);
             }
             Frame::Confirm { change } => self.sockets.registrations.confirmed(key, change),
             Frame::Window { number, way, bytes } => {
@@ -110,6 +112,22 @@ impl State {
             Frame::Later => {}
         }
         Ok(())
+    }
+
+    fn far_changed(&mut self, key: LinkKey, change: &Change<'_>) {
+        let Change {
+            realm,
+            procedure,
+            is_withdrawn,
+        } = *change;
+        if is_withdrawn {
+            self.dealer.far_withdrew(key, realm, procedure);
+        } else if !self
+            .dealer
+            .far_registered(key, realm, procedure, &mut self.sockets)
+        {
+            self.answer(key, &Frame::Refuse { realm, procedure });
+        }
     }
 
     /// A message about a call: to the dealer; if nobody takes it, its window goes back at once.

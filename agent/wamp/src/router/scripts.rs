@@ -2,7 +2,7 @@
 //!
 //! `join s1 [role=..] [realm=..] [features=none]` lets a session in, `s1: call 1 com.sum with=x` is a message of it,
 //! `-> s2 INVOCATION ..` one that goes out. `link l2` is a link to node 2, `l2: call 1 default com.sum` what comes over it. The
-//! dealer is node 1's. `splice 101.1 call=102.2` lets the bytes of the invocation 1 of session
+//! dealer is node 1's, until `node 3` says so. `splice 101.1 call=102.2` lets the bytes of the invocation 1 of session
 //! 101 (the first that joined) go on as chunks of the call 2 of session 102. `knock c1` is a connection before WELCOME; its gate asks for a ticket in realm `pipes`.
 
 use std::collections::BTreeMap;
@@ -245,11 +245,19 @@ impl Runner {
         let key = *self.out.links.get(name).ok_or("no such link")?;
         match &*said.name {
             "add" => {
-                self.dealer.far_changed(key, said.word(0), said.word(1), false);
+                let (realm, procedure) = (said.word(0), said.word(1));
+                if !self.dealer.far_registered(key, realm, procedure, &mut self.out) {
+                    self.out.note(format!("=> {name} refuse {realm} {procedure}"));
+                }
+                return Ok(());
+            }
+            "refuse" => {
+                let out = &mut self.out;
+                self.dealer.refused_by_peer(said.word(0), said.word(1), out);
                 return Ok(());
             }
             "remove" => {
-                self.dealer.far_changed(key, said.word(0), said.word(1), true);
+                self.dealer.far_withdrew(key, said.word(0), said.word(1));
                 return Ok(());
             }
             _ => {}
@@ -356,6 +364,7 @@ impl Runner {
                 let key = self.out.links.remove(word).ok_or("no such link")?;
                 self.dealer.link_lost(key, &mut self.out);
             }
+            "node" => self.dealer.set_node(word.parse()?),
             "confirm" => self.dealer.confirmed(word.parse()?, &mut self.out),
             "splice" => {
                 let own = |word: &str| -> Fallible<Own> {

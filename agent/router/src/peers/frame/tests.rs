@@ -57,6 +57,10 @@ fn messages_come_out_as_they_went_in() {
         assert_eq!(frames(&out), [Frame::Message { message, more: false }]);
     }
     for frame in [
+        Frame::Refuse {
+            realm: "default",
+            procedure: "com.sum",
+        },
         Frame::Confirm { change: 2 },
         Frame::Window {
             number: 3,

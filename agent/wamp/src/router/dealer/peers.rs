@@ -170,19 +170,52 @@ impl Dealer {
         }
     }
 
-    /// Another node has registered a procedure, or has it no more.
-    pub fn far_changed(&mut self, link: LinkKey, realm: &str, procedure: &str, is_withdrawn: bool) {
-        let Some(realm) = self
-            .realms
-            .get_mut(realm)
-            .filter(|_| self.links.get(link).is_some())
-        else {
-            return;
+    /// Another node has registered a procedure. False: it is this one's, and is to be refused there
+    /// ([`Dealer::refused_by_peer`]) before anything is confirmed. Of two that nobody has confirmed yet the one of the
+    /// lower node stays; the other gives way, as it does where it is refused.
+    pub fn far_registered(
+        &mut self,
+        link: LinkKey,
+        realm: &str,
+        procedure: &str,
+        out: &mut impl Outbox,
+    ) -> bool {
+        let Some(peer) = self.links.get(link).map(|link| link.peer) else {
+            return true;
         };
-        if is_withdrawn {
+        let Some(realm) = self.realms.get_mut(realm) else {
+            return true;
+        };
+        realm.insert_far(procedure, link);
+        let Some(local) = realm.local(procedure) else {
+            return true;
+        };
+        let entry = self.registrations.get(&local);
+        match entry.filter(|entry| self.is_there(entry.callee)) {
+            Some(entry) if entry.confirmed || self.node < peer => false,
+            Some(_) => {
+                self.give_way(local, out);
+                true
+            }
+            // Its session is gone.
+            None => true,
+        }
+    }
+
+    /// Another node has it no more.
+    pub fn far_withdrew(&mut self, link: LinkKey, realm: &str, procedure: &str) {
+        if let Some(realm) = self.realms.get_mut(realm) {
             realm.remove_far(procedure, link);
-        } else {
-            realm.insert_far(procedure, link);
+        }
+    }
+
+    /// Another node has what this one is about to register.
+    pub fn refused_by_peer(&mut self, realm: &str, procedure: &str, out: &mut impl Outbox) {
+        let local = self.realms.get(realm).and_then(|realm| realm.local(procedure));
+        let waits = |id: &u64| self.registrations.get(id).is_some_and(|entry| !entry.confirmed);
+        // One that was confirmed, since that node was silent for long, stays as it is: its session was told so.
+        if let Some(local) = local.filter(waits) {
+            self.give_way(local, out);
         }
     }
 }

@@ -39,17 +39,7 @@ impl Dealer {
         let realm = session.realm.clone();
         match self.refusal(from, options, &realm, procedure, out) {
             None => self.offer(&realm, procedure, Callee::Session(from), request, out),
-            Some(error) => {
-                let details = EMPTY_MAP;
-                let message = Message::Error {
-                    kind: kind::REGISTER,
-                    request,
-                    details,
-                    error,
-                    payload: Payload::EMPTY,
-                };
-                out.to_session(from, Charge::Nobody, &message);
-            }
+            Some(error) => refuse(from, request, error, out),
         }
         Ok(())
     }
@@ -188,6 +178,19 @@ impl Dealer {
         }
     }
 
+    /// Another node has what waits to be confirmed: its session is told so.
+    pub(super) fn give_way(&mut self, registration: u64, out: &mut impl Outbox) {
+        let entry = self.registrations.get(&registration);
+        let asked = entry.map(|entry| (entry.callee, entry.request));
+        self.withdraw(registration, out);
+        if let Some((Callee::Session(from), request)) = asked {
+            if let Some(session) = self.session_mut(from) {
+                session.registrations.remove(&registration);
+            }
+            refuse(from, request, uri::PROCEDURE_ALREADY_EXISTS, out);
+        }
+    }
+
     pub(super) fn unregister(
         &mut self,
         from: SessionKey,
@@ -228,4 +231,16 @@ impl Dealer {
             out.withdraw(registration, &entry.realm, &entry.procedure);
         }
     }
+}
+
+/// Answers a REGISTER of which nothing came.
+fn refuse(to: SessionKey, request: u64, error: &str, out: &mut impl Outbox) {
+    let message = Message::Error {
+        kind: kind::REGISTER,
+        request,
+        details: EMPTY_MAP,
+        error,
+        payload: Payload::EMPTY,
+    };
+    out.to_session(to, Charge::Nobody, &message);
 }

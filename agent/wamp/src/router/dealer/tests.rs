@@ -153,7 +153,8 @@ fn what_a_lost_link_told_is_found_no_more_and_goes_in_slices() {
     let (one, two) = (world.dealer.add_link(2), world.dealer.add_link(3));
     let tell = |world: &mut World, link, number| {
         let procedure = format!("com.{number}");
-        world.dealer.far_changed(link, "default", &procedure, false);
+        let World { dealer, out, .. } = world;
+        assert!(dealer.far_registered(link, "default", &procedure, out));
     };
     for number in 0..3_000 {
         tell(&mut world, one, number);
@@ -188,7 +189,8 @@ fn a_session_and_a_realm_have_no_more_than_they_may() {
     let link = world.dealer.add_link(2);
     for number in OF_SESSION_MAX + 2..OF_REALM_MAX {
         let procedure = format!("com.far.{number}");
-        world.dealer.far_changed(link, "default", &procedure, false);
+        let World { dealer, out, .. } = &mut world;
+        assert!(dealer.far_registered(link, "default", &procedure, out));
     }
     let late = world.session_with(5);
     assert_eq!(world.out.registered, OF_SESSION_MAX + 2);
