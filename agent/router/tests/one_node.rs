@@ -209,9 +209,10 @@ async fn a_call_on_a_quiet_connection_has_all_the_time_it_was_given() {
 async fn a_caller_that_does_not_read_is_not_read_and_holds_nobody_else_up() {
     let node = RouterNode::start(1);
     let (callee, other) = (node.anybody().await, node.anybody().await);
-    super::links::answers_bytes(&callee, "com.big", 64 << 10).await;
+    super::links::answers_bytes(&callee, "com.big", 16 << 10).await;
     let (mut reader, mut writer) = node.raw("default").split();
-    // 64 MiB of answers to one that reads none: its calls stop going through.
+    // 16 MiB of answers to one that reads none: its calls stop going through. Those that its callee has by then take twice
+    // the room of their answers, so that these have room.
     let (mut sent, mut stopped) = (0_u64, false);
     while sent < 1024 && !stopped {
         sent += 1;
