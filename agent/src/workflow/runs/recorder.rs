@@ -216,7 +216,10 @@ mod tests {
             recorder.over(run(&id, "succeeded"), guard);
         }
         assert!(lifecycle.stop(Duration::from_secs(20)).await);
-        assert!(!registry.knows("r000") && !registry.knows("r299"), "all have left");
+        assert!(
+            !registry.knows("r000") && !registry.knows("r299"),
+            "all have left"
+        );
         let kept = store.prefix(keys::runs()).await.unwrap();
         assert_eq!(kept.len(), before + 300);
         let mut revisions: Vec<i64> = kept.iter().map(|kv| kv.mod_revision).collect();
