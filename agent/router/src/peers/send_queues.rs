@@ -271,6 +271,19 @@ mod tests {
     }
 
     #[test]
+    fn queues_that_are_gone_leave_little_behind() {
+        let (mut queues, mut buffers) = (SendQueues::default(), Buffers::default());
+        for number in 0..5_000 {
+            queues.push(Whose::Call(number, Way::Up), &chunk(number, &[1]), &mut buffers);
+            if number > 2 {
+                queues.discard(number, Way::Up, &mut buffers);
+            }
+            assert!(queues.ring.len() <= GONE_KEPT + 2 * queues.queues.len() + 1);
+        }
+        assert_eq!(order(&mut queues, &mut buffers), [0, 1, 2]);
+    }
+
+    #[test]
     fn what_is_thrown_away_gives_its_cost_back() {
         let (mut queues, mut buffers) = (SendQueues::default(), Buffers::default());
         let large = vec![1; 2 * frame::PIECE];
