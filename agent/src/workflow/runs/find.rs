@@ -85,6 +85,12 @@ struct Ids<'q> {
     after: Option<&'q str>,
 }
 
+impl Ids<'_> {
+    fn mean(&self, id: &str) -> bool {
+        id.starts_with(self.begin) && self.after.is_none_or(|after| id > after)
+    }
+}
+
 /// All runs that are meant up to one of them, with their coordinators; 0 for those that are over.
 struct Known {
     runs: Vec<(u64, Run)>,
@@ -142,15 +148,15 @@ impl Finder<'_> {
             known: Known { mut runs, end },
             unknown,
         } = self.known(asked).await?;
-        // What has further pages has others.
-        match runs.len() + usize::from(end.is_some()) {
-            0 if unknown.is_empty() => Err(Error::None(id.to_owned())),
-            0 => Err(Error::NoneKnown {
+        match runs.pop() {
+            // What has further pages has others.
+            _ if end.is_some() || !runs.is_empty() => Err(Error::Several(id.to_owned())),
+            Some(run) => Ok(run),
+            None if unknown.is_empty() => Err(Error::None(id.to_owned())),
+            None => Err(Error::NoneKnown {
                 id: id.to_owned(),
                 unknown: unknown.join("; "),
             }),
-            1 => Ok(runs.remove(0)),
-            _ => Err(Error::Several(id.to_owned())),
         }
     }
 
@@ -284,7 +290,11 @@ impl Finder<'_> {
         let others = reached.filter(|id| *id != own);
         for (node, answer) in join_all(others.map(|node| self.ask(node, ids))).await {
             match answer {
-                Some(page) => told.add(node, page),
+                Some(mut page) => {
+                    // An agent of the version before tells all of its runs.
+                    page.objects.retain(|run| ids.mean(&run.id));
+                    told.add(node, page);
+                }
                 None => drop(told.silent.insert(node)),
             }
         }
@@ -327,7 +337,7 @@ fn page(runs: impl IntoIterator<Item = Run>, after: Option<&str>, end: Option<St
 async fn read(
     store: &Store,
     ids: Ids<'_>,
-    mut consistency: Consistency,
+    consistency: Consistency,
 ) -> Result<(Vec<KeyValue>, Option<String>), pipes_raft::Error> {
     let prefix = keys::run(ids.begin);
     let after = ids.after.map(|after| [&keys::run(after)[..], b"\0"].concat());
@@ -340,8 +350,6 @@ async fn read(
     let (mut found, mut octets) = (Vec::new(), 0);
     loop {
         let part = store.range(range.clone(), consistency).await?;
-        // What follows is no older.
-        consistency = Consistency::Serializable;
         let mut left = part.kvs.into_iter();
         while let Some(kv) = left.next() {
             octets += kv.value.len();

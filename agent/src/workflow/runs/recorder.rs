@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pipes_raft::{OPERATIONS_MAX, Op, Store, Txn};
+use pipes_raft::{Compare, Fault, OPERATIONS_MAX, Op, Store, Txn};
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
@@ -26,6 +26,9 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 const GATHERED_FOR: Duration = Duration::from_millis(50);
 /// Octets of records in one transaction, one record at least: it shares the log with everybody's writes.
 const TOGETHER_BYTES_MAX: usize = 256 * 1024;
+/// Octets of a record with its stages' arguments, which its line says as well: a line of control characters is written
+/// with six octets for each, and a record is to be less than the store takes.
+const WHOLE_BYTES_MAX: usize = 512 * 1024;
 
 /// A cheap handle.
 #[derive(Clone)]
@@ -91,7 +94,7 @@ impl Recorder {
     }
 
     fn add(&self, record: &Record, guard: Option<Guard>) {
-        let value = match serde_json::to_vec(record) {
+        let value = match encode(record) {
             Ok(value) => value,
             Err(error) => return warn!(run = record.run.id, %error, "cannot be recorded"),
         };
@@ -115,6 +118,11 @@ impl Recorder {
                     drop(entries);
                     self.prune(ended).await;
                     stopping.run_until_cancelled(sleep(GATHERED_FOR)).await;
+                }
+                Err(error) if error.fault() == Fault::Caller => {
+                    // It would be refused each time, and hold up all that come behind it.
+                    let runs: Vec<String> = entries.into_keys().collect();
+                    warn!(?runs, %error, "these runs cannot be recorded");
                 }
                 Err(error) => {
                     self.put_back(entries);
@@ -156,11 +164,20 @@ impl Recorder {
     }
 
     async fn write(&self, entries: &BTreeMap<String, Entry>) -> Result<(), pipes_raft::Error> {
-        let puts = entries
-            .iter()
-            .map(|(id, entry)| Op::put(keys::run(id), entry.value.clone()));
+        let writes = entries.iter().map(|(id, entry)| {
+            let put = Op::put(keys::run(id), entry.value.clone());
+            match entry.guard {
+                Some(_) => put,
+                // Where a try of which nothing is known comes late, its end may be there already.
+                None => Op::Txn(Txn {
+                    compares: vec![Compare::absent(keys::run(id))],
+                    success: vec![put],
+                    ..Txn::default()
+                }),
+            }
+        });
         let txn = Txn {
-            success: puts.collect(),
+            success: writes.collect(),
             ..Txn::default()
         };
         self.store.txn(txn).await.map(drop)
@@ -189,10 +206,26 @@ impl Recorder {
     }
 }
 
+/// A record as it lies in the store.
+fn encode(record: &Record) -> serde_json::Result<Vec<u8>> {
+    let whole = serde_json::to_vec(record)?;
+    if whole.len() <= WHOLE_BYTES_MAX {
+        return Ok(whole);
+    }
+    let mut shortened = record.clone();
+    shortened
+        .run
+        .stages
+        .iter_mut()
+        .for_each(|stage| stage.args.clear());
+    serde_json::to_vec(&shortened)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::alone;
+    use crate::workflow::runs::view::RunStage;
 
     fn run(id: &str, state: &str) -> Run {
         Run {
@@ -200,6 +233,52 @@ mod tests {
             state: state.into(),
             ..Run::default()
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_longest_line_is_recorded_and_one_that_cannot_be_holds_up_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = alone::node(folder.path()).await;
+        let (store, registry, lifecycle) = (node.store(), Registry::default(), Lifecycle::new());
+        let recorder = Recorder::new(1, store.clone(), registry.clone(), lifecycle.clone());
+        let of_octets = |id: &str, octets: usize| {
+            let text = "\u{1}".repeat(octets);
+            let mut run = run(id, "succeeded");
+            run.stages.push(RunStage {
+                args: vec![text.clone()],
+                ..RunStage::default()
+            });
+            Run { line: text, ..run }
+        };
+        for run in [
+            of_octets("r1", 400_000),
+            of_octets("r2", 131_072),
+            run("r3", "succeeded"),
+        ] {
+            let (guard, _) = registry.enter(run.clone(), None).unwrap();
+            recorder.over(run, guard);
+        }
+        assert!(lifecycle.stop(Duration::from_secs(20)).await);
+        let kept = store.prefix(keys::runs()).await.unwrap();
+        let kept: Vec<&[u8]> = kept.iter().map(|kv| &kv.key[..]).collect();
+        assert_eq!(kept, [keys::run("r2"), keys::run("r3")]);
+        assert!(["r1", "r2", "r3"].iter().all(|id| !registry.knows(id)));
+        node.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_under_way_does_not_hide_how_it_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = alone::node(folder.path()).await;
+        let (store, lifecycle) = (node.store(), Lifecycle::new());
+        let ended = serde_json::to_vec(&run("r1", "succeeded")).unwrap();
+        store.put(keys::run("r1"), ended.clone(), None).await.unwrap();
+        let recorder = Recorder::new(1, store.clone(), Registry::default(), lifecycle.clone());
+        recorder.under_way(run("r1", "running"));
+        assert!(lifecycle.stop(Duration::from_secs(20)).await);
+        let kept = store.get(keys::run("r1")).await.unwrap().unwrap();
+        assert_eq!(kept.value, ended);
+        node.shutdown().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -24,11 +24,12 @@ mod output;
 mod signals;
 
 use std::io;
+use std::time::Duration;
 
 use pipes_wamp::client::{Reader, Writer};
 use pipes_wamp::message::Message;
 use rmpv::Value;
-use tokio::time::{Instant, Interval, interval, sleep_until};
+use tokio::time::{Instant, Interval, interval, sleep_until, timeout};
 
 use crate::client::Client;
 use crate::error::{self, Error};
@@ -209,17 +210,37 @@ impl Pump {
             }
             written = self.stderr.wait() => self.stderr.forgive(written),
             order = signals.next() => return Ok(Event::Signal(order)),
-            () = sleep_until(self.liveness.due()) => match self.liveness.look(reader.heard(), has_room, Instant::now()) {
-                Look::There => {}
-                Look::Ask => writer.queue_ping(),
-                Look::Lost => return Err(lost(agent, liveness::silence())),
-            },
+            () = sleep_until(self.liveness.due()) => self.look(reader, writer, has_room, agent).await?,
             () = tick(clock) => {
                 let is_writing = self.stdout.waiting() > 0 || self.stderr.waiting() > 0;
                 self.progress.iter_mut().for_each(|progress| progress.tick(is_writing));
             }
         }
         Ok(Event::Nothing)
+    }
+
+    /// Looks whether the agent is there.
+    async fn look(
+        &mut self,
+        reader: &mut Reader,
+        writer: &mut Writer,
+        is_read: bool,
+        agent: &str,
+    ) -> Result<(), Error> {
+        if is_read {
+            // What lies in the socket has come; an error is there to be read again.
+            let _ = timeout(Duration::ZERO, reader.wait()).await;
+        }
+        let is_taken = writer.pending() == 0;
+        match self
+            .liveness
+            .look(reader.heard(), is_read, is_taken, Instant::now())
+        {
+            Look::There => {}
+            Look::Ask => writer.queue_ping(),
+            Look::Lost => return Err(lost(agent, liveness::silence())),
+        }
+        Ok(())
     }
 
     /// One message from the agent; the run when it was the last.
