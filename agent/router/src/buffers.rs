@@ -11,6 +11,10 @@ pub(crate) const BLOCK: usize = 4 * ((64 << 10) + 512);
 /// Room of the first block of a queue, where it is enough: most hold a small message or two, and there are many.
 const SMALL_BLOCK: usize = 2 << 10;
 
+/// A first block for less is as large as its message wants, to a power of two: a block for each of a hundred queues would
+/// be more than users' sessions may hold.
+const MEDIUM: usize = 16 << 10;
+
 /// Room of a buffer for a message that is read whole: the largest chunk of a pipe (256 KiB) with its head.
 const LARGE: usize = (256 << 10) + (16 << 10);
 
@@ -44,10 +48,13 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// The first block of a queue, with room for `size` bytes: a small one, if that is enough.
+    /// The first block of a queue, with room for `size` bytes: no larger than that wants, unless it is much.
     pub fn first_block(&mut self, size: usize, source: &[u8]) -> Vec<u8> {
-        if size > SMALL_BLOCK {
+        if size > MEDIUM {
             return self.block(size, source);
+        }
+        if size > SMALL_BLOCK {
+            return Vec::with_capacity(size.next_power_of_two());
         }
         let small = self.small_blocks.pop();
         small.unwrap_or_else(|| Vec::with_capacity(SMALL_BLOCK))
@@ -120,7 +127,11 @@ mod tests {
         let mut buffers = Buffers::default();
         let small = buffers.first_block(100, &[]);
         assert_eq!(small.capacity(), SMALL_BLOCK);
-        assert!(buffers.first_block(SMALL_BLOCK + 1, &[]).capacity() >= BLOCK);
+        assert_eq!(
+            buffers.first_block(SMALL_BLOCK + 1, &[]).capacity(),
+            2 * SMALL_BLOCK
+        );
+        assert!(buffers.first_block(MEDIUM + 1, &[]).capacity() >= BLOCK);
         buffers.give_block(small);
         assert_eq!(buffers.small_blocks.len(), 1, "it is kept");
     }

@@ -103,9 +103,12 @@ impl State {
         self.sockets.tell_links();
     }
 
-    /// Whether something was not done whole, to let others between.
+    /// Whether something was not done whole, to let others between, or may go on again.
     fn has_slices_left(&self) -> bool {
-        self.dealer.has_leftovers() || self.sockets.has_news() || self.sockets.registrations.has_known()
+        self.dealer.has_leftovers()
+            || self.sockets.has_news()
+            || self.sockets.registrations.has_known()
+            || self.sockets.ends_wait_for_others()
     }
 
     /// How long the loop may wait from `now` on.

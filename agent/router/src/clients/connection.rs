@@ -21,7 +21,7 @@ use pipes_wamp::transport::rawsocket::{self, HEAD};
 use crate::buffers::Buffers;
 use crate::clients::authentication::{Asked, Credentials, Origin, Proved};
 use crate::clients::input::Input;
-use crate::clients::large::{LARGE, Large};
+use crate::clients::large::{Comes, LARGE, Large};
 use crate::clients::out_queue::{OutQueue, Released};
 use crate::clients::pace::{Pace, READ};
 use crate::clients::stream::Stream;
@@ -118,7 +118,12 @@ impl Connection {
             stream,
             origin,
             phase,
-            class: Class::Users,
+            // Who comes in by the door of stages or of operators feels nothing of users before it has a session either.
+            class: match origin {
+                Origin::Operators { .. } => Class::Operators,
+                Origin::Stages => Class::Stages,
+                Origin::Tcp { .. } | Origin::Tls(_) => Class::Users,
+            },
             counted: 0,
             waits_for_others: false,
             messages: 0,
@@ -332,7 +337,8 @@ impl Connection {
 
     /// Looks at it. True: it is a user's, held much when it was looked at last, and has not moved.
     pub fn look(&mut self, look: u64) -> bool {
-        let has_much_begun = self.input.held() > LITTLE && !self.has_frame();
+        // Where the router does not read it, it can finish nothing.
+        let has_much_begun = self.input.held() > LITTLE && !self.has_frame() && self.may_go_on();
         let holds_much = self.class == Class::Users && (self.out.held() > LITTLE || has_much_begun);
         let (written, messages) = (self.out.written(), self.messages);
         let moved = holds_much.then_some(Moved {
@@ -345,9 +351,12 @@ impl Connection {
         both.is_some_and(|(now, before)| now.is_stuck_since(&before))
     }
 
-    /// How much of a large message is there.
-    pub fn large_filled(&self) -> usize {
-        self.large.as_ref().map_or(0, |large| large.filled)
+    /// How a large message comes.
+    pub fn large_comes(&self) -> Comes {
+        Comes {
+            filled: self.large.as_ref().map_or(0, |large| large.filled),
+            is_read: self.may_go_on(),
+        }
     }
 
     /// With whom it shares room and turns.

@@ -63,6 +63,15 @@ struct Share<T> {
     judged_at: Option<Instant>,
 }
 
+/// How a message comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Comes {
+    /// What of it is there.
+    pub filled: usize,
+    /// Its connection is read; else it is the router that holds it up.
+    pub is_read: bool,
+}
+
 /// A message on its way, as it was when it was looked at last.
 struct Arriving {
     begun: Instant,
@@ -100,16 +109,18 @@ impl<T> LargeRoom<T> {
         std::mem::take(&mut share.waiting)
     }
 
-    /// Connections whose message does not come as it should. `filled` says how much of a connection's is there; `None`: the
-    /// connection is gone.
-    pub fn overdue(&mut self, now: Instant, filled: impl Fn(Key<T>) -> Option<usize>) -> Vec<Key<T>> {
-        let shares = self.shares.iter_mut();
-        shares.flat_map(|share| share.overdue(now, &filled)).collect()
+    /// Connections whose message does not come as it should; stages and the agent itself are trusted to send theirs. `comes`
+    /// says how a connection's comes; `None`: the connection is gone.
+    pub fn overdue(&mut self, now: Instant, comes: impl Fn(Key<T>) -> Option<Comes>) -> Vec<Key<T>> {
+        let [_, shares @ ..] = &mut self.shares;
+        let overdue = shares.iter_mut().flat_map(|share| share.overdue(now, &comes));
+        overdue.collect()
     }
 
     /// When `overdue` has something to look at.
     pub fn next_overdue(&self) -> Option<Instant> {
-        self.shares.iter().filter_map(|share| share.judged_at).min()
+        let [_, shares @ ..] = &self.shares;
+        shares.iter().filter_map(|share| share.judged_at).min()
     }
 
     /// How much is reserved.
@@ -142,16 +153,21 @@ impl<T> Share<T> {
         true
     }
 
-    fn overdue(&mut self, now: Instant, filled: impl Fn(Key<T>) -> Option<usize>) -> Vec<Key<T>> {
+    fn overdue(&mut self, now: Instant, comes: impl Fn(Key<T>) -> Option<Comes>) -> Vec<Key<T>> {
         if self.judged_at.is_none_or(|at| at > now) {
             return Vec::new();
         }
-        self.waiting.retain(|key| filled(*key).is_some());
+        self.waiting.retain(|key| comes(*key).is_some());
         let is_short = !self.waiting.is_empty();
         let was_short = std::mem::replace(&mut self.was_short, is_short);
         let mut overdue = Vec::new();
         for (key, arriving) in &mut self.arriving {
-            let there = filled(*key).unwrap_or_default();
+            let comes = comes(*key);
+            if comes.is_some_and(|comes| !comes.is_read) {
+                (arriving.begun, arriving.filled) = (now, None);
+                continue;
+            }
+            let there = comes.map_or(0, |comes| comes.filled);
             let before = arriving.filled.replace(there);
             let is_slow = before.is_some_and(|before| there < before + COMES_AT_LEAST);
             if (is_short && was_short && is_slow) || now.duration_since(arriving.begun) >= ARRIVES_WITHIN {
@@ -199,8 +215,14 @@ mod tests {
         assert!(room.reserve(stuck, Class::Users, MESSAGE / 2, begun));
         assert!(room.reserve(comes, Class::Users, MESSAGE / 2, begun));
         assert_eq!(room.next_overdue(), Some(at(2)));
-        let filled =
-            |there| move |key: Key<()>| (key != gone).then_some(if key == comes { there } else { 0 });
+        let filled = |there| {
+            move |key: Key<()>| {
+                (key != gone).then_some(Comes {
+                    filled: if key == comes { there } else { 0 },
+                    is_read: true,
+                })
+            }
+        };
         for (look, there) in [(2, 0), (4, 0)] {
             assert!(room.overdue(at(look), filled(there)).is_empty(), "nobody waits");
         }
@@ -229,5 +251,26 @@ mod tests {
         room.release(comes, Class::Users, MESSAGE / 2);
         room.overdue(far + JUDGED_EVERY, filled(0));
         assert_eq!((room.next_overdue(), room.reserved()), (None, 0));
+    }
+
+    #[test]
+    fn neither_a_stage_nor_one_that_is_not_read_is_overdue() {
+        let (mut room, begun) = (LargeRoom::default(), Instant::now());
+        let [stage, held_up, waits, other] = keys();
+        assert!(room.reserve(stage, Class::Stages, MESSAGE, begun));
+        assert!(room.reserve(held_up, Class::Users, MESSAGE, begun));
+        assert!(!room.reserve(waits, Class::Users, MESSAGE, begun));
+        assert!(room.reserve(other, Class::Own, MESSAGE, begun));
+        let comes = |is_read| move |_: Key<()>| Some(Comes { filled: 0, is_read });
+        for look in 1..400 {
+            let now = begun + look * JUDGED_EVERY;
+            assert!(room.overdue(now, comes(false)).is_empty(), "look {look}");
+        }
+        for look in 400..403 {
+            let now = begun + look * JUDGED_EVERY;
+            let overdue = room.overdue(now, comes(true));
+            assert_eq!(overdue.contains(&held_up), look > 400, "look {look}");
+            assert!(!overdue.contains(&stage) && !overdue.contains(&other));
+        }
     }
 }

@@ -27,6 +27,8 @@ use crate::state::State;
 
 /// Sessions and connections that have none yet, together.
 const CONNECTIONS_MAX: usize = 10_000;
+/// Of these beyond, for operators and stages: whoever fills all others shuts none of them out.
+const KEPT: usize = 1_000;
 /// Accepted in one turn of the loop at one listener, so that a crowd of them does not stop what runs: less than a
 /// millisecond's worth.
 const ACCEPTED_AT_ONCE: usize = 16;
@@ -68,13 +70,17 @@ impl State {
 
     /// Somebody has come in.
     pub fn enter(&mut self, mut stream: Stream, origin: Origin) {
-        if self.sockets.connection_count() >= CONNECTIONS_MAX {
+        let door = door(&stream, origin);
+        let most = match door {
+            Door::Operators | Door::Stages => CONNECTIONS_MAX + KEPT,
+            _ => CONNECTIONS_MAX,
+        };
+        if self.sockets.connection_count() >= most {
             debug!(?origin, "one connection too many");
             // Four octets into a new socket's buffer; a client that is gone needs none.
             let _ = stream.write(&rawsocket::too_many_connections());
             return;
         }
-        let door = door(&stream, origin);
         match self
             .sockets
             .add_connection(Connection::new(stream, origin, Phase::Octets))
@@ -187,8 +193,8 @@ impl State {
             self.end(key);
         }
         let connections = &self.sockets;
-        let filled = |key| Some(connections.connection(key)?.large_filled());
-        for key in self.large_room.overdue(now, filled) {
+        let comes = |key| Some(connections.connection(key)?.large_comes());
+        for key in self.large_room.overdue(now, comes) {
             self.sockets.met.large_ended += 1;
             self.abort(
                 key,

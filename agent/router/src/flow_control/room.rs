@@ -24,6 +24,9 @@ const USERS_MAX: usize = 32 << 20;
 /// A little: what a session holds though there is no room. The smallest block of a queue and some small messages.
 pub(crate) const LITTLE: usize = 4 << 10;
 
+/// An answer of so many bytes is an operator's whatever waits for it: that of a run, which carries none of its output.
+const OUTCOME_MAX: usize = 64 << 10;
+
 /// How much of it is used.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
@@ -59,7 +62,8 @@ impl Room {
     pub fn takes(&self, class: Class, held: usize, size: usize, for_nodes: usize) -> bool {
         match class {
             Class::Own | Class::Stages => true,
-            Class::Operators => held < SESSION_MAX,
+            // What became of a run is told, however much of its output waits: it cannot be asked for again.
+            Class::Operators => held < SESSION_MAX || size <= OUTCOME_MAX,
             Class::Users => {
                 let has_room = self.users + for_nodes + size <= USERS_MAX;
                 held + size <= LITTLE || (held < SESSION_MAX && has_room)
@@ -99,6 +103,7 @@ mod tests {
             assert!(room.takes(class, 0, 16 << 20, 0) && !room.is_full(class, 0, 0));
         }
         assert!(room.takes(Class::Stages, 2 * SESSION_MAX, 1, 0));
-        assert!(!room.takes(Class::Operators, SESSION_MAX, 1, 0));
+        assert!(room.takes(Class::Operators, SESSION_MAX, OUTCOME_MAX, 0));
+        assert!(!room.takes(Class::Operators, SESSION_MAX, OUTCOME_MAX + 1, 0));
     }
 }

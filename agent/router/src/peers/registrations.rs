@@ -81,7 +81,7 @@ pub(crate) struct Registrations {
 }
 
 impl Registrations {
-    /// There is a registration to be told. False: to nobody.
+    /// There is a registration to be told. False: to nobody, and it is known.
     pub fn announce(
         &mut self,
         registration: u64,
@@ -89,6 +89,8 @@ impl Registrations {
         procedure: &Arc<str>,
         now: Instant,
     ) -> bool {
+        // Where others wait still, this one is confirmed behind them.
+        let is_waiting = !self.followers.is_empty() || self.first_unsettled().is_some();
         let number = self.log(Logged {
             realm: realm.clone(),
             procedure: procedure.clone(),
@@ -96,7 +98,6 @@ impl Registrations {
             until: now + CONFIRM_WITHIN,
         });
         self.numbers.insert(registration, number);
-        let is_waiting = !self.followers.is_empty();
         if !is_waiting {
             self.settled = number;
         }

@@ -55,9 +55,14 @@ impl Sockets {
         }
     }
 
+    /// Whether some wait and there is room again.
+    pub fn ends_wait_for_others(&self) -> bool {
+        !self.waiting_for_others.is_empty() && !self.is_short()
+    }
+
     /// Those that wait go on, if there is room again.
     pub fn end_wait_for_others(&mut self) {
-        if self.waiting_for_others.is_empty() || self.is_short() {
+        if !self.ends_wait_for_others() {
             return;
         }
         for key in std::mem::take(&mut self.waiting_for_others) {

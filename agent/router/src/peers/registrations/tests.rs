@@ -145,6 +145,21 @@ fn a_lost_link_counts_no_more_and_a_silent_one_after_a_while() {
 }
 
 #[test]
+fn one_that_waited_when_the_last_link_was_lost_is_known_before_a_later_one() {
+    let mut world = World::new();
+    let one = world.join();
+    let first = world.announce("com.first");
+    world.registrations.lost(one);
+    let second = 9;
+    let (realm, procedure) = ("default".into(), "com.second".into());
+    let waits = world
+        .registrations
+        .announce(second, &realm, &procedure, world.now);
+    assert!(waits, "behind the first");
+    assert_eq!(world.known(), [first, second]);
+}
+
+#[test]
 fn what_is_withdrawn_is_told_to_those_alone_who_were_told_of_it() {
     let mut world = World::new();
     let (one, two) = (world.join(), world.join());
