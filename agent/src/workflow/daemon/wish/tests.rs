@@ -1,7 +1,7 @@
 //! Wishes in a real store of one node.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -95,8 +95,6 @@ fn config() -> Config {
 async fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let node = alone::node(folder.path()).await;
-    let id = node.initialize(SocketAddr::from(([127, 0, 0, 1], 1))).await;
-    id.unwrap();
     let store = node.store();
     let own = nodes::Record {
         id: node.id().unwrap(),
