@@ -22,6 +22,8 @@ const SNAPSHOT_LIMIT: Duration = Duration::from_secs(20);
 const SNAPSHOT_LOOK: Duration = Duration::from_micros(200);
 /// How long a job may take to run, or to run elsewhere.
 const TAKEN_LIMIT: Duration = Duration::from_secs(25);
+/// Within this an agent that goes on has heard that its attempt has ended.
+const ENDS_WITHIN: Duration = Duration::from_millis(500);
 /// How long a query of a late end may take to be answered.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
@@ -130,7 +132,8 @@ impl Target<'_> {
         Ok(())
     }
 
-    /// Has an attempt end while its agent, stopped, has lost the job to another.
+    /// Has an attempt end while its agent, stopped, has lost the job to another. It goes on without links at first: whether it
+    /// hears of the end or of the other first would be a race.
     fn late_end(&self, fault: Fault, at: usize) -> Result<()> {
         let node = &self.cluster.nodes[at];
         let path = self
@@ -170,6 +173,9 @@ impl Target<'_> {
                 self.note(fault);
             }
         }
-        self.cluster.resume(at).context("let a stopped agent go on")
+        let cut = self.cluster.isolate(at)?;
+        self.cluster.resume(at).context("let a stopped agent go on")?;
+        let_pass(ENDS_WITHIN);
+        cut.heal()
     }
 }
