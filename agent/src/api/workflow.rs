@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::api::arguments::Arguments;
 use crate::api::{Answer, Api, Error, value};
 use crate::listing::Page;
+use crate::workflow::daemon;
 use crate::workflow::daemon::asked::{self, Asked};
 use crate::workflow::daemon::record::{Wish, Workflow};
 use crate::workflow::daemon::rollout::OnNodes;
@@ -96,7 +97,7 @@ pub(super) async fn remove(api: &Api, arguments: &mut Arguments) -> Result<Value
     if force {
         // Nothing new comes from now on, and what is there has to end.
         wishes.stop(&name, Duration::ZERO).await?;
-        cancel_jobs(api, &name).await?;
+        cancel_jobs(api, &wishes, &name).await?;
     }
     wishes.removable(&name, force).await?;
     // First, so that one of its name that comes later shows none of them, whatever ends on the way.
@@ -190,7 +191,7 @@ fn rollout(api: &Api) -> OnNodes<'_> {
 }
 
 /// Cancels the jobs of a workflow and waits until they have ended.
-async fn cancel_jobs(api: &Api, workflow: &str) -> Result<(), Error> {
+async fn cancel_jobs(api: &Api, wishes: &Wishes<'_>, workflow: &str) -> Result<(), Error> {
     let begun = Instant::now();
     while begun.elapsed() < CANCELLED_WITHIN {
         let mut ids = Vec::new();
@@ -205,7 +206,11 @@ async fn cancel_jobs(api: &Api, workflow: &str) -> Result<(), Error> {
             ids.extend(page.jobs.iter().map(|job| job.id().to_owned()));
         }
         if ids.is_empty() {
-            return Ok(());
+            match wishes.removable(workflow, true).await {
+                // One that went from running back to waiting between the two questions: the next ones find it.
+                Err(daemon::Error::HasJobs(_)) => continue,
+                removable => return Ok(removable.map(drop)?),
+            }
         }
         for id in &ids {
             or_forgotten(api.jobs.cancel(id).await)?;
