@@ -10,7 +10,7 @@ use pipes_job::record::OpenState;
 use pipes_job::{Question, Which};
 use rmpv::Value;
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::api::arguments::Arguments;
 use crate::api::{Answer, Api, Error, value};
@@ -28,6 +28,8 @@ const CANCELLED_WITHIN: Duration = Duration::from_secs(60);
 const PAGE: usize = 100;
 /// What is waited for one of them at a time.
 const WAIT: Duration = Duration::from_secs(10);
+/// Rest before they are asked for again where one is open and is not among them.
+const REST: Duration = Duration::from_millis(50);
 
 /// A workflow as everybody outside sees it: fields are added, never renamed.
 #[derive(Debug, Serialize)]
@@ -208,7 +210,10 @@ async fn cancel_jobs(api: &Api, wishes: &Wishes<'_>, workflow: &str) -> Result<(
         if ids.is_empty() {
             match wishes.removable(workflow, true).await {
                 // One that went from running back to waiting between the two questions: the next ones find it.
-                Err(daemon::Error::HasJobs(_)) => continue,
+                Err(daemon::Error::HasJobs(_)) => {
+                    sleep(REST).await;
+                    continue;
+                }
                 removable => return Ok(removable.map(drop)?),
             }
         }

@@ -227,6 +227,39 @@ mod tests {
     use crate::alone;
     use crate::workflow::runs::view::RunStage;
 
+    /// A recorder over a store of one node.
+    struct World {
+        _folder: tempfile::TempDir,
+        node: pipes_raft::Node,
+        store: Store,
+        registry: Registry,
+        lifecycle: Lifecycle,
+        recorder: Recorder,
+    }
+
+    impl World {
+        async fn new() -> World {
+            let folder = tempfile::tempdir().unwrap();
+            let node = alone::node(folder.path()).await;
+            let (store, registry, lifecycle) = (node.store(), Registry::default(), Lifecycle::new());
+            let recorder = Recorder::new(1, store.clone(), registry.clone(), lifecycle.clone());
+            World {
+                _folder: folder,
+                node,
+                store,
+                registry,
+                lifecycle,
+                recorder,
+            }
+        }
+
+        /// All records, once everything that waits was written.
+        async fn kept(&self) -> Vec<pipes_raft::KeyValue> {
+            assert!(self.lifecycle.stop(Duration::from_secs(20)).await);
+            self.store.prefix(keys::runs()).await.unwrap()
+        }
+    }
+
     fn run(id: &str, state: &str) -> Run {
         Run {
             id: id.into(),
@@ -237,10 +270,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_longest_line_is_recorded_and_one_that_cannot_be_holds_up_no_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let node = alone::node(folder.path()).await;
-        let (store, registry, lifecycle) = (node.store(), Registry::default(), Lifecycle::new());
-        let recorder = Recorder::new(1, store.clone(), registry.clone(), lifecycle.clone());
+        let world = World::new().await;
         let of_octets = |id: &str, octets: usize| {
             let text = "\u{1}".repeat(octets);
             let mut run = run(id, "succeeded");
@@ -255,52 +285,40 @@ mod tests {
             of_octets("r2", 131_072),
             run("r3", "succeeded"),
         ] {
-            let (guard, _) = registry.enter(run.clone(), None).unwrap();
-            recorder.over(run, guard);
+            let (guard, _) = world.registry.enter(run.clone(), None).unwrap();
+            world.recorder.over(run, guard);
         }
-        assert!(lifecycle.stop(Duration::from_secs(20)).await);
-        let kept = store.prefix(keys::runs()).await.unwrap();
+        let kept = world.kept().await;
         let kept: Vec<&[u8]> = kept.iter().map(|kv| &kv.key[..]).collect();
         assert_eq!(kept, [keys::run("r2"), keys::run("r3")]);
-        assert!(["r1", "r2", "r3"].iter().all(|id| !registry.knows(id)));
-        node.shutdown().await;
+        assert!(["r1", "r2", "r3"].iter().all(|id| !world.registry.knows(id)));
+        world.node.shutdown().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn one_under_way_does_not_hide_how_it_ended() {
-        let folder = tempfile::tempdir().unwrap();
-        let node = alone::node(folder.path()).await;
-        let (store, lifecycle) = (node.store(), Lifecycle::new());
+        let world = World::new().await;
         let ended = serde_json::to_vec(&run("r1", "succeeded")).unwrap();
-        store.put(keys::run("r1"), ended.clone(), None).await.unwrap();
-        let recorder = Recorder::new(1, store.clone(), Registry::default(), lifecycle.clone());
-        recorder.under_way(run("r1", "running"));
-        assert!(lifecycle.stop(Duration::from_secs(20)).await);
-        let kept = store.get(keys::run("r1")).await.unwrap().unwrap();
-        assert_eq!(kept.value, ended);
-        node.shutdown().await;
+        let put = world.store.put(keys::run("r1"), ended.clone(), None);
+        put.await.unwrap();
+        world.recorder.under_way(run("r1", "running"));
+        let kept = world.kept().await;
+        assert_eq!(kept[0].value, ended);
+        world.node.shutdown().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn many_that_end_at_once_are_recorded_together_and_leave_the_registry() {
-        let folder = tempfile::tempdir().unwrap();
-        let node = alone::node(folder.path()).await;
-        let (store, registry, lifecycle) = (node.store(), Registry::default(), Lifecycle::new());
-        let recorder = Recorder::new(1, store.clone(), registry.clone(), lifecycle.clone());
-        let before = store.prefix(keys::runs()).await.unwrap().len();
+        let world = World::new().await;
         for number in 0..300 {
             let id = format!("r{number:03}");
-            let (guard, _) = registry.enter(run(&id, "waiting"), None).unwrap();
-            recorder.under_way(run(&id, "running"));
-            recorder.over(run(&id, "succeeded"), guard);
+            let (guard, _) = world.registry.enter(run(&id, "waiting"), None).unwrap();
+            world.recorder.under_way(run(&id, "running"));
+            world.recorder.over(run(&id, "succeeded"), guard);
         }
-        assert!(lifecycle.stop(Duration::from_secs(20)).await);
-        assert!(
-            !registry.knows("r000") && !registry.knows("r299"),
-            "all have left"
-        );
-        let kept = store.prefix(keys::runs()).await.unwrap();
-        assert_eq!(kept.len(), before + 300);
+        let kept = world.kept().await;
+        let have_left = !world.registry.knows("r000") && !world.registry.knows("r299");
+        assert!(have_left && kept.len() == 300, "{}", kept.len());
         let mut revisions: Vec<i64> = kept.iter().map(|kv| kv.mod_revision).collect();
         for kv in &kept {
             let record: Record = serde_json::from_slice(&kv.value).unwrap();
@@ -312,6 +330,6 @@ mod tests {
         revisions.sort_unstable();
         revisions.dedup();
         assert!(revisions.len() < 30, "{} transactions", revisions.len());
-        node.shutdown().await;
+        world.node.shutdown().await;
     }
 }
