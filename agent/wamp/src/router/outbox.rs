@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::keys::{CallKey, End, LinkKey, SessionKey};
 use super::peer_message::PeerMessage;
-use crate::message::Message;
+use crate::message::{EMPTY_MAP, Message, Payload};
 
 /// Direction of a message of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,6 +84,17 @@ pub trait Outbox {
     /// A message to a session of this node.
     fn to_session(&mut self, session: SessionKey, charge: Charge, message: &Message<'_>) {
         self.to_session_followed(session, charge, message, &[]);
+    }
+    /// The answer to a request, of this kind and number, of which nothing came.
+    fn refuse(&mut self, to: SessionKey, (kind, request): (u64, u64), error: &str) {
+        let message = Message::Error {
+            kind,
+            request,
+            details: EMPTY_MAP,
+            error,
+            payload: Payload::EMPTY,
+        };
+        self.to_session(to, Charge::Nobody, &message);
     }
     /// A message whose payload goes on with `rest`.
     fn to_session_followed(

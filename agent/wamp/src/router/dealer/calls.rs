@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use super::splice::{self, Splice};
 use super::{CALLS_MAX, Call, CallKey, Dealer, End, LinkKey, SessionKey, Violation};
 use crate::error::uri;
-use crate::message::{CallOptions, EMPTY_MAP, InvocationDetails, Message, Payload, kind};
+use crate::message::{CallOptions, InvocationDetails, Message, Payload, kind};
 use crate::router::outbox::{Charge, Outbox};
 use crate::router::realm::{Behind, Callee};
 use crate::router::session::{Features, Identity};
@@ -69,7 +69,7 @@ impl Dealer {
             None
         };
         if let Some(error) = refused {
-            refuse(from, request, error, out);
+            out.refuse(from, (kind::CALL, request), error);
             return Ok(());
         }
         let (realm, token) = (session.realm.clone(), session.token.clone());
@@ -93,7 +93,7 @@ impl Dealer {
         match opened {
             Ok(call) if options.timeout_ms > 0 => self.undated.push((options.timeout_ms, call)),
             Ok(_) => {}
-            Err(error) => refuse(from, request, error, out),
+            Err(error) => out.refuse(from, (kind::CALL, request), error),
         }
         Ok(())
     }
@@ -400,16 +400,4 @@ impl Dealer {
         self.own.insert(id, session);
         Ok(session)
     }
-}
-
-/// Answers a CALL that opened nothing.
-fn refuse(to: SessionKey, request: u64, error: &str, out: &mut impl Outbox) {
-    let message = Message::Error {
-        kind: kind::CALL,
-        request,
-        details: EMPTY_MAP,
-        error,
-        payload: Payload::EMPTY,
-    };
-    out.to_session(to, Charge::Nobody, &message);
 }

@@ -2,7 +2,7 @@
 
 use super::{Dealer, LinkKey, SessionKey, Violation};
 use crate::error::uri;
-use crate::message::{EMPTY_MAP, Message, Payload, RegisterOptions, kind};
+use crate::message::{Message, RegisterOptions, kind};
 use crate::router::outbox::{Charge, Outbox};
 use crate::router::realm::{Callee, Realm, Registration};
 use crate::uri::is_loose;
@@ -39,7 +39,7 @@ impl Dealer {
         let realm = session.realm.clone();
         match self.refusal(from, options, &realm, procedure, out) {
             None => self.offer(&realm, procedure, Callee::Session(from), request, out),
-            Some(error) => refuse(from, request, error, out),
+            Some(error) => out.refuse(from, (kind::REGISTER, request), error),
         }
         Ok(())
     }
@@ -187,7 +187,7 @@ impl Dealer {
             if let Some(session) = self.session_mut(from) {
                 session.registrations.remove(&registration);
             }
-            refuse(from, request, uri::PROCEDURE_ALREADY_EXISTS, out);
+            out.refuse(from, (kind::REGISTER, request), uri::PROCEDURE_ALREADY_EXISTS);
         }
     }
 
@@ -205,16 +205,7 @@ impl Dealer {
             self.withdraw(registration, out);
             out.to_session(from, Charge::Nobody, &Message::Unregistered { request });
         } else {
-            let (details, payload) = (EMPTY_MAP, Payload::EMPTY);
-            let error = uri::NO_SUCH_REGISTRATION;
-            let message = Message::Error {
-                kind: kind::UNREGISTER,
-                request,
-                details,
-                error,
-                payload,
-            };
-            out.to_session(from, Charge::Nobody, &message);
+            out.refuse(from, (kind::UNREGISTER, request), uri::NO_SUCH_REGISTRATION);
         }
         Ok(())
     }
@@ -231,16 +222,4 @@ impl Dealer {
             out.withdraw(registration, &entry.realm, &entry.procedure);
         }
     }
-}
-
-/// Answers a REGISTER of which nothing came.
-fn refuse(to: SessionKey, request: u64, error: &str, out: &mut impl Outbox) {
-    let message = Message::Error {
-        kind: kind::REGISTER,
-        request,
-        details: EMPTY_MAP,
-        error,
-        payload: Payload::EMPTY,
-    };
-    out.to_session(to, Charge::Nobody, &message);
 }
